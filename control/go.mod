@@ -1,0 +1,3 @@
+module gitlab.com/ampora/ampora/control
+
+go 1.26.0

@@ -1,0 +1,3 @@
+module gitlab.com/ampora/ampora/loadtest
+
+go 1.26.0

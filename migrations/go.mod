@@ -1,0 +1,3 @@
+module gitlab.com/ampora/ampora/migrations
+
+go 1.26.0

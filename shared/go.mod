@@ -1,0 +1,3 @@
+module gitlab.com/ampora/ampora/shared
+
+go 1.26.0
