@@ -117,7 +117,8 @@ redis_server() {
 	fi
 	command -v apt-get >/dev/null 2>&1 || die "redis-server is missing; install it (brew install redis) or set REDIS_BIN"
 	say "installing redis-server"
-	"${as_root[@]}" bash -euc '
+	# shellcheck disable=SC2016 # the inner shell expands
+	"${as_root[@]+"${as_root[@]}"}" bash -euc '
 		policy=/usr/sbin/policy-rc.d
 		if [ ! -e "$policy" ]; then
 			printf "#!/bin/sh\nexit 101\n" >"$policy"
@@ -127,7 +128,10 @@ redis_server() {
 		export DEBIAN_FRONTEND=noninteractive
 		apt-get install -y -qq --no-install-recommends redis-server ||
 			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; }
-	' </dev/null >&2 || die "cannot install redis-server; install it or set REDIS_BIN"
+	' </dev/null >"$AMPORA_TOOLS/apt.log" 2>&1 || {
+		cat "$AMPORA_TOOLS/apt.log" >&2
+		die "cannot install redis-server; install it or set REDIS_BIN"
+	}
 }
 
 install_tool() {

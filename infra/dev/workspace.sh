@@ -7,6 +7,7 @@
 
 AMPORA_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 AMPORA_DEV="$AMPORA_ROOT/infra/dev"
+# shellcheck disable=SC2034 # used by those who source this
 AMPORA_TOOLS="$AMPORA_ROOT/.tools"
 
 # shellcheck source=infra/dev/versions.env
