@@ -510,8 +510,10 @@ func (x *Body) GetSize() int64 {
 type SessionEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// AGENT_DISCONNECT, CLOSED, IDLE, SLOW_CONSUMER, SUPERSEDED, DRAINED, PROTOCOL_ERROR …
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	LastSeenAt    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
+	Reason     string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	LastSeenAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
+	// The sequence number of the agent's last message, relayed or not: heartbeats end in the gateway.
+	LastSequence  uint64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +560,13 @@ func (x *SessionEnded) GetLastSeenAt() *timestamppb.Timestamp {
 		return x.LastSeenAt
 	}
 	return nil
+}
+
+func (x *SessionEnded) GetLastSequence() uint64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
 }
 
 // Delivery says what became of a downlink.
@@ -971,11 +980,12 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15KIND_EFFECTIVE_CONFIG\x10\x01\x12\x1d\n" +
-	"\x19KIND_AVAILABLE_COMPONENTS\x10\x02\"d\n" +
+	"\x19KIND_AVAILABLE_COMPONENTS\x10\x02\"\x89\x01\n" +
 	"\fSessionEnded\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12<\n" +
 	"\flast_seen_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastSeenAt\"\x93\x02\n" +
+	"lastSeenAt\x12#\n" +
+	"\rlast_sequence\x18\x03 \x01(\x04R\flastSequence\"\x93\x02\n" +
 	"\bDelivery\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.relay.v1.Delivery.OutcomeR\aoutcome\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.relay.v1.Downlink.KindR\x04kind\x12\x12\n" +

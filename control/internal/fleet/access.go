@@ -1,0 +1,179 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import "time"
+
+// Role is what a principal may do inside one tenant; each includes the ones before it.
+type Role int
+
+// The roles, weakest first.
+const (
+	RoleNone Role = iota
+	RoleViewer
+	RoleOperator
+	RoleAdmin
+)
+
+func (r Role) String() string {
+	return [...]string{"none", "viewer", "operator", "admin"}[max(RoleNone, min(r, RoleAdmin))]
+}
+
+// PrincipalKind says what sort of actor a principal is.
+type PrincipalKind string
+
+// The kinds of principal.
+const (
+	PrincipalAPIToken    PrincipalKind = "api_token"
+	PrincipalDevelopment PrincipalKind = "development"
+	PrincipalAgent       PrincipalKind = "agent"
+	PrincipalGateway     PrincipalKind = "gateway"
+	PrincipalSystem      PrincipalKind = "system"
+)
+
+// Principal is who acts.
+type Principal struct {
+	Kind   PrincipalKind
+	ID     string
+	Name   string
+	Tenant TenantID
+	Role   Role
+	// Procedures narrows an API token to these full procedure names; empty means all its role may call.
+	Procedures []string
+}
+
+// By says who caused a change, for which tenant, when and from where. Every store method that changes something takes
+// one and writes the audit event out of it, in the transaction of the change.
+type By struct {
+	Principal Principal
+	Tenant    TenantID
+	At        time.Time
+	// Source is the address of the caller, if it came over a network.
+	Source  string
+	TraceID string
+}
+
+// System is the principal of what Ampora does by itself.
+func System(tenant TenantID, at time.Time) By {
+	return By{Principal: Principal{Kind: PrincipalSystem, ID: "ampora", Name: "ampora", Tenant: tenant, Role: RoleAdmin}, Tenant: tenant, At: at}
+}
+
+// Tenant is one isolated customer of the installation.
+type Tenant struct {
+	ID        TenantID
+	CreatedAt time.Time
+	// WrappedDataKey is the tenant's data key, wrapped under the master key.
+	WrappedDataKey []byte
+}
+
+// TokenState is derived from a token's times.
+type TokenState int
+
+// The states of a token.
+const (
+	TokenLive TokenState = iota + 1
+	TokenRedeemed
+	TokenExpired
+	TokenRevoked
+)
+
+// APIToken lets a program or a person call the API.
+type APIToken struct {
+	ID         TokenID
+	Tenant     TenantID
+	Name       string
+	Role       Role
+	Hash       [32]byte // SHA-256 of the whole secret text
+	Procedures []string
+	CreatedBy  string
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	RevokedAt  time.Time
+}
+
+// State is the token's state at now.
+func (t APIToken) State(now time.Time) TokenState {
+	return tokenState(now, t.RevokedAt, time.Time{}, t.ExpiresAt)
+}
+
+// BootstrapToken enrols one agent, once.
+type BootstrapToken struct {
+	ID          TokenID
+	Tenant      TenantID
+	Hash        [32]byte // SHA-256 of the whole secret text
+	Group       GroupID  // joined at enrolment; empty for none
+	Description string
+	CreatedBy   string
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+	RevokedAt   time.Time
+	RedeemedAt  time.Time
+	// What it was redeemed for. The same token with the same public key gets the same certificate again until
+	// the identity's first mTLS connection (Agent.FirstSeenAt) and for at most RedemptionWindow.
+	Agent     AgentID
+	PublicKey [32]byte // SHA-256 of the SubjectPublicKeyInfo
+	Serial    Serial
+}
+
+// State is the token's state at now.
+func (t BootstrapToken) State(now time.Time) TokenState {
+	return tokenState(now, t.RevokedAt, t.RedeemedAt, t.ExpiresAt)
+}
+
+func tokenState(now, revoked, redeemed, expires time.Time) TokenState {
+	switch {
+	case !redeemed.IsZero():
+		return TokenRedeemed
+	case !revoked.IsZero():
+		return TokenRevoked
+	case !now.Before(expires):
+		return TokenExpired
+	default:
+		return TokenLive
+	}
+}
+
+// RedemptionWindow is how long a redeemed bootstrap token gives the same certificate to the same key again.
+const RedemptionWindow = 15 * time.Minute
+
+// Bounds and default of a bootstrap token's life.
+const (
+	BootstrapTokenMinTTL     = 15 * time.Minute
+	BootstrapTokenMaxTTL     = 7 * 24 * time.Hour
+	BootstrapTokenDefaultTTL = 24 * time.Hour
+)
+
+// AuditEvent is one line of the audit log: who did what to which entity.
+type AuditEvent struct {
+	ID         int64
+	At         time.Time
+	Tenant     TenantID
+	ActorKind  PrincipalKind
+	ActorID    string
+	ActorName  string
+	Role       Role
+	Action     string // "bootstrap_token.issue"
+	EntityKind string
+	EntityID   string
+	Before     []byte // JSON object or nil; never secrets
+	After      []byte
+	Source     string
+	TraceID    string
+}
+
+// Refusal is something that was asked for and not done. Refusals are counted per actor, action, reason and hour, so
+// that they cannot flood the log.
+type Refusal struct {
+	By     By
+	Action string
+	Reason string // machine-readable
+	Entity string // what it was about, if known
+}
+
+// AuditRecord is what reading the log yields: an event, or a counted refusal.
+type AuditRecord struct {
+	AuditEvent
+	RefusalReason string
+	Count         int64
+}

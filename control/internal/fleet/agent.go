@@ -1,0 +1,267 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"slices"
+	"time"
+)
+
+// EnrolmentMethod is how an identity got its first certificate.
+type EnrolmentMethod string
+
+// The methods (product specification, section 4).
+const (
+	EnrolledByAgentCSR  EnrolmentMethod = "agent_csr"
+	EnrolledByServerKey EnrolmentMethod = "server_key"
+	EnrolledByEST       EnrolmentMethod = "est"
+	// EnrolledAsChild marks an agent that a parent identity speaks for.
+	EnrolledAsChild EnrolmentMethod = "child"
+)
+
+// Agent is one identity and the summary of what is known of it. What it reports in detail stands in its parts.
+type Agent struct {
+	Tenant     TenantID
+	ID         AgentID
+	EnrolledAt time.Time
+	Method     EnrolmentMethod
+	// FirstSeenAt is the identity's first mTLS connection.
+	FirstSeenAt time.Time
+	Parent      AgentID // set for a child
+	MaxChildren int
+
+	Group     GroupID // empty: none
+	GroupName string  // read-only, joined
+
+	InstanceUID InstanceUID
+	// QuarantinedAt is set while the identity is refused because several agents live with it.
+	QuarantinedAt time.Time
+
+	// Summary columns kept by the inbox out of the description and health parts.
+	ServiceName    string
+	ServiceVersion string
+	HostName       string
+	Capabilities   Capabilities
+	AcceptsConfig  bool
+	Healthy        *bool // nil: never said
+
+	Session   Session
+	Serial    Serial // of the certificate last presented
+	Delivery  Delivery
+	Attention []Attention
+}
+
+// DisplayName is what a person would call the agent.
+func (a Agent) DisplayName() string {
+	switch {
+	case a.ServiceName != "" && a.HostName != "":
+		return a.ServiceName + "@" + a.HostName
+	case a.ServiceName != "":
+		return a.ServiceName
+	case a.HostName != "":
+		return a.HostName
+	default:
+		return string(a.ID)
+	}
+}
+
+// Capabilities is the agent's capability bit set as it sent it, unknown bits included (OpAMP AgentCapabilities).
+type Capabilities uint64
+
+// Has reports whether all bits of c are set.
+func (have Capabilities) Has(c Capabilities) bool { return have&c == c }
+
+// Transport is how an agent speaks OpAMP.
+type Transport string
+
+// The transports.
+const (
+	TransportWebSocket Transport = "websocket"
+	TransportHTTP      Transport = "http"
+)
+
+// Session is an agent's present or last connection. It is written when claimed and when ended, and at no other time.
+type Session struct {
+	Epoch       Epoch
+	Gateway     GatewayID
+	BootID      uint64
+	Transport   Transport
+	Peer        string
+	ConnectedAt time.Time
+	LastSeenAt  time.Time
+	EndedAt     time.Time // zero: open
+	EndReason   string
+	// GatewayLeaseUntil is the lease of the gateway that holds it (read-only, joined).
+	GatewayLeaseUntil time.Time
+}
+
+// Presence is derived from the session and its gateway's lease.
+type Presence int
+
+// The presences.
+const (
+	PresenceOffline Presence = iota + 1
+	PresenceOnline
+	// PresenceUnknown: the session is open but its gateway's lease has run out.
+	PresenceUnknown
+)
+
+// Presence is the agent's presence at now.
+func (s Session) Presence(now time.Time) Presence {
+	switch {
+	case s.Epoch == 0 || !s.EndedAt.IsZero():
+		return PresenceOffline
+	case now.Before(s.GatewayLeaseUntil):
+		return PresenceOnline
+	default:
+		return PresenceUnknown
+	}
+}
+
+// Gateway is one gateway process.
+type Gateway struct {
+	ID         GatewayID
+	BootID     uint64
+	Version    string
+	StartedAt  time.Time
+	LeaseUntil time.Time
+}
+
+// Claim asks for the session of the agent that speaks as UID over a connection of Identity.
+type Claim struct {
+	Tenant      TenantID
+	Identity    AgentID
+	Serial      Serial
+	Fingerprint Fingerprint
+	UID         InstanceUID
+	Gateway     GatewayID
+	BootID      uint64
+	Transport   Transport
+	Peer        string
+	Takeover    Takeover
+	At          time.Time
+}
+
+// Takeover says why a claim may take a session that is still open.
+type Takeover int
+
+// The takeovers.
+const (
+	TakeoverNone Takeover = iota
+	// TakeoverRestart: the older session is silent or gone.
+	TakeoverRestart
+	// TakeoverClone: the older session is alive: two agents share an identity.
+	TakeoverClone
+)
+
+// Limits on takeovers by clones: this many within the window quarantine the identity.
+const (
+	CloneTakeovers      = 3
+	CloneTakeoverWindow = 10 * time.Minute
+)
+
+// ClaimOutcome is what became of a claim.
+type ClaimOutcome int
+
+// The outcomes.
+const (
+	ClaimClaimed ClaimOutcome = iota + 1
+	ClaimHeld
+	ClaimRefused
+)
+
+// Reasons of a refused claim.
+const (
+	RefusedNotRecorded       = "CERTIFICATE_NOT_RECORDED"
+	RefusedRevoked           = "CERTIFICATE_REVOKED"
+	RefusedQuarantined       = "QUARANTINED"
+	RefusedForeignUID        = "UID_FOREIGN"
+	RefusedChildren          = "CHILDREN_NOT_ALLOWED"
+	RefusedChildrenExhausted = "CHILDREN_EXHAUSTED"
+)
+
+// ClaimResult answers a claim.
+type ClaimResult struct {
+	Outcome ClaimOutcome
+	Reason  string // of a refusal
+	Agent   AgentID
+	Epoch   Epoch
+	// LastSequence is the sequence of the last report on record; StateKnown says whether there is one.
+	LastSequence Sequence
+	StateKnown   bool
+	// Holder of a held session.
+	HolderGateway GatewayID
+	HolderEpoch   Epoch
+	Method        EnrolmentMethod
+}
+
+// Attention is a standing remark that a person should look at an agent.
+type Attention struct {
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
+// Reasons for attention.
+const (
+	AttentionConfigFailed   = "CONFIG_FAILED"
+	AttentionNoLastGood     = "NO_LAST_GOOD_CONFIG"
+	AttentionRestoreFailed  = "RESTORE_FAILED"
+	AttentionRolledBack     = "ROLLED_BACK"
+	AttentionNotCapable     = "NOT_CAPABLE"
+	AttentionNoAnswer       = "NO_ANSWER"
+	AttentionQuarantined    = "QUARANTINED"
+	AttentionBodyUnreadable = "BODY_UNAVAILABLE"
+)
+
+// WithAttention returns list with exactly one remark of the reason: a former one keeps its time if its words are the same.
+func WithAttention(list []Attention, a Attention) []Attention {
+	if i := slices.IndexFunc(list, func(b Attention) bool { return b.Reason == a.Reason }); i >= 0 {
+		if list[i].Message == a.Message {
+			return list
+		}
+		list = slices.Clone(list)
+		list[i] = a
+		return list
+	}
+	return append(slices.Clip(list), a)
+}
+
+// WithoutAttention returns list less the remarks of the reasons.
+func WithoutAttention(list []Attention, reasons ...string) []Attention {
+	return slices.DeleteFunc(slices.Clone(list), func(a Attention) bool { return slices.Contains(reasons, a.Reason) })
+}
+
+// Certificate is a leaf that was issued and recorded. Only recorded serials are ever admitted.
+type Certificate struct {
+	Tenant      TenantID
+	Serial      Serial
+	Fingerprint Fingerprint
+	Agent       AgentID
+	Key         KeyID // the signing key that issued it
+	NotBefore   time.Time
+	NotAfter    time.Time
+	DER         []byte // the leaf
+	ChainPEM    []byte // leaf and intermediates, as handed out
+	CreatedAt   time.Time
+	RevokedAt   time.Time
+}
+
+// AgentFilter selects agents; every field that is set must hold.
+type AgentFilter struct {
+	Group         GroupID
+	Presence      Presence
+	Labels        map[string]string
+	DeliveryState DeliveryState
+	NamePrefix    string // of host name or service name
+	Unhealthy     bool
+}
+
+// Page is a place in a list and how much to return from there (keyset pagination).
+type Page struct {
+	// Size is the most rows to return; stores take 1 to 1000.
+	Size int
+	// After is the key of the last row already seen, as the list before returned it; empty for the beginning.
+	After string
+}

@@ -1,0 +1,139 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// ConfigKind says what the bytes of a configuration are.
+type ConfigKind string
+
+// The kinds.
+const (
+	// KindCollector is an OpenTelemetry Collector configuration: a YAML mapping.
+	KindCollector ConfigKind = "collector"
+	// KindOpaque is any bytes.
+	KindOpaque ConfigKind = "opaque"
+)
+
+// ContentType is what the agent is told the bytes are.
+func (k ConfigKind) ContentType() string {
+	if k == KindCollector {
+		return "text/yaml"
+	}
+	return "application/octet-stream"
+}
+
+// Config is a named container of versions.
+type Config struct {
+	Tenant      TenantID
+	ID          ConfigID
+	Name        string
+	Description string
+	Kind        ConfigKind
+	CreatedAt   time.Time
+	// Read-only, derived: newest published version and newest version, 0 for none.
+	LatestPublished int
+	Latest          int
+}
+
+// VersionState is where a version stands.
+type VersionState string
+
+// The states; published versions are immutable.
+const (
+	VersionDraft     VersionState = "draft"
+	VersionPublished VersionState = "published"
+	VersionArchived  VersionState = "archived"
+)
+
+// VersionTransitions is the one table of a version's life: it feeds the guards of the stores, the diagram in the
+// documentation and the tests.
+var VersionTransitions = map[VersionState][]VersionState{
+	VersionDraft:     {VersionPublished},
+	VersionPublished: {VersionArchived},
+	VersionArchived:  {},
+}
+
+// ConfigVersion is one version of a configuration: exact bytes, by hash.
+type ConfigVersion struct {
+	Tenant      TenantID
+	Config      ConfigID
+	Version     int
+	State       VersionState
+	Hash        ContentHash
+	Offer       OfferHash
+	Size        int64
+	ContentType string
+	// Revision grows with each change of a draft (optimistic concurrency).
+	Revision    int
+	Note        string
+	CreatedBy   string
+	CreatedAt   time.Time
+	PublishedAt time.Time
+}
+
+// ConfigMap is a rendered configuration: what is offered to an agent.
+type ConfigMap []ConfigFile
+
+// Rendered is the config map an agent is offered for a version: one entry under the empty name, which agents merge last.
+func Rendered(hash ContentHash, size int64, contentType string) ConfigMap {
+	return ConfigMap{{Name: "", ContentType: contentType, Hash: hash, Size: size}}
+}
+
+// OfferHash is the SHA-256 over the canonical form of the map: for each entry, sorted by name, the length-prefixed name
+// and content type and the body's hash. Equal maps have equal hashes, whatever order they were written in.
+func (m ConfigMap) OfferHash() OfferHash {
+	sorted := slices.SortedFunc(slices.Values(m), func(a, b ConfigFile) int { return cmp.Compare(a.Name, b.Name) })
+	h := sha256.New()
+	h.Write([]byte("ampora offer v1\x00"))
+	field := func(s string) {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s)))) //nolint:gosec // names and types are bounded far below 4 GiB
+		h.Write([]byte(s))
+	}
+	for _, f := range sorted {
+		field(f.Name)
+		field(f.ContentType)
+		h.Write(f.Hash[:])
+	}
+	return OfferHash(h.Sum(nil))
+}
+
+// ImmediateLimit is how many agents one act may change without a rollout.
+const ImmediateLimit = 20
+
+// Group is a set of agents; an agent is in at most one.
+type Group struct {
+	Tenant      TenantID
+	ID          GroupID
+	Name        string
+	Description string
+	MemberCount int // read-only, derived
+	CreatedAt   time.Time
+	DeletedAt   time.Time
+}
+
+// Target is what an assignment is for: exactly one of the two is set.
+type Target struct {
+	Agent AgentID
+	Group GroupID
+}
+
+// Assignment is what a group or an agent shall end up with. Only the API writes it.
+type Assignment struct {
+	Tenant     TenantID
+	Target     Target
+	Config     ConfigID
+	ConfigName string // read-only, joined
+	Version    int
+	Offer      OfferHash // read-only, joined
+	CreatedBy  string
+	CreatedAt  time.Time
+	Generation Generation
+}

@@ -1,0 +1,42 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import "time"
+
+// SigningKeyState is where a key of the certificate authority stands.
+type SigningKeyState string
+
+// The states: Draft -> Active -> Trusted -> Retired. Active signs; Trusted still verifies; Retired leaves the bundle.
+const (
+	SigningKeyDraft   SigningKeyState = "draft"
+	SigningKeyActive  SigningKeyState = "active"
+	SigningKeyTrusted SigningKeyState = "trusted"
+	SigningKeyRetired SigningKeyState = "retired"
+)
+
+// SigningKeyKind says what a key certifies.
+type SigningKeyKind string
+
+// The kinds.
+const (
+	SigningKeyRoot         SigningKeyKind = "root"
+	SigningKeyIntermediate SigningKeyKind = "intermediate"
+	// SigningKeyServerRoot certifies the development listener's own certificate; it belongs to no tenant.
+	SigningKeyServerRoot SigningKeyKind = "server-root"
+)
+
+// SigningKey is a key of the certificate authority.
+type SigningKey struct {
+	ID             KeyID
+	Tenant         TenantID // empty for the server root
+	State          SigningKeyState
+	Kind           SigningKeyKind
+	Algorithm      string // "ecdsa-p256" or "rsa-3072"
+	CertificateDER []byte
+	Parent         KeyID  // of an intermediate: its root
+	SealedKey      []byte // PKCS #8, wrapped under the master key
+	CreatedAt      time.Time
+	ActivatedAt    time.Time
+}

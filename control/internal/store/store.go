@@ -1,0 +1,325 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package store is the contract between Ampora and its database: PostgreSQL in store/postgres, SQLite in
+// store/sqlite, both held to the suite in store/storetest.
+//
+// Every method is one transaction: all of it happens or nothing. A method that changes something on behalf of somebody
+// takes a fleet.By and writes its audit event in that transaction. Writes are guarded: they name the state they expect,
+// and a write that finds another fails with ErrConflict and changes nothing. Methods are safe for concurrent use, over
+// several processes too. Time is an argument; no store reads a clock for what it writes.
+//
+// Every method but those that find a tenant by a secret's hash works inside one tenant: rows of another are not found,
+// however they are asked for.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+// Sentinels. Driver errors die in the store; these leave it, wrapped with what they are about.
+var (
+	// ErrNotFound: no such row in this tenant.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: the name or id is taken.
+	ErrExists = errors.New("already exists")
+	// ErrConflict: a guarded write found another state than it expected. Read again and decide anew.
+	ErrConflict = errors.New("changed meanwhile")
+	// ErrState: the entity's state does not allow it, and reading again will not help.
+	ErrState = errors.New("not in a state that allows this")
+	// ErrLimit: more agents than fleet.ImmediateLimit would change.
+	ErrLimit = errors.New("more agents than may change at once")
+	// ErrLeaseLost: a lease is no longer held; nothing was written.
+	ErrLeaseLost = errors.New("lease lost")
+	// ErrUnavailable: the database cannot be reached or has no room; nothing was written. Worth trying again.
+	ErrUnavailable = errors.New("database unavailable")
+)
+
+// Store is everything. Callers ask for the smallest part they need.
+type Store interface {
+	Installation
+	Access
+	Enrolment
+	Fleet
+	Groups
+	Configs
+	Bodies
+	Sessions
+	Inbox
+	Work
+	Outbox
+	Events
+	SigningKeys
+
+	// Ping fails with ErrUnavailable while the database cannot be used.
+	Ping(ctx context.Context) error
+	// Backend is "postgres" or "sqlite".
+	Backend() string
+	Close() error
+}
+
+// Installation keeps what is decided once and the tenants.
+type Installation interface {
+	// FixSetting stores value under name if the name is new, and returns what is stored: the first writer wins, over
+	// all processes.
+	FixSetting(ctx context.Context, name string, value []byte) ([]byte, error)
+	// EnsureTenant creates the tenant if it is new and returns the stored one.
+	EnsureTenant(ctx context.Context, t fleet.Tenant) (fleet.Tenant, error)
+	// Tenant returns one tenant. ErrNotFound.
+	Tenant(ctx context.Context, id fleet.TenantID) (fleet.Tenant, error)
+	// Tenants returns all tenants by id.
+	Tenants(ctx context.Context) ([]fleet.Tenant, error)
+}
+
+// Access keeps API tokens and the audit log.
+type Access interface {
+	// CreateAPIToken stores the token of by.Tenant. ErrExists if a live token has the name.
+	CreateAPIToken(ctx context.Context, by fleet.By, t fleet.APIToken) error
+	// APITokenByHash finds a token of any tenant and any state. ErrNotFound.
+	APITokenByHash(ctx context.Context, hash [32]byte) (fleet.APIToken, error)
+	// APITokens lists newest first; next is empty at the end.
+	APITokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.APIToken, next string, err error)
+	// RevokeAPIToken revokes a live token. ErrNotFound; ErrState if it is not live at by.At.
+	RevokeAPIToken(ctx context.Context, by fleet.By, id fleet.TokenID) (fleet.APIToken, error)
+
+	// RecordAudit writes an event for something that changed nothing else in the database, such as a reveal.
+	RecordAudit(ctx context.Context, by fleet.By, action, entityKind, entityID string) error
+	// RecordRefusal counts a refusal under its actor, action, reason, entity and hour.
+	RecordRefusal(ctx context.Context, r fleet.Refusal) error
+	// AuditRecords lists newest first, events and refusals together; entity narrows to one id if not empty.
+	AuditRecords(ctx context.Context, tenant fleet.TenantID, entity string, page fleet.Page) (list []fleet.AuditRecord, next string, err error)
+}
+
+// Enrolment keeps bootstrap tokens, and turns them into identities.
+type Enrolment interface {
+	// IssueBootstrapToken stores the token. ErrNotFound if its group is none.
+	IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error
+	// BootstrapTokenByHash finds a token of any tenant and any state. ErrNotFound.
+	BootstrapTokenByHash(ctx context.Context, hash [32]byte) (fleet.BootstrapToken, error)
+	// BootstrapTokens lists newest first.
+	BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.BootstrapToken, next string, err error)
+	// RevokeBootstrapToken revokes a live token. ErrNotFound; ErrState if it is not live at by.At.
+	RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.TokenID) (fleet.BootstrapToken, error)
+
+	// Redeem consumes the token and records identity, certificate, group membership, audit and event, all or nothing.
+	// The token must be live at by.At; of two that redeem one token, exactly one succeeds, the other gets ErrConflict.
+	Redeem(ctx context.Context, by fleet.By, r Redemption) error
+	// Certificate returns a recorded certificate. ErrNotFound.
+	Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (fleet.Certificate, error)
+	// RevokedSerials returns the serials of a tenant that are revoked and not yet expired at now.
+	RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.Serial, error)
+}
+
+// Redemption is a bootstrap token turned into an identity.
+type Redemption struct {
+	Token       fleet.TokenID
+	Agent       fleet.AgentID
+	Method      fleet.EnrolmentMethod
+	PublicKey   [32]byte
+	Certificate fleet.Certificate
+	Partition   int // of the agent, for resyncs
+}
+
+// Fleet reads agents and changes what an operator may change of them.
+type Fleet interface {
+	// Agent returns one agent with session, gateway lease, group name and delivery. ErrNotFound.
+	Agent(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.Agent, error)
+	// Agents lists by id. Presence is judged at now.
+	Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (list []fleet.Agent, next string, err error)
+	// Parts returns what the agent last said, by kind.
+	Parts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (map[fleet.PartKind]fleet.Part, error)
+	// Attempts returns the ledger of an agent, newest first, at most 100.
+	Attempts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) ([]fleet.Attempt, error)
+	// ClearAttempts clears what blocks, wakes the engine and says how many lines that were. ErrNotFound.
+	ClearAttempts(ctx context.Context, by fleet.By, id fleet.AgentID) (int, error)
+	// AllowChildren sets how many further agents the identity may speak for. ErrNotFound; ErrState for a child.
+	AllowChildren(ctx context.Context, by fleet.By, id fleet.AgentID, n int) (fleet.Agent, error)
+}
+
+// Groups keeps static groups.
+type Groups interface {
+	// CreateGroup stores a group. ErrExists if one that is not deleted has the name.
+	CreateGroup(ctx context.Context, by fleet.By, g fleet.Group) (fleet.Group, error)
+	// Group finds by id, or by name among those not deleted. ErrNotFound.
+	Group(ctx context.Context, tenant fleet.TenantID, idOrName string) (fleet.Group, error)
+	// Groups lists by name, deleted ones too if asked.
+	Groups(ctx context.Context, tenant fleet.TenantID, deleted bool, page fleet.Page) (list []fleet.Group, next string, err error)
+	// DeleteGroup marks the group deleted, frees its name, removes its assignment and its members. ErrNotFound.
+	DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) error
+	// UndeleteGroup brings it back empty. ErrNotFound; ErrExists if the name is taken by now.
+	UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) (fleet.Group, error)
+	// AddGroupMembers moves agents into the group and wakes the engine for them. ErrNotFound if the group or any agent
+	// is none; ErrLimit if the group has an assignment and more than limit agents would newly fall under it, or if it
+	// would then have more than limit members under an assignment.
+	AddGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID, limit int) (fleet.Group, error)
+	// RemoveGroupMembers takes those of the agents out of the group that are in it. ErrNotFound if the group is none.
+	RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID) (fleet.Group, error)
+}
+
+// Configs keeps configurations, their versions and who shall get them.
+type Configs interface {
+	// CreateConfig stores a configuration and, if first is not nil, its first draft. ErrExists if the name is taken.
+	CreateConfig(ctx context.Context, by fleet.By, c fleet.Config, first *fleet.ConfigVersion) (fleet.Config, error)
+	// Config finds by id or name. ErrNotFound.
+	Config(ctx context.Context, tenant fleet.TenantID, idOrName string) (fleet.Config, error)
+	// Configs lists by name.
+	Configs(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Config, next string, err error)
+	// CreateConfigVersion stores v as the next draft and returns it with its number. Its body must be stored. ErrNotFound.
+	CreateConfigVersion(ctx context.Context, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error)
+	// UpdateConfigVersion replaces hash, offer, size and note of a draft whose revision is v.Revision, and raises it.
+	// ErrNotFound; ErrState if it is no draft; ErrConflict if the revision is another.
+	UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error)
+	// ConfigVersion returns one version. ErrNotFound.
+	ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
+	// ConfigVersions lists newest first.
+	ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, page fleet.Page) (list []fleet.ConfigVersion, next string, err error)
+	// PublishConfigVersion: draft to published. revision 0 means whichever. ErrNotFound, ErrState, ErrConflict.
+	PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version, revision int) (fleet.ConfigVersion, error)
+	// ArchiveConfigVersion: published to archived. ErrState also while it is assigned.
+	ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
+
+	// Assign points the target at a published version (a.Version 0: the newest), raises the generation and wakes the
+	// engine for every agent it decides for. ErrNotFound; ErrState if the version is not published; ErrLimit if a group
+	// has more than limit members. It returns how many agents it decides for.
+	Assign(ctx context.Context, by fleet.By, a fleet.Assignment, limit int) (fleet.Assignment, int, error)
+	// Unassign removes the assignment and wakes the engine. ErrNotFound.
+	Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
+	// Assignments lists by target.
+	Assignments(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Assignment, next string, err error)
+}
+
+// Bodies keeps content-addressed bytes, sealed with the tenant's data key by the caller: the store sees no clear text.
+type Bodies interface {
+	// PutBodies stores those that are new. Idempotent.
+	PutBodies(ctx context.Context, tenant fleet.TenantID, at time.Time, bodies []SealedBody) error
+	// Body returns one. ErrNotFound.
+	Body(ctx context.Context, tenant fleet.TenantID, hash fleet.ContentHash) (SealedBody, error)
+}
+
+// SealedBody is a body as it is stored.
+type SealedBody struct {
+	Hash   fleet.ContentHash // of the clear bytes
+	Size   int64             // of the clear bytes
+	Sealed []byte
+}
+
+// Sessions keeps gateways and who holds which agent.
+type Sessions interface {
+	// RegisterGateway records a gateway process with its lease and ends the sessions of its earlier boots.
+	RegisterGateway(ctx context.Context, g fleet.Gateway) error
+	// RenewLease moves the lease of exactly this boot. ErrLeaseLost if the gateway runs under another boot, or the lease
+	// ended and its sessions were ended with it.
+	RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error
+	// Claim takes the session of an agent: see fleet.Claim. The first claim of an identity's certificate sets
+	// Agent.FirstSeenAt; the epoch grows; the uid is bound to the agent for good; unsent dispatches fall due; the engine
+	// wakes. A refusal is a result, not an error. ErrLeaseLost if the claiming gateway has no lease at c.At.
+	Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error)
+}
+
+// PartitionLease is the right to record one uplink partition.
+type PartitionLease struct {
+	Partition int
+	Holder    string
+	// Epoch fences: a lease taken over later has a higher one.
+	Epoch int64
+	// Position up to which the partition is recorded; empty at first.
+	Position string
+	Until    time.Time
+}
+
+// Counter is the last message counter of a gateway boot in a partition.
+type Counter struct {
+	Gateway fleet.GatewayID
+	BootID  uint64
+	Value   uint64
+}
+
+// Record is one read of a partition, ready to be written.
+type Record struct {
+	Lease    PartitionLease
+	Position string // of the last message
+	Counters []Counter
+	Uplinks  []fleet.Uplink
+	At       time.Time
+}
+
+// Recorded says what became of a record's uplinks.
+type Recorded struct {
+	Applied int
+	// Stale uplinks came from a gateway or epoch that does not hold the session; dropped.
+	Stale int
+	// Unknown uplinks named bodies that are not stored; dropped, full state is asked for.
+	Unknown int
+}
+
+// Inbox records what gateways send. Alone of all it writes parts of reports.
+type Inbox interface {
+	// AcquirePartition takes the lease of a partition that is free or has run out at now, or renews it for its holder.
+	// ErrLeaseLost if another holds it.
+	AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (PartitionLease, error)
+	// Counters returns the counters of a partition.
+	Counters(ctx context.Context, partition int) ([]Counter, error)
+	// Record writes effects, counters and position in one transaction, fenced by the lease's epoch: ErrLeaseLost and
+	// nothing written if it was taken over. A part is written only by a later stamp than the one on record. A report, end
+	// or delivery counts only if its gateway, boot and epoch are those of the agent's session.
+	Record(ctx context.Context, r Record) (Recorded, error)
+	// Resync asks every agent of the partition with an open session at gateway (all gateways if empty) for its full
+	// state, through the outbox.
+	Resync(ctx context.Context, partition int, gateway fleet.GatewayID, at time.Time) (int, error)
+}
+
+// WorkItem is one agent the engine should look at.
+type WorkItem struct {
+	Tenant fleet.TenantID
+	Agent  fleet.AgentID
+	// Version guards: a wake that came after the claim keeps the item.
+	Version int64
+}
+
+// Work is the engine's: it alone writes grants, attempts and deliveries.
+type Work interface {
+	// ClaimWork takes up to max items due at now, of all tenants, and hides them until the given time. Two claimers never
+	// get one item.
+	ClaimWork(ctx context.Context, now, until time.Time, max int) ([]WorkItem, error)
+	// Situation reads what there is to know about an item's agent. ErrNotFound if the agent is gone.
+	Situation(ctx context.Context, item WorkItem) (fleet.Situation, error)
+	// Apply does a step and settles the item: it is gone, or due at step.WakeAt, or stays due if it was woken since the
+	// claim. ErrConflict if the grant's generation is no longer the situation's; the item stays due then.
+	Apply(ctx context.Context, item WorkItem, s fleet.Situation, step fleet.Step, at time.Time) error
+}
+
+// Outbox is the sender's.
+type Outbox interface {
+	// ClaimDispatches takes up to max rows due at now, of all tenants, whose agents have an open session at a gateway
+	// with a live lease, and moves their due time to retry. A configuration row counts only while its grant is open and
+	// of the same generation.
+	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
+	// MarkSent notes that dispatches went to their gateways: configurations keep their row until the grant settles,
+	// others are done.
+	MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Time) error
+}
+
+// Events is history and live stream.
+type Events interface {
+	// EventsBefore lists newest first; agent narrows if not empty.
+	EventsBefore(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID, page fleet.Page) (list []fleet.Event, next string, err error)
+	// EventsAfter returns what was committed after the cursor, in an order in which nothing can appear later before
+	// something already returned.
+	EventsAfter(ctx context.Context, tenant fleet.TenantID, after fleet.Cursor, max int) ([]fleet.Event, error)
+	// LastCursor is the newest place in the stream.
+	LastCursor(ctx context.Context, tenant fleet.TenantID) (fleet.Cursor, error)
+	// PruneEvents deletes events older than before.
+	PruneEvents(ctx context.Context, before time.Time) (int, error)
+}
+
+// SigningKeys keeps the keys of the certificate authority.
+type SigningKeys interface {
+	// SigningKeys returns the keys of a tenant (or of none) that are not retired, oldest first.
+	SigningKeys(ctx context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error)
+	// CreateSigningKeys stores all or none. ErrExists if the tenant has an active key of one of the kinds.
+	CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error
+}
