@@ -1,18 +1,145 @@
 # Copyright The Ampora Authors
 # SPDX-License-Identifier: Apache-2.0
+#
+# The entry to everything a developer or a machine runs here. Tools come by exact
+# version from infra/dev/versions.env; nothing but Go, Node and git is assumed.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 DEV := infra/dev
+MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
+# Every folder below a cmd/ is a program of that name.
+PROGRAMS = $(wildcard control/cmd/* gateway/cmd/*)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.tools/node/node_modules/.bin:$(PATH)
+
+# each: $(call each,COMMAND) runs COMMAND in every module that has Go code, goes
+# on after a failure and fails at the end, naming the modules.
+define each
+	failed=; \
+	for module in $(MODULES); do \
+		[ -n "$$(find $$module -name '*.go' -print -quit)" ] || continue; \
+		echo "-- $$module"; \
+		(cd $$module && $(1)) || failed="$$failed $$module"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+endef
+
+# services: sets AMPORA_TEST_POSTGRES_URL and AMPORA_TEST_REDIS_URL, unless the
+# caller brought servers of its own.
+define services
+	if [ -z "$${AMPORA_TEST_POSTGRES_URL:-}" ] || [ -z "$${AMPORA_TEST_REDIS_URL:-}" ]; then \
+		$(DEV)/services.sh up; \
+		exports=$$($(DEV)/services.sh env); \
+		eval "$$exports"; \
+	fi
+endef
+
+##@ Everyday
 
 .PHONY: help
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: build ## Start everything, enrol a real collector and roll a configuration out.
+	$(DEV)/demo.sh
+
+.PHONY: run
+run: build ## Start the all-in-one in development mode.
+	AMPORA_MODE=development bin/ampora
+
+.PHONY: check
+check: lint verify build test ## Everything to run before a commit.
+
+##@ Parts
+
+.PHONY: build
+build: ## Build all programs into bin/.
+	@mkdir -p bin
+	@for program in $(PROGRAMS); do \
+		echo "-- bin/$$(basename $$program)"; \
+		CGO_ENABLED=0 go build -trimpath \
+			-ldflags "-X gitlab.com/ampora/ampora/shared/ops.Version=$(VERSION)" \
+			-o bin/ ./$$program; \
+	done
+
+.PHONY: test
+test: ## Run all tests on a PostgreSQL and a Redis of their own.
+	@$(services); $(call each,go test $(TEST_FLAGS) ./...)
+
+.PHONY: test-race
+test-race: ## Run all tests under the race detector.
+	@$(services); $(call each,CGO_ENABLED=1 go test -race $(TEST_FLAGS) ./...)
+
+.PHONY: e2e
+e2e: build ## Run the end-to-end tests: our programs, real agents.
+	@agents=$$($(DEV)/agents.sh); $(services); \
+	if [ -d loadtest/e2e ]; then \
+		cd loadtest/e2e; \
+		AMPORA_E2E_AGENTS_DIR="$$agents" AMPORA_E2E_BIN_DIR="$(CURDIR)/bin" \
+			go test -tags=e2e -count=1 -timeout=20m $(TEST_FLAGS) ./...; \
+	fi
+
+.PHONY: bench
+bench: ## Run all benchmarks.
+	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...)
+
+.PHONY: lint
+lint: ## Look at Go, proto and shell with strict eyes.
+	@$(DEV)/tools.sh golangci-lint buf
+	@$(call each,golangci-lint run --config=$(CURDIR)/.golangci.yml ./...)
+	buf lint
+	buf format --diff --exit-code
+	@if command -v shellcheck >/dev/null; then \
+		echo shellcheck; shellcheck -x $$(git ls-files '*.sh') .ci/run; \
+	fi
+
+.PHONY: fmt
+fmt: ## Format Go and proto in place.
+	@$(DEV)/tools.sh golangci-lint buf
+	@$(call each,golangci-lint fmt --config=$(CURDIR)/.golangci.yml ./...)
+	buf format --write
+
+.PHONY: breaking
+breaking: ## Compare proto/ with the main branch for incompatible changes.
+	@$(DEV)/tools.sh buf
+	buf breaking --against '.git#branch=main'
 
 .PHONY: generate
-generate: ## Write proto/gen anew from proto/.
+generate: ## Write generated code anew.
 	@$(DEV)/tools.sh buf protoc-gen-go protoc-gen-connect-go
 	buf generate
+	@$(call each,go generate ./...)
+
+.PHONY: verify
+verify: ## Prove that generated code, versions and go.mod files are current.
+	@$(DEV)/verify.sh
+
+.PHONY: deadcode
+deadcode: ## List functions that no program reaches.
+	@$(DEV)/tools.sh deadcode
+	deadcode $(addprefix ./,$(PROGRAMS))
+
+##@ Services
+
+.PHONY: services-up
+services-up: ## Start the PostgreSQL and the Redis of the tests.
+	@$(DEV)/services.sh up
+	@$(DEV)/services.sh env
+
+.PHONY: services-down
+services-down: ## Stop them and delete their data.
+	@$(DEV)/services.sh down
+
+##@ Machines
+
+.PHONY: ci
+ci: export TEST_FLAGS += -count=1
+ci: check test-race e2e ## What a pipeline runs, from empty caches.
