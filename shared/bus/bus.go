@@ -70,17 +70,18 @@ type Outgoing struct {
 type Batch struct {
 	// Messages, oldest first; never more than asked for. Empty only when Lost.
 	Messages []Message
-	// Next is where to go on: the position of the last message, or, when there is
-	// none, a position in the present life of the stream. Never "". Whoever reads
-	// again from anywhere else after a loss is told of the same loss again, at once.
+	// Next is where to go on: at the last message or past a loss that follows it,
+	// and never "". After a loss without messages only Next leads on; reading again
+	// from the old position reports the same loss again, at once.
 	Next Position
 	// Lost says that messages after the position read from may be gone unread:
 	// trimmed, expired, flushed, restarted, failed over. The reader must ask for a
-	// resync of what the stream covers. It may be true without a loss; it is never
-	// false after one. A read after "" always reports it, because a reader without
-	// a position cannot know what it missed, and so does one after a position that
-	// this bus does not know. The messages are then the retained ones from the
-	// oldest on that the position does not prove to be read.
+	// resync of what the stream covers. It is never false after a loss; it may be
+	// true without one where something did happen to the bus.
+	//
+	// A read after "" always reports it, because a reader without a position cannot
+	// know what it missed, and so does one after a position that this bus does not
+	// know. The messages are then the retained ones from the oldest on.
 	Lost bool
 }
 
@@ -89,7 +90,8 @@ type Batch struct {
 var (
 	// ErrFull: the untrimmed messages of a partition, or the unexpired and
 	// unreceived ones of a gateway, have reached the bound of the bus. It is
-	// back-pressure and is not given for less: nothing is dropped in its place.
+	// back-pressure: it is not given for less, nothing retained is dropped in its
+	// place, and the message that met it was not accepted.
 	ErrFull = fault.New(fault.ResourceExhausted, "BUS_FULL", "the bus is full")
 	// ErrUnavailable: the bus cannot be reached; the call may have happened.
 	ErrUnavailable = fault.New(fault.Unavailable, "BUS_UNAVAILABLE", "the bus is unavailable")
@@ -111,11 +113,11 @@ type Uplinks interface {
 	// partition keep their order within a call and across the calls that one
 	// publisher makes one after the other.
 	Publish(ctx context.Context, messages ...Outgoing) error
-	// Read returns up to max messages of a partition that follow after. It waits
+	// Read returns up to limit messages of a partition that follow after. It waits
 	// until there is a message or a loss to report, or the context is done; a
-	// loss without messages is reported within seconds. It removes nothing. A max
+	// loss without messages is reported within seconds. It removes nothing. A limit
 	// below 1 counts as 1.
-	Read(ctx context.Context, partition int, after Position, max int) (Batch, error)
+	Read(ctx context.Context, partition int, after Position, limit int) (Batch, error)
 	// Trim forgets the messages of a partition at or before upTo and makes room for
 	// others. Trimming what is trimmed already, "" or a position that this bus does
 	// not know changes nothing and is no error.
@@ -129,10 +131,10 @@ type Downlinks interface {
 	// Each is dropped when ttl has passed since, and is never received afterwards.
 	// The error and the order are as for Publish.
 	Send(ctx context.Context, gateway identity.GatewayID, ttl time.Duration, payloads ...[]byte) error
-	// Receive returns up to max messages for the gateway that follow after, as Read
+	// Receive returns up to limit messages for the gateway that follow after, as Read
 	// does. Reading after a position is the receipt for all messages up to it: the
 	// bus may forget them.
-	Receive(ctx context.Context, gateway identity.GatewayID, after Position, max int) (Batch, error)
+	Receive(ctx context.Context, gateway identity.GatewayID, after Position, limit int) (Batch, error)
 }
 
 // Bus is both directions, which end together.

@@ -106,7 +106,11 @@ func (e *Error) Metadata() map[string]string {
 }
 
 // Error is the text for logs: both halves. It must not cross a wire; Message may.
+// A nil Error that got lost in an interface is reported, not dereferenced.
 func (e *Error) Error() string {
+	if e == nil {
+		return "a nil fault was returned as an error"
+	}
 	text := e.Reason + ": " + e.Message
 	if e.cause != nil {
 		text += ": " + e.cause.Error()
@@ -115,13 +119,18 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the private cause, or nil.
-func (e *Error) Unwrap() error { return e.cause }
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.cause
+}
 
 // Is makes errors.Is(err, sentinel) true for every refinement of a sentinel made
 // with [New]: two Errors are the same when kind and reason are.
 func (e *Error) Is(target error) bool {
 	other, ok := target.(*Error)
-	return ok && other != nil && e.Kind == other.Kind && e.Reason == other.Reason
+	return ok && e != nil && other != nil && e.Kind == other.Kind && e.Reason == other.Reason
 }
 
 // From returns what may be answered for err: the outermost [Error] of its chain,

@@ -1,0 +1,143 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package inproc
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/bus/bustest"
+)
+
+func TestConformance(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) bustest.Harness {
+		clock := &clock{now: time.Unix(1_800_000_000, 0)}
+		options := Options{MaxMessages: 100, Now: clock.Now}
+		b := New(options)
+		t.Cleanup(func() { _ = b.Close() })
+		return bustest.Harness{
+			Bus:      b,
+			Capacity: options.MaxMessages,
+			Advance:  clock.Advance,
+			Restart: func(t testing.TB) bus.Bus {
+				_ = b.Close()
+				b = New(options)
+				return b
+			},
+			Flush: func(testing.TB) { b.flush() },
+		}
+	})
+}
+
+// A waiting read is durably blocked: it neither spins nor polls.
+func TestReadBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{})
+		start, err := b.Read(t.Context(), 0, "", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var batch bus.Batch
+		go func() { batch, err = b.Read(t.Context(), 0, start.Next, 1) }()
+		synctest.Wait()
+		if batch.Next != "" {
+			t.Fatalf("the read returned %+v before there was anything", batch)
+		}
+		if err := b.Publish(t.Context(), bus.Outgoing{Payload: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err != nil || len(batch.Messages) != 1 || batch.Lost {
+			t.Fatalf("Read = %+v, %v", batch, err)
+		}
+	})
+}
+
+func TestBytesAreBounded(t *testing.T) {
+	b := New(Options{MaxBytes: 1}) // raised to MaxPayload, or the largest message would never fit
+	half := bus.Outgoing{Payload: bytes.Repeat([]byte("x"), bus.MaxPayload/2)}
+	start, err := b.Read(t.Context(), 0, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), half, half); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), bus.Outgoing{Payload: []byte("x")}); !errors.Is(err, bus.ErrFull) {
+		t.Fatalf("one byte more than fits: %v", err)
+	}
+	batch, err := b.Read(t.Context(), 0, start.Next, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Trim(t.Context(), 0, batch.Next); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), half); err != nil {
+		t.Fatalf("after a trim: %v", err)
+	}
+}
+
+// Without waiting readers the streams keep no trace of messages that are gone.
+func TestTrimmedPayloadsAreReleased(t *testing.T) {
+	b := New(Options{})
+	for range 1000 {
+		if err := b.Publish(t.Context(), bus.Outgoing{Payload: make([]byte, 1024)}); err != nil {
+			t.Fatal(err)
+		}
+		batch, err := b.Read(t.Context(), 0, "", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Trim(t.Context(), 0, batch.Next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := b.uplinks[0]
+	if len(s.entries) != 0 || cap(s.entries) > 16 || s.bytes != 0 {
+		t.Errorf("%d entries of %d and %d bytes remain", len(s.entries), cap(s.entries), s.bytes)
+	}
+}
+
+// flush loses everything, as no bus of a single process does by itself: it stands
+// in for the flush of a real one, so that readers of this bus in tests meet it.
+func (b *Bus) flush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.uplinks {
+		s.flush()
+	}
+	for _, s := range b.downlinks {
+		s.flush()
+	}
+}
+
+func (s *stream) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(func(entry) bool { return true })
+	s.wake()
+}
+
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
