@@ -39,7 +39,9 @@ fi
 # Inside the cache, so that publishing is a rename within one file system.
 work=$(mktemp -d "$cache/.build.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work" "${AMPORA_LOCK:-}"' EXIT
-mkdir "$work/out"
+mkdir "$work/out" "$work/tmp"
+# The builder leaves folders in TMPDIR.
+export TMPDIR="$work/tmp"
 export GOWORK=off GOFLAGS="-mod=mod -buildvcs=false" CGO_ENABLED=0
 
 collector() {
