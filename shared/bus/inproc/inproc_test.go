@@ -105,6 +105,42 @@ func TestTrimmedPayloadsAreReleased(t *testing.T) {
 	}
 }
 
+// A ttl of a second has passed after a second, not after more.
+func TestExpiryIsExact(t *testing.T) {
+	clock := &clock{now: time.Unix(1_800_000_000, 0)}
+	b := New(Options{Now: clock.Now})
+	if err := b.Send(t.Context(), "gateway", time.Second, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		advance  time.Duration
+		messages int
+	}{{time.Second - 1, 1}, {1, 0}} {
+		clock.Advance(want.advance)
+		batch, err := b.Receive(t.Context(), "gateway", "", 1)
+		if err != nil || len(batch.Messages) != want.messages {
+			t.Errorf("after %v more: %d messages, %v, want %d", want.advance, len(batch.Messages), err, want.messages)
+		}
+	}
+}
+
+// A position ahead of the stream was never given out; waiting there would pass
+// over messages in silence.
+func TestPositionAheadOfTheStreamIsUnknown(t *testing.T) {
+	b := New(Options{})
+	if err := b.Publish(t.Context(), bus.Outgoing{Payload: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	ahead := b.uplinks[0].position(2)
+	if err := b.Trim(t.Context(), 0, ahead); err != nil {
+		t.Fatal(err)
+	}
+	batch, err := b.Read(t.Context(), 0, ahead, 1)
+	if err != nil || !batch.Lost || len(batch.Messages) != 1 {
+		t.Errorf("Read = %+v, %v", batch, err)
+	}
+}
+
 // flush loses everything, as no bus of a single process does by itself: it stands
 // in for the flush of a real one, so that readers of this bus in tests meet it.
 func (b *Bus) flush() {
