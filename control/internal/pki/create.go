@@ -1,0 +1,174 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/shared/fault"
+)
+
+const (
+	rootLifetime         = 10 * 365 * 24 * time.Hour
+	intermediateLifetime = 5 * 365 * 24 * time.Hour
+)
+
+// ensure reads the tenant's keys, after storing what create makes if there are
+// none. Who loses the race to store goes on with what the winner stored.
+func (a *Authority) ensure(ctx context.Context, tenant fleet.TenantID, create func() ([]fleet.SigningKey, error)) (*hierarchy, error) {
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	h, err := a.load(ctx, tenant)
+	if !fault.Is(err, ReasonNoAuthority) {
+		return h, err
+	}
+	created, err := create()
+	if err != nil {
+		return nil, err
+	}
+	lost := a.keys.CreateSigningKeys(ctx, tenant, created)
+	h, err = a.load(ctx, tenant)
+	if lost != nil && fault.Is(err, ReasonNoAuthority) {
+		return nil, fmt.Errorf("pki: store signing keys: %w", lost)
+	}
+	return h, err
+}
+
+// newTenantKeys makes a root and the intermediate below it, both active.
+func (a *Authority) newTenantKeys(tenant fleet.TenantID, now time.Time) ([]fleet.SigningKey, error) {
+	root, err := a.newKey(keyRequest{tenant: tenant, kind: fleet.SigningKeyRoot, lifetime: rootLifetime, pathLen: 1, now: now})
+	if err != nil {
+		return nil, err
+	}
+	intermediate, err := a.newKey(keyRequest{
+		tenant: tenant, kind: fleet.SigningKeyIntermediate, lifetime: intermediateLifetime, pathLen: 0, now: now, parent: root,
+		// Below an intermediate stand agents and, later, its OCSP responder. A stolen
+		// key shall not make servers that agents or browsers believe.
+		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []fleet.SigningKey{root.stored, intermediate.stored}, nil
+}
+
+// keyRequest is what differs between the authorities that are made here.
+type keyRequest struct {
+	tenant   fleet.TenantID
+	kind     fleet.SigningKeyKind
+	lifetime time.Duration
+	pathLen  int
+	usages   []x509.ExtKeyUsage // none: unrestricted
+	now      time.Time
+	parent   *newKey // nil: signed by itself
+}
+
+// newKey is a key between its making and its storing.
+type newKey struct {
+	stored      fleet.SigningKey
+	certificate *x509.Certificate
+	signer      crypto.Signer
+}
+
+// newKey makes a key pair, its certificate and its sealed form.
+func (a *Authority) newKey(r keyRequest) (*newKey, error) {
+	signer, err := a.config.Algorithm.newKey()
+	if err != nil {
+		return nil, fmt.Errorf("pki: generate %s key: %w", r.kind, err)
+	}
+	id, err := keyID(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := a.certify(r, id, signer)
+	if err != nil {
+		return nil, fmt.Errorf("pki: certify %s key: %w", r.kind, err)
+	}
+	sealed, err := a.sealKey(r.tenant, id, signer)
+	if err != nil {
+		return nil, err
+	}
+	stored := fleet.SigningKey{
+		ID: id, Tenant: r.tenant, State: fleet.SigningKeyActive, Kind: r.kind, Algorithm: string(a.config.Algorithm),
+		CertificateDER: certificate.Raw, SealedKey: sealed, CreatedAt: r.now, ActivatedAt: r.now,
+	}
+	if r.parent != nil {
+		stored.Parent = r.parent.stored.ID
+	}
+	return &newKey{stored, certificate, signer}, nil
+}
+
+// certify makes the certificate of a new authority.
+func (a *Authority) certify(r keyRequest, id fleet.KeyID, signer crypto.Signer) (*x509.Certificate, error) {
+	window := window{r.now.Add(-a.config.Backdate), r.now.Add(r.lifetime)}
+	template := &x509.Certificate{
+		SerialNumber: newSerial(),
+		// The key id is in the name, because clients look issuers and their CRLs up by
+		// name: two generations must never share one.
+		Subject:               pkix.Name{Organization: []string{"Ampora"}, CommonName: string(r.kind) + " " + string(id)},
+		NotBefore:             window.notBefore,
+		NotAfter:              window.notAfter,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLen:            r.pathLen,
+		MaxPathLenZero:        r.pathLen == 0,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		ExtKeyUsage:           r.usages,
+	}
+	if r.tenant != installation {
+		template.Subject.OrganizationalUnit = []string{string(r.tenant)}
+	}
+	parent, parentSigner := template, signer
+	if r.parent != nil {
+		parent, parentSigner = r.parent.certificate, r.parent.signer
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, signer.Public(), parentSigner)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
+func (a *Authority) sealKey(tenant fleet.TenantID, id fleet.KeyID, signer crypto.Signer) ([]byte, error) {
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(signer)
+	if err != nil {
+		return nil, fmt.Errorf("pki: encode key %s: %w", id, err)
+	}
+	defer clear(pkcs8)
+	sealed, err := a.ring.Wrap(KeyBinding(tenant, id), pkcs8)
+	if err != nil {
+		return nil, fmt.Errorf("pki: seal key %s: %w", id, err)
+	}
+	return sealed, nil
+}
+
+// keyID names a public key by the first 128 bits of its SHA-256.
+func keyID(public crypto.PublicKey) (fleet.KeyID, error) {
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return "", fmt.Errorf("pki: encode public key: %w", err)
+	}
+	sum := sha256.Sum256(spki)
+	return fleet.KeyID(hex.EncodeToString(sum[:16])), nil
+}
+
+// newSerial returns a random serial number of 128 bits, positive and within 20
+// octets as RFC 5280, section 4.1.2.2, demands.
+func newSerial() *big.Int {
+	var raw [16]byte
+	rand.Read(raw[:]) // never fails, see crypto/rand
+	raw[0] |= 0x40    // never zero, and of one length in every encoding
+	raw[0] &= 0x7f
+	return new(big.Int).SetBytes(raw[:])
+}

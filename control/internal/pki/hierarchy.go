@@ -1,0 +1,203 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/shared/fault"
+)
+
+// hierarchy is what one tenant's stored keys amount to. It does not change; a
+// change of the keys makes a new one.
+type hierarchy struct {
+	bundle Bundle
+	active *issuer
+}
+
+// hierarchy returns the tenant's keys as last read, or reads them.
+func (a *Authority) hierarchy(ctx context.Context, tenant fleet.TenantID) (*hierarchy, error) {
+	if h := a.loaded(tenant); h != nil {
+		return h, nil
+	}
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	if h := a.loaded(tenant); h != nil {
+		return h, nil
+	}
+	return a.load(ctx, tenant)
+}
+
+func (a *Authority) loaded(tenant fleet.TenantID) *hierarchy {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.tenants[tenant]
+}
+
+// load reads the tenant's keys and keeps what they amount to. Only tenants that
+// have an authority are kept, so strangers' guesses do not fill the memory. The
+// caller holds a.loading.
+func (a *Authority) load(ctx context.Context, tenant fleet.TenantID) (*hierarchy, error) {
+	keys, err := a.keys.SigningKeys(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("pki: read signing keys: %w", err)
+	}
+	if len(keys) == 0 {
+		return nil, fault.New(fault.FailedPrecondition, ReasonNoAuthority, "the tenant has no certificate authority")
+	}
+	h, err := a.assemble(tenant, keys)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tenants[tenant] = h
+	return h, nil
+}
+
+// assemble verifies every key that is not retired and opens the one that signs.
+// The private key of a tenant's root stays sealed.
+func (a *Authority) assemble(tenant fleet.TenantID, keys []fleet.SigningKey) (*hierarchy, error) {
+	trusted, err := parseTrusted(tenant, keys)
+	if err != nil {
+		return nil, err
+	}
+	h := &hierarchy{bundle: trusted.bundle()}
+	for _, key := range trusted {
+		if key.State != fleet.SigningKeyActive || key.Kind != leafSigner(tenant) {
+			continue
+		}
+		if h.active != nil {
+			return nil, fmt.Errorf("pki: tenant %q has two active keys: %s and %s", tenant, h.active.keyID, key.ID)
+		}
+		if h.active, err = a.openIssuer(key, trusted.rootOf(key)); err != nil {
+			return nil, fmt.Errorf("pki: open key %s: %w", key.ID, err)
+		}
+	}
+	if h.active == nil {
+		return nil, fmt.Errorf("pki: tenant %q has keys, but none that is active", tenant)
+	}
+	return h, nil
+}
+
+// leafSigner is the kind of key that signs the leaves of a tenant.
+func leafSigner(tenant fleet.TenantID) fleet.SigningKeyKind {
+	if tenant == installation {
+		return fleet.SigningKeyServerRoot
+	}
+	return fleet.SigningKeyIntermediate
+}
+
+// openIssuer unseals the private key of an active key and makes it sign.
+func (a *Authority) openIssuer(key parsedKey, root *x509.Certificate) (*issuer, error) {
+	signer, err := a.unsealKey(key.SigningKey)
+	if err != nil {
+		return nil, err
+	}
+	if public, ok := key.certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(signer.Public()) {
+		return nil, fmt.Errorf("the private key is not that of the certificate")
+	}
+	return newIssuer(key.ID, key.certificate, root, signer)
+}
+
+func (a *Authority) unsealKey(key fleet.SigningKey) (crypto.Signer, error) {
+	pkcs8, err := a.ring.Unwrap(KeyBinding(key.Tenant, key.ID), key.SealedKey)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(pkcs8)
+	private, err := x509.ParsePKCS8PrivateKey(pkcs8)
+	if err != nil {
+		return nil, fmt.Errorf("decode private key: %w", err)
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("a %T cannot sign", private)
+	}
+	return signer, nil
+}
+
+// parsedKey is a stored key with its certificate read.
+type parsedKey struct {
+	fleet.SigningKey
+	certificate *x509.Certificate
+}
+
+// trustedKeys are the keys of one tenant that are not retired, oldest first, each
+// signed by another one of them or by itself.
+type trustedKeys []parsedKey
+
+func parseTrusted(tenant fleet.TenantID, keys []fleet.SigningKey) (trustedKeys, error) {
+	var trusted trustedKeys
+	for _, key := range keys {
+		if key.State == fleet.SigningKeyRetired {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(key.CertificateDER)
+		if err != nil {
+			return nil, fmt.Errorf("pki: certificate of key %s: %w", key.ID, err)
+		}
+		if key.Tenant != tenant {
+			return nil, fmt.Errorf("pki: key %s belongs to tenant %q, not %q", key.ID, key.Tenant, tenant)
+		}
+		trusted = append(trusted, parsedKey{key, certificate})
+	}
+	slices.SortFunc(trusted, func(x, y parsedKey) int {
+		return cmp.Or(x.CreatedAt.Compare(y.CreatedAt), cmp.Compare(x.ID, y.ID))
+	})
+	for _, key := range trusted {
+		root := trusted.rootOf(key)
+		if root == nil {
+			return nil, fmt.Errorf("pki: key %s has no trusted parent", key.ID)
+		}
+		if err := key.certificate.CheckSignatureFrom(root); err != nil {
+			return nil, fmt.Errorf("pki: certificate of key %s was not signed by its parent: %w", key.ID, err)
+		}
+	}
+	return trusted, nil
+}
+
+// rootOf returns the certificate that signed the key's: its own for a root, nil if
+// the parent is not trusted.
+func (t trustedKeys) rootOf(key parsedKey) *x509.Certificate {
+	if key.Kind != fleet.SigningKeyIntermediate {
+		return key.certificate
+	}
+	for _, candidate := range t {
+		if candidate.Kind == fleet.SigningKeyRoot && candidate.ID == key.Parent {
+			return candidate.certificate
+		}
+	}
+	return nil
+}
+
+func (t trustedKeys) bundle() Bundle {
+	var b Bundle
+	for _, key := range t {
+		if key.Kind == fleet.SigningKeyIntermediate {
+			b.Intermediates = append(b.Intermediates, key.certificate)
+		} else {
+			b.Roots = append(b.Roots, key.certificate)
+		}
+	}
+	b.PEM = encodePEM(slices.Concat(b.Roots, b.Intermediates)...)
+	return b
+}
+
+func encodePEM(certificates ...*x509.Certificate) []byte {
+	var out bytes.Buffer
+	for _, c := range certificates {
+		// Writing to memory and a block without headers cannot fail.
+		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+	}
+	return out.Bytes()
+}

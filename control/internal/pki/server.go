@@ -1,0 +1,96 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+const serverLifetime = 90 * 24 * time.Hour
+
+// ServerRequest asks for a TLS server certificate. At least one name is needed.
+type ServerRequest struct {
+	DNSNames []string
+	IPs      []net.IP
+	Now      time.Time
+}
+
+// IssueServer makes a TLS server certificate for the OpAMP listener of an
+// installation that has none of its own, as in development. It is signed by a root
+// kept for this purpose alone, made at the first call; caPEM is that root, for
+// clients to trust. The certificate is valid for 90 days and its key exists in the
+// returned value only: ask again at every start, and before Leaf.NotAfter.
+func (a *Authority) IssueServer(ctx context.Context, r ServerRequest) (certificate tls.Certificate, caPEM []byte, err error) {
+	if len(r.DNSNames)+len(r.IPs) == 0 {
+		return tls.Certificate{}, nil, errors.New("pki: a server certificate needs a DNS name or an IP address")
+	}
+	h, err := a.ensure(ctx, installation, func() ([]fleet.SigningKey, error) { return a.newServerRoot(r.Now) })
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	valid, err := h.active.validity(r.Now, a.config.Backdate, serverLifetime)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	key, request, err := newServerKey()
+	if err != nil {
+		return tls.Certificate{}, nil, fmt.Errorf("pki: server key: %w", err)
+	}
+	leaf, err := h.active.sign(ctx, request, serverTemplate(r, valid))
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, h.bundle.PEM, nil
+}
+
+func (a *Authority) newServerRoot(now time.Time) ([]fleet.SigningKey, error) {
+	root, err := a.newKey(keyRequest{
+		tenant: installation, kind: fleet.SigningKeyServerRoot, lifetime: rootLifetime, pathLen: 0, now: now,
+		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []fleet.SigningKey{root.stored}, nil
+}
+
+// newServerKey makes a key and the request by which the library certifies it.
+func newServerKey() (*ecdsa.PrivateKey, *x509.CertificateRequest, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	request, err := x509.ParseCertificateRequest(der)
+	return key, request, err
+}
+
+// serverTemplate has no subject: the names are in the alternative names, the only
+// place where clients look (RFC 9525, section 2).
+func serverTemplate(r ServerRequest, valid window) x509.Certificate {
+	return x509.Certificate{
+		SerialNumber:          newSerial(),
+		DNSNames:              r.DNSNames,
+		IPAddresses:           r.IPs,
+		NotBefore:             valid.notBefore,
+		NotAfter:              valid.notAfter,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+	}
+}
