@@ -1,0 +1,215 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"github.com/smallstep/pkcs7"
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// maxCSR bounds a certificate request in bytes, in each of its encodings.
+const maxCSR = 8 << 10
+
+// Enrolment redeems bootstrap tokens at the control plane and counts what came of it.
+type Enrolment struct {
+	control internalv1connect.GatewayServiceClient
+	log     *slog.Logger
+	count   metric.Int64Counter
+}
+
+// NewEnrolment makes the counter on the meter.
+func NewEnrolment(control internalv1connect.GatewayServiceClient, log *slog.Logger, meter metric.Meter) (*Enrolment, error) {
+	count, err := meter.Int64Counter("ampora_gateway_enrolments_total",
+		metric.WithDescription("Redemptions of bootstrap tokens, by method and outcome."))
+	return &Enrolment{control: control, log: log, count: count}, err
+}
+
+var methodNames = map[internalv1.EnrollmentMethod]string{
+	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_AGENT_CSR:  "agent_csr",
+	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_SERVER_KEY: "server_key",
+	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST:        "est",
+}
+
+// Redeem trades the caller's token and a request in PEM for an identity. The error is
+// the control plane's.
+func (e *Enrolment) Redeem(ctx context.Context, caller Caller, csr []byte, method internalv1.EnrollmentMethod) (*internalv1.EnrollResponse, error) {
+	// Signing may wait for a key management service.
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	response, err := e.control.Enroll(ctx, &internalv1.EnrollRequest{Token: caller.Token.Reveal(), CsrPem: csr, Method: method, Peer: caller.Peer})
+	outcome := "enrolled"
+	if err != nil {
+		outcome = connect.CodeOf(err).String()
+	}
+	e.count.Add(ctx, 1, metric.WithAttributes(attribute.String("method", methodNames[method]), attribute.String("outcome", outcome)))
+	if err != nil {
+		return nil, fmt.Errorf("enrolling: %w", err)
+	}
+	e.log.InfoContext(ctx, "enrolled", "method", methodNames[method], "tenant", response.GetTenant(), "agent", response.GetAgentId(), "peer", caller.Peer)
+	return response, nil
+}
+
+// EST is the part of RFC 7030 that agents with certificate files need: simpleenroll
+// with a bootstrap token, and cacerts.
+type EST struct {
+	admission *Admission
+	trust     *Trust
+	enrolment *Enrolment
+}
+
+// NewEST makes the handlers.
+func NewEST(admission *Admission, trust *Trust, enrolment *Enrolment) *EST {
+	return &EST{admission: admission, trust: trust, enrolment: enrolment}
+}
+
+// Register adds the well-known paths (RFC 7030, section 3.2.2) to the mux.
+func (e *EST) Register(mux *http.ServeMux) {
+	mux.HandleFunc("POST /.well-known/est/simpleenroll", e.simpleEnroll)
+	mux.HandleFunc("GET /.well-known/est/cacerts", e.caCerts)
+}
+
+var errHasIdentity = errors.New("simpleenroll with a certificate in place of a token")
+
+// simpleEnroll is RFC 7030, section 4.2.1.
+func (e *EST) simpleEnroll(w http.ResponseWriter, r *http.Request) {
+	caller, ok := e.admission.Admit(w, r)
+	if !ok {
+		return
+	}
+	if !caller.Enrolling() {
+		e.admission.refuse(w, r, caller, &refusal{reason: AuthFailed, cause: errHasIdentity})
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 2*maxCSR))
+	if err != nil {
+		http.Error(w, "the request could not be read, or is too large", http.StatusBadRequest)
+		return
+	}
+	csr, err := ReadCSR(body)
+	if err != nil {
+		e.admission.rejections.Reject(r.Context(), Malformed, err, Known(caller)...)
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	response, err := e.enrolment.Redeem(r.Context(), caller, csr, internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST)
+	if err != nil {
+		e.refuse(w, r, caller, err)
+		return
+	}
+	chain, err := certificates(response.GetCertificateChainPem())
+	if err != nil || len(chain) == 0 {
+		e.admission.refuse(w, r, caller, &refusal{Unavailable, Overload(), errors.Join(errors.New("the issued chain is unreadable"), err)})
+		return
+	}
+	writeCertificates(w, "application/pkcs7-mime; smime-type=certs-only", chain)
+}
+
+// refuse maps what the control plane said: the answer tells a bad request from a bad
+// token, and nothing about the token.
+func (e *EST) refuse(w http.ResponseWriter, r *http.Request, caller Caller, err error) {
+	switch connect.CodeOf(err) {
+	case connect.CodeInvalidArgument:
+		e.admission.rejections.Reject(r.Context(), Malformed, err, Known(caller)...)
+		http.Error(w, "the certificate request was refused: "+PublicMessage(err), http.StatusBadRequest)
+	case connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeNotFound:
+		e.admission.Punish(caller)
+		e.admission.refuse(w, r, caller, &refusal{reason: AuthFailed, cause: err})
+	default:
+		e.admission.refuse(w, r, caller, &refusal{Unavailable, Overload(), err})
+	}
+}
+
+// caCerts is RFC 7030, section 4.1.2: what agents of the tenants here may be issued
+// under. It is public.
+func (e *EST) caCerts(w http.ResponseWriter, r *http.Request) {
+	snapshot, err := e.trust.Current()
+	if err != nil || len(snapshot.roots) == 0 {
+		e.admission.refuse(w, r, Caller{Peer: peer(r.RemoteAddr)}, &refusal{Unavailable, Overload(), errors.Join(errors.New("no roots to show"), err)})
+		return
+	}
+	writeCertificates(w, "application/pkcs7-mime", snapshot.roots)
+}
+
+// writeCertificates writes a degenerate SignedData (RFC 5652, section 5.1: certs-only)
+// in base64, as EST transfers it.
+func writeCertificates(w http.ResponseWriter, contentType string, chain []*x509.Certificate) {
+	var der []byte
+	for _, certificate := range chain {
+		der = append(der, certificate.Raw...)
+	}
+	message, err := pkcs7.DegenerateCertificate(der)
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Transfer-Encoding", "base64")
+	for line := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString(message)), 76) {
+		_, _ = w.Write(append(line, "\r\n"...))
+	}
+}
+
+// The ways in which a certificate request is unusable; they are told to its sender.
+var (
+	errNoCSR    = errors.New("the body is neither base64 of a PKCS #10 request nor PEM")
+	errLargeCSR = fmt.Errorf("the certificate request has more than %d bytes", maxCSR)
+	errBadCSR   = errors.New("the certificate request is not signed by its key, or is not well-formed")
+)
+
+// ReadCSR reads one PKCS #10 request (RFC 2986) in PEM, in base64 of DER as EST sends
+// it, or in DER, checks the proof of possession, and returns it in PEM.
+func ReadCSR(body []byte) ([]byte, error) {
+	der := body
+	if block, _ := pem.Decode(body); block != nil && strings.HasSuffix(block.Type, "CERTIFICATE REQUEST") {
+		der = block.Bytes
+	} else if decoded, err := base64.StdEncoding.DecodeString(string(bytes.Join(bytes.Fields(body), nil))); err == nil && len(decoded) > 0 {
+		der = decoded
+	}
+	if len(der) == 0 {
+		return nil, errNoCSR
+	}
+	if len(der) > maxCSR {
+		return nil, errLargeCSR
+	}
+	request, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, errNoCSR
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, errBadCSR
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request.Raw})
+	if len(text) > maxCSR {
+		return nil, errLargeCSR
+	}
+	return text, nil
+}
+
+// PublicMessage is what the control plane wrote for callers to read.
+func PublicMessage(err error) string {
+	var remote *connect.Error
+	if errors.As(err, &remote) {
+		return remote.Message()
+	}
+	return "no reason given"
+}

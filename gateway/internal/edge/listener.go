@@ -1,0 +1,185 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Server ends TLS for agents and hands their requests to a handler.
+//
+// Client certificates are asked for and verified here, not by crypto/tls: a foreign
+// one must be counted and logged, and a caller must get its 503 when there is no
+// trust to verify with.
+type Server struct {
+	http       *http.Server
+	trust      *Trust
+	rejections *Rejections
+	slots      chan struct{}
+	base       *tls.Config
+	current    atomic.Pointer[configured]
+}
+
+type configured struct {
+	snapshot *Snapshot
+	config   *tls.Config
+}
+
+// ServerConfig is what a [Server] needs.
+type ServerConfig struct {
+	Handler    http.Handler
+	Trust      *Trust
+	Rejections *Rejections
+	Log        *slog.Logger
+	// Certificate gives the server's certificate for each handshake.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Handshakes is how many handshakes may compute at a time.
+	Handshakes int
+}
+
+// NewServer makes a server.
+func NewServer(c ServerConfig) *Server {
+	s := &Server{trust: c.Trust, rejections: c.Rejections, slots: make(chan struct{}, c.Handshakes)}
+	s.base = &tls.Config{
+		MinVersion:             tls.VersionTLS12,
+		GetCertificate:         c.Certificate,
+		ClientAuth:             tls.RequestClientCert,
+		VerifyConnection:       s.verifyConnection,
+		SessionTicketsDisabled: true, // connections live long, and a resumed one would skip revocation
+		NextProtos:             []string{"h2", "http/1.1"},
+	}
+	// No ReadTimeout and no WriteTimeout: they would end WebSockets and slow, honest
+	// uploads alike. Bodies have deadlines of their own.
+	s.http = &http.Server{
+		Handler:           c.Handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+	}
+	config := s.base.Clone()
+	config.GetConfigForClient = s.configForClient
+	s.http.TLSConfig = config
+	return s
+}
+
+// Serve accepts connections until [Server.Shutdown].
+func (s *Server) Serve(listener net.Listener) error {
+	err := s.http.ServeTLS(slotted{Listener: listener, slots: s.slots}, "", "")
+	if err == http.ErrServerClosed {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops accepting, and waits for requests under way; hijacked connections are
+// not its business.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Close ends what Shutdown waits for.
+func (s *Server) Close() error { return s.http.Close() }
+
+// configForClient runs between the hello of the client and our first flight, which is
+// the expensive part of a handshake: it takes a slot, which the first write gives
+// back. Nothing in between waits for the client, so nobody can hold a slot.
+func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if conn, ok := hello.Conn.(*slottedConn); ok {
+		if err := conn.acquire(hello.Context()); err != nil {
+			return nil, err
+		}
+	}
+	snapshot, err := s.trust.Current()
+	if err != nil {
+		return s.base, nil //nolint:nilerr // the handler answers 503
+	}
+	if c := s.current.Load(); c != nil && c.snapshot == snapshot {
+		return c.config, nil
+	}
+	config := s.base.Clone()
+	config.ClientCAs = snapshot.hints // the names in the certificate request
+	s.current.Store(&configured{snapshot: snapshot, config: config})
+	return config, nil
+}
+
+// verifyConnection refuses a bad client certificate in the handshake. [Trust.Identify]
+// verifies again for every request, against what is revoked by then.
+func (s *Server) verifyConnection(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	snapshot, err := s.trust.Current()
+	if err != nil {
+		return nil //nolint:nilerr // the handler answers 503
+	}
+	if _, err := snapshot.verify(state.PeerCertificates, s.trust.clock()); err != nil {
+		leaf := state.PeerCertificates[0]
+		s.rejections.Reject(context.Background(), AuthFailed, err, slog.String("serial", leaf.SerialNumber.Text(16)), slog.String("issuer", leaf.Issuer.String()))
+		return err
+	}
+	return nil
+}
+
+// slotted is a listener whose connections bound the handshakes that compute at a time.
+type slotted struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept wraps the next connection.
+func (l slotted) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &slottedConn{Conn: conn, slots: l.slots}, nil
+}
+
+type slottedConn struct {
+	net.Conn
+	slots chan struct{}
+	held  atomic.Bool
+}
+
+func (c *slottedConn) acquire(ctx context.Context) error {
+	select {
+	case c.slots <- struct{}{}:
+		c.held.Store(true)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *slottedConn) release() {
+	if c.held.CompareAndSwap(true, false) {
+		<-c.slots
+	}
+}
+
+// Write gives the slot back: our first flight is computed.
+func (c *slottedConn) Write(p []byte) (int, error) {
+	c.release()
+	return c.Conn.Write(p)
+}
+
+// Close gives the slot back of a handshake that failed before.
+func (c *slottedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
+// CloseWrite ends our half of a TCP connection, so that the other half can be read to
+// its end.
+func (c *slottedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}

@@ -1,0 +1,113 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+)
+
+// Lease is what keeps the sessions of this process alive in the eyes of the control
+// plane. While it is not held nobody new is admitted, because nothing could be claimed.
+type Lease struct {
+	origin  Origin
+	version string
+	control internalv1connect.GatewayServiceClient
+	log     *slog.Logger
+	clock   func() time.Time
+	onLost  func(context.Context)
+	until   atomic.Pointer[time.Time]
+}
+
+// LeaseConfig is what a [Lease] needs.
+type LeaseConfig struct {
+	Origin  Origin
+	Version string
+	Control internalv1connect.GatewayServiceClient
+	Log     *slog.Logger
+	Clock   func() time.Time
+	// OnLost is called after the lease was lost and taken again: every session must
+	// be claimed anew.
+	OnLost func(context.Context)
+}
+
+// NewLease makes a lease that is not held.
+func NewLease(c LeaseConfig) *Lease {
+	return &Lease{origin: c.Origin, version: c.Version, control: c.Control, log: c.Log, clock: c.Clock, onLost: c.OnLost}
+}
+
+// Held says whether the lease is held now.
+func (l *Lease) Held() bool {
+	until := l.until.Load()
+	return until != nil && l.clock().Before(*until)
+}
+
+// Run takes the lease and renews it until the context ends.
+func (l *Lease) Run(ctx context.Context) error {
+	registered, lost := false, false
+	for {
+		var err error
+		if !registered {
+			err = l.register(ctx)
+			registered = err == nil
+		} else if err = l.renew(ctx); connect.CodeOf(err) == connect.CodeFailedPrecondition {
+			l.log.WarnContext(ctx, "the lease was lost", "error", err)
+			l.until.Store(nil)
+			registered, lost = false, true
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
+			l.log.WarnContext(ctx, "the lease could not be taken", "registered", registered, "error", err)
+		}
+		if registered && lost {
+			lost = false
+			l.onLost(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(l.pause(err)):
+		}
+	}
+}
+
+// pause is a third of what is left of the lease, and about a second after an error.
+func (l *Lease) pause(err error) time.Duration {
+	until := l.until.Load()
+	if err != nil || until == nil {
+		return 500*time.Millisecond + rand.N(time.Second)
+	}
+	return max(100*time.Millisecond, until.Sub(l.clock())/3)
+}
+
+func (l *Lease) register(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	response, err := l.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, Version: l.version})
+	if err != nil {
+		return err
+	}
+	until := response.GetLeaseUntil().AsTime()
+	l.until.Store(&until)
+	return nil
+}
+
+func (l *Lease) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	response, err := l.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID})
+	if err != nil {
+		return err
+	}
+	until := response.GetLeaseUntil().AsTime()
+	l.until.Store(&until)
+	return nil
+}

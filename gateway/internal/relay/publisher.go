@@ -1,0 +1,205 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"gitlab.com/ampora/ampora/gateway/internal/session"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Bounds of the uplink queue.
+const (
+	queueMessages = 16384
+	queueBytes    = 64 << 20
+	batchMessages = 256
+	batchBytes    = 4 << 20
+)
+
+// counterRoom is what the counter adds to a message when it is sent: a tag and a varint.
+const counterRoom = 11
+
+// The ways in which a report is not accepted.
+var (
+	// ErrShed: the queue is full. The session is in doubt now.
+	ErrShed = errors.New("the uplink queue is full")
+	// ErrTooLarge: the message does not fit the bus even without its bodies.
+	ErrTooLarge = errors.New("the message is too large for the bus")
+)
+
+// Publisher sends uplinks. Reports may be refused when its queue is full; ends of
+// sessions and delivery reports may not, as there are only so many of them.
+type Publisher struct {
+	origin Origin
+	bus    bus.Uplinks
+	log    *slog.Logger
+	clock  func() time.Time
+
+	mu     sync.Mutex
+	queue  []uplink
+	bytes  int
+	arrive chan struct{}
+
+	counters [bus.Partitions]uint64 // of Run alone
+}
+
+type uplink struct {
+	partition int
+	payload   []byte
+}
+
+// NewPublisher makes a publisher and its gauge ampora_gateway_uplink_queue.
+func NewPublisher(origin Origin, uplinks bus.Uplinks, log *slog.Logger, meter metric.Meter, clock func() time.Time) (*Publisher, error) {
+	p := &Publisher{origin: origin, bus: uplinks, log: log, clock: clock, arrive: make(chan struct{}, 1)}
+	_, err := meter.Int64ObservableGauge("ampora_gateway_uplink_queue",
+		metric.WithDescription("Messages that wait to be published on the bus."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(p.Waiting()))
+			return nil
+		}))
+	return p, err
+}
+
+// Report queues an agent's message. The error is [ErrShed] or [ErrTooLarge].
+func (p *Publisher) Report(s *session.Session, report *relayv1.Report) error {
+	message := p.envelope(s)
+	message.Event = &relayv1.Uplink_Report{Report: report}
+	return p.enqueue(s, message, false)
+}
+
+// Ended queues the end of a session.
+func (p *Publisher) Ended(s *session.Session, reason session.EndReason) {
+	message := p.envelope(s)
+	message.Event = &relayv1.Uplink_Ended{Ended: &relayv1.SessionEnded{Reason: string(reason), LastSeenAt: timestamppb.New(s.LastSeen())}}
+	_ = p.enqueue(s, message, true)
+}
+
+// Delivery queues what became of a downlink.
+func (p *Publisher) Delivery(s *session.Session, delivery *relayv1.Delivery) {
+	message := p.envelope(s)
+	message.Event = &relayv1.Uplink_Delivery{Delivery: delivery}
+	_ = p.enqueue(s, message, true)
+}
+
+// Waiting is the number of messages not yet published.
+func (p *Publisher) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue)
+}
+
+// Full says that a report would be refused.
+func (p *Publisher) Full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.full()
+}
+
+func (p *Publisher) full() bool { return len(p.queue) >= queueMessages || p.bytes >= queueBytes }
+
+func (p *Publisher) envelope(s *session.Session) *relayv1.Uplink {
+	return &relayv1.Uplink{
+		GatewayId: string(p.origin.Gateway), BootId: p.origin.BootID,
+		Tenant: string(s.Key.Tenant), AgentId: string(s.Key.Agent), InstanceUid: s.UID[:],
+		Epoch: s.Epoch(), ReceivedAt: timestamppb.New(p.clock()),
+	}
+}
+
+func (p *Publisher) enqueue(s *session.Session, message *relayv1.Uplink, always bool) error {
+	payload, err := proto.Marshal(message)
+	if err != nil || len(payload)+counterRoom > bus.MaxPayload {
+		return ErrTooLarge
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.full() && !always {
+		return ErrShed
+	}
+	p.queue = append(p.queue, uplink{partition: bus.PartitionOf(s.Key.Agent), payload: payload})
+	p.bytes += len(payload)
+	select {
+	case p.arrive <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Run publishes until the context ends, and then whatever still waits until flush
+// ends: the last messages of a gateway are the ends of its sessions.
+func (p *Publisher) Run(ctx, flush context.Context) error {
+	for {
+		batch := p.take()
+		if len(batch) > 0 {
+			if !p.publish(flush, batch) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-p.arrive:
+		case <-ctx.Done():
+			if p.Waiting() == 0 {
+				return nil
+			}
+		}
+	}
+}
+
+// take removes the next batch from the queue and numbers it.
+func (p *Publisher) take() []bus.Outgoing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var batch []bus.Outgoing
+	size := 0
+	for len(batch) < min(len(p.queue), batchMessages) && size < batchBytes {
+		next := p.queue[len(batch)]
+		size += len(next.payload)
+		batch = append(batch, bus.Outgoing{Partition: next.partition, Payload: p.number(next)})
+	}
+	p.bytes -= size
+	clear(p.queue[:len(batch)])
+	if p.queue = p.queue[len(batch):]; len(p.queue) == 0 {
+		p.queue = nil
+	}
+	return batch
+}
+
+// number appends the counter to a serialised envelope. Fields may come in any order,
+// so nothing is serialised twice.
+func (p *Publisher) number(next uplink) []byte {
+	p.counters[next.partition]++
+	payload := protowire.AppendTag(next.payload, counterField, protowire.VarintType)
+	return protowire.AppendVarint(payload, p.counters[next.partition])
+}
+
+const counterField = 3 // relay.v1.Uplink.counter
+
+// publish repeats a batch until the bus takes it: the numbers stay, so a repetition is
+// no loss and the control plane knows a copy by its number. Meanwhile the queue fills,
+// and reports are shed where they come in.
+func (p *Publisher) publish(ctx context.Context, batch []bus.Outgoing) bool {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := p.bus.Publish(ctx, batch...)
+		if err == nil {
+			return true
+		}
+		p.log.WarnContext(ctx, "the bus does not take uplinks", "error", err, "messages", len(batch))
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause + rand.N(pause)):
+		}
+	}
+}

@@ -1,0 +1,119 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+// ConfigOffer is a remote configuration on its way to an agent.
+type ConfigOffer struct {
+	// Hash is what the agent reports back.
+	Hash []byte
+	// Generation is that of the grant the offer stands on.
+	Generation int64
+	// Wire is the offer as the agent receives it, made once for all its targets.
+	// It is shared: nobody changes it.
+	Wire []byte
+}
+
+// Mail is what waits for an agent: the latest of each kind, so a session that
+// nobody reads costs one of each and no more. OpAMP itself asks for no more (only
+// the newest offer of a kind counts).
+type Mail struct {
+	Config    *ConfigOffer
+	FullState bool
+}
+
+// Empty says that nothing waits.
+func (m Mail) Empty() bool { return m.Config == nil && !m.FullState }
+
+// Posting says what became of a piece of mail.
+type Posting int
+
+// The outcomes of a post.
+const (
+	Posted      Posting = iota // it waits; the link was woken
+	AlreadySent                // the same offer of the same generation was written in this session
+	Outdated                   // a higher generation of its kind was seen
+	OtherEpoch                 // it is for another session than this one
+)
+
+// Address is what a piece of mail must match: the epoch it was meant for, and the
+// generation, of which a lower one than already seen for the kind is void.
+type Address struct {
+	Kind       string
+	Epoch      uint64
+	Generation int64
+}
+
+// PostConfig puts an offer into the mailbox in place of any earlier one.
+func (s *Session) PostConfig(to Address, offer *ConfigOffer) Posting {
+	s.mu.Lock()
+	posting := s.admit(to)
+	if posting == Posted && s.sent.is(offer) {
+		posting = AlreadySent
+	}
+	if posting == Posted {
+		s.mail.Config = offer
+	}
+	s.mu.Unlock()
+	if posting == Posted {
+		s.Link.Wake(s)
+	}
+	return posting
+}
+
+// PostFullState asks for the agent's full state with the next thing written to it.
+func (s *Session) PostFullState(to Address) Posting {
+	s.mu.Lock()
+	posting := s.admit(to)
+	if posting == Posted {
+		s.mail.FullState = true
+	}
+	s.mu.Unlock()
+	if posting == Posted {
+		s.Link.Wake(s)
+	}
+	return posting
+}
+
+// PostClose ends the session's link because the control plane asked for it.
+func (s *Session) PostClose(to Address) Posting {
+	s.mu.Lock()
+	posting := s.admit(to)
+	s.mu.Unlock()
+	if posting == Posted {
+		s.Link.Close(s, Requested)
+	}
+	return posting
+}
+
+// TakeMail empties the mailbox. The taker writes what it took, or ends the session;
+// an offer that was written is recorded with [Session.Sent].
+func (s *Session) TakeMail() Mail {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mail := s.mail
+	s.mail = Mail{}
+	return mail
+}
+
+// Sent records that an offer was written, so that the same one is not written again.
+func (s *Session) Sent(offer *ConfigOffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation}
+}
+
+// admit checks an address and remembers its generation. The lock is held.
+func (s *Session) admit(to Address) Posting {
+	if s.ended || to.Epoch != s.epoch {
+		return OtherEpoch
+	}
+	if seen, known := s.generations[to.Kind]; known && to.Generation < seen {
+		return Outdated
+	}
+	if s.generations == nil {
+		s.generations = make(map[string]int64, 1)
+	}
+	s.generations[to.Kind] = to.Generation
+	return Posted
+}

@@ -1,0 +1,213 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package session knows which agents this gateway holds and what it owes them.
+//
+// A session is one agent's presence at one gateway, named by the epoch that the
+// control plane gave out when it was claimed. The package guarantees that a
+// session ends exactly once, that whoever posts to one never waits for the agent,
+// and that of each kind of mail only the latest is kept. It knows nothing of
+// OpAMP's messages and nothing of sockets: what an agent says arrives as an
+// [Arrival], what it shall hear leaves as [Mail].
+package session
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// Key names an agent: what sessions, grants and reports are about. A connection is
+// no key, because one connection may carry many agents.
+type Key struct {
+	Tenant identity.TenantID
+	Agent  identity.AgentID
+}
+
+// EndReason says why a session ended; it travels in relay.v1.SessionEnded.
+type EndReason string
+
+// The reasons.
+const (
+	AgentDisconnect EndReason = "AGENT_DISCONNECT" // the agent said so
+	Closed          EndReason = "CLOSED"           // the peer closed the connection or it broke
+	Idle            EndReason = "IDLE"             // silent for longer than the idle timeout
+	SlowConsumer    EndReason = "SLOW_CONSUMER"    // it did not read what was written to it
+	Superseded      EndReason = "SUPERSEDED"       // another session of the identity took over
+	Drained         EndReason = "DRAINED"          // the gateway is stopping
+	ProtocolError   EndReason = "PROTOCOL_ERROR"   // it broke WebSocket's or OpAMP's rules
+	Requested       EndReason = "REQUESTED"        // the control plane asked for it
+	Revoked         EndReason = "REVOKED"          // its certificate was revoked
+)
+
+// Link is how a session reaches its agent: a WebSocket that may carry several
+// sessions, or the answers to polls. No method blocks, each may be called from any
+// goroutine and after the link has ended.
+type Link interface {
+	// Wake says that mail waits for the session. A link that can write takes it
+	// soon; one that waits for polls leaves it until the next one.
+	Wake(*Session)
+	// Ping asks the peer for a sign of life, if the transport has such a thing.
+	Ping()
+	// Close ends the session with the reason, and the link with it unless the link
+	// carries other agents.
+	Close(*Session, EndReason)
+}
+
+// Claimed is what a session begins with: the outcome of its claim.
+type Claimed struct {
+	Key          Key
+	UID          identity.InstanceUID
+	Serial       identity.Serial
+	Epoch        uint64
+	LastSequence uint64
+	// StateKnown says that the control plane has this agent's state up to LastSequence.
+	StateKnown bool
+	// AfterOwnOffer says that the agent comes back from an offer of connection
+	// settings that this gateway made.
+	AfterOwnOffer bool
+}
+
+// Session is one live session. Its methods may be called from many goroutines,
+// except that arrivals come one at a time.
+type Session struct {
+	Key    Key
+	UID    identity.InstanceUID
+	Serial identity.Serial
+	Link   Link
+
+	mu           sync.Mutex
+	epoch        uint64
+	sequence     Sequence
+	bucket       Bucket
+	capabilities uint64
+	lastSeen     time.Time
+	mail         Mail
+	sent         offerMark
+	generations  map[string]int64
+	afterOffer   bool
+	ended        bool
+}
+
+// New begins a session at now.
+func New(claimed Claimed, link Link, now time.Time) *Session {
+	return &Session{
+		Key: claimed.Key, UID: claimed.UID, Serial: claimed.Serial, Link: link,
+		epoch:      claimed.Epoch,
+		sequence:   Begin(claimed.LastSequence, claimed.StateKnown),
+		bucket:     FullBucket(now),
+		lastSeen:   now,
+		afterOffer: claimed.AfterOwnOffer,
+	}
+}
+
+// Arrival is what matters here of an AgentToServer message.
+type Arrival struct {
+	Sequence     uint64
+	Capabilities uint64
+	// FullState: it carries an agent description, which agents send when they
+	// report everything.
+	FullState bool
+}
+
+// Verdict says what to do with an arrival. All of them are answered.
+type Verdict struct {
+	Step
+	// Limited: over the rate limit. Shed it and say so; the session is in doubt now.
+	Limited bool
+}
+
+// Arrive records an arrival and decides about it.
+func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastSeen = now
+	s.capabilities = arrival.Capabilities
+	var taken bool
+	if s.bucket, taken = s.bucket.Take(now); !taken {
+		s.sequence = s.sequence.Shed(arrival.Sequence)
+		return Verdict{Limited: true}
+	}
+	next, step := s.sequence.Next(arrival.Sequence, arrival.FullState, now)
+	s.sequence = next
+	return Verdict{Step: step}
+}
+
+// Doubt makes the session ask for the agent's full state: something of it was lost.
+func (s *Session) Doubt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sequence = s.sequence.Doubt()
+}
+
+// Rebind puts the session under a new epoch: after a restart of the agent on the
+// same session, or after the gateway's lease was lost and everything claimed anew.
+func (s *Session) Rebind(epoch uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch = epoch
+	s.generations = nil
+	s.sent = offerMark{}
+}
+
+// Touch records a sign of life that is no message, such as a pong.
+func (s *Session) Touch(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastSeen = now
+}
+
+// Epoch is the epoch the session is claimed under.
+func (s *Session) Epoch() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
+
+// LastSeen is when the agent gave its last sign of life.
+func (s *Session) LastSeen() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastSeen
+}
+
+// Capabilities is the bit mask of the agent's last message. The agent may change
+// it with any message, so it is read at the moment of each offer.
+func (s *Session) Capabilities() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.capabilities
+}
+
+// AfterOwnOffer says whether an empty health report is to be expected, because a
+// client made for new connection settings knows no health yet. The first health
+// that says something ends it.
+func (s *Session) AfterOwnOffer(healthKnown bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if healthKnown {
+		s.afterOffer = false
+	}
+	return s.afterOffer
+}
+
+// end says true once.
+func (s *Session) end() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.ended
+	s.ended = true
+	return first
+}
+
+// offerMark is an offer that was written.
+type offerMark struct {
+	hash       []byte
+	generation int64
+}
+
+func (m offerMark) is(offer *ConfigOffer) bool {
+	return m.hash != nil && m.generation == offer.Generation && bytes.Equal(m.hash, offer.Hash)
+}
