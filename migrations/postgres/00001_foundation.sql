@@ -76,12 +76,14 @@ CREATE TABLE api_tokens (
     PRIMARY KEY (tenant_id, id)
 );
 CREATE UNIQUE INDEX api_tokens_hash ON api_tokens (hash);
-CREATE UNIQUE INDEX api_tokens_name ON api_tokens (tenant_id, name) WHERE revoked_at IS NULL;
+CREATE INDEX api_tokens_name ON api_tokens (tenant_id, name);
+CREATE INDEX api_tokens_newest ON api_tokens (tenant_id, created_at, id);
 
+-- Names sort by their bytes, as on SQLite, whatever the locale of the database and its next release.
 CREATE TABLE groups (
     tenant_id   text NOT NULL REFERENCES tenants,
     id          uuid NOT NULL,
-    name        text NOT NULL,
+    name        text COLLATE "C" NOT NULL,
     description text NOT NULL DEFAULT '',
     created_at  timestamptz NOT NULL,
     deleted_at  timestamptz,
@@ -109,6 +111,7 @@ CREATE TABLE bootstrap_tokens (
     CHECK (num_nulls(redeemed_at, agent_id, public_key, serial) IN (0, 4))
 );
 CREATE UNIQUE INDEX bootstrap_tokens_hash ON bootstrap_tokens (hash);
+CREATE INDEX bootstrap_tokens_newest ON bootstrap_tokens (tenant_id, created_at, id);
 
 CREATE TABLE gateways (
     id          text PRIMARY KEY,
@@ -239,7 +242,7 @@ ALTER TABLE bodies ALTER COLUMN sealed SET STORAGE EXTERNAL; -- sealed bytes do 
 CREATE TABLE configs (
     tenant_id   text NOT NULL REFERENCES tenants,
     id          uuid NOT NULL,
-    name        text NOT NULL,
+    name        text COLLATE "C" NOT NULL,
     description text NOT NULL DEFAULT '',
     kind        text NOT NULL CHECK (kind IN ('collector', 'opaque')),
     created_at  timestamptz NOT NULL,
@@ -293,8 +296,12 @@ CREATE TABLE grants (
     reason       text NOT NULL,
     generation   bigint NOT NULL,
     opened_at    timestamptz NOT NULL,
+    -- Stamp of the status on record when it was opened: only a later word can fail it.
+    seen_epoch    bigint NOT NULL DEFAULT 0,
+    seen_sequence bigint NOT NULL DEFAULT 0,
     sent_at      timestamptz,
     delivered_at timestamptz,
+    applying_at  timestamptz,
     settled_at   timestamptz,
     -- The gateway's last complaint while open.
     undelivered  text NOT NULL DEFAULT '',
@@ -396,7 +403,8 @@ CREATE TABLE audit_events (
     trace_id    text NOT NULL DEFAULT '',
     PRIMARY KEY (tenant_id, id)
 );
-CREATE INDEX audit_events_entity ON audit_events (tenant_id, entity_id, id DESC);
+CREATE INDEX audit_events_newest ON audit_events (tenant_id, at, id);
+CREATE INDEX audit_events_entity ON audit_events (tenant_id, entity_id, at, id);
 
 CREATE TABLE audit_refusals (
     id         bigint GENERATED ALWAYS AS IDENTITY,
@@ -415,10 +423,14 @@ CREATE TABLE audit_refusals (
     trace_id   text NOT NULL DEFAULT '',
     PRIMARY KEY (tenant_id, hour, actor_id, action, reason, entity_id)
 );
+CREATE INDEX audit_refusals_newest ON audit_refusals (tenant_id, last_at, id);
+CREATE INDEX audit_refusals_entity ON audit_refusals (tenant_id, entity_id, last_at, id);
 
 -- Privileges and policies.
 GRANT USAGE ON SCHEMA public TO ampora_api, ampora_worker;
 GRANT EXECUTE ON FUNCTION ampora_tenant() TO ampora_api, ampora_worker;
+-- Any login may ask which migrations ran, before it takes a role.
+GRANT SELECT ON ampora_migrations TO PUBLIC;
 
 -- +goose StatementBegin
 DO $$

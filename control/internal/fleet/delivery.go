@@ -54,11 +54,16 @@ type Grant struct {
 	Reason     GrantReason
 	Generation Generation
 	OpenedAt   time.Time
+	// Seen is the stamp of the status that was on record when the grant was opened: only a later word can fail it.
+	Seen Stamp
 	// SentAt is when the offer last went to the agent's gateway, DeliveredAt when the gateway wrote it to the agent.
+	// These two are written by the outbox and the inbox, never by the engine.
 	SentAt      time.Time
 	DeliveredAt time.Time
-	SettledAt   time.Time
-	Message     string
+	// ApplyingAt is when the agent said it is applying it.
+	ApplyingAt time.Time
+	SettledAt  time.Time
+	Message    string
 }
 
 // AttemptOutcome is what became of a version on an agent.
@@ -172,8 +177,9 @@ type Situation struct {
 	Through  string
 	// Grant is the agent's grant, nil if it never had one.
 	Grant *Grant
-	// Status is the agent's last word on an offer.
-	Status RemoteConfigStatus
+	// Status is the agent's last word on an offer, and StatusStamp when in its story it was said.
+	Status      RemoteConfigStatus
+	StatusStamp Stamp
 	// AcceptsConfig is nil until the agent said what it can do.
 	AcceptsConfig *bool
 	// Undelivered is the gateway's last complaint about the open grant, empty if none.
@@ -188,7 +194,8 @@ type Situation struct {
 
 // Step is what the engine does next for one agent. The zero Step changes nothing.
 type Step struct {
-	// Grant replaces the agent's grant, guarded by the generation of the situation's; nil leaves it.
+	// Grant replaces the agent's grant, guarded by the generation of the situation's; nil leaves it. With the same
+	// generation it is the same grant, and SentAt and DeliveredAt are left as they are.
 	Grant *Grant
 	// Attempts are written to the ledger.
 	Attempts []Attempt

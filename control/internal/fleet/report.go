@@ -23,6 +23,8 @@ const (
 	PartConnectionStatus   PartKind = "connection_settings_status"
 	PartCustomCapabilities PartKind = "custom_capabilities"
 	PartCustomMessage      PartKind = "custom_message" // the last one received
+	// PartExtra holds the fields of the message that this program does not know, raw.
+	PartExtra PartKind = "extra"
 )
 
 // Part is one part of an agent's report as last said.

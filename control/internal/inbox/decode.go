@@ -1,0 +1,138 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/bus"
+)
+
+// Bodies opens content-addressed bodies. A missing one is store.ErrNotFound.
+type Bodies interface {
+	Get(ctx context.Context, tenant fleet.TenantID, hash fleet.ContentHash) ([]byte, error)
+}
+
+// decode turns messages into uplinks and names the gateways whose counters have a hole. What cannot be read is counted
+// and dropped: it would not become readable by waiting.
+func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Uplink, []fleet.GatewayID) {
+	uplinks := make([]fleet.Uplink, 0, len(messages))
+	var holes []fleet.GatewayID
+	for _, m := range messages {
+		var envelope relayv1.Uplink
+		err := proto.Unmarshal(m.Payload, &envelope)
+		var u fleet.Uplink
+		if err == nil {
+			if r.hole(&envelope) {
+				holes = append(holes, fleet.GatewayID(envelope.GetGatewayId()))
+			}
+			u, err = r.in.uplink(ctx, &envelope)
+		}
+		if err != nil {
+			r.log.Warn("inbox dropped a malformed uplink", "gateway", envelope.GetGatewayId(), "agent", envelope.GetAgentId(), "error", err)
+			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", "malformed")))
+			continue
+		}
+		uplinks = append(uplinks, u)
+	}
+	return uplinks, holes
+}
+
+// hole notes the envelope's counter and reports whether messages before it are missing. A gateway counts from 1 in each
+// partition at each boot; a repeated or older counter is a repetition, no hole.
+func (r *reader) hole(e *relayv1.Uplink) bool {
+	gateway := fleet.GatewayID(e.GetGatewayId())
+	last := r.counters[gateway]
+	if last.BootID != e.GetBootId() {
+		last = store.Counter{Gateway: gateway, BootID: e.GetBootId()}
+	}
+	hole := e.GetCounter() > last.Value+1
+	last.Value = max(last.Value, e.GetCounter())
+	r.counters[gateway] = last
+	return hole
+}
+
+// uplink decodes one envelope.
+func (in *Inbox) uplink(ctx context.Context, e *relayv1.Uplink) (fleet.Uplink, error) {
+	at := timeOf(e.GetReceivedAt())
+	tenant, agent := fleet.TenantID(e.GetTenant()), fleet.AgentID(e.GetAgentId())
+	gateway, epoch := fleet.GatewayID(e.GetGatewayId()), fleet.Epoch(e.GetEpoch()) //nolint:gosec // epochs are bigint on our side
+	switch event := e.GetEvent().(type) {
+	case *relayv1.Uplink_Report:
+		var message protobufs.AgentToServer
+		if err := proto.Unmarshal(event.Report.GetAgentToServer(), &message); err != nil {
+			return fleet.Uplink{}, fmt.Errorf("agent message: %w", err)
+		}
+		report := &fleet.Report{
+			Tenant: tenant, Agent: agent, Gateway: gateway, BootID: e.GetBootId(), At: at,
+			Stamp: fleet.Stamp{Epoch: epoch, Sequence: fleet.Sequence(event.Report.GetSequence())}, //nolint:gosec // a counter of messages
+		}
+		c := &reportDecoder{in: in, report: report, message: &message, cut: event.Report}
+		if err := c.decode(ctx); err != nil {
+			return fleet.Uplink{}, err
+		}
+		return fleet.Uplink{Report: report}, nil
+	case *relayv1.Uplink_Ended:
+		return fleet.Uplink{Ended: &fleet.SessionEnd{
+			Tenant: tenant, Agent: agent, Gateway: gateway, BootID: e.GetBootId(), Epoch: epoch, At: at,
+			Reason: clean(event.Ended.GetReason()), LastSeenAt: timeOf(event.Ended.GetLastSeenAt()),
+			LastSequence: fleet.Sequence(event.Ended.GetLastSequence()), //nolint:gosec // a counter of messages
+		}}, nil
+	case *relayv1.Uplink_Delivery:
+		return delivery(e, event.Delivery, at)
+	default:
+		return fleet.Uplink{}, fmt.Errorf("an uplink of no known kind")
+	}
+}
+
+func delivery(e *relayv1.Uplink, d *relayv1.Delivery, at time.Time) (fleet.Uplink, error) {
+	report := &fleet.DeliveryReport{
+		Tenant: fleet.TenantID(e.GetTenant()), Agent: fleet.AgentID(e.GetAgentId()), Gateway: fleet.GatewayID(e.GetGatewayId()),
+		BootID: e.GetBootId(), Epoch: fleet.Epoch(e.GetEpoch()), Generation: fleet.Generation(d.GetGeneration()), At: at, //nolint:gosec // epochs are bigint on our side
+	}
+	switch d.GetKind() {
+	case relayv1.Downlink_KIND_CONFIG:
+		report.Kind = fleet.DispatchConfig
+		offer, err := fleet.OfferHashFrom(d.GetHash())
+		if err != nil {
+			return fleet.Uplink{}, fmt.Errorf("delivery: %w", err)
+		}
+		report.Offer = offer
+	case relayv1.Downlink_KIND_FULL_STATE:
+		report.Kind = fleet.DispatchFullState
+	case relayv1.Downlink_KIND_CLOSE:
+		report.Kind = fleet.DispatchClose
+	default:
+		return fleet.Uplink{}, fmt.Errorf("delivery of unknown kind %d", d.GetKind())
+	}
+	switch d.GetOutcome() {
+	case relayv1.Delivery_OUTCOME_DELIVERED:
+		report.Outcome = fleet.Delivered
+	case relayv1.Delivery_OUTCOME_NOT_CAPABLE:
+		report.Outcome = fleet.NotCapable
+	case relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE:
+		report.Outcome = fleet.BodyUnavailable
+	default:
+		return fleet.Uplink{}, fmt.Errorf("delivery with unknown outcome %d", d.GetOutcome())
+	}
+	return fleet.Uplink{Delivery: report}, nil
+}
+
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime().Truncate(time.Microsecond)
+}

@@ -1,0 +1,275 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package inbox records what gateways send: it reads the bus's uplink partitions, turns each message into the
+// vocabulary, and writes its effects together with the position they were read at.
+//
+// Each partition has one reader at a time, by a lease in the database. Effects happen once and in order, because the
+// position is committed with them and the lease's epoch fences a reader that lost its lease. What the bus lost is
+// noticed (a lost position, a hole in a gateway's counters) and asked for again from the agents concerned.
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/run"
+)
+
+// Timing of the loop. A lease outlasts two failed renewals.
+const (
+	leaseLife    = 60 * time.Second
+	leaseRenewal = 20 * time.Second
+	retryPause   = time.Second
+	// resyncPause is the least time between two resyncs of a partition for one reason.
+	resyncPause = 30 * time.Second
+	batchLimit  = 500
+)
+
+// Deps is what an Inbox needs.
+type Deps struct {
+	Store  store.Inbox
+	Bus    bus.Uplinks
+	Bodies Bodies
+	// Holder names this process in leases; unique per process.
+	Holder string
+	Log    *slog.Logger
+	Meter  metric.Meter
+	Now    func() time.Time
+}
+
+// Inbox reads and records all partitions it can lease.
+type Inbox struct {
+	d       Deps
+	uplinks metric.Int64Counter
+	resyncs metric.Int64Counter
+}
+
+// New returns an Inbox; Run does the work.
+func New(d Deps) (*Inbox, error) {
+	uplinks, err := d.Meter.Int64Counter("ampora.control.uplinks",
+		metric.WithDescription("Uplink messages by what became of them: applied, stale, unknown_body, malformed, poison."))
+	if err != nil {
+		return nil, fmt.Errorf("inbox: %w", err)
+	}
+	resyncs, err := d.Meter.Int64Counter("ampora.control.resyncs",
+		metric.WithDescription("Resyncs asked for because the bus lost messages, by reason."))
+	if err != nil {
+		return nil, fmt.Errorf("inbox: %w", err)
+	}
+	return &Inbox{d: d, uplinks: uplinks, resyncs: resyncs}, nil
+}
+
+// Run reads until ctx is done.
+func (in *Inbox) Run(ctx context.Context) error {
+	tasks := make([]run.Task, bus.Partitions)
+	for n := range tasks {
+		r := &reader{in: in, partition: n, log: in.d.Log.With("partition", n), lastResync: map[fleet.GatewayID]time.Time{}}
+		tasks[n] = run.Task{Name: fmt.Sprintf("inbox partition %d", n), Run: r.run}
+	}
+	return run.All(ctx, tasks...)
+}
+
+// reader is the one reader of a partition, while it holds the lease.
+type reader struct {
+	in        *Inbox
+	partition int
+	log       *slog.Logger
+
+	lease      store.PartitionLease
+	counters   map[fleet.GatewayID]store.Counter
+	lastResync map[fleet.GatewayID]time.Time
+}
+
+// run takes the lease and reads, over and over; only the end of ctx ends it.
+func (r *reader) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := r.acquire(ctx)
+		for err == nil {
+			err = r.turn(ctx)
+		}
+		pause := retryPause
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrLeaseLost):
+			pause = leaseRenewal
+		default:
+			r.log.Warn("inbox stopped reading for a moment", "error", err)
+		}
+		wait(ctx, pause)
+	}
+	return nil
+}
+
+// acquire takes the lease, and with it position and counters.
+func (r *reader) acquire(ctx context.Context) error {
+	if err := r.renew(ctx); err != nil {
+		return err
+	}
+	list, err := r.in.d.Store.Counters(ctx, r.partition)
+	if err != nil {
+		return fmt.Errorf("counters: %w", err)
+	}
+	r.counters = make(map[fleet.GatewayID]store.Counter, len(list))
+	for _, c := range list {
+		r.counters[c.Gateway] = c
+	}
+	return nil
+}
+
+func (r *reader) renew(ctx context.Context) error {
+	now := r.in.d.Now()
+	lease, err := r.in.d.Store.AcquirePartition(ctx, r.partition, r.in.d.Holder, now, now.Add(leaseLife))
+	if err != nil {
+		return fmt.Errorf("lease: %w", err)
+	}
+	r.lease = lease
+	return nil
+}
+
+// turn reads once and records what it read; a quiet turn renews the lease.
+func (r *reader) turn(ctx context.Context) error {
+	reading, cancel := context.WithTimeout(ctx, leaseRenewal)
+	defer cancel()
+	batch, err := r.in.d.Bus.Read(reading, r.partition, bus.Position(r.lease.Position), batchLimit)
+	if reading.Err() != nil && ctx.Err() == nil {
+		return r.renew(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	if r.in.d.Now().After(r.lease.Until.Add(-leaseLife / 2)) {
+		if err := r.renew(ctx); err != nil {
+			return err
+		}
+	}
+	return r.record(ctx, batch)
+}
+
+// record writes a batch and asks again for what was lost.
+func (r *reader) record(ctx context.Context, batch bus.Batch) error {
+	known := r.lease.Position != ""
+	uplinks, holes := r.decode(ctx, batch.Messages)
+	if err := r.write(ctx, uplinks, batch.Next); err != nil {
+		return err
+	}
+	if err := r.in.d.Bus.Trim(ctx, r.partition, batch.Next); err != nil {
+		// The next trim covers this one.
+		r.log.Warn("inbox could not trim the bus", "error", err)
+	}
+	if batch.Lost && known {
+		return r.resync(ctx, "", "lost")
+	}
+	for _, gateway := range holes {
+		if err := r.resync(ctx, gateway, "hole"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write records uplinks and moves the position. If the database refuses the batch as such, its messages are written one
+// by one, so that a single one it cannot take does not stop the partition for ever.
+func (r *reader) write(ctx context.Context, uplinks []fleet.Uplink, next bus.Position) error {
+	rec := store.Record{Lease: r.lease, Position: string(next), Counters: r.counterList(), Uplinks: uplinks, At: r.in.d.Now()}
+	done, err := r.in.d.Store.Record(ctx, rec)
+	if err == nil {
+		r.lease.Position = string(next)
+		r.count(ctx, done)
+		return nil
+	}
+	if len(uplinks) == 0 || retryable(err) || ctx.Err() != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	for i := range uplinks {
+		rec.Uplinks = uplinks[i : i+1]
+		rec.Position = r.lease.Position
+		done, err := r.in.d.Store.Record(ctx, rec)
+		switch {
+		case err == nil:
+			r.count(ctx, done)
+		case retryable(err) || ctx.Err() != nil:
+			return fmt.Errorf("record one: %w", err)
+		default:
+			r.log.Error("inbox dropped a message that the database refuses", "agent", agentOf(uplinks[i]), "error", err)
+			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", "poison")))
+		}
+	}
+	rec.Uplinks, rec.Position = nil, string(next)
+	if _, err := r.in.d.Store.Record(ctx, rec); err != nil {
+		return fmt.Errorf("record position: %w", err)
+	}
+	r.lease.Position = string(next)
+	return nil
+}
+
+// retryable reports whether the same record may succeed later.
+func retryable(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrConflict)
+}
+
+func (r *reader) count(ctx context.Context, done store.Recorded) {
+	for outcome, n := range map[string]int{"applied": done.Applied, "stale": done.Stale, "unknown_body": done.Unknown} {
+		if n > 0 {
+			r.in.uplinks.Add(ctx, int64(n), metric.WithAttributes(attribute.String("outcome", outcome)))
+		}
+	}
+}
+
+func (r *reader) counterList() []store.Counter {
+	list := make([]store.Counter, 0, len(r.counters))
+	for _, c := range r.counters {
+		list = append(list, c)
+	}
+	return list
+}
+
+// resync asks the agents of a gateway (of all, if empty) for their full state, at most once in a while.
+func (r *reader) resync(ctx context.Context, gateway fleet.GatewayID, reason string) error {
+	now := r.in.d.Now()
+	if last, ok := r.lastResync[gateway]; ok && now.Sub(last) < resyncPause {
+		return nil
+	}
+	agents, err := r.in.d.Store.Resync(ctx, r.partition, gateway, now)
+	if err != nil {
+		return fmt.Errorf("resync: %w", err)
+	}
+	r.lastResync[gateway] = now
+	if agents > 0 {
+		r.log.Info("the bus lost messages; asking agents for their full state", "reason", reason, "gateway", gateway, "agents", agents)
+	}
+	r.in.resyncs.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+	return nil
+}
+
+func agentOf(u fleet.Uplink) fleet.AgentID {
+	switch {
+	case u.Report != nil:
+		return u.Report.Agent
+	case u.Ended != nil:
+		return u.Ended.Agent
+	case u.Delivery != nil:
+		return u.Delivery.Agent
+	default:
+		return ""
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

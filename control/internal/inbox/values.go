@@ -1,0 +1,190 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package inbox
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+// Bounds of what is taken from one message. The frame limit bounds the whole; these bound what multiplies.
+const (
+	maxDepth  = 16
+	maxLabels = 64
+	maxLabel  = 256
+)
+
+// CapabilityNames names the bits an agent set, by OpAMP's own constants; a bit without a name is "bit N".
+func CapabilityNames(bits uint64) []string {
+	var names []string
+	for n := range 64 {
+		bit := uint64(1) << n
+		if bits&bit == 0 {
+			continue
+		}
+		name := ""
+		if n < 31 {
+			name = protobufs.AgentCapabilities_name[int32(bit)] //nolint:gosec // below 2^31
+		}
+		if name == "" {
+			name = fmt.Sprintf("bit %d", n)
+		}
+		names = append(names, strings.TrimPrefix(name, "AgentCapabilities_"))
+	}
+	return names
+}
+
+// Labels are the description's scalar attributes as text, identifying ones winning: what agents are searched by.
+// Values longer than a label are left out, not cut: half a value would match wrongly.
+func Labels(d fleet.Description) map[string]string {
+	labels := map[string]string{}
+	for _, list := range [][]fleet.Attribute{d.Identifying, d.NonIdentifying} {
+		for _, a := range list {
+			text, ok := scalar(a.Value)
+			if _, taken := labels[a.Key]; taken || !ok || a.Key == "" || len(a.Key) > maxLabel || len(text) > maxLabel || len(labels) >= maxLabels {
+				continue
+			}
+			labels[a.Key] = text
+		}
+	}
+	return labels
+}
+
+func scalar(value json.RawMessage) (string, bool) {
+	var v any
+	if json.Unmarshal(value, &v) != nil {
+		return "", false
+	}
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case bool, float64:
+		return string(value), true
+	default:
+		return "", false
+	}
+}
+
+func attributes(list []*protobufs.KeyValue) []fleet.Attribute {
+	out := make([]fleet.Attribute, 0, len(list))
+	for _, kv := range list {
+		value, err := json.Marshal(anyValue(kv.GetValue(), 0))
+		if err != nil {
+			continue
+		}
+		out = append(out, fleet.Attribute{Key: clean(kv.GetKey()), Value: value})
+	}
+	return out
+}
+
+// anyValue is an OpAMP AnyValue as a JSON value. 64-bit integers beyond what JSON readers keep exactly, and floats that
+// JSON cannot say, become text.
+func anyValue(v *protobufs.AnyValue, depth int) any {
+	if depth > maxDepth {
+		return nil
+	}
+	switch v := v.GetValue().(type) {
+	case *protobufs.AnyValue_StringValue:
+		return clean(v.StringValue)
+	case *protobufs.AnyValue_BoolValue:
+		return v.BoolValue
+	case *protobufs.AnyValue_IntValue:
+		const exact = 1 << 53
+		if v.IntValue > exact || v.IntValue < -exact {
+			return strconv.FormatInt(v.IntValue, 10)
+		}
+		return v.IntValue
+	case *protobufs.AnyValue_DoubleValue:
+		if math.IsNaN(v.DoubleValue) || math.IsInf(v.DoubleValue, 0) {
+			return strconv.FormatFloat(v.DoubleValue, 'g', -1, 64)
+		}
+		return v.DoubleValue
+	case *protobufs.AnyValue_BytesValue:
+		return map[string]any{"$bytes": v.BytesValue}
+	case *protobufs.AnyValue_ArrayValue:
+		list := make([]any, 0, len(v.ArrayValue.GetValues()))
+		for _, e := range v.ArrayValue.GetValues() {
+			list = append(list, anyValue(e, depth+1))
+		}
+		return list
+	case *protobufs.AnyValue_KvlistValue:
+		object := make(map[string]any, len(v.KvlistValue.GetValues()))
+		for _, e := range v.KvlistValue.GetValues() {
+			object[clean(e.GetKey())] = anyValue(e.GetValue(), depth+1)
+		}
+		return object
+	default:
+		return nil
+	}
+}
+
+func health(h *protobufs.ComponentHealth, depth int) fleet.Health {
+	out := fleet.Health{
+		Healthy: h.GetHealthy(), Status: clean(h.GetStatus()), LastError: clean(h.GetLastError()),
+		StartTime: nano(h.GetStartTimeUnixNano()), StatusTime: nano(h.GetStatusTimeUnixNano()),
+	}
+	if len(h.GetComponentHealthMap()) > 0 && depth < maxDepth {
+		out.Components = make(map[string]fleet.Health, len(h.GetComponentHealthMap()))
+		for name, c := range h.GetComponentHealthMap() {
+			out.Components[clean(name)] = health(c, depth+1)
+		}
+	}
+	return out
+}
+
+// components flattens the map of kinds (receivers, processors, …) into a sorted list.
+func components(kinds map[string]*protobufs.ComponentDetails) []fleet.Component {
+	var list []fleet.Component
+	for kind, details := range kinds {
+		for name, c := range details.GetSubComponentMap() {
+			module := ""
+			for _, kv := range c.GetMetadata() {
+				if kv.GetKey() == "code.namespace" {
+					module = kv.GetValue().GetStringValue()
+				}
+			}
+			list = append(list, fleet.Component{Kind: strings.TrimSuffix(clean(kind), "s"), Name: clean(name), Module: clean(module)})
+		}
+	}
+	slices.SortFunc(list, func(a, b fleet.Component) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Module, b.Module))
+	})
+	return list
+}
+
+// configState maps RemoteConfigStatuses and ConnectionSettingsStatuses, whose numbers are the same.
+func configState(status int32) fleet.ConfigState {
+	switch protobufs.RemoteConfigStatuses(status) {
+	case protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLIED:
+		return fleet.ConfigApplied
+	case protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLYING:
+		return fleet.ConfigApplying
+	case protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED:
+		return fleet.ConfigFailed
+	default:
+		return fleet.ConfigUnset
+	}
+}
+
+func nano(n uint64) time.Time {
+	if n == 0 || n > math.MaxInt64 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(n)).UTC()
+}
+
+// clean makes text of an agent fit to be stored: valid UTF-8 without the NUL that PostgreSQL's text cannot hold.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
