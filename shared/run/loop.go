@@ -1,0 +1,45 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package run
+
+import (
+	"context"
+	"time"
+)
+
+// Pace says how long a [Loop] rests.
+type Pace struct {
+	// Idle is the rest after a turn that found nothing to do.
+	Idle time.Duration
+	// Failed is the rest after a turn that failed.
+	Failed time.Duration
+}
+
+// Loop calls turn over and over until ctx is done, and then returns nil: at once again while turn finds something to
+// do, after a rest when it does not. A turn that fails is told to failed and tried again; a turn that fails because
+// ctx is done is not told.
+func Loop(ctx context.Context, pace Pace, turn func(context.Context) (done int, err error), failed func(error)) error {
+	for ctx.Err() == nil {
+		done, err := turn(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			failed(err)
+			Sleep(ctx, pace.Failed)
+		case done == 0:
+			Sleep(ctx, pace.Idle)
+		}
+	}
+	return nil
+}
+
+// Sleep waits for d, or until ctx is done if that comes first.
+func Sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
