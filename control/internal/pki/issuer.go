@@ -7,13 +7,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/smallstep/certificates/authority"
 	"github.com/smallstep/certificates/authority/provisioner"
-	"github.com/smallstep/certificates/db"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/shared/fault"
@@ -96,23 +94,3 @@ func (i *issuer) validity(now time.Time, backdate, lifetime time.Duration) (wind
 	}
 	return window{w.notBefore.UTC().Truncate(time.Second), w.notAfter.UTC().Truncate(time.Second)}, nil
 }
-
-// nowhere is the database given to the library: it stores nothing, since a
-// certificate counts only once the caller has recorded it, and it answers no
-// question. It has no method that stores certificates, which the library takes as
-// leave not to.
-type nowhere struct{}
-
-var errNowhere = errors.New("pki: the certificate library was asked for something that is not its part")
-
-var _ db.AuthDB = nowhere{}
-
-func (nowhere) IsRevoked(string) (bool, error)                   { return false, errNowhere }
-func (nowhere) IsSSHRevoked(string) (bool, error)                { return false, errNowhere }
-func (nowhere) Revoke(*db.RevokedCertificateInfo) error          { return errNowhere }
-func (nowhere) RevokeSSH(*db.RevokedCertificateInfo) error       { return errNowhere }
-func (nowhere) GetCertificate(string) (*x509.Certificate, error) { return nil, errNowhere }
-func (nowhere) UseToken(string, string) (bool, error)            { return false, errNowhere }
-func (nowhere) IsSSHHost(string) (bool, error)                   { return false, errNowhere }
-func (nowhere) GetSSHHostPrincipals() ([]string, error)          { return nil, errNowhere }
-func (nowhere) Shutdown() error                                  { return nil }

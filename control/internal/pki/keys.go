@@ -12,8 +12,9 @@ import (
 
 // Keys is where signing keys are stored.
 type Keys interface {
-	// SigningKeys returns all keys of the tenant in any order, and no error if there
-	// are none. A key whose creation has returned is among them.
+	// SigningKeys returns the keys of the tenant in any order, and no error if there
+	// are none; retired ones may be left out. A key whose creation has returned is
+	// among them.
 	SigningKeys(ctx context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error)
 	// CreateSigningKeys stores all keys, which belong to the tenant, or none. It fails
 	// if one of them is active and the tenant has an active key of that kind already;

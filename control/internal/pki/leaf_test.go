@@ -22,11 +22,12 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"pgregory.net/rapid"
 )
 
 // TestALeafSaysNothingThatTheRequestAskedFor is about the library's habit of

@@ -133,10 +133,10 @@ func Open(ctx context.Context, config Config, keys Keys, ring *seal.Keyring) (*A
 }
 
 // EnsureTenant creates the tenant's root and first intermediate if it has no key
-// at all, and reads its keys anew in any case, so that it also makes a change by
-// another process known here. Calling it again, or in two processes at once, is
-// harmless. An authority whose keys exist but none of which is active is an error:
-// replacing it is an operator's decision.
+// but retired ones, and reads its keys anew in any case, so that it also makes a
+// change by another process known here. Calling it again, or in two processes at
+// once, is harmless. An authority whose keys exist but none of which is active is
+// an error: replacing it is an operator's decision.
 func (a *Authority) EnsureTenant(ctx context.Context, tenant fleet.TenantID, now time.Time) error {
 	if _, err := identity.ParseTenantID(string(tenant)); err != nil {
 		return fmt.Errorf("pki: tenant %q: %w", tenant, err)

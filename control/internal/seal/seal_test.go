@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"gitlab.com/ampora/ampora/control/internal/seal"
 	"pgregory.net/rapid"
+
+	"gitlab.com/ampora/ampora/control/internal/seal"
 )
 
 var place = seal.Binding{Purpose: "ca-key", Tenant: "acme", Table: "signing_keys", Row: "k1", Column: "sealed_key"}
