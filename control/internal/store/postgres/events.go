@@ -1,0 +1,24 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+// appendEvent writes what happened into the transaction in which it happened.
+func appendEvent(ctx context.Context, tx pgx.Tx, e fleet.Event) error {
+	attributes := e.Attributes
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes) VALUES ($1, $2, $3, $4, $5, $6)`,
+		e.Tenant, moment(e.At), e.Kind, orNull(e.Agent), e.Message, attributes)
+	return fail("append an event", err)
+}

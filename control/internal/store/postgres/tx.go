@@ -1,0 +1,80 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// attempts is how often a transaction is run that loses against another.
+const attempts = 3
+
+// inTenant runs do in a transaction that sees the tenant's rows and no others.
+func (s *Store) inTenant(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	return s.asTenant(ctx, "BEGIN", tenant, do)
+}
+
+// reading is inTenant for reads: all queries of do see the same moment, and writing fails.
+func (s *Store) reading(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	return s.asTenant(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", tenant, do)
+}
+
+// asWorker runs do in a transaction that looks over tenants at what the worker's policies let it. enter gives it the
+// rows of one.
+func (s *Store) asWorker(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return s.run(ctx, "BEGIN; SET LOCAL ROLE ampora_worker", do)
+}
+
+// readingAsWorker is asWorker for reads.
+func (s *Store) readingAsWorker(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return s.run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL ROLE ampora_worker", do)
+}
+
+// enter lets a worker's transaction go on in a tenant, until it enters another.
+func enter(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID) error {
+	_, err := tx.Exec(ctx, "SELECT set_config('ampora.tenant', $1, true)", tenant)
+	return fail("enter the tenant", err)
+}
+
+// asTenant puts role and tenant into the round trip of BEGIN. A tenant's name is checked before it becomes part of a
+// statement; no row can belong to one that is not a name.
+func (s *Store) asTenant(ctx context.Context, begin string, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	name, err := identity.ParseTenantID(string(tenant))
+	if err != nil {
+		return fmt.Errorf("tenant: %w", store.ErrNotFound)
+	}
+	enter := fmt.Sprintf("; SET LOCAL ROLE ampora_api; SET LOCAL ampora.tenant = '%s'", name)
+	return s.run(ctx, begin+enter, do)
+}
+
+func (s *Store) run(ctx context.Context, begin string, do func(tx pgx.Tx) error) error {
+	var err error
+	for range attempts {
+		if err = s.once(ctx, begin, do); !errors.Is(err, errLost) {
+			return err
+		}
+	}
+	return err
+}
+
+func (s *Store) once(ctx context.Context, begin string, do func(tx pgx.Tx) error) error {
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
+	if err != nil {
+		return fail("begin", err)
+	}
+	// After a commit this does nothing. It must reach the server even if ctx is over, or the connection is lost.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return failCommit(tx.Commit(ctx))
+}
