@@ -106,7 +106,7 @@ func (r *reader) run(ctx context.Context) error {
 		default:
 			r.log.Warn("inbox stopped reading for a moment", "error", err)
 		}
-		wait(ctx, pause)
+		run.Sleep(ctx, pause)
 	}
 	return nil
 }
@@ -262,14 +262,5 @@ func agentOf(u fleet.Uplink) fleet.AgentID {
 		return u.Delivery.Agent
 	default:
 		return ""
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

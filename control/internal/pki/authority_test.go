@@ -107,6 +107,22 @@ func TestReplicasThatStartAtOnceAgree(t *testing.T) {
 	}
 }
 
+func TestTheLoserOfTheRaceGoesOnWithTheWinnersKeys(t *testing.T) {
+	store := &memory{}
+	winner, loser := open(t, store, policy), open(t, store, policy)
+	store.race = func() {
+		if err := winner.EnsureTenant(t.Context(), acme, start); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := loser.EnsureTenant(t.Context(), acme, start); err != nil {
+		t.Fatal(err)
+	}
+	if len(store.keys) != 2 || !bytes.Equal(bundle(t, loser, acme).PEM, bundle(t, winner, acme).PEM) {
+		t.Errorf("%d keys, or two authorities", len(store.keys))
+	}
+}
+
 func TestAReplicaFindsATenantThatAnotherMade(t *testing.T) {
 	store := &memory{}
 	idle := open(t, store, policy)

@@ -189,11 +189,12 @@ func (t trustedKeys) bundle() Bundle {
 			b.Roots = append(b.Roots, key.certificate)
 		}
 	}
-	b.PEM = encodePEM(slices.Concat(b.Roots, b.Intermediates)...)
+	b.PEM = EncodePEM(slices.Concat(b.Roots, b.Intermediates)...)
 	return b
 }
 
-func encodePEM(certificates ...*x509.Certificate) []byte {
+// EncodePEM writes certificates as PEM blocks, in their order.
+func EncodePEM(certificates ...*x509.Certificate) []byte {
 	var out bytes.Buffer
 	for _, c := range certificates {
 		// Writing to memory and a block without headers cannot fail.

@@ -39,7 +39,8 @@ var (
 type memory struct {
 	mu   sync.Mutex
 	keys []fleet.SigningKey
-	full error // what storing answers, if it shall fail
+	full error  // what storing answers, if it shall fail
+	race func() // what happens between the first caller's reading and its storing
 }
 
 func (m *memory) SigningKeys(_ context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error) {
@@ -49,6 +50,10 @@ func (m *memory) SigningKeys(_ context.Context, tenant fleet.TenantID) ([]fleet.
 }
 
 func (m *memory) CreateSigningKeys(_ context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error {
+	if race := m.race; race != nil {
+		m.race = nil
+		race()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.full != nil {

@@ -107,7 +107,7 @@ func confirm(certificate *x509.Certificate, agent identity.Agent, valid window) 
 func leafOf(certificate *x509.Certificate, signedBy *issuer) Leaf {
 	return Leaf{
 		CertificateDER: certificate.Raw,
-		ChainPEM:       encodePEM(certificate, signedBy.certificate),
+		ChainPEM:       EncodePEM(certificate, signedBy.certificate),
 		Serial:         fleet.Serial(identity.SerialOf(certificate.SerialNumber)),
 		Fingerprint:    fleet.Fingerprint(identity.FingerprintOf(certificate.Raw)),
 		KeyID:          signedBy.keyID,

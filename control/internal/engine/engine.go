@@ -1,0 +1,102 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package engine advances: it takes agents that are due, reads what is known of them, lets package rollout decide, and
+// applies the step with guarded writes in one short transaction.
+//
+// Any number of engines may run. One that dies between two transactions leaves an item that falls due again; one that
+// decided on what has changed meanwhile loses the guarded write and the item is decided anew.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"gitlab.com/ampora/ampora/control/internal/rollout"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/run"
+)
+
+var pace = run.Pace{Idle: 200 * time.Millisecond, Failed: time.Second}
+
+const (
+	// claimLife is how long a claimed item is hidden from others: the life of a crashed engine's claim.
+	claimLife  = 15 * time.Second
+	claimLimit = 100
+)
+
+// Deps is what an Engine needs.
+type Deps struct {
+	Store store.Work
+	Log   *slog.Logger
+	Meter metric.Meter
+	Now   func() time.Time
+}
+
+// Engine advances agents towards what is assigned to them.
+type Engine struct {
+	d     Deps
+	steps metric.Int64Counter
+}
+
+// New returns an Engine; Run does the work.
+func New(d Deps) (*Engine, error) {
+	steps, err := d.Meter.Int64Counter("ampora.control.engine_steps",
+		metric.WithDescription("Decisions by what became of them: applied, conflict, gone, failed."))
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return &Engine{d: d, steps: steps}, nil
+}
+
+// Run advances until ctx is done.
+func (e *Engine) Run(ctx context.Context) error {
+	return run.Loop(ctx, pace, e.Turn, func(err error) { e.d.Log.Warn("engine stopped for a moment", "error", err) })
+}
+
+// Turn advances what is due now and says how many items that were.
+func (e *Engine) Turn(ctx context.Context) (int, error) {
+	now := e.d.Now()
+	items, err := e.d.Store.ClaimWork(ctx, now, now.Add(claimLife), claimLimit)
+	if err != nil {
+		return 0, fmt.Errorf("claim work: %w", err)
+	}
+	for _, item := range items {
+		outcome, err := e.advance(ctx, item)
+		e.steps.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+		if errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+			return len(items), err
+		}
+		if err != nil {
+			// Its claim runs out and it is tried again; the others must not wait for it.
+			e.d.Log.Error("engine could not advance an agent", "tenant", item.Tenant, "agent", item.Agent, "error", err)
+		}
+	}
+	return len(items), nil
+}
+
+// advance takes one step for one agent.
+func (e *Engine) advance(ctx context.Context, item store.WorkItem) (outcome string, err error) {
+	s, err := e.d.Store.Situation(ctx, item)
+	if errors.Is(err, store.ErrNotFound) {
+		return "gone", nil
+	}
+	if err != nil {
+		return "failed", fmt.Errorf("situation: %w", err)
+	}
+	now := e.d.Now()
+	err = e.d.Store.Apply(ctx, item, s, rollout.Decide(s, now), now)
+	if errors.Is(err, store.ErrConflict) {
+		return "conflict", nil
+	}
+	if err != nil {
+		return "failed", fmt.Errorf("apply: %w", err)
+	}
+	return "applied", nil
+}

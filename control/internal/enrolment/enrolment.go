@@ -1,0 +1,225 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package enrolment turns a bootstrap token and a certificate request into an identity, once.
+//
+// The token is checked, the certificate is signed outside of any transaction (a key service may take seconds), and one
+// transaction then consumes the token and records identity, certificate and audit. A crash in between leaves a
+// certificate that was never recorded and is therefore never admitted. Until the identity's first mTLS connection, and
+// for fleet.RedemptionWindow at most, the same token with the same public key is given the same certificate again:
+// a lost answer costs the agent nothing. With any other key the token is dead.
+package enrolment
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/fault"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// Reasons for which a token is refused. Gateways log and count them; agents are told nothing but 401.
+const (
+	ReasonMalformed = "TOKEN_MALFORMED"
+	ReasonTruncated = "TOKEN_TRUNCATED"
+	ReasonUnknown   = "TOKEN_UNKNOWN"
+	ReasonExpired   = "TOKEN_EXPIRED"
+	ReasonRevoked   = "TOKEN_REVOKED"
+	ReasonRedeemed  = "TOKEN_REDEEMED"
+)
+
+// Store is what enrolment keeps.
+type Store interface {
+	store.Enrolment
+	Agent(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.Agent, error)
+	RecordRefusal(ctx context.Context, r fleet.Refusal) error
+}
+
+// Enrolment redeems bootstrap tokens.
+type Enrolment struct {
+	store Store
+	pki   *pki.Authority
+	log   *slog.Logger
+	now   func() time.Time
+}
+
+// New returns an Enrolment.
+func New(s Store, authority *pki.Authority, log *slog.Logger, now func() time.Time) *Enrolment {
+	return &Enrolment{store: s, pki: authority, log: log, now: now}
+}
+
+// Request asks for an identity.
+type Request struct {
+	Secret  string // the token as presented
+	CSR     []byte // PKCS #10, PEM
+	Method  fleet.EnrolmentMethod
+	Gateway fleet.GatewayID
+	Peer    string
+}
+
+// Identity is what an agent is given.
+type Identity struct {
+	Tenant   fleet.TenantID
+	Agent    fleet.AgentID
+	ChainPEM []byte
+	CAPEM    []byte
+	NotAfter time.Time
+}
+
+// Check says for which tenant a token may enrol, without using it up. Errors are faults of kind Unauthenticated with
+// one of this package's reasons.
+func (e *Enrolment) Check(ctx context.Context, secret string, gateway fleet.GatewayID, peer string) (fleet.TenantID, error) {
+	token, err := e.token(ctx, secret, gateway, peer)
+	if err != nil {
+		return "", err
+	}
+	return token.Tenant, nil
+}
+
+// Enrol redeems a token. Besides Check's errors it answers those of pki.CheckCSR and pki.Authority.Issue.
+func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
+	token, err := e.token(ctx, r.Secret, r.Gateway, r.Peer)
+	if err != nil {
+		return Identity{}, err
+	}
+	csr, err := pki.CheckCSR(r.CSR)
+	if err != nil {
+		return Identity{}, err
+	}
+	key := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	if token.State(e.now()) == fleet.TokenRedeemed {
+		return e.again(ctx, token, key, r)
+	}
+	now := e.now()
+	agent := fleet.AgentID(identity.NewAgentID())
+	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: token.Tenant, Agent: agent, CSR: csr, Now: now})
+	if err != nil {
+		return Identity{}, fmt.Errorf("enrol: %w", err)
+	}
+	certificate := fleet.Certificate{
+		Tenant: token.Tenant, Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, Agent: agent, Key: leaf.KeyID,
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, DER: leaf.CertificateDER, ChainPEM: leaf.ChainPEM, CreatedAt: now,
+	}
+	err = e.store.Redeem(ctx, e.by(token.Tenant, r, now), store.Redemption{
+		Token: token.ID, Agent: agent, Method: r.Method, PublicKey: key, Certificate: certificate,
+		Partition: bus.PartitionOf(identity.AgentID(agent)),
+	})
+	if errors.Is(err, store.ErrConflict) {
+		// Somebody redeemed it while we signed. If that was the same agent asking twice, it gets what was recorded.
+		if token, err = e.token(ctx, r.Secret, r.Gateway, r.Peer); err != nil {
+			return Identity{}, err
+		}
+		return e.again(ctx, token, key, r)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("enrol: %w", err)
+	}
+	e.log.Info("agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method, "peer", r.Peer)
+	return e.identity(ctx, certificate)
+}
+
+// again answers a redeemed token: the recorded certificate for the same key, nothing for any other.
+func (e *Enrolment) again(ctx context.Context, token fleet.BootstrapToken, key [sha256.Size]byte, r Request) (Identity, error) {
+	if subtle.ConstantTimeCompare(token.PublicKey[:], key[:]) != 1 {
+		return Identity{}, e.refuse(ctx, token, ReasonRedeemed, r.Gateway, r.Peer)
+	}
+	certificate, err := e.store.Certificate(ctx, token.Tenant, token.Serial)
+	if err != nil {
+		return Identity{}, fmt.Errorf("enrol again: %w", err)
+	}
+	e.log.Info("agent is given its certificate again", "tenant", token.Tenant, "agent", token.Agent, "token", token.ID, "peer", r.Peer)
+	return e.identity(ctx, certificate)
+}
+
+func (e *Enrolment) identity(ctx context.Context, c fleet.Certificate) (Identity, error) {
+	bundle, err := e.pki.Bundle(ctx, c.Tenant)
+	if err != nil {
+		return Identity{}, fmt.Errorf("enrol: %w", err)
+	}
+	return Identity{Tenant: c.Tenant, Agent: c.Agent, ChainPEM: c.ChainPEM, CAPEM: bundle.PEM, NotAfter: c.NotAfter}, nil
+}
+
+// token finds the token behind a secret if it may still enrol: live, or redeemed a moment ago by an agent that was
+// never seen with its certificate.
+func (e *Enrolment) token(ctx context.Context, secret string, gateway fleet.GatewayID, peer string) (fleet.BootstrapToken, error) {
+	parsed, err := identity.ParseToken(identity.BootstrapToken, secret)
+	switch {
+	case errors.Is(err, identity.ErrTokenTruncated):
+		return fleet.BootstrapToken{}, refusal(ReasonTruncated)
+	case err != nil:
+		return fleet.BootstrapToken{}, refusal(ReasonMalformed)
+	}
+	hash := parsed.Hash()
+	token, err := e.store.BootstrapTokenByHash(ctx, hash)
+	if errors.Is(err, store.ErrNotFound) {
+		return fleet.BootstrapToken{}, refusal(ReasonUnknown)
+	}
+	if err != nil {
+		return fleet.BootstrapToken{}, fmt.Errorf("enrolment token: %w", err)
+	}
+	if subtle.ConstantTimeCompare(token.Hash[:], hash[:]) != 1 {
+		return fleet.BootstrapToken{}, refusal(ReasonUnknown)
+	}
+	if reason, err := e.spent(ctx, token); err != nil || reason != "" {
+		if err != nil {
+			return fleet.BootstrapToken{}, err
+		}
+		return fleet.BootstrapToken{}, e.refuse(ctx, token, reason, gateway, peer)
+	}
+	return token, nil
+}
+
+// spent names the reason why a token may not enrol any more, empty if it may.
+func (e *Enrolment) spent(ctx context.Context, token fleet.BootstrapToken) (string, error) {
+	now := e.now()
+	switch token.State(now) {
+	case fleet.TokenLive:
+		return "", nil
+	case fleet.TokenExpired:
+		return ReasonExpired, nil
+	case fleet.TokenRevoked:
+		return ReasonRevoked, nil
+	case fleet.TokenRedeemed:
+	}
+	if !now.Before(token.RedeemedAt.Add(fleet.RedemptionWindow)) {
+		return ReasonRedeemed, nil
+	}
+	agent, err := e.store.Agent(ctx, token.Tenant, token.Agent)
+	if err != nil {
+		return "", fmt.Errorf("enrolment token: %w", err)
+	}
+	if !agent.FirstSeenAt.IsZero() {
+		return ReasonRedeemed, nil
+	}
+	return "", nil
+}
+
+// refuse counts a refusal of a token that exists, and returns it.
+func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reason string, gateway fleet.GatewayID, peer string) error {
+	by := e.by(token.Tenant, Request{Gateway: gateway, Peer: peer}, e.now())
+	err := e.store.RecordRefusal(ctx, fleet.Refusal{By: by, Action: "agent.enrol", Reason: reason, Entity: string(token.ID)})
+	if err != nil {
+		e.log.Warn("a refused enrolment could not be recorded", "token", token.ID, "reason", reason, "error", err)
+	}
+	return refusal(reason)
+}
+
+func (e *Enrolment) by(tenant fleet.TenantID, r Request, now time.Time) fleet.By {
+	return fleet.By{
+		Principal: fleet.Principal{Kind: fleet.PrincipalGateway, ID: string(r.Gateway), Name: string(r.Gateway), Tenant: tenant},
+		Tenant:    tenant, At: now, Source: r.Peer,
+	}
+}
+
+func refusal(reason string) error {
+	return fault.New(fault.Unauthenticated, reason, "the bootstrap token is not accepted")
+}

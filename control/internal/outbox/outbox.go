@@ -1,0 +1,165 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package outbox sends: it takes due rows of the outbox, puts them into signed batches of one message for up to a
+// thousand agents, and hands them to the streams of the gateways that hold those agents.
+//
+// It is level-triggered. A configuration row stays, and is sent again after a while, until the engine settles the
+// grant behind it: a message that is lost or doubled only delays. Bodies never travel here, only their hashes.
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/run"
+)
+
+var pace = run.Pace{Idle: 200 * time.Millisecond, Failed: time.Second}
+
+const (
+	claimLimit = 1000
+	// resendAfter is when an offer without an answer is sent again. A gateway that has written it to the agent already
+	// does not do so twice in one session.
+	resendAfter = 30 * time.Second
+	// messageLife bounds how long a downlink may wait in a stream; the resend covers what ran out.
+	messageLife = 25 * time.Second
+)
+
+// Deps is what an Outbox needs.
+type Deps struct {
+	Store  store.Outbox
+	Bus    bus.Downlinks
+	Signer *Signer
+	Log    *slog.Logger
+	Meter  metric.Meter
+	Now    func() time.Time
+}
+
+// Outbox sends what is due.
+type Outbox struct {
+	d    Deps
+	sent metric.Int64Counter
+}
+
+// New returns an Outbox; Run does the work.
+func New(d Deps) (*Outbox, error) {
+	sent, err := d.Meter.Int64Counter("ampora.control.downlinks",
+		metric.WithDescription("Agents addressed by downlinks, by kind and outcome."))
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	return &Outbox{d: d, sent: sent}, nil
+}
+
+// Run sends until ctx is done.
+func (o *Outbox) Run(ctx context.Context) error {
+	return run.Loop(ctx, pace, o.Turn, func(err error) { o.d.Log.Warn("outbox stopped for a moment", "error", err) })
+}
+
+// Turn sends what is due now and says how many dispatches that were.
+func (o *Outbox) Turn(ctx context.Context) (int, error) {
+	now := o.d.Now()
+	due, err := o.d.Store.ClaimDispatches(ctx, now, now.Add(resendAfter), claimLimit)
+	if err != nil {
+		return 0, fmt.Errorf("claim dispatches: %w", err)
+	}
+	for _, batch := range grouped(due) {
+		outcome := "sent"
+		err := o.send(ctx, batch, now)
+		if err != nil {
+			outcome = "failed"
+			// The rows are due again after resendAfter; other gateways must not wait for this one.
+			o.d.Log.Warn("outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+		}
+		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
+			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
+	}
+	return len(due), nil
+}
+
+// send puts one batch into its gateway's stream and notes that it did.
+func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
+	message, err := o.d.Signer.Sign(downlink(batch, now))
+	if err != nil {
+		return err
+	}
+	if err := o.d.Bus.Send(ctx, identity.GatewayID(batch[0].Gateway), messageLife, message); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
+		return fmt.Errorf("mark sent: %w", err)
+	}
+	return nil
+}
+
+// key is what the dispatches of one batch have in common.
+type key struct {
+	gateway fleet.GatewayID
+	tenant  fleet.TenantID
+	kind    fleet.DispatchKind
+	offer   fleet.OfferHash
+	reason  string
+}
+
+// grouped splits dispatches into batches, in the order in which their first members were due.
+func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
+	at := map[key]int{}
+	var batches [][]fleet.Dispatch
+	for _, d := range due {
+		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		i, ok := at[k]
+		if !ok {
+			i = len(batches)
+			at[k] = i
+			batches = append(batches, nil)
+		}
+		batches[i] = append(batches[i], d)
+	}
+	return batches
+}
+
+// downlink is the message for one batch.
+func downlink(batch []fleet.Dispatch, now time.Time) *relayv1.Downlink {
+	first := batch[0]
+	m := &relayv1.Downlink{
+		GatewayId: string(first.Gateway), Tenant: string(first.Tenant), Kind: kind(first.Kind), Reason: first.Reason,
+		NotAfter: timestamppb.New(now.Add(messageLife)), Targets: make([]*relayv1.Target, 0, len(batch)),
+	}
+	for _, d := range batch {
+		m.Targets = append(m.Targets, &relayv1.Target{
+			AgentId: string(d.Agent), Epoch: uint64(d.Epoch), Generation: int64(d.Generation), //nolint:gosec // epochs are never negative
+		})
+	}
+	if first.Kind == fleet.DispatchConfig {
+		m.Hash = first.Version.Offer[:]
+		for _, f := range fleet.Rendered(first.Version.Hash, first.Version.Size, first.Version.Type) {
+			m.Entries = append(m.Entries, &relayv1.ConfigEntry{Name: f.Name, ContentType: f.ContentType, BodyHash: f.Hash[:], Size: f.Size})
+		}
+	}
+	return m
+}
+
+func kind(k fleet.DispatchKind) relayv1.Downlink_Kind {
+	switch k {
+	case fleet.DispatchConfig:
+		return relayv1.Downlink_KIND_CONFIG
+	case fleet.DispatchFullState:
+		return relayv1.Downlink_KIND_FULL_STATE
+	case fleet.DispatchClose:
+		return relayv1.Downlink_KIND_CLOSE
+	default:
+		return relayv1.Downlink_KIND_UNSPECIFIED
+	}
+}
