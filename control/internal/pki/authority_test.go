@@ -204,6 +204,20 @@ func TestAMeddledStoreIsNotBelieved(t *testing.T) {
 	}
 }
 
+// TestAStrangersIntermediateIsNotTrusted: a row that does not sign is believed no
+// more than one that does.
+func TestAStrangersIntermediateIsNotTrusted(t *testing.T) {
+	store, foreign := &memory{}, &memory{}
+	open(t, store, policy, acme)
+	open(t, foreign, policy, acme)
+	planted := foreign.key(t, acme, fleet.SigningKeyIntermediate)
+	planted.State, planted.Parent = fleet.SigningKeyTrusted, store.key(t, acme, fleet.SigningKeyRoot).ID
+	store.keys = append(store.keys, planted)
+	if _, err := open(t, store, policy).Bundle(t.Context(), acme); err == nil || !strings.Contains(err.Error(), "not signed by its parent") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestAnAuthorityWithoutActiveKeyIsNotReplaced(t *testing.T) {
 	store := &memory{}
 	authority := open(t, store, policy, acme)

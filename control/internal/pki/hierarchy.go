@@ -194,6 +194,7 @@ func (t trustedKeys) bundle() Bundle {
 }
 
 // EncodePEM writes certificates as PEM blocks, in their order.
+// EncodePEM returns the certificates as PEM blocks, in the order given.
 func EncodePEM(certificates ...*x509.Certificate) []byte {
 	var out bytes.Buffer
 	for _, c := range certificates {
