@@ -5,6 +5,7 @@ package inproc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -135,7 +136,9 @@ func TestPositionAheadOfTheStreamIsUnknown(t *testing.T) {
 	if err := b.Trim(t.Context(), 0, ahead); err != nil {
 		t.Fatal(err)
 	}
-	batch, err := b.Read(t.Context(), 0, ahead, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	batch, err := b.Read(ctx, 0, ahead, 1)
 	if err != nil || !batch.Lost || len(batch.Messages) != 1 {
 		t.Errorf("Read = %+v, %v", batch, err)
 	}
