@@ -1,0 +1,88 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auth
+
+import (
+	"errors"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
+
+	"gitlab.com/ampora/ampora/shared/fault"
+)
+
+// ReasonInvalidField: a field of the request breaks a rule of its message. The metadata has the paths of the fields,
+// each with the rule it breaks.
+const ReasonInvalidField = "INVALID_FIELD"
+
+// maxViolations is how many broken rules one answer names.
+const maxViolations = 16
+
+// InvalidField refuses one field, as the rules of the messages do, for rules that a message cannot state.
+func InvalidField(path, problem string) *fault.Error {
+	return fault.New(fault.Invalid, ReasonInvalidField, "%s: %s", path, problem).With(path, problem)
+}
+
+// validatedStream checks each request by the rules of its message.
+type validatedStream struct {
+	connect.ServerStream
+	rules protovalidate.Validator
+}
+
+// Receive reads the next request and fails if it breaks a rule.
+func (s *validatedStream) Receive(request any) error {
+	if err := s.ServerStream.Receive(request); err != nil {
+		return err
+	}
+	message, ok := request.(proto.Message)
+	if !ok {
+		return errors.New("auth: a request that is no protobuf message cannot be validated")
+	}
+	return invalidFields(s.rules.Validate(message))
+}
+
+func invalidFields(err error) error {
+	var broken *protovalidate.ValidationError
+	if !errors.As(err, &broken) || len(broken.Violations) == 0 {
+		return err
+	}
+	answer := InvalidField(violation(broken.Violations[0]))
+	for _, v := range broken.Violations[1:min(len(broken.Violations), maxViolations)] {
+		answer = answer.With(violation(v))
+	}
+	return answer
+}
+
+// violation is the path of a field and what is wrong with it. A rule of a whole message has the path "request".
+func violation(v *protovalidate.Violation) (path, problem string) {
+	path, problem = protovalidate.FieldPathString(v.Proto.GetField()), v.Proto.GetMessage()
+	if path == "" {
+		path = "request"
+	}
+	if problem == "" {
+		problem = v.Proto.GetRuleId()
+	}
+	return path, problem
+}
+
+// recheckedStream admits its caller anew before it sends, if the last time was long ago.
+type recheckedStream struct {
+	connect.ServerStream
+	recheck func() error
+	now     func() time.Time
+	last    time.Time
+}
+
+// Send sends a response, or fails with why the caller is no longer admitted.
+func (s *recheckedStream) Send(response any) error {
+	if now := s.now(); now.Sub(s.last) >= RecheckInterval {
+		if err := s.recheck(); err != nil {
+			return err
+		}
+		s.last = now
+	}
+	return s.ServerStream.Send(response)
+}
