@@ -66,7 +66,7 @@ build: ## Build all programs into bin/.
 	@for program in $(PROGRAMS); do \
 		echo "-- bin/$$(basename $$program)"; \
 		CGO_ENABLED=0 go build -trimpath \
-			-ldflags "-X gitlab.com/ampora/ampora/shared/ops.Version=$(VERSION)" \
+			-ldflags "-X gitlab.com/ampora/ampora/shared/ops.version=$(VERSION)" \
 			-o bin/ ./$$program; \
 	done
 

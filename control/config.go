@@ -1,0 +1,131 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"gitlab.com/ampora/ampora/shared/conf"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// Mode says how strict a program is about its configuration.
+type Mode string
+
+// The modes. Development makes up what is missing (a master key, server certificates) and lets the developer in without
+// a token; production does neither and refuses SQLite.
+const (
+	Production  Mode = "production"
+	Development Mode = "development"
+)
+
+// UnmarshalText accepts the two modes.
+func (m *Mode) UnmarshalText(text []byte) error {
+	switch Mode(text) {
+	case Production, Development:
+		*m = Mode(text)
+		return nil
+	default:
+		return errors.New("must be production or development")
+	}
+}
+
+// Database says where the state is.
+type Database struct {
+	URL conf.Secret `env:"AMPORA_DATABASE_URL" help:"Where the state is: postgres://user@host/database, or sqlite:PATH for development. It may hold a password."`
+	// Wait bounds how long a start waits for a database that is away.
+	Wait time.Duration `env:"AMPORA_DATABASE_WAIT" envDefault:"30s" help:"How long a start waits for a database that cannot be reached before it gives up."`
+}
+
+// Keys are the secrets that protect what is stored.
+type Keys struct {
+	Master   conf.Secret `env:"AMPORA_MASTER_KEY" help:"Base64 of the 32 bytes under which all keys in the database are wrapped. Required in production; in development one is made and kept in AMPORA_DATA_DIR."`
+	Previous conf.Secret `env:"AMPORA_PREVIOUS_MASTER_KEY" help:"The master key before the present one, while it is being rotated."`
+}
+
+// API is the public listener.
+type API struct {
+	Addr        string   `env:"AMPORA_HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Where the public API listens. Equal to AMPORA_OPAMP_ADDR: one shared TLS port."`
+	CertFile    string   `env:"AMPORA_HTTP_TLS_CERT_FILE" help:"Certificate chain of the API in PEM. Without it the API speaks plain HTTP, on loopback addresses only."`
+	KeyFile     string   `env:"AMPORA_HTTP_TLS_KEY_FILE" help:"Private key of the API's certificate in PEM."`
+	CORSOrigins []string `env:"AMPORA_CORS_ORIGINS" help:"Origins of web pages that may call the API, separated by commas. None by default."`
+}
+
+// PKI is what certificates say.
+type PKI struct {
+	TrustDomain string `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
+	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
+}
+
+// Config is the configuration of the control plane.
+type Config struct {
+	Database Database
+	Keys     Keys
+	API      API
+	PKI      PKI
+	// Tenant is the tenant of a fresh installation.
+	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
+	// EventRetention bounds the history.
+	EventRetention time.Duration `env:"AMPORA_EVENT_RETENTION" envDefault:"720h" help:"How long events of the fleet are kept."`
+}
+
+// Validate refuses what contradicts itself whatever the mode is.
+func (c *Config) Validate() error {
+	var problems []error
+	if (c.API.CertFile == "") != (c.API.KeyFile == "") {
+		problems = append(problems, errors.New("AMPORA_HTTP_TLS_CERT_FILE and AMPORA_HTTP_TLS_KEY_FILE belong together: set both or none"))
+	}
+	if _, err := identity.ParseTenantID(c.Tenant); err != nil {
+		problems = append(problems, fmt.Errorf("AMPORA_TENANT: %w", err))
+	}
+	if u, err := url.Parse(c.PKI.PublicURL); err != nil || u.Scheme != "http" || u.Host == "" {
+		problems = append(problems, errors.New("AMPORA_PKI_PUBLIC_URL must be an http:// URL: a certificate cannot be checked through TLS that needs checking"))
+	}
+	if c.EventRetention < time.Hour {
+		problems = append(problems, errors.New("AMPORA_EVENT_RETENTION must be at least 1h"))
+	}
+	return errors.Join(problems...)
+}
+
+// check refuses what the mode does not allow. shared says that the API is served on the gateway's TLS port.
+func (c *Config) check(mode Mode, shared bool) error {
+	var problems []error
+	if c.Database.URL.IsZero() {
+		problems = append(problems, errors.New("AMPORA_DATABASE_URL is required"))
+	}
+	if c.API.CertFile == "" && !shared && !loopback(c.API.Addr) {
+		problems = append(problems, errors.New("AMPORA_HTTP_ADDR is not a loopback address, so AMPORA_HTTP_TLS_CERT_FILE and AMPORA_HTTP_TLS_KEY_FILE are required: API tokens must not cross a network in clear"))
+	}
+	if mode == Production {
+		if strings.HasPrefix(c.Database.URL.Reveal(), "sqlite:") {
+			problems = append(problems, errors.New("AMPORA_DATABASE_URL: SQLite is for development; use postgres:// in production"))
+		}
+		if c.Keys.Master.IsZero() {
+			problems = append(problems, errors.New("AMPORA_MASTER_KEY is required in production; make one with: openssl rand -base64 32"))
+		}
+		if c.PKI.TrustDomain == "" {
+			problems = append(problems, errors.New("AMPORA_TRUST_DOMAIN is required in production, and fixed at the first start"))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// loopback reports whether a listen address can be reached from this machine alone.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,196 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is the control plane as a value: Open wires it top to bottom, Run runs it until its context ends.
+//
+// It is the place where concrete things meet: the database behind the store, the bus, the certificate authority, the
+// API and the loops. Nothing else knows more than the part it needs.
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectinprocess"
+	"go.opentelemetry.io/otel/metric"
+
+	"gitlab.com/ampora/ampora/control/internal/api"
+	"gitlab.com/ampora/ampora/control/internal/auth"
+	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/engine"
+	"gitlab.com/ampora/ampora/control/internal/enrolment"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/gateways"
+	"gitlab.com/ampora/ampora/control/internal/inbox"
+	"gitlab.com/ampora/ampora/control/internal/outbox"
+	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/run"
+)
+
+// Deps is what the control plane is given by the program it runs in.
+type Deps struct {
+	Mode  Mode
+	Bus   bus.Bus
+	Log   *slog.Logger
+	Meter metric.Meter
+	Now   func() time.Time
+	// Version of the program, OpAMPURL where agents connect: for the API to show.
+	Version  string
+	OpAMPURL string
+	// SharedPort says that the API is served on the gateway's TLS port, through Handler.
+	SharedPort bool
+}
+
+// Control is a control plane that is ready to run.
+type Control struct {
+	deps   Deps
+	config Config
+
+	store     store.Store
+	authority *pki.Authority
+	inbox     *inbox.Inbox
+	engine    *engine.Engine
+	outbox    *outbox.Outbox
+	internal  *connect.Server
+	handler   http.Handler
+}
+
+// Open opens the database (which must have this program's schema), makes what a first start makes, and wires the parts.
+func Open(ctx context.Context, config Config, d Deps) (_ *Control, err error) {
+	if err := config.check(d.Mode, d.SharedPort); err != nil {
+		return nil, err
+	}
+	db, err := openStore(ctx, config.Database, d.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w", err)
+			_ = db.Close()
+		}
+	}()
+	ring, err := openKeyring(ctx, config.Keys, db)
+	if err != nil {
+		return nil, err
+	}
+	if err := fixTrustDomain(ctx, db, config.PKI.TrustDomain); err != nil {
+		return nil, err
+	}
+	tenant := fleet.TenantID(config.Tenant)
+	bodies := content.New(db, ring)
+	if _, err := bodies.EnsureTenant(ctx, tenant, d.Now()); err != nil {
+		return nil, err
+	}
+	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
+	if err != nil {
+		return nil, err
+	}
+	if err := authority.EnsureTenant(ctx, tenant, d.Now()); err != nil {
+		return nil, err
+	}
+	signer, err := outbox.OpenSigner(ctx, db, ring)
+	if err != nil {
+		return nil, err
+	}
+
+	c := &Control{deps: d, config: config, store: db, authority: authority}
+	holder := processName()
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+		return nil, err
+	}
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+		return nil, err
+	}
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+		return nil, err
+	}
+
+	internalGate, err := auth.NewInternalInterceptor(d.Log)
+	if err != nil {
+		return nil, err
+	}
+	c.internal = connect.NewServer(internalGate)
+	internalv1connect.RegisterGatewayServiceHandler(c.internal, gateways.New(gateways.Deps{
+		Store: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
+		Signer: signer, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
+	}))
+
+	gate, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.Mode == Development})
+	if err != nil {
+		return nil, err
+	}
+	public := connect.NewServer(gate)
+	api.Register(public, api.Deps{
+		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+	})
+	c.handler = api.NewHandler(public, config.API.CORSOrigins)
+	return c, nil
+}
+
+// Gateways is a client of the internal service for a gateway in this process.
+func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.internal)))
+}
+
+// Handler serves the public API.
+func (c *Control) Handler() http.Handler { return c.handler }
+
+// Authority is the certificate authority, for the server certificate of a development listener.
+func (c *Control) Authority() *pki.Authority { return c.authority }
+
+// Ready fails while the control plane cannot work.
+func (c *Control) Ready(ctx context.Context) error { return c.store.Ping(ctx) } //nolint:wrapcheck // shown as it is
+
+// Close closes the database. Call it after Run.
+func (c *Control) Close() error { return c.store.Close() } //nolint:wrapcheck // shown as it is
+
+// Intake is what must stop first: the API's own listener, if it has one.
+func (c *Control) Intake() []run.Task {
+	if c.deps.SharedPort {
+		return nil
+	}
+	return []run.Task{{Name: "api", Run: c.serveAPI}}
+}
+
+// Loops are what records, decides and sends; they stop after the intake.
+func (c *Control) Loops() []run.Task {
+	return []run.Task{
+		{Name: "inbox", Run: c.inbox.Run},
+		{Name: "engine", Run: c.engine.Run},
+		{Name: "outbox", Run: c.outbox.Run},
+		{Name: "event retention", Run: c.pruneEvents},
+	}
+}
+
+// pruneEvents forgets old events. Every replica may do it: deleting what is gone deletes nothing.
+func (c *Control) pruneEvents(ctx context.Context) error {
+	prune := func(ctx context.Context) (int, error) {
+		_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
+		return 0, err //nolint:wrapcheck // logged below
+	}
+	return run.Loop(ctx, run.Pace{Idle: time.Hour, Failed: time.Minute}, prune, func(err error) {
+		c.deps.Log.Warn("old events could not be deleted", "error", err)
+	})
+}
+
+// processName names this process in leases: the host for people, random bytes for uniqueness.
+func processName() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + "/" + hex.EncodeToString(b[:])
+}

@@ -1,0 +1,64 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Times of the API's listener. Streams have no write timeout; each call bounds itself.
+const (
+	headerTimeout   = 10 * time.Second
+	idleTimeout     = 2 * time.Minute
+	maxHeaderBytes  = 64 << 10
+	shutdownTimeout = 10 * time.Second
+)
+
+// serveAPI serves the public API until ctx is done: Connect, gRPC and gRPC-Web on one port, over TLS or on loopback.
+func (c *Control) serveAPI(ctx context.Context) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	server := &http.Server{
+		Handler: c.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Protocols: protocols, BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	listen := net.ListenConfig{}
+	l, err := listen.Listen(ctx, "tcp", c.config.API.Addr)
+	if err != nil {
+		return fmt.Errorf("AMPORA_HTTP_ADDR: %w", err)
+	}
+	if c.config.API.CertFile == "" {
+		protocols.SetUnencryptedHTTP2(true)
+	} else {
+		pair, err := tls.LoadX509KeyPair(c.config.API.CertFile, c.config.API.KeyFile)
+		if err != nil {
+			_ = l.Close()
+			return fmt.Errorf("AMPORA_HTTP_TLS_CERT_FILE: %w", err)
+		}
+		protocols.SetHTTP2(true)
+		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
+	}
+	c.deps.Log.Info("the API listens", "address", l.Addr().String(), "tls", c.config.API.CertFile != "")
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(stopping)
+	}()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("api: %w", err)
+	}
+	if err := <-stopped; err != nil {
+		// Calls that did not end in time; their clients see a broken connection and ask again.
+		_ = server.Close()
+	}
+	return nil
+}
