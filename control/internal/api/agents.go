@@ -1,0 +1,139 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"errors"
+
+	"gitlab.com/ampora/ampora/control/internal/auth"
+	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+	"gitlab.com/ampora/ampora/shared/fault"
+)
+
+// ReasonNotReported: the agent has not said what was asked for.
+const ReasonNotReported = "NOT_REPORTED"
+
+// agents is the AgentService.
+type agents struct {
+	store       store.Store
+	content     *content.Content
+	trustDomain string
+}
+
+// ListAgents lists without what agents say in detail.
+func (s *agents) ListAgents(ctx context.Context, r *amporav1.ListAgentsRequest) (*amporav1.ListAgentsResponse, error) {
+	by := auth.By(ctx)
+	page, err := pageOf(listAgents, r)
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.store.Agents(ctx, by.Tenant, filterFrom(r.GetFilter()), by.At, page)
+	if err != nil {
+		return nil, err
+	}
+	return &amporav1.ListAgentsResponse{Agents: each(list, agentAt(by.At)), NextPageToken: place(listAgents, next)}, nil
+}
+
+// GetAgent returns one agent with its parts and its credential.
+func (s *agents) GetAgent(ctx context.Context, r *amporav1.GetAgentRequest) (*amporav1.GetAgentResponse, error) {
+	agent, err := s.whole(ctx, fleet.AgentID(r.GetId()))
+	return &amporav1.GetAgentResponse{Agent: agent}, err
+}
+
+func (s *agents) whole(ctx context.Context, id fleet.AgentID) (*amporav1.Agent, error) {
+	by := auth.By(ctx)
+	agent, err := s.store.Agent(ctx, by.Tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := s.store.Parts(ctx, by.Tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	encoded := agentAt(by.At)(agent)
+	if err := addParts(encoded, parts); err != nil {
+		return nil, err
+	}
+	encoded.Credential, err = s.credential(ctx, agent)
+	return encoded, err
+}
+
+// credential is the certificate the agent last presented; nil if it has presented none.
+func (s *agents) credential(ctx context.Context, agent fleet.Agent) (*amporav1.Credential, error) {
+	if agent.Serial == "" {
+		return nil, nil
+	}
+	certificate, err := s.store.Certificate(ctx, agent.Tenant, agent.Serial)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return credentialOf(certificate, s.trustDomain), nil
+}
+
+// GetEffectiveConfig reveals the bytes of the agent's effective configuration.
+func (s *agents) GetEffectiveConfig(ctx context.Context, r *amporav1.GetEffectiveConfigRequest) (*amporav1.GetEffectiveConfigResponse, error) {
+	by := auth.By(ctx)
+	effective, err := s.effectiveConfig(ctx, by.Tenant, fleet.AgentID(r.GetId()))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.RecordAudit(ctx, by, "agent.reveal_effective_config", "agent", r.GetId()); err != nil {
+		return nil, err
+	}
+	answer := &amporav1.GetEffectiveConfigResponse{}
+	for _, file := range effective.Files {
+		body, err := stored(s.content.Get(ctx, by.Tenant, file.Hash))
+		if err != nil {
+			return nil, err
+		}
+		answer.Files = append(answer.Files, &amporav1.GetEffectiveConfigResponse_File{File: configFile(file), Body: body})
+	}
+	return answer, nil
+}
+
+func (s *agents) effectiveConfig(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.EffectiveConfig, error) {
+	if _, err := s.store.Agent(ctx, tenant, id); err != nil {
+		return fleet.EffectiveConfig{}, err
+	}
+	parts, err := s.store.Parts(ctx, tenant, id)
+	if err != nil {
+		return fleet.EffectiveConfig{}, err
+	}
+	part, reported := parts[fleet.PartEffectiveConfig]
+	if !reported {
+		return fleet.EffectiveConfig{}, fault.New(fault.NotFound, ReasonNotReported, "the agent has not reported its effective configuration")
+	}
+	return valueOf[fleet.EffectiveConfig](part)
+}
+
+// RetryConfig lets the assigned version be offered once more.
+func (s *agents) RetryConfig(ctx context.Context, r *amporav1.RetryConfigRequest) (*amporav1.RetryConfigResponse, error) {
+	cleared, err := s.store.ClearAttempts(ctx, auth.By(ctx), fleet.AgentID(r.GetId()))
+	return &amporav1.RetryConfigResponse{Cleared: count(cleared)}, err
+}
+
+// AllowChildren sets how many further agents an identity may speak for.
+func (s *agents) AllowChildren(ctx context.Context, r *amporav1.AllowChildrenRequest) (*amporav1.AllowChildrenResponse, error) {
+	id := fleet.AgentID(r.GetId())
+	if _, err := s.store.AllowChildren(ctx, auth.By(ctx), id, int(r.GetMaxChildren())); err != nil {
+		return nil, err
+	}
+	agent, err := s.whole(ctx, id)
+	return &amporav1.AllowChildrenResponse{Agent: agent}, err
+}
+
+// stored is a body that something refers to. That it is not there is our loss, not the caller's mistake.
+func stored(body []byte, err error) ([]byte, error) {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.Internal, "BODY_MISSING", "the stored bytes cannot be found").WithCause(err)
+	}
+	return body, err
+}

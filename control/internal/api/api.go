@@ -1,0 +1,41 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
+)
+
+// Deps is what the services are made of. All fields but Changed are required.
+type Deps struct {
+	Store   store.Store
+	Content *content.Content
+	Now     func() time.Time
+	// Changed returns a channel that is closed when this process next commits an event; streams wait for it. Nil: they
+	// look every [pollInterval].
+	Changed func() <-chan struct{}
+
+	Version     string // of the program
+	TrustDomain string // of agents' identities
+	OpAMPURL    string // that agents connect to
+}
+
+// Register puts all services of ampora.v1 onto the server, which must have been made with auth's interceptor.
+func Register(server *connect.Server, d Deps) {
+	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
+	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store})
+	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
+	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store})
+	amporav1connect.RegisterBootstrapTokenServiceHandler(server, &bootstrapTokens{d.Store})
+	amporav1connect.RegisterApiTokenServiceHandler(server, &apiTokens{d.Store})
+	amporav1connect.RegisterEventServiceHandler(server, newEvents(d))
+	amporav1connect.RegisterAuditServiceHandler(server, &audit{d.Store})
+	amporav1connect.RegisterSystemServiceHandler(server, &system{d})
+}

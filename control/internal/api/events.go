@@ -1,0 +1,157 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/auth"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
+	"gitlab.com/ampora/ampora/shared/fault"
+)
+
+// Times and bounds of a stream of events.
+const (
+	// pollInterval is how often a stream looks for events when nobody tells it of them, idleInterval when somebody does:
+	// other replicas commit events too.
+	pollInterval = 500 * time.Millisecond
+	idleInterval = 2 * time.Second
+	// keepAlive is the longest silence of a stream.
+	keepAlive = 20 * time.Second
+	// maxStreams is how many streams one process serves.
+	maxStreams = 256
+	// streamBatch is how many events a stream reads at once.
+	streamBatch = 256
+)
+
+// ReasonTooManyStreams: this process serves as many streams as it may.
+const ReasonTooManyStreams = "TOO_MANY_STREAMS"
+
+// events is the EventService.
+type events struct {
+	store   store.Events
+	now     func() time.Time
+	changed func() <-chan struct{}
+	slots   chan struct{} // one element per stream
+}
+
+func newEvents(d Deps) *events {
+	return &events{store: d.Store, now: d.Now, changed: d.Changed, slots: make(chan struct{}, maxStreams)}
+}
+
+// ListEvents lists newest first.
+func (s *events) ListEvents(ctx context.Context, r *amporav1.ListEventsRequest) (*amporav1.ListEventsResponse, error) {
+	page, err := pageOf(listEvents, r)
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.store.EventsBefore(ctx, auth.By(ctx).Tenant, fleet.AgentID(r.GetAgentId()), page)
+	return &amporav1.ListEventsResponse{Events: each(list, event), NextPageToken: place(listEvents, next)}, err
+}
+
+// WatchEvents sends events until the caller has had enough.
+func (s *events) WatchEvents(ctx context.Context, r *amporav1.WatchEventsRequest, out amporav1connect.EventServiceWatchEventsServerStream) error {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return fault.New(fault.ResourceExhausted, ReasonTooManyStreams, "too many streams are open; try again later")
+	}
+	w := watch{events: s, tenant: auth.By(ctx).Tenant, agent: fleet.AgentID(r.GetAgentId()), out: out, lastSent: s.now()}
+	var err error
+	if w.cursor, err = s.start(ctx, w.tenant, r.GetCursor()); err != nil {
+		return err
+	}
+	// Whoever sees the headers knows that no later event is missed.
+	if err := out.SendHeaders(); err != nil {
+		return err
+	}
+	return w.run(ctx)
+}
+
+// start is where a stream begins: at the cursor, or at the newest event.
+func (s *events) start(ctx context.Context, tenant fleet.TenantID, text string) (fleet.Cursor, error) {
+	if text == "" {
+		return s.store.LastCursor(ctx, tenant)
+	}
+	return cursorFrom(text)
+}
+
+// watch is one stream of events.
+type watch struct {
+	*events
+	tenant   fleet.TenantID
+	agent    fleet.AgentID // empty: all
+	cursor   fleet.Cursor
+	out      amporav1connect.EventServiceWatchEventsServerStream
+	lastSent time.Time
+}
+
+// run sends until the context ends, which is no error.
+func (w *watch) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		// Taken before reading, or an event between reading and waiting would wait for the next look.
+		changed := w.wake()
+		more, err := w.send(ctx)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if !more {
+			w.wait(ctx, changed)
+		}
+	}
+	return nil
+}
+
+func (w *watch) wake() <-chan struct{} {
+	if w.changed == nil {
+		return nil
+	}
+	return w.changed()
+}
+
+// send sends what has happened since the cursor, at most a batch; more says that there may be more.
+func (w *watch) send(ctx context.Context) (more bool, err error) {
+	list, err := w.store.EventsAfter(ctx, w.tenant, w.cursor, streamBatch)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range list {
+		w.cursor = e.Cursor
+		if w.agent != "" && e.Agent != w.agent {
+			continue
+		}
+		if err := w.emit(event(e)); err != nil {
+			return false, err
+		}
+	}
+	if w.now().Sub(w.lastSent) >= keepAlive {
+		return false, w.emit(nil)
+	}
+	return len(list) == streamBatch, nil
+}
+
+func (w *watch) emit(e *amporav1.Event) error {
+	w.lastSent = w.now()
+	return w.out.Send(&amporav1.WatchEventsResponse{Event: e})
+}
+
+// wait returns when it is worth looking again.
+func (w *watch) wait(ctx context.Context, changed <-chan struct{}) {
+	interval := pollInterval
+	if changed != nil {
+		interval = idleInterval
+	}
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-timer.C:
+	}
+}
