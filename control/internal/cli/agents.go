@@ -1,0 +1,233 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+)
+
+func (p *program) agentCommands() *cobra.Command {
+	return noun("agents", "Agents: what is there and what it really runs",
+		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren())
+}
+
+// agentSelection is the flags that choose agents.
+type agentSelection struct {
+	group, presence, state, namePrefix string
+	labels                             map[string]string
+	unhealthy                          bool
+}
+
+func (s *agentSelection) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&s.group, "group", "", "only members of this `GROUP` (name or id)")
+	flags.StringVar(&s.presence, "presence", "", "only agents that are `PRESENCE`: "+
+		strings.Join(enumWords[amporav1.Presence](), ", "))
+	flags.StringVar(&s.state, "state", "", "only agents whose configuration is in this `STATE`: "+
+		strings.Join(enumWords[amporav1.DeliveryState](), ", "))
+	flags.StringVar(&s.namePrefix, "name-prefix", "", "only agents whose host or service name begins with `PREFIX`")
+	flags.StringToStringVar(&s.labels, "label", nil, "only agents with this label, as `KEY=VALUE`; may be given several times")
+	flags.BoolVar(&s.unhealthy, "unhealthy", false, "only agents that call themselves unhealthy")
+}
+
+func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentFilter, error) {
+	presence, err := enumNamed[amporav1.Presence]("presence", s.presence)
+	if err != nil {
+		return nil, err
+	}
+	state, err := enumNamed[amporav1.DeliveryState]("state", s.state)
+	if err != nil {
+		return nil, err
+	}
+	group, err := api.groupID(ctx, s.group)
+	if err != nil {
+		return nil, err
+	}
+	return &amporav1.AgentFilter{
+		GroupId: group, Presence: presence, DeliveryState: state,
+		NamePrefix: s.namePrefix, Labels: s.labels, Unhealthy: s.unhealthy,
+	}, nil
+}
+
+func (p *program) agentsList() *cobra.Command {
+	var selection agentSelection
+	var limit int
+	cmd := p.remote(verb{
+		use: "list [flags]", short: "List agents", args: cobra.NoArgs,
+		example: "amporactl agents list --state failed\namporactl agents list --label deployment.environment=prod -o json",
+	}, func(ctx context.Context, api *api, _ []string) error {
+		filter, err := selection.filter(ctx, api)
+		if err != nil {
+			return err
+		}
+		agents, err := pages(ctx, limit, api.agentPages(filter))
+		if err != nil {
+			return err
+		}
+		return p.show(&amporav1.ListAgentsResponse{Agents: agents}, func() view { return p.agentTable(agents) })
+	})
+	selection.flags(cmd)
+	limitFlag(cmd, &limit, 0)
+	return cmd
+}
+
+// limitFlag bounds a list.
+func limitFlag(cmd *cobra.Command, limit *int, normally int) {
+	cmd.Flags().IntVar(limit, "limit", normally, "show at most `N`; 0 is all")
+}
+
+func (p *program) agentTable(agents []*amporav1.Agent) view {
+	t := newTable("ID", "NAME", "GROUP", "PRESENCE", "LAST SEEN", "HEALTH", "CONFIG", "STATE", "ATTENTION")
+	for _, agent := range agents {
+		t.row(
+			or(agent.GetId()), or(agent.GetDisplayName()), or(agent.GetGroupName()), word(agent.GetPresence()),
+			relative(p.now(), agent.GetSession().GetLastSeenAt()), healthWord(agent.GetHealth()),
+			configOf(agent.GetConfigDelivery()), word(agent.GetConfigDelivery().GetState()),
+			or(strings.Join(reasons(agent.GetAttention()), ",")),
+		)
+	}
+	return t
+}
+
+func healthWord(health *amporav1.Health) string {
+	switch {
+	case health == nil:
+		return none
+	case health.GetHealthy():
+		return "healthy"
+	default:
+		return "unhealthy"
+	}
+}
+
+func configOf(delivery *amporav1.ConfigDelivery) string {
+	if delivery.GetConfigName() == "" {
+		return none
+	}
+	return fmt.Sprintf("%s@%d", escape(delivery.GetConfigName()), delivery.GetVersion())
+}
+
+func reasons(list []*amporav1.Attention) []string {
+	var words []string
+	for _, attention := range list {
+		words = append(words, attention.GetReason())
+	}
+	return words
+}
+
+func (p *program) agentsGet() *cobra.Command {
+	return p.remote(verb{
+		use: "get AGENT", short: "Show all that is known of one agent", args: cobra.ExactArgs(1),
+		long: "Show all that is known of one agent, named by its id, a prefix of it, or its name.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		id, err := api.agentID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.GetAgent(ctx, &amporav1.GetAgentRequest{Id: id})
+		if err != nil {
+			return err
+		}
+		return p.show(answer.GetAgent(), func() view { return p.agentProperties(answer.GetAgent()) })
+	})
+}
+
+func (p *program) agentsEffectiveConfig() *cobra.Command {
+	var file string
+	cmd := p.remote(verb{
+		use: "effective-config AGENT [flags]", short: "Print the configuration an agent says it runs", args: cobra.ExactArgs(1),
+		long: `Print the exact bytes the agent last reported as its effective configuration. They may hold
+secrets that the agent did not redact: the call is audited. On a terminal, characters that could
+drive it are escaped.`,
+	}, func(ctx context.Context, api *api, args []string) error {
+		id, err := api.agentID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.GetEffectiveConfig(ctx, &amporav1.GetEffectiveConfigRequest{Id: id})
+		if err != nil {
+			return err
+		}
+		if p.format != formatTable {
+			return p.show(answer, nil)
+		}
+		chosen, err := chooseFile(answer.GetFiles(), file)
+		if err != nil {
+			return err
+		}
+		return writeExact(p.streams.Out, chosen.GetBody())
+	})
+	cmd.Flags().StringVar(&file, "file", "", "which `FILE` of the agent's configuration map, where there are several")
+	return cmd
+}
+
+// chooseFile takes the only file when none is named. The empty name, which is that of most agents' only file, counts as
+// none.
+func chooseFile(
+	files []*amporav1.GetEffectiveConfigResponse_File, name string,
+) (*amporav1.GetEffectiveConfigResponse_File, error) {
+	if len(files) == 0 {
+		return nil, fail(ExitNotFound, "", "the agent has not reported an effective configuration")
+	}
+	if len(files) == 1 && name == "" {
+		return files[0], nil
+	}
+	var names []string
+	for _, file := range files {
+		if file.GetFile().GetName() == name {
+			return file, nil
+		}
+		names = append(names, fmt.Sprintf("%q", file.GetFile().GetName()))
+	}
+	return nil, fail(ExitUsage, "choose one with --file, or take all with -o json",
+		"the agent's configuration consists of: %s", strings.Join(names, ", "))
+}
+
+func (p *program) agentsRetry() *cobra.Command {
+	return p.remote(verb{
+		use: "retry AGENT", short: "Offer a configuration that failed once more", args: cobra.ExactArgs(1),
+		long: "Clear the failed attempts of an agent, so that the assigned version is offered to it once more.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		id, err := api.agentID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.RetryConfig(ctx, &amporav1.RetryConfigRequest{Id: id})
+		if err != nil {
+			return err
+		}
+		return p.show(answer, func() view {
+			return sentence("%d failed attempts cleared; follow the agent with: amporactl agents watch %s", answer.GetCleared(), id)
+		})
+	})
+}
+
+func (p *program) agentsAllowChildren() *cobra.Command {
+	var most int32
+	cmd := p.remote(verb{
+		use: "allow-children AGENT --max N", short: "Let an agent speak for further agents", args: cobra.ExactArgs(1),
+		long: "Let an identity (a relay, a Kubernetes bridge) speak for up to N further agents over its own connection; 0 forbids it.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		id, err := api.agentID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.AllowChildren(ctx, &amporav1.AllowChildrenRequest{Id: id, MaxChildren: most})
+		if err != nil {
+			return err
+		}
+		return p.show(answer.GetAgent(), func() view {
+			return sentence("%s may speak for %d further agents", id, answer.GetAgent().GetMaxChildren())
+		})
+	})
+	cmd.Flags().Int32Var(&most, "max", 0, "how many further agents, `N`, 0 to 10000")
+	_ = cmd.MarkFlagRequired("max") // fails for an unknown flag only
+	return cmd
+}

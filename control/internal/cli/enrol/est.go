@@ -1,0 +1,116 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package enrol
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/smallstep/pkcs7" //nolint:depguard // reads the envelope of an answer; it certifies nothing
+
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+const (
+	// enrolPath is the operation's well-known place (RFC 7030 section 3.2.2).
+	enrolPath = "/.well-known/est/simpleenroll"
+	// maxAnswer is far above a chain of certificates.
+	maxAnswer = 256 << 10
+	// maxWords is how much of a refusal's text is worth showing.
+	maxWords = 1 << 10
+)
+
+// Refusal is an answer of the server that is no certificate.
+type Refusal struct {
+	Status int    // of HTTP
+	Words  string // the server's text, at most 1 KiB, not escaped
+	// RetryAfter is the header of that name (RFC 9110 section 10.2.3), "" without one.
+	RetryAfter string
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("the gateway answered %d %s", r.Status, http.StatusText(r.Status))
+}
+
+// simpleEnroll asks for a certificate for the key (RFC 7030 section 4.2.1) and returns it with its issuers.
+func simpleEnroll(
+	ctx context.Context, client *http.Client, gateway *url.URL, token identity.Token, key *ecdsa.PrivateKey,
+) (chain, error) {
+	// The subject is empty: the server decides who this is, from the token.
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, fmt.Errorf("making the certificate request: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		(&url.URL{Scheme: "https", Host: gateway.Host, Path: enrolPath}).String(),
+		strings.NewReader(base64.StdEncoding.EncodeToString(csr)))
+	if err != nil {
+		return nil, fmt.Errorf("making the request: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token.Reveal())
+	request.Header.Set("Content-Type", "application/pkcs10")
+	request.Header.Set("Accept", "application/pkcs7-mime")
+	answer, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		words, _ := io.ReadAll(io.LimitReader(answer.Body, maxWords)) // what arrived is better than nothing
+		return nil, &Refusal{
+			Status: answer.StatusCode, Words: strings.TrimSpace(string(words)), RetryAfter: answer.Header.Get("Retry-After"),
+		}
+	}
+	set, err := certificatesOf(answer)
+	if err != nil {
+		return nil, fmt.Errorf("the gateway's answer is no EST answer: %w", err)
+	}
+	return chainFor(key, set)
+}
+
+func certificatesOf(answer *http.Response) ([]*x509.Certificate, error) {
+	media, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type"))
+	if err != nil || media != "application/pkcs7-mime" {
+		return nil, fmt.Errorf("its content type is %q", answer.Header.Get("Content-Type"))
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxAnswer {
+		return nil, errors.New("it is too large")
+	}
+	return parseCertsOnly(body)
+}
+
+// parseCertsOnly reads a certs-only message (RFC 5272 section 4.1) in base64. White space is allowed anywhere
+// (RFC 8951 section 3.1).
+func parseCertsOnly(body []byte) ([]*x509.Certificate, error) {
+	compact := bytes.Map(func(r rune) rune {
+		if strings.ContainsRune(" \t\r\n", r) {
+			return -1
+		}
+		return r
+	}, body)
+	der, err := base64.StdEncoding.DecodeString(string(compact))
+	if err != nil {
+		return nil, fmt.Errorf("its body is not base64: %w", err)
+	}
+	message, err := pkcs7.Parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("its body is not PKCS #7: %w", err)
+	}
+	return message.Certificates, nil
+}

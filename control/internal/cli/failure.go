@@ -1,0 +1,160 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+)
+
+// failure is an error as a person reads it: what happened, why, and what to do next.
+type failure struct {
+	code     ExitCode
+	sentence string
+	reason   string            // machine-readable, UPPER_SNAKE; empty for what the program found by itself
+	metadata map[string]string // facts that came with the reason
+	next     string            // what to do; may be empty
+}
+
+func (f *failure) Error() string { return f.sentence }
+
+// fail makes a failure that the program found by itself.
+func fail(code ExitCode, next, format string, args ...any) *failure {
+	return &failure{code: code, sentence: fmt.Sprintf(format, args...), next: next}
+}
+
+func usage(format string, args ...any) *failure { return fail(ExitUsage, "", format, args...) }
+
+// verdict is what one code of the API means to the caller of a command.
+type verdict struct {
+	exit ExitCode
+	next string
+}
+
+const (
+	nextToken   = "set AMPORA_TOKEN_FILE (or --token-file) to a file with a live API token; an administrator makes one with: amporactl api-tokens create"
+	nextRole    = "amporactl system get shows your role; ask an administrator for a token with a higher one"
+	nextServer  = "check --server (AMPORA_SERVER), and that ampora-control or ampora runs there"
+	nextLater   = "try again later"
+	nextRead    = "read it again, and repeat the command if it is still wanted"
+	nextReport  = "look into the log of the control plane"
+	nextTimeout = "try again, or allow more with --timeout"
+)
+
+func verdictOf(code connect.Code) verdict {
+	switch code {
+	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
+		return verdict{ExitUsage, ""}
+	case connect.CodeNotFound:
+		return verdict{ExitNotFound, ""}
+	case connect.CodeUnauthenticated:
+		return verdict{ExitDenied, nextToken}
+	case connect.CodePermissionDenied:
+		return verdict{ExitDenied, nextRole}
+	case connect.CodeUnavailable:
+		return verdict{ExitUnavailable, nextServer}
+	case connect.CodeResourceExhausted:
+		return verdict{ExitUnavailable, nextLater}
+	case connect.CodeDeadlineExceeded:
+		return verdict{ExitUnavailable, nextTimeout}
+	case connect.CodeAborted:
+		return verdict{ExitConflict, nextRead}
+	case connect.CodeAlreadyExists, connect.CodeFailedPrecondition:
+		return verdict{ExitConflict, ""}
+	case connect.CodeCanceled:
+		return verdict{ExitInterrupted, ""}
+	case connect.CodeUnimplemented:
+		return verdict{ExitError, "check --server: is it the public API of an Ampora as new as this program?"}
+	default:
+		return verdict{ExitError, nextReport}
+	}
+}
+
+// adviceFor knows better than the code what to do about some reasons.
+func adviceFor(reason string) (string, bool) {
+	advice, known := map[string]string{
+		"ROLLOUT_REQUIRED":  "make the change in smaller steps, or agent by agent",
+		"REQUIRES_POSTGRES": "run the control plane on PostgreSQL (AMPORA_DATABASE_URL)",
+		"TOKEN_NOT_FOUND":   "list them with: amporactl tokens list",
+	}[reason]
+	return advice, known
+}
+
+// failureOf reads an error of any origin. interrupted says that the person or the system asked the program to stop.
+func failureOf(err error, interrupted bool) *failure {
+	var own *failure
+	var remote *connect.Error
+	switch {
+	case errors.As(err, &own):
+		return own
+	case interrupted:
+		return fail(ExitInterrupted, "", "interrupted")
+	case errors.As(err, &remote):
+		return failureOfAPI(remote)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fail(ExitUnavailable, nextTimeout, "the time ran out")
+	default:
+		return fail(ExitError, "", "%v", err)
+	}
+}
+
+func failureOfAPI(err *connect.Error) *failure {
+	verdict := verdictOf(err.Code())
+	info := errorInfo(err)
+	found := &failure{
+		code: verdict.exit, next: verdict.next, sentence: err.Message(),
+		reason: info.GetReason(), metadata: info.GetMetadata(),
+	}
+	if found.sentence == "" {
+		found.sentence = strings.ReplaceAll(err.Code().String(), "_", " ")
+	}
+	if advice, known := adviceFor(found.reason); known {
+		found.next = advice
+	}
+	return found
+}
+
+// errorInfo returns the machine-readable part of an error of the API, nil when it carries none.
+func errorInfo(err *connect.Error) *amporav1.ErrorInfo {
+	for _, detail := range err.Details() {
+		if message, unpackErr := connectproto.UnmarshalErrorDetail(detail); unpackErr == nil {
+			if info, ok := message.(*amporav1.ErrorInfo); ok {
+				return info
+			}
+		}
+	}
+	return nil
+}
+
+// print writes the failure for a person. The server's words are escaped like everybody else's.
+func (f *failure) print(out io.Writer) {
+	_, _ = fmt.Fprintf(out, "amporactl: %s\n", escapeLines(f.sentence))
+	if f.reason != "" {
+		_, _ = fmt.Fprintf(out, "  reason: %s%s\n", escape(f.reason), facts(f.metadata))
+	}
+	if f.next != "" {
+		_, _ = fmt.Fprintf(out, "  next: %s\n", f.next)
+	}
+}
+
+func facts(metadata map[string]string) string {
+	if len(metadata) == 0 {
+		return ""
+	}
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+		list = append(list, escape(key)+"="+escape(metadata[key]))
+	}
+	return " (" + strings.Join(list, ", ") + ")"
+}

@@ -1,0 +1,104 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+)
+
+// minted is an answer that holds a secret which is shown this once.
+type minted struct {
+	answer proto.Message
+	secret string
+	hide   func() // takes the secret out of answer
+	hint   string // what a person wants to know besides
+}
+
+// mint asks for a secret and hands it over: alone on standard output, inside the answer with -o json or yaml, or in the
+// file out. The file is made first: a secret that then cannot be kept would be lost.
+func (p *program) mint(out string, ask func() (minted, error)) error {
+	if out == "" {
+		got, err := ask()
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(p.streams.Err, "%s; this is the only time its secret is shown\n", escape(got.hint))
+		return p.show(got.answer, func() view { return line(escape(got.secret)) })
+	}
+	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return usage("the file for the secret must be a new one: %v", err)
+	}
+	got, err := ask()
+	if err == nil {
+		err = writeSecret(file, got.secret)
+	}
+	if err != nil {
+		_ = file.Close()
+		_ = os.Remove(out) // it is ours and holds no whole secret
+		return err
+	}
+	got.hide()
+	_, _ = fmt.Fprintf(p.streams.Err, "%s; its secret is in %s\n", escape(got.hint), out)
+	if p.format == formatTable {
+		return nil
+	}
+	return p.show(got.answer, nil)
+}
+
+func writeSecret(file *os.File, secret string) error {
+	if _, err := file.WriteString(secret + "\n"); err != nil {
+		return fmt.Errorf("keeping the secret: %w", err)
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("keeping the secret: %w", err)
+	}
+	return file.Close()
+}
+
+func outFlag(cmd *cobra.Command, out *string) {
+	cmd.Flags().StringVar(out, "out", "", "write the secret to this new `FILE`, readable by its owner alone")
+}
+
+// lifetime is a flag that also knows days: 7d.
+type lifetime time.Duration
+
+func (l *lifetime) duration() time.Duration { return time.Duration(*l) }
+
+// String is "" for no lifetime, so that the help shows no default.
+func (l *lifetime) String() string {
+	if *l == 0 {
+		return ""
+	}
+	return l.duration().String()
+}
+
+// Set reads what time.ParseDuration reads, or a whole number of days.
+func (l *lifetime) Set(text string) error {
+	const day = 24 * time.Hour
+	if digits, isDays := strings.CutSuffix(text, "d"); isDays {
+		days, err := strconv.ParseUint(digits, 10, 16)
+		if err != nil || days == 0 {
+			return fmt.Errorf("a number of days is written like 7d")
+		}
+		*l = lifetime(time.Duration(days) * day) //nolint:gosec // 16 bits of days fit
+		return nil
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration <= 0 {
+		return fmt.Errorf("a duration is written like 90m, 24h or 7d")
+	}
+	*l = lifetime(duration)
+	return nil
+}
+
+// Type names the flag's value in the help.
+func (l *lifetime) Type() string { return "duration" }

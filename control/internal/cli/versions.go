@@ -1,0 +1,194 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+)
+
+func (p *program) configsPush() *cobra.Command {
+	var file, note string
+	var publish bool
+	cmd := p.remote(verb{
+		use: "push CONFIG -f FILE [flags]", short: "Add a version to a configuration", args: cobra.ExactArgs(1),
+		long:    "Add a version to a configuration: a draft, or with --publish one that can be assigned.",
+		example: "amporactl configs push edge -f edge.yaml --note 'batch before export'",
+	}, func(ctx context.Context, api *api, args []string) error {
+		body, err := p.readBody(file)
+		if err != nil {
+			return err
+		}
+		config, err := api.config(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.configs.CreateConfigVersion(ctx,
+			&amporav1.CreateConfigVersionRequest{ConfigId: config.GetId(), Body: body, Note: note})
+		if err != nil {
+			return err
+		}
+		if publish {
+			return p.publish(ctx, api, config, answer.GetVersion())
+		}
+		return p.showVersion(config, answer.GetVersion())
+	})
+	bodyFlag(cmd, &file)
+	_ = cmd.MarkFlagRequired("file") // fails for an unknown flag only
+	noteFlag(cmd, &note)
+	cmd.Flags().BoolVar(&publish, "publish", false, "publish the version at once")
+	return cmd
+}
+
+func (p *program) configsEdit() *cobra.Command {
+	var file, note string
+	var revision int32
+	cmd := p.remote(verb{
+		use: "edit CONFIG[@VERSION] -f FILE [flags]", short: "Replace the bytes of a draft", args: cobra.ExactArgs(1),
+		long: `Replace the bytes of a draft, by default the newest version. With --revision the draft is replaced only
+if nobody changed it since it was read; "configs versions" shows the revisions.`,
+		example: "amporactl configs cat edge@4 > edge.yaml\namporactl configs edit edge@4 --revision 2 -f edge.yaml",
+	}, func(ctx context.Context, api *api, args []string) error {
+		body, err := p.readBody(file)
+		if err != nil {
+			return err
+		}
+		config, ref, err := api.version(ctx, args[0], (*amporav1.Config).GetLatest)
+		if err != nil {
+			return err
+		}
+		draft, err := api.versionInfo(ctx, config, ref)
+		if err != nil {
+			return err
+		}
+		request := &amporav1.UpdateConfigVersionRequest{
+			ConfigId: config.GetId(), Version: ref, Revision: draft.GetRevision(), Body: body, Note: first(note, draft.GetNote()),
+		}
+		if revision != 0 {
+			request.Revision = revision
+		}
+		answer, err := api.configs.UpdateConfigVersion(ctx, request)
+		if err != nil {
+			return err
+		}
+		return p.showVersion(config, answer.GetVersion())
+	})
+	bodyFlag(cmd, &file)
+	_ = cmd.MarkFlagRequired("file") // fails for an unknown flag only
+	noteFlag(cmd, &note)
+	revisionFlag(cmd, &revision)
+	return cmd
+}
+
+func revisionFlag(cmd *cobra.Command, revision *int32) {
+	cmd.Flags().Int32Var(revision, "revision", 0, "the revision `N` that was read; refused if it is another by now")
+}
+
+func (p *program) configsCat() *cobra.Command {
+	return p.remote(verb{
+		use: "cat CONFIG[@VERSION]", short: "Print the exact bytes of a version", args: cobra.ExactArgs(1),
+		long: `Print the exact bytes of a version; without one, of the newest that is published, or of the newest if none is.
+They may hold secrets: the call is audited. On a terminal, characters that could drive it are escaped.`,
+		example: "amporactl configs cat edge@3 > edge.yaml",
+	}, func(ctx context.Context, api *api, args []string) error {
+		config, version, err := api.version(ctx, args[0], func(config *amporav1.Config) int32 {
+			if published := config.GetLatestPublished(); published != 0 {
+				return published
+			}
+			return config.GetLatest()
+		})
+		if err != nil {
+			return err
+		}
+		answer, err := api.configs.GetConfigVersionBody(ctx,
+			&amporav1.GetConfigVersionBodyRequest{ConfigId: config.GetId(), Version: version})
+		if err != nil {
+			return err
+		}
+		if p.format != formatTable {
+			return p.show(answer, nil)
+		}
+		return writeExact(p.streams.Out, answer.GetBody())
+	})
+}
+
+func (p *program) configsPublish() *cobra.Command {
+	var revision int32
+	cmd := p.remote(verb{
+		use: "publish CONFIG[@VERSION] [flags]", short: "Make a draft immutable and assignable", args: cobra.ExactArgs(1),
+		long: "Make a draft, by default the newest version, immutable and assignable.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		config, version, err := api.version(ctx, args[0], (*amporav1.Config).GetLatest)
+		if err != nil {
+			return err
+		}
+		return p.publish(ctx, api, config, &amporav1.ConfigVersion{Version: version, Revision: revision})
+	})
+	revisionFlag(cmd, &revision)
+	return cmd
+}
+
+func (p *program) configsArchive() *cobra.Command {
+	return p.remote(verb{
+		use: "archive CONFIG@VERSION", short: "Take a published version out of use", args: cobra.ExactArgs(1),
+		long: "Take a published version out of use. It is refused while the version is assigned.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		config, version, err := api.version(ctx, args[0], nil)
+		if err != nil {
+			return err
+		}
+		answer, err := api.configs.ArchiveConfigVersion(ctx,
+			&amporav1.ArchiveConfigVersionRequest{ConfigId: config.GetId(), Version: version})
+		if err != nil {
+			return err
+		}
+		return p.showVersion(config, answer.GetVersion())
+	})
+}
+
+// version finds a configuration and the version meant. normally chooses it when the reference names none; nil means
+// that it must.
+func (a *api) version(
+	ctx context.Context, text string, normally func(*amporav1.Config) int32,
+) (*amporav1.Config, int32, error) {
+	ref, err := parseVersionRef(text)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ref.version == 0 && normally == nil {
+		return nil, 0, usage("name the version, as in %s@3", text)
+	}
+	config, err := a.config(ctx, ref.config)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ref.version == 0 {
+		ref.version = normally(config)
+	}
+	if ref.version == 0 {
+		return nil, 0, fail(ExitNotFound, "add one with: amporactl configs push "+escape(ref.config)+" -f FILE",
+			"the configuration %s has no version", ref.config)
+	}
+	return config, ref.version, nil
+}
+
+func (a *api) versionInfo(ctx context.Context, config *amporav1.Config, version int32) (*amporav1.ConfigVersion, error) {
+	var found *amporav1.ConfigVersion
+	err := eachPage(ctx, 0, a.versionPages(config.GetId()), func(versions []*amporav1.ConfigVersion) bool {
+		for _, candidate := range versions {
+			if candidate.GetVersion() == version {
+				found = candidate
+			}
+		}
+		return found == nil
+	})
+	if err == nil && found == nil {
+		return nil, fail(ExitNotFound, "list them with: amporactl configs versions "+escape(config.GetName()),
+			"the configuration %s has no version %d", config.GetName(), version)
+	}
+	return found, err
+}
