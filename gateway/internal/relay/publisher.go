@@ -136,9 +136,15 @@ func (p *Publisher) enqueue(s *session.Session, message *relayv1.Uplink, always 
 	return nil
 }
 
-// Run publishes until the context ends, and then whatever still waits until flush
-// ends: the last messages of a gateway are the ends of its sessions.
-func (p *Publisher) Run(ctx, flush context.Context) error {
+// FlushTime is how long the publisher goes on after its context has ended.
+const FlushTime = 5 * time.Second
+
+// Run publishes until the context ends, and then whatever still waits, for at most
+// [FlushTime]: the last messages of a gateway are the ends of its sessions.
+func (p *Publisher) Run(ctx context.Context) error {
+	flush, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(FlushTime, cancel) })()
 	for {
 		batch := p.take()
 		if len(batch) > 0 {

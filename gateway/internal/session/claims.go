@@ -76,6 +76,23 @@ func (c *Claims) Claim(ctx context.Context, claim *internalv1.Claim, link Link) 
 	return nil, &Refusal{Reason: "HELD"}
 }
 
+// Again claims a session that is live here after the gateway's lease was lost. It
+// contests nothing: if the agent has a session elsewhere by now, this one is over.
+func (c *Claims) Again(ctx context.Context, claim *internalv1.Claim) (*internalv1.ClaimResult, error) {
+	result, err := c.batch.Do(ctx, claim)
+	if err == nil && result.GetOutcome() == internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD && result.GetHolderGatewayId() == string(c.gateway) {
+		claim.Takeover = internalv1.Takeover_TAKEOVER_RESTART
+		result, err = c.batch.Do(ctx, claim)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case result.GetOutcome() != internalv1.ClaimOutcome_CLAIM_OUTCOME_CLAIMED:
+		return nil, &Refusal{Reason: result.GetReason()}
+	}
+	return result, nil
+}
+
 // contest finds out whether the holder of a session lives.
 func (c *Claims) contest(ctx context.Context, claim *internalv1.Claim, held *internalv1.ClaimResult, link Link) (internalv1.Takeover, error) {
 	if held.GetHolderGatewayId() != string(c.gateway) {

@@ -117,3 +117,10 @@ func (s *Session) admit(to Address) Posting {
 	s.generations[to.Kind] = to.Generation
 	return Posted
 }
+
+// HasMail says whether the mailbox holds anything.
+func (s *Session) HasMail() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.mail.Empty()
+}

@@ -193,6 +193,13 @@ func (s *Session) AfterOwnOffer(healthKnown bool) bool {
 	return s.afterOffer
 }
 
+// Ended says whether the session has ended.
+func (s *Session) Ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
 // end says true once.
 func (s *Session) end() bool {
 	s.mu.Lock()

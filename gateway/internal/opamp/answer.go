@@ -1,0 +1,93 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package opamp
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"gitlab.com/ampora/ampora/gateway/internal/relay"
+	"gitlab.com/ampora/ampora/gateway/internal/session"
+	"google.golang.org/protobuf/proto"
+)
+
+// answer is a ServerToAgent in the making. Every AgentToServer gets one, at least with
+// the uid it came with; nothing in it asks for a report unless something is missing,
+// because a report is answered again.
+type answer struct{ to *protobufs.ServerToAgent }
+
+// newAnswer begins an answer to the uid as the agent wrote it.
+func newAnswer(uid []byte) answer {
+	return answer{&protobufs.ServerToAgent{InstanceUid: uid}}
+}
+
+// greet says what this server can do. It stands in the first answer of a session, with
+// our (empty) set of custom capabilities.
+func (a answer) greet() answer {
+	a.to.Capabilities = uint64(serverCapabilities)
+	a.to.CustomCapabilities = &protobufs.CustomCapabilities{}
+	return a
+}
+
+// askFullState asks for everything the agent knows of itself.
+func (a answer) askFullState() answer {
+	a.to.Flags |= uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
+	return a
+}
+
+// badRequest says what was wrong with the message.
+func (a answer) badRequest(format string, args ...any) answer {
+	a.to.ErrorResponse = &protobufs.ServerErrorResponse{
+		Type:         protobufs.ServerErrorResponseType_ServerErrorResponseType_BadRequest,
+		ErrorMessage: strings.ToValidUTF8(fmt.Sprintf(format, args...), "?"),
+	}
+	return a
+}
+
+// unavailable says that the message was not taken, and when to come back.
+func (a answer) unavailable(retry time.Duration) answer {
+	a.to.ErrorResponse = &protobufs.ServerErrorResponse{
+		Type:         protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable,
+		ErrorMessage: "the server is busy",
+		Details:      &protobufs.ServerErrorResponse_RetryInfo{RetryInfo: &protobufs.RetryInfo{RetryAfterNanoseconds: uint64(retry)}},
+	}
+	return a
+}
+
+// settings offers connection settings.
+func (a answer) settings(offers *protobufs.ConnectionSettingsOffers) answer {
+	a.to.ConnectionSettings = offers
+	return a
+}
+
+// wire serialises the answer together with an offer that was rendered before, if there
+// is one: protobuf messages merge when their bytes are joined, so a configuration for
+// a thousand agents is serialised once.
+func (a answer) wire(offer *session.ConfigOffer) []byte {
+	message, err := proto.Marshal(a.to)
+	if err != nil {
+		return nil // it can hold no text that is not valid: the uid is bytes, the rest is ours
+	}
+	if offer != nil {
+		message = append(message, offer.Wire...)
+	}
+	return message
+}
+
+// RenderConfig makes the part of a ServerToAgent that offers a remote configuration.
+func RenderConfig(hash []byte, entries []relay.Entry) ([]byte, error) {
+	config := make(map[string]*protobufs.AgentConfigObject, len(entries))
+	for _, entry := range entries {
+		config[entry.Name] = &protobufs.AgentConfigObject{Body: entry.Body, ContentType: entry.ContentType}
+	}
+	return proto.Marshal(&protobufs.ServerToAgent{RemoteConfig: &protobufs.AgentRemoteConfig{
+		Config:     &protobufs.AgentConfigMap{ConfigMap: config},
+		ConfigHash: hash,
+	}})
+}
+
+// says that there is more in the answer than its uid.
+func (a answer) says() bool { return a.to.GetFlags() != 0 || a.to.GetErrorResponse() != nil }

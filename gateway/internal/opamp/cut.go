@@ -1,0 +1,45 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package opamp
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// cutting is a large part taken out of a message.
+type cutting struct {
+	kind relayv1.Body_Kind
+	name string
+	body []byte
+}
+
+// cut takes the bodies of the effective configuration and the list of components out
+// of a message: they are large, they are the same in report after report, and they
+// travel by hash. Hashes, names and unknown fields stay.
+func cut(message *protobufs.AgentToServer) ([]cutting, error) {
+	var cuttings []cutting
+	entries := message.GetEffectiveConfig().GetConfigMap().GetConfigMap()
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		if entry := entries[name]; len(entry.GetBody()) > 0 {
+			cuttings = append(cuttings, cutting{relayv1.Body_KIND_EFFECTIVE_CONFIG, name, entry.Body})
+			entry.Body = nil
+		}
+	}
+	available := message.GetAvailableComponents()
+	if len(available.GetComponents()) == 0 {
+		return cuttings, nil
+	}
+	// Sorted, so that equal builds of a collector have equal bodies.
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(&protobufs.AvailableComponents{Components: available.GetComponents()})
+	if err != nil {
+		return nil, err
+	}
+	available.Components = nil
+	return append(cuttings, cutting{kind: relayv1.Body_KIND_AVAILABLE_COMPONENTS, body: body}), nil
+}

@@ -1,0 +1,299 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package opamp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"gitlab.com/ampora/ampora/gateway/internal/edge"
+	"gitlab.com/ampora/ampora/gateway/internal/relay"
+	"gitlab.com/ampora/ampora/gateway/internal/session"
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/identity"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/proto"
+)
+
+// carrier is what brings messages of one identity: a WebSocket, or a poll. It is the
+// link of the sessions that begin over it. find returns the session of a uid, or nil;
+// start adds one. Both are called by the goroutine that handles the message alone.
+type carrier interface {
+	session.Link
+	caller() edge.Caller
+	transport() internalv1.Transport
+	find(identity.InstanceUID) *session.Session
+	start(identity.InstanceUID, *session.Session)
+}
+
+// Times of what a message may wait for.
+const (
+	claimTime = session.ContestWait + 10*time.Second
+	storeTime = 5 * time.Second
+	retryTime = 30 * time.Second
+)
+
+// outcome is what came of one message.
+type outcome struct {
+	answer  answer
+	session *session.Session // whose mail goes along; nil if there is none
+	end     *ending          // of the connection, after the answer
+	fault   edge.Reason      // the message was bad: malformed ones are counted against the connection
+	shed    bool             // the message was not taken, for no fault of its own
+}
+
+var parsed = sync.Pool{New: func() any { return new(protobufs.AgentToServer) }}
+
+// exchange handles one message of an identity and makes its answer.
+func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcome {
+	s.received.Add(ctx, 1, metric.WithAttributes(transportName(c.transport())))
+	message := parsed.Get().(*protobufs.AgentToServer)
+	defer func() { message.Reset(); parsed.Put(message) }()
+	if err := proto.Unmarshal(payload, message); err != nil {
+		return s.refuse(ctx, c, newAnswer(nil).badRequest("the message is not a valid AgentToServer"), edge.Malformed, err)
+	}
+	uid, err := identity.ParseInstanceUID(message.GetInstanceUid())
+	if err != nil {
+		return s.refuse(ctx, c, newAnswer(nil).badRequest("instance_uid must have 16 bytes"), edge.Malformed, err)
+	}
+	reply := newAnswer(uid[:])
+	current := c.find(uid)
+	if current == nil {
+		if current, err = s.begin(ctx, c, uid); err != nil {
+			return s.turnAway(ctx, c, reply, err)
+		}
+		reply = reply.greet()
+	}
+	return s.arrive(ctx, c, current, message, payload, reply)
+}
+
+// arrive takes a message of a session.
+func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session, message *protobufs.AgentToServer, payload []byte, reply answer) outcome {
+	verdict := current.Arrive(session.Arrival{
+		Sequence: message.GetSequenceNum(), Capabilities: message.GetCapabilities(), FullState: message.GetAgentDescription() != nil,
+	}, s.Clock())
+	if verdict.Limited {
+		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
+		return outcome{answer: reply.unavailable(retryTime), session: current, shed: true}
+	}
+	if verdict.Restart {
+		if err := s.restart(ctx, c, current); err != nil {
+			return s.turnAway(ctx, c, reply, err)
+		}
+		reply = reply.greet()
+	}
+	if verdict.Relay {
+		if err := s.relay(ctx, current, message, payload); err != nil {
+			return s.shed(ctx, c, current, reply, err)
+		}
+	}
+	if message.GetAgentDisconnect() != nil {
+		s.Registry.End(current, session.AgentDisconnect)
+		return outcome{answer: reply, session: current}
+	}
+	if verdict.Ask {
+		reply = reply.askFullState()
+	}
+	return outcome{answer: reply, session: current}
+}
+
+// begin claims the session of a uid.
+func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID) (*session.Session, error) {
+	claim := s.claim(c, uid)
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
+	result, err := s.Claims.Claim(ctx, claim, c)
+	if err != nil {
+		return nil, err
+	}
+	caller := c.caller()
+	key := session.Key{Tenant: caller.Agent.Tenant, Agent: identity.AgentID(result.GetAgentId())}
+	begun := session.New(session.Claimed{
+		Key: key, UID: uid, Serial: caller.Serial, Epoch: result.GetEpoch(),
+		LastSequence: result.GetLastSequence(), StateKnown: result.GetStateKnown(),
+		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
+	}, c, s.Clock())
+	c.start(uid, begun)
+	return begun, nil
+}
+
+// restart claims a session again under a new epoch.
+func (s *Server) restart(ctx context.Context, c carrier, current *session.Session) error {
+	claim := s.claim(c, current.UID)
+	claim.Takeover = internalv1.Takeover_TAKEOVER_RESTART
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
+	result, err := s.Claims.Claim(ctx, claim, c)
+	if err != nil {
+		return err
+	}
+	current.Rebind(result.GetEpoch())
+	return nil
+}
+
+// Reclaim claims every live session anew, after the gateway's lease was lost. Sessions
+// that are not ours any more end.
+func (s *Server) Reclaim(ctx context.Context) {
+	slots := make(chan struct{}, reclaimParallel)
+	var claiming sync.WaitGroup
+	for current := range s.Registry.All() {
+		slots <- struct{}{}
+		claiming.Go(func() {
+			defer func() { <-slots }()
+			s.reclaim(ctx, current)
+		})
+	}
+	claiming.Wait()
+}
+
+// reclaimParallel fills the batches of claims.
+const reclaimParallel = 2000
+
+func (s *Server) reclaim(ctx context.Context, current *session.Session) {
+	c, ok := current.Link.(carrier)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
+	result, err := s.Claims.Again(ctx, s.claim(c, current.UID))
+	if err != nil {
+		s.Log.WarnContext(ctx, "a session was not claimed again", "tenant", current.Key.Tenant, "agent", current.Key.Agent, "error", err)
+		c.Close(current, session.Superseded)
+		return
+	}
+	current.Rebind(result.GetEpoch())
+	if !result.GetStateKnown() {
+		current.Doubt()
+	}
+}
+
+func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {
+	caller := c.caller()
+	return &internalv1.Claim{
+		Tenant: string(caller.Agent.Tenant), AgentId: string(caller.Agent.ID),
+		Serial: string(caller.Serial), Fingerprint: string(caller.Fingerprint),
+		InstanceUid: uid[:], Transport: c.transport(), Peer: caller.Peer,
+	}
+}
+
+// relay stores the bodies of a message and queues the rest of it.
+func (s *Server) relay(ctx context.Context, current *session.Session, message *protobufs.AgentToServer, payload []byte) error {
+	healthKnown := message.GetHealth() != nil && proto.Size(message.GetHealth()) > 0
+	afterOwnOffer := current.AfterOwnOffer(healthKnown) && message.GetHealth() != nil
+	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: payload, AfterOwnOffer: afterOwnOffer}
+	cuttings, err := cut(message)
+	if err != nil {
+		return err
+	}
+	if len(cuttings) > 0 {
+		if report.AgentToServer, err = proto.Marshal(message); err != nil {
+			return err
+		}
+		if report.Bodies, err = s.store(ctx, current.Key.Tenant, cuttings); err != nil {
+			return err
+		}
+	}
+	return s.Publisher.Report(current, report)
+}
+
+func (s *Server) store(ctx context.Context, tenant identity.TenantID, cuttings []cutting) ([]*relayv1.Body, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	bodies := make([]*relayv1.Body, 0, len(cuttings))
+	for _, cutting := range cuttings {
+		hash, err := s.Bodies.Put(ctx, tenant, cutting.body)
+		if err != nil {
+			return nil, fmt.Errorf("storing a body: %w", err)
+		}
+		bodies = append(bodies, &relayv1.Body{Kind: cutting.kind, Name: cutting.name, Hash: hash[:], Size: int64(len(cutting.body))})
+	}
+	return bodies, nil
+}
+
+// shed answers a message that could not be passed on. It is lost, so the session is in
+// doubt; unless it is too large, and would be again.
+func (s *Server) shed(ctx context.Context, c carrier, current *session.Session, reply answer, err error) outcome {
+	if errors.Is(err, relay.ErrTooLarge) {
+		out := s.refuse(ctx, c, reply.badRequest("the message is too large, even without its configurations and components"), edge.Oversize, err)
+		out.session = current
+		return out
+	}
+	current.Doubt()
+	s.Rejections.Reject(ctx, edge.Overloaded, err, edge.Known(c.caller())...)
+	return outcome{answer: reply.unavailable(retryTime), session: current, shed: true}
+}
+
+func (s *Server) refuse(ctx context.Context, c carrier, reply answer, reason edge.Reason, err error) outcome {
+	s.Rejections.Reject(ctx, reason, err, edge.Known(c.caller())...)
+	return outcome{answer: reply, fault: reason}
+}
+
+// turnAway answers the first message of a session that could not be claimed.
+func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err error) outcome {
+	var refusal *session.Refusal
+	if !errors.As(err, &refusal) {
+		s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
+		return outcome{
+			answer: reply.unavailable(retryTime), shed: true,
+			end: &ending{code: statusTryAgainLater, text: "no session can be had now", reason: session.Closed},
+		}
+	}
+	reason := edge.UIDRefused
+	switch refusal.Reason {
+	case "CERTIFICATE_NOT_RECORDED", "CERTIFICATE_REVOKED", "QUARANTINED":
+		reason = edge.AuthFailed
+	}
+	return outcome{
+		answer: reply.badRequest("this agent is refused: %s", refusal.Reason), fault: reason,
+		end: &ending{code: ws.StatusPolicyViolation, text: "refused: " + refusal.Reason, reason: session.ProtocolError, reject: reason},
+	}
+}
+
+// post composes the bytes of an answer with the mail of its session. It is called in
+// the writer's turn. sent says what was offered in it.
+func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (payload []byte, sent *session.ConfigOffer) {
+	var mail session.Mail
+	if to != nil {
+		mail = to.TakeMail()
+	}
+	if mail.FullState {
+		reply = reply.askFullState()
+	}
+	if mail.Config != nil {
+		if s.Mask.allows(to.Capabilities(), acceptsRemoteConfig) {
+			sent = mail.Config
+		} else {
+			s.Rejections.Reject(ctx, edge.CapMismatch, nil)
+			s.report(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
+		}
+	}
+	return reply.wire(sent), sent
+}
+
+// delivered records an offer that was written.
+func (s *Server) delivered(to *session.Session, sent *session.ConfigOffer) {
+	if sent != nil {
+		to.Sent(sent)
+		s.report(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
+	}
+}
+
+func (s *Server) report(to *session.Session, offer *session.ConfigOffer, outcome relayv1.Delivery_Outcome) {
+	s.Publisher.Delivery(to, &relayv1.Delivery{Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation})
+}
+
+func transportName(t internalv1.Transport) attribute.KeyValue {
+	if t == internalv1.Transport_TRANSPORT_HTTP {
+		return attribute.String("transport", "http")
+	}
+	return attribute.String("transport", "websocket")
+}

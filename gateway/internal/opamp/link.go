@@ -1,0 +1,250 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package opamp
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+	"gitlab.com/ampora/ampora/gateway/internal/edge"
+	"gitlab.com/ampora/ampora/gateway/internal/session"
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// maxChildren bounds the sessions of one connection.
+const maxChildren = 1000
+
+// link is a WebSocket of an identity and the sessions on it: one, or those of a parent
+// and its children.
+type link struct {
+	server  *Server
+	socket  *socket
+	from    edge.Caller
+	strikes strikes // of the reader
+	waking  atomic.Bool
+	again   atomic.Bool
+
+	mu       sync.Mutex
+	sessions map[identity.InstanceUID]*session.Session
+}
+
+func newLink(server *Server, socket *socket, from edge.Caller) *link {
+	l := &link{server: server, socket: socket, from: from}
+	socket.onSign = l.touch
+	return l
+}
+
+// run answers messages until the connection ends, and ends its sessions.
+func (l *link) run(ctx context.Context) *ending {
+	end := l.loop(ctx)
+	// Nothing that was asked of the connection meanwhile counts any more.
+	end = l.socket.end(end)
+	for _, s := range l.all() {
+		l.server.Registry.End(s, end.reason)
+	}
+	return end
+}
+
+func (l *link) loop(ctx context.Context) *ending {
+	for {
+		message, end := l.socket.receive()
+		if end != nil {
+			return end
+		}
+		out := l.take(ctx, message)
+		message.release()
+		if err := l.write(ctx, out.answer, out.session); err != nil {
+			return endGone
+		}
+		if out.end != nil {
+			return out.end
+		}
+	}
+}
+
+// take handles one WebSocket message.
+func (l *link) take(ctx context.Context, m *message) outcome {
+	payload, err := decodeFrame(m.data)
+	switch {
+	case errors.Is(err, errHeaderless):
+		return outcome{answer: newAnswer(nil).badRequest("messages without a header are not supported: the agent is too old"), end: violation(err)}
+	case err != nil:
+		return l.judge(l.server.refuse(ctx, l, newAnswer(nil).badRequest("the message has no valid header"), edge.Malformed, err))
+	}
+	return l.judge(l.server.exchange(ctx, l, payload))
+}
+
+// judge ends a connection that sends bad messages time and again.
+func (l *link) judge(out outcome) outcome {
+	if out.fault == "" {
+		return out
+	}
+	// A refused uid ends the connection that was opened for it, but not that of a
+	// parent, whose other agents are not to blame.
+	if out.end != nil && l.carries() > 0 {
+		l.server.Rejections.Reject(context.Background(), out.fault, out.end, edge.Known(l.from)...)
+		out.end = nil
+	}
+	if l.strikes.add(l.server.Clock()) && out.end == nil {
+		out.end = &ending{code: ws.StatusPolicyViolation, text: "too many bad messages", reason: session.ProtocolError, reject: out.fault}
+	}
+	return out
+}
+
+// write writes an answer with the mail of its session.
+func (l *link) write(ctx context.Context, reply answer, to *session.Session) error {
+	var sent *session.ConfigOffer
+	err := l.socket.compose(ws.OpBinary, func() []byte {
+		var payload []byte
+		payload, sent = l.server.post(ctx, reply, to)
+		return appendFrame(make([]byte, 0, len(payload)+1), payload)
+	})
+	if err == nil {
+		l.server.delivered(to, sent)
+	}
+	return err
+}
+
+// Wake writes the mail of the link's sessions, by one goroutine at a time.
+func (l *link) Wake(*session.Session) {
+	l.again.Store(true)
+	if l.waking.CompareAndSwap(false, true) {
+		go l.flush()
+	}
+}
+
+func (l *link) flush() {
+	for {
+		l.again.Store(false)
+		for _, s := range l.all() {
+			if err := l.push(s); err != nil {
+				break
+			}
+		}
+		l.waking.Store(false)
+		if !l.again.Load() || !l.waking.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// push writes the mail of a session, if there is any left when its turn comes.
+func (l *link) push(to *session.Session) error {
+	var sent *session.ConfigOffer
+	err := l.socket.compose(ws.OpBinary, func() []byte {
+		if !to.HasMail() {
+			return nil
+		}
+		var payload []byte
+		bare := newAnswer(to.UID[:])
+		if payload, sent = l.server.post(l.server.life, bare, to); sent == nil && !bare.says() {
+			return nil // the mail could not be sent after all
+		}
+		return appendFrame(make([]byte, 0, len(payload)+1), payload)
+	})
+	if err == nil {
+		l.server.delivered(to, sent)
+	}
+	return err
+}
+
+// Ping asks the peer for a pong, without waiting for the writer's turn.
+func (l *link) Ping() {
+	go func() { _ = l.socket.write(ws.OpPing, nil) }()
+}
+
+// Close ends the connection, or takes one of several sessions off it.
+func (l *link) Close(s *session.Session, reason session.EndReason) {
+	l.mu.Lock()
+	others := len(l.sessions) > 1 && reason != session.Revoked
+	if others && l.sessions[s.UID] == s {
+		delete(l.sessions, s.UID)
+	}
+	l.mu.Unlock()
+	if others {
+		l.server.Registry.End(s, reason)
+		return
+	}
+	l.socket.end(endFor(reason))
+}
+
+// endFor is how a connection ends when we end its session.
+func endFor(reason session.EndReason) *ending {
+	end := &ending{code: ws.StatusNormalClosure, text: string(reason), reason: reason}
+	switch reason {
+	case session.Superseded, session.Requested:
+		end.code, end.punish = ws.StatusPolicyViolation, true
+	case session.Revoked:
+		end.code, end.reject = ws.StatusPolicyViolation, edge.AuthFailed
+	}
+	return end
+}
+
+func (l *link) caller() edge.Caller             { return l.from }
+func (l *link) transport() internalv1.Transport { return internalv1.Transport_TRANSPORT_WEBSOCKET }
+
+func (l *link) find(uid identity.InstanceUID) *session.Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.sessions[uid]; s != nil && !s.Ended() {
+		return s
+	}
+	return nil
+}
+
+func (l *link) start(uid identity.InstanceUID, s *session.Session) {
+	l.mu.Lock()
+	if l.sessions == nil {
+		l.sessions = make(map[identity.InstanceUID]*session.Session, 1)
+	}
+	l.sessions[uid] = s
+	l.mu.Unlock()
+	l.server.Registry.Start(s)
+}
+
+func (l *link) carries() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.sessions)
+}
+
+func (l *link) all() []*session.Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sessions := make([]*session.Session, 0, len(l.sessions))
+	for _, s := range l.sessions {
+		sessions = append(sessions, s)
+	}
+	return sessions
+}
+
+// touch is a sign of life of the peer, and so of all its agents.
+func (l *link) touch() {
+	now := l.server.Clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sessions {
+		s.Touch(now)
+	}
+}
+
+// strikes counts bad messages of a connection.
+type strikes struct {
+	since time.Time
+	count int
+}
+
+// add says whether this is the third within a minute.
+func (s *strikes) add(now time.Time) bool {
+	if now.Sub(s.since) > time.Minute {
+		s.since, s.count = now, 0
+	}
+	s.count++
+	return s.count >= 3
+}

@@ -1,0 +1,242 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package opamp
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+	"gitlab.com/ampora/ampora/gateway/internal/edge"
+	"gitlab.com/ampora/ampora/gateway/internal/relay"
+	"gitlab.com/ampora/ampora/gateway/internal/session"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Config is what a [Server] needs. All fields are required.
+type Config struct {
+	Admission  *edge.Admission
+	Rejections *edge.Rejections
+	Enrolment  *edge.Enrolment
+	Registry   *session.Registry
+	Claims     *session.Claims
+	Publisher  *relay.Publisher
+	Bodies     *relay.Bodies
+	Log        *slog.Logger
+	Clock      func() time.Time
+	Endpoint   Endpoint
+	Mask       Mask
+	Limits     Limits
+}
+
+// Server is the handler of the OpAMP path.
+type Server struct {
+	Config
+	received metric.Int64Counter
+	drained  metric.Int64Counter
+	ownOffer *recent
+	inFlight *inFlight
+
+	// The life of connections, which outlive the requests they came with.
+	life     context.Context
+	endLife  context.CancelFunc
+	draining atomic.Bool
+	running  sync.WaitGroup
+	mu       sync.Mutex
+	sockets  map[*socket]struct{}
+}
+
+// NewServer makes a server and its counters on the meter.
+func NewServer(c Config, meter metric.Meter) (*Server, error) {
+	received, err := meter.Int64Counter("ampora_gateway_messages_total", metric.WithDescription("Messages received from agents, by transport."))
+	if err != nil {
+		return nil, err
+	}
+	drained, err := meter.Int64Counter("ampora_gateway_drained_total", metric.WithDescription("Connections and polling sessions ended because the gateway stopped."))
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Config: c, received: received, drained: drained, ownOffer: newRecent(), inFlight: newInFlight(), sockets: make(map[*socket]struct{})}
+	s.life, s.endLife = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// ServeHTTP takes a WebSocket upgrade or a poll.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case s.draining.Load():
+		edge.Busy(w, edge.RetryAfter(time.Second))
+	case r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
+		s.upgrade(w, r)
+	case r.Method == http.MethodPost && media == "application/x-protobuf":
+		s.poll(w, r)
+	case r.Method == http.MethodPost:
+		http.Error(w, "OpAMP over HTTP is application/x-protobuf", http.StatusUnsupportedMediaType)
+	default:
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "OpAMP is spoken over WebSocket or by POST", http.StatusUpgradeRequired)
+	}
+}
+
+// upgrade turns the request into a WebSocket. The connection gets a goroutine of its
+// own, so that net/http's, with its deep stack, its buffers and the request, is free.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+	caller, ok := s.Admission.Admit(w, r)
+	if !ok || !s.Admission.Reserve(w, r, caller) {
+		return
+	}
+	conn, buffered, _, err := ws.HTTPUpgrader{Timeout: s.Limits.WriteTime}.Upgrade(r, w)
+	if err != nil {
+		s.Admission.Release(caller)
+		s.Rejections.Reject(r.Context(), edge.Malformed, err, edge.Known(caller)...)
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return
+	}
+	ahead := make([]byte, buffered.Reader.Buffered())
+	_, _ = io.ReadFull(buffered.Reader, ahead)
+	c := &socket{conn: conn, ahead: ahead, limits: s.Limits, clock: s.Clock, heard: s.Clock(), onSign: func() {}}
+	if !s.add(c) {
+		s.Admission.Release(caller)
+		_ = conn.Close()
+		return
+	}
+	go s.serve(c, caller)
+}
+
+// serve is the life of one WebSocket.
+func (s *Server) serve(c *socket, caller edge.Caller) {
+	defer s.remove(c)
+	defer s.Admission.Release(caller)
+	ctx, cancel := context.WithCancel(s.life)
+	defer cancel()
+	var end *ending
+	if caller.Enrolling() {
+		end = s.enrolOver(ctx, c, caller)
+	} else {
+		end = newLink(s, c, caller).run(ctx)
+	}
+	if end.reject != "" {
+		s.Rejections.Reject(ctx, end.reject, end, edge.Known(caller)...)
+	}
+	if end.reject != "" || end.punish {
+		s.Admission.Punish(caller)
+	}
+	c.finish(end)
+}
+
+func (s *Server) add(c *socket) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.sockets[c] = struct{}{}
+	s.running.Add(1)
+	return true
+}
+
+func (s *Server) remove(c *socket) {
+	s.mu.Lock()
+	delete(s.sockets, c)
+	s.mu.Unlock()
+	s.running.Done()
+}
+
+// Run ends polling sessions that have fallen silent, until the context ends. Those
+// over WebSocket end by their read deadlines.
+func (s *Server) Run(ctx context.Context) error {
+	ticker := time.NewTicker(min(5*time.Second, s.Limits.IdleTime/3+time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			for _, polling := range s.Registry.AllPolling() {
+				if s.Clock().Sub(polling.LastSeen()) >= s.Limits.IdleTime {
+					s.Registry.End(polling, session.Idle)
+				}
+			}
+		}
+	}
+}
+
+var endDrained = &ending{code: ws.StatusGoingAway, text: "the gateway is stopping", reason: session.Drained}
+
+// Drain admits nobody any more and ends all connections, spread over the duration so
+// that other gateways do not get them all at once. It returns when all have ended.
+func (s *Server) Drain(duration time.Duration) {
+	s.mu.Lock()
+	s.draining.Store(true)
+	sockets := make([]*socket, 0, len(s.sockets))
+	for c := range s.sockets {
+		sockets = append(sockets, c)
+	}
+	s.mu.Unlock()
+	rand.Shuffle(len(sockets), func(i, j int) { sockets[i], sockets[j] = sockets[j], sockets[i] })
+	step := duration / time.Duration(max(1, len(sockets)))
+	for i, c := range sockets {
+		if i > 0 {
+			time.Sleep(step/2 + rand.N(step+1))
+		}
+		c.end(endDrained)
+		s.drained.Add(context.Background(), 1)
+	}
+	for _, polling := range s.Registry.AllPolling() {
+		s.Registry.End(polling, session.Drained)
+		s.drained.Add(context.Background(), 1)
+	}
+	s.endLife()
+	s.running.Wait()
+}
+
+// recent remembers for a minute whom this gateway gave a certificate with its key.
+type recent struct {
+	mu     sync.Mutex
+	offers map[session.Key]time.Time
+}
+
+// Bounds of what is remembered.
+const (
+	recentTime = time.Minute
+	recentSize = 4096
+)
+
+func newRecent() *recent { return &recent{offers: make(map[session.Key]time.Time)} }
+
+func (r *recent) remember(key session.Key, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, at := range r.offers {
+		if len(r.offers) < recentSize {
+			break
+		}
+		if now.Sub(at) > recentTime {
+			delete(r.offers, key)
+		}
+	}
+	if len(r.offers) < recentSize {
+		r.offers[key] = now
+	}
+}
+
+// forget says whether the key was remembered, and forgets it.
+func (r *recent) forget(key session.Key, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, found := r.offers[key]
+	delete(r.offers, key)
+	return found && now.Sub(at) <= recentTime
+}
