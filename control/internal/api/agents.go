@@ -15,7 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
-// ReasonNotReported: the agent has not said what was asked for.
+// ReasonNotReported says that the agent has not said what was asked for.
 const ReasonNotReported = "NOT_REPORTED"
 
 // agents is the AgentService.

@@ -40,7 +40,7 @@ func moment(t time.Time) *timestamppb.Timestamp {
 }
 
 // count is a number of things on the wire. Numbers that do not fit do not occur; they would show as the largest that does.
-func count(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) } //nolint:gosec // clamped
+func count(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
 
 func role(r fleet.Role) amporav1.Role {
 	switch r {

@@ -39,9 +39,14 @@ func apiTokenAt(now time.Time) func(fleet.APIToken) *amporav1.ApiToken {
 	}
 }
 
+// auditEvent encodes a line of the audit log. Events and counted refusals are numbered apart: a refusal's id begins with r.
 func auditEvent(r fleet.AuditRecord) *amporav1.AuditEvent {
+	id := strconv.FormatInt(r.ID, 10)
+	if r.RefusalReason != "" {
+		id = "r" + id
+	}
 	return &amporav1.AuditEvent{
-		Id:            strconv.FormatInt(r.ID, 10),
+		Id:            id,
 		Time:          moment(r.At),
 		Actor:         r.ActorName,
 		ActorKind:     string(r.ActorKind),

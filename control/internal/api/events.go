@@ -29,7 +29,7 @@ const (
 	streamBatch = 256
 )
 
-// ReasonTooManyStreams: this process serves as many streams as it may.
+// ReasonTooManyStreams says that this process serves as many streams as it may.
 const ReasonTooManyStreams = "TOO_MANY_STREAMS"
 
 // events is the EventService.

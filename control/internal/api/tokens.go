@@ -21,7 +21,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
-// ReasonExceedsOwn: a token cannot make one that may do more than itself.
+// ReasonExceedsOwn says that a token cannot make one that may do more than itself.
 const ReasonExceedsOwn = "EXCEEDS_OWN_RIGHTS"
 
 // apiTokenDefaultTTL is the life of an API token that asks for none.

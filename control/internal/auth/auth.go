@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -61,27 +60,25 @@ func NewInterceptor(c Config) (connect.ServerInterceptor, error) {
 
 // serve runs one call. It returns by whom it was, as far as that became known.
 func (g *gate) serve(ctx context.Context, spec connect.Spec, stream connect.ServerStream, next connect.ServerFunc) (by fleet.By, err error) {
-	defer func() {
-		if recovered := recover(); recovered != nil {
-			err = fault.From(fmt.Errorf("panic: %v\n%s", recovered, debug.Stack()))
+	err = guarded(func() (err error) {
+		if spec.StreamType == connect.StreamTypeUnary {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, UnaryTimeout)
+			defer cancel()
 		}
-	}()
-	if spec.StreamType == connect.StreamTypeUnary {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, UnaryTimeout)
-		defer cancel()
-	}
-	by, err = g.admit(ctx, spec)
-	if err != nil {
-		return by, err
-	}
-	if spec.StreamType != connect.StreamTypeUnary {
-		stream = &recheckedStream{ServerStream: stream, recheck: func() error { _, err := g.admit(ctx, spec); return err }, now: g.Now, last: by.At}
-	}
-	err = next(withBy(ctx, by), spec, &validatedStream{ServerStream: stream, rules: g.rules})
-	if fault.From(err) != nil && fault.From(err).Kind == fault.PermissionDenied {
-		g.recordRefusal(ctx, spec, by, fault.From(err).Reason)
-	}
+		if by, err = g.admit(ctx, spec); err != nil {
+			return err
+		}
+		if spec.StreamType != connect.StreamTypeUnary {
+			again := func() error { _, err := g.admit(ctx, spec); return err }
+			stream = &recheckedStream{ServerStream: stream, recheck: again, now: g.Now, last: by.At}
+		}
+		err = next(withBy(ctx, by), spec, &validatedStream{ServerStream: stream, rules: g.rules})
+		if refused := fault.From(err); refused != nil && refused.Kind == fault.PermissionDenied {
+			g.recordRefusal(ctx, spec, by, refused.Reason)
+		}
+		return err
+	})
 	return by, err
 }
 

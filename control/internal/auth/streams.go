@@ -14,7 +14,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
-// ReasonInvalidField: a field of the request breaks a rule of its message. The metadata has the paths of the fields,
+// ReasonInvalidField says that a field of the request breaks a rule of its message. The metadata has the paths of the fields,
 // each with the rule it breaks.
 const ReasonInvalidField = "INVALID_FIELD"
 
