@@ -18,9 +18,10 @@
 // Its guarantees: a program gets a configuration that is complete and passed its
 // own Validate, or an [Error] with every problem found, one sentence each, naming
 // the variable; the value of a secret never shows in an error, a note or the usage,
-// and that of a [Secret] not in logs or JSON either; an AMPORA_* variable that the program does not know is an error, because
-// a misspelt setting would otherwise be a silent default. An empty value counts
-// as none.
+// and that of a [Secret] not in logs or JSON either; a variable that is a slip away from one of the
+// program's is an error, because a misspelt setting would otherwise be a silent
+// default, and any other AMPORA_* variable that it does not know is a note, because
+// programs may share an environment. An empty value counts as none.
 package conf
 
 import (
@@ -96,6 +97,10 @@ func ours(environ []string) map[string]string {
 
 func (l *loader) problem(format string, args ...any) {
 	l.problems = append(l.problems, fmt.Sprintf(format, args...))
+}
+
+func (l *loader) note(format string, args ...any) {
+	l.notes = append(l.notes, fmt.Sprintf(format, args...))
 }
 
 // load parses one variable by itself, as a struct of that one field, so that a

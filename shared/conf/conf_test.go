@@ -69,7 +69,7 @@ func TestLoad(t *testing.T) {
 func TestAllProblemsAtOnce(t *testing.T) {
 	_, _, err := conf.Load[program]([]string{
 		"AMPORA_TIMEOUT=soon", "AMPORA_LIMIT=" + strings.Repeat("9", 200), "AMPORA_LOG_LEVEL=loud", "AMPORA_HTPP_ADDR=:80",
-		"AMPORA_OPS_ADR=:80", "AMPORA_MASTER_KEYFILE=x", "AMPORA_NOTHING_LIKE_IT=x", "OTHER_HTPP_ADDR=x", "AMPORA_DATABASE_URL="})
+		"AMPORA_OPS_ADR=:80", "AMPORA_MASTER_KEYFILE=x", "OTHER_HTPP_ADDR=x", "AMPORA_DATABASE_URL="})
 	var wrong *conf.Error
 	if !errors.As(err, &wrong) {
 		t.Fatalf("Load = %v, want a conf.Error", err)
@@ -82,14 +82,24 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		`AMPORA_DATABASE_URL is required and not set, nor is AMPORA_DATABASE_URL_FILE`,
 		`AMPORA_HTPP_ADDR is not a variable of this program; did you mean AMPORA_HTTP_ADDR?`,
 		`AMPORA_MASTER_KEYFILE is not a variable of this program; did you mean AMPORA_MASTER_KEY_FILE?`,
-		`AMPORA_NOTHING_LIKE_IT is not a variable of this program`,
 		`AMPORA_OPS_ADR is not a variable of this program; did you mean AMPORA_OPS_ADDR?`,
 	}
 	if !slices.Equal(wrong.Problems, want) {
 		t.Errorf("the problems are\n%s\nwant\n%s", strings.Join(wrong.Problems, "\n"), strings.Join(want, "\n"))
 	}
-	if text := err.Error(); !strings.Contains(text, "9 places") || !strings.Contains(text, want[8]) {
+	if text := err.Error(); !strings.Contains(text, "8 places") || !strings.Contains(text, want[7]) {
 		t.Errorf("the error does not tell all: %s", text)
+	}
+}
+
+func TestVariablesOfOtherProgramsAreNoted(t *testing.T) {
+	_, notes, err := conf.Load[program](enough("AMPORA_NOTHING_LIKE_IT=x", "AMPORA_HTTPS_ADRS=x"))
+	want := []string{
+		"AMPORA_HTTPS_ADRS is not a variable of this program and is ignored; did you mean AMPORA_HTTP_ADDR?",
+		"AMPORA_NOTHING_LIKE_IT is not a variable of this program and is ignored",
+	}
+	if err != nil || !slices.Equal(notes, want) {
+		t.Errorf("Load noted %q, %v, want %q", notes, err, want)
 	}
 }
 

@@ -85,7 +85,7 @@ func (l *loader) loadFile(v variable, environment map[string]string) bool {
 		l.problem("%s%s names %q, which is empty", v.name, fileSuffix, path)
 		return false
 	case public:
-		l.notes = append(l.notes, fmt.Sprintf("%s%s names %q, which every user of this machine can read", v.name, fileSuffix, path))
+		l.note("%s%s names %q, which every user of this machine can read", v.name, fileSuffix, path)
 	}
 	environment[v.name] = text
 	return true

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // serviceLink matches what Kubernetes puts into every container for a Service
@@ -14,7 +15,12 @@ import (
 // Docker's container links). Nobody wrote these by hand, so none is misspelt.
 var serviceLink = regexp.MustCompile(`^AMPORA_(.*_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// refuseUnknown reports each of our variables that the program does not have.
+// slip is the most edits between a variable and one of the program's that make it a misspelling for sure.
+const slip = 2
+
+// refuseUnknown reports each of our variables that the program does not have: as a problem if it is a slip away from
+// one that it has, which would otherwise be a silent default; as a note if not, because the programs of an installation
+// may share one environment.
 func (l *loader) refuseUnknown(variables []variable) {
 	var known []string
 	for _, v := range variables {
@@ -24,10 +30,16 @@ func (l *loader) refuseUnknown(variables []variable) {
 		if slices.Contains(known, name) || serviceLink.MatchString(name) {
 			continue
 		}
-		if nearest, near := closest(name, known); near {
+		nearest, near := closest(name, known)
+		switch {
+		case slices.Contains(known, strings.TrimSuffix(name, fileSuffix)):
+			l.problem("%s is not a variable of this program: only secrets are read from files", name)
+		case near && distance(name, nearest) <= slip:
 			l.problem("%s is not a variable of this program; did you mean %s?", name, nearest)
-		} else {
-			l.problem("%s is not a variable of this program", name)
+		case near:
+			l.note("%s is not a variable of this program and is ignored; did you mean %s?", name, nearest)
+		default:
+			l.note("%s is not a variable of this program and is ignored", name)
 		}
 	}
 }
