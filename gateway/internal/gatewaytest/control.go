@@ -1,0 +1,508 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gatewaytest gives tests the two sides that a gateway stands between: a
+// control plane and agents.
+//
+// [Control] is an implementation of the internal service in memory. It stands at a
+// process boundary and keeps state, to be looked at; it does not record calls. It is
+// not the control plane: it decides as the contract in gateway.proto says and knows
+// nothing beyond it. The real one meets the gateway in the end-to-end tests of
+// loadtest. [Agent] speaks OpAMP over a real socket, byte for byte, so that it can
+// also speak it badly.
+package gatewaytest
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectinprocess"
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/identity"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// TrustDomain is that of every identity here.
+const TrustDomain = "ampora.test"
+
+// Session is what the control plane has of a session.
+type Session struct {
+	Epoch    uint64
+	Gateway  string
+	UID      identity.InstanceUID
+	Takeover internalv1.Takeover
+	Sequence uint64
+	Known    bool
+}
+
+// Control is a control plane in memory.
+type Control struct {
+	t       testing.TB
+	signing ed25519.PrivateKey
+
+	mu       sync.Mutex
+	down     bool
+	lease    time.Duration
+	lost     bool
+	version  int
+	epoch    uint64
+	tenants  map[identity.TenantID]*Authority
+	revoked  map[identity.TenantID][]string
+	recorded map[string]bool // tenant/serial
+	tokens   map[string]*token
+	sessions map[string]*Session // tenant/agent
+	children map[string]identity.AgentID
+	parents  map[identity.AgentID]bool
+	uids     map[identity.InstanceUID]string
+	bodies   map[[32]byte][]byte
+}
+
+type token struct {
+	tenant identity.TenantID
+	key    []byte // of the request that redeemed it
+	issued *internalv1.EnrollResponse
+}
+
+// NewControl makes a control plane without tenants.
+func NewControl(t testing.TB) *Control {
+	_, signing, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Control{
+		t: t, signing: signing, lease: 30 * time.Second, version: 1,
+		tenants: make(map[identity.TenantID]*Authority), revoked: make(map[identity.TenantID][]string),
+		recorded: make(map[string]bool), tokens: make(map[string]*token), sessions: make(map[string]*Session),
+		children: make(map[string]identity.AgentID), parents: make(map[identity.AgentID]bool),
+		uids: make(map[identity.InstanceUID]string), bodies: make(map[[32]byte][]byte),
+	}
+}
+
+// Client calls the control plane in process, through the generated code.
+func (c *Control) Client() internalv1connect.GatewayServiceClient {
+	server := connect.NewServer()
+	internalv1connect.RegisterGatewayServiceHandler(server, c)
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(server)))
+}
+
+// AddTenant gives a tenant an authority of its own.
+func (c *Control) AddTenant(id identity.TenantID) *Authority {
+	authority := NewAuthority(c.t, string(id))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tenants[id] = authority
+	c.version++
+	return authority
+}
+
+// AddAgent records an agent and returns its certificate.
+func (c *Control) AddAgent(tenant identity.TenantID) (identity.Agent, tls.Certificate) {
+	agent := identity.Agent{TrustDomain: TrustDomain, Tenant: tenant, ID: identity.NewAgentID()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	certificate := c.tenants[tenant].Issue(agent.URI(), time.Hour)
+	c.recorded[string(tenant)+"/"+string(identity.SerialOf(certificate.Leaf.SerialNumber))] = true
+	return agent, certificate
+}
+
+// AllowChildren lets an identity carry agents beside itself.
+func (c *Control) AllowChildren(agent identity.Agent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parents[agent.ID] = true
+}
+
+// AddToken issues a bootstrap token.
+func (c *Control) AddToken(tenant identity.TenantID) identity.Token {
+	issued := identity.NewToken(identity.BootstrapToken)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tokens[issued.Reveal()] = &token{tenant: tenant}
+	return issued
+}
+
+// Revoke puts a serial on the tenant's list.
+func (c *Control) Revoke(tenant identity.TenantID, certificate tls.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revoked[tenant] = append(c.revoked[tenant], string(identity.SerialOf(certificate.Leaf.SerialNumber)))
+	c.version++
+}
+
+// SetDown makes every call fail with UNAVAILABLE, or ends that.
+func (c *Control) SetDown(down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = down
+}
+
+// LoseLease makes the next renewal fail and forgets all sessions.
+func (c *Control) LoseLease() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = true
+	clear(c.sessions)
+}
+
+// SetLease sets how long leases last that are given from now on.
+func (c *Control) SetLease(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lease = d
+}
+
+// Session returns what is recorded of an agent's session.
+func (c *Control) Session(agent identity.Agent) (Session, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[string(agent.Tenant)+"/"+string(agent.ID)]
+	if s == nil {
+		return Session{}, false
+	}
+	return *s, true
+}
+
+// SetState records that an agent's state is known up to a sequence number.
+func (c *Control) SetState(agent identity.Agent, sequence uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[string(agent.Tenant)+"/"+string(agent.ID)] = &Session{Sequence: sequence, Known: true}
+}
+
+// EndSession forgets that a session is open.
+func (c *Control) EndSession(agent identity.Agent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.sessions[string(agent.Tenant)+"/"+string(agent.ID)]; s != nil {
+		s.Gateway = ""
+	}
+}
+
+// Body returns a stored body.
+func (c *Control) Body(hash []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bodies[[32]byte(hash)]
+}
+
+// AddBody stores a body and returns its hash.
+func (c *Control) AddBody(body []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	hash := sha256.Sum256(body)
+	c.bodies[hash] = body
+	return hash[:]
+}
+
+// Sign makes a downlink as it stands in a gateway's stream.
+func (c *Control) Sign(downlink *relayv1.Downlink) []byte {
+	payload, err := proto.Marshal(downlink)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	signed, err := proto.Marshal(&relayv1.SignedDownlink{
+		Downlink: payload, KeyId: "k1", Signature: ed25519.Sign(c.signing, append([]byte("ampora downlink v1\x00"), payload...)),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return signed
+}
+
+func (c *Control) enter() (func(), error) {
+	c.mu.Lock()
+	if c.down {
+		c.mu.Unlock()
+		return nil, connect.NewError(connect.CodeUnavailable, "down")
+	}
+	return c.mu.Unlock, nil
+}
+
+// Register implements the service.
+func (c *Control) Register(context.Context, *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	c.lost = false
+	return &internalv1.RegisterResponse{LeaseUntil: timestamppb.New(time.Now().Add(c.lease))}, nil
+}
+
+// RenewLease implements the service.
+func (c *Control) RenewLease(context.Context, *internalv1.RenewLeaseRequest) (*internalv1.RenewLeaseResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if c.lost {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, "lease lost")
+	}
+	return &internalv1.RenewLeaseResponse{LeaseUntil: timestamppb.New(time.Now().Add(c.lease))}, nil
+}
+
+var errToken = connect.NewError(connect.CodeUnauthenticated, "the token is not valid")
+
+// CheckBootstrapToken implements the service.
+func (c *Control) CheckBootstrapToken(_ context.Context, r *internalv1.CheckBootstrapTokenRequest) (*internalv1.CheckBootstrapTokenResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	known := c.tokens[r.GetToken()]
+	if known == nil {
+		return nil, errToken
+	}
+	return &internalv1.CheckBootstrapTokenResponse{Tenant: string(known.tenant)}, nil
+}
+
+// Enroll implements the service.
+func (c *Control) Enroll(_ context.Context, r *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	known := c.tokens[r.GetToken()]
+	if known == nil {
+		return nil, errToken
+	}
+	block, _ := pem.Decode(r.GetCsrPem())
+	if block == nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "no PEM")
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "no certificate request")
+	}
+	switch {
+	case known.issued != nil && string(known.key) == string(request.RawSubjectPublicKeyInfo):
+		return known.issued, nil
+	case known.issued != nil:
+		return nil, errToken
+	}
+	agent := identity.Agent{TrustDomain: TrustDomain, Tenant: known.tenant, ID: identity.NewAgentID()}
+	authority := c.tenants[known.tenant]
+	leaf := authority.sign(request.PublicKey, agent.URI(), time.Hour)
+	c.recorded[string(known.tenant)+"/"+string(identity.SerialOf(leaf.SerialNumber))] = true
+	known.key = request.RawSubjectPublicKeyInfo
+	known.issued = &internalv1.EnrollResponse{
+		AgentId: string(agent.ID), Tenant: string(agent.Tenant), NotAfter: timestamppb.New(leaf.NotAfter),
+		CertificateChainPem: encode(leaf.Raw), CaPem: authority.RootPEM(),
+	}
+	return known.issued, nil
+}
+
+// ClaimSessions implements the service.
+func (c *Control) ClaimSessions(_ context.Context, r *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	response := &internalv1.ClaimSessionsResponse{}
+	for _, claim := range r.GetClaims() {
+		response.Results = append(response.Results, c.claim(r.GetGatewayId(), claim))
+	}
+	return response, nil
+}
+
+func refused(reason string) *internalv1.ClaimResult {
+	return &internalv1.ClaimResult{Outcome: internalv1.ClaimOutcome_CLAIM_OUTCOME_REFUSED, Reason: reason}
+}
+
+func (c *Control) claim(gateway string, claim *internalv1.Claim) *internalv1.ClaimResult {
+	if !c.recorded[claim.GetTenant()+"/"+claim.GetSerial()] {
+		return refused("CERTIFICATE_NOT_RECORDED")
+	}
+	uid := identity.InstanceUID(claim.GetInstanceUid())
+	holder := claim.GetTenant() + "/" + claim.GetAgentId()
+	if owner := c.uids[uid]; owner != "" && owner != holder {
+		return refused("UID_FOREIGN")
+	}
+	c.uids[uid] = holder
+	agent := identity.AgentID(claim.GetAgentId())
+	current := c.sessions[holder]
+	if current != nil && current.Gateway != "" && current.UID != uid && c.parents[agent] {
+		agent = c.child(holder, uid)
+		holder = claim.GetTenant() + "/" + string(agent)
+		current = c.sessions[holder]
+	}
+	result := &internalv1.ClaimResult{AgentId: string(agent), Outcome: internalv1.ClaimOutcome_CLAIM_OUTCOME_CLAIMED}
+	if current != nil && current.Gateway != "" && claim.GetTakeover() == 0 {
+		result.Outcome = internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD
+		result.HolderGatewayId, result.HolderEpoch = current.Gateway, current.Epoch
+		return result
+	}
+	if current != nil {
+		result.LastSequence, result.StateKnown = current.Sequence, current.Known
+	}
+	c.epoch++
+	result.Epoch = c.epoch
+	c.sessions[holder] = &Session{Epoch: c.epoch, Gateway: gateway, UID: uid, Takeover: claim.GetTakeover()}
+	return result
+}
+
+func (c *Control) child(parent string, uid identity.InstanceUID) identity.AgentID {
+	key := parent + "/" + uid.String()
+	if c.children[key] == "" {
+		c.children[key] = identity.NewAgentID()
+	}
+	return c.children[key]
+}
+
+// FetchBody implements the service.
+func (c *Control) FetchBody(_ context.Context, r *internalv1.FetchBodyRequest) (*internalv1.FetchBodyResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	body, found := c.bodies[[32]byte(r.GetHash())]
+	if !found {
+		return nil, connect.NewError(connect.CodeNotFound, "no such body")
+	}
+	return &internalv1.FetchBodyResponse{Body: body}, nil
+}
+
+// PutBodies implements the service.
+func (c *Control) PutBodies(_ context.Context, r *internalv1.PutBodiesRequest) (*internalv1.PutBodiesResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	for _, body := range r.GetBodies() {
+		c.bodies[sha256.Sum256(body)] = body
+	}
+	return &internalv1.PutBodiesResponse{}, nil
+}
+
+// GetTrust implements the service.
+func (c *Control) GetTrust(_ context.Context, r *internalv1.GetTrustRequest) (*internalv1.GetTrustResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	response := &internalv1.GetTrustResponse{Version: fmt.Sprint(c.version), TrustDomain: TrustDomain}
+	if r.GetVersion() == response.Version {
+		return response, nil
+	}
+	response.DownlinkKeys = map[string][]byte{"k1": c.signing.Public().(ed25519.PublicKey)}
+	for id, authority := range c.tenants {
+		response.Tenants = append(response.Tenants, &internalv1.TenantTrust{Tenant: string(id), RootsPem: authority.RootPEM(), RevokedSerials: c.revoked[id]})
+	}
+	return response, nil
+}
+
+// Authority is a certificate authority of one root.
+type Authority struct {
+	t    testing.TB
+	root *x509.Certificate
+	key  crypto.Signer
+}
+
+// NewAuthority makes an authority.
+func NewAuthority(t testing.TB, name string) *Authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Authority{t: t, root: root, key: key}
+}
+
+// RootPEM is the root in PEM.
+func (a *Authority) RootPEM() []byte { return encode(a.root.Raw) }
+
+// Pool is the root as a pool.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.root)
+	return pool
+}
+
+// Issue makes a key and a client certificate with the URI name, valid for the time from
+// now on; a negative time makes one that expired as long ago.
+func (a *Authority) Issue(name *url.URL, valid time.Duration) tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	leaf := a.sign(key.Public(), name, valid)
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+// Server makes a server certificate for loopback.
+func (a *Authority) Server() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	leaf := a.create(&x509.Certificate{
+		DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, key.Public())
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+func (a *Authority) sign(key crypto.PublicKey, name *url.URL, valid time.Duration) *x509.Certificate {
+	return a.create(&x509.Certificate{
+		URIs: []*url.URL{name}, NotAfter: time.Now().Add(valid), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, key)
+}
+
+func (a *Authority) create(template *x509.Certificate, key crypto.PublicKey) *x509.Certificate {
+	template.SerialNumber = serial()
+	template.NotBefore = time.Now().Add(-24 * time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.root, key, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return leaf
+}
+
+func serial() *big.Int {
+	n, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	return n
+}
+
+func encode(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
