@@ -1,0 +1,90 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rawopamp
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/smallstep/pkcs7"
+)
+
+// Enrol trades a bootstrap token for an identity over EST (RFC 7030, section 4.2.1). A
+// refusal is a *[StatusError]. The certificate comes with the key that was made for it,
+// leaf first.
+func (p Peer) Enrol(ctx context.Context, token string) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := p.simpleEnroll(ctx, token, csr)
+	if err != nil {
+		return nil, err
+	}
+	for i, certificate := range chain { // certs-only has no order
+		if key.PublicKey.Equal(certificate.PublicKey) {
+			chain[0], chain[i] = chain[i], chain[0]
+			identity := &tls.Certificate{PrivateKey: key, Leaf: certificate}
+			for _, each := range chain {
+				identity.Certificate = append(identity.Certificate, each.Raw)
+			}
+			return identity, nil
+		}
+	}
+	return nil, errors.New("no certificate is for the key")
+}
+
+func (p Peer) simpleEnroll(ctx context.Context, token string, csr []byte) ([]*x509.Certificate, error) {
+	body := base64.StdEncoding.EncodeToString(csr)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+p.Addr+"/.well-known/est/simpleenroll", bytes.NewReader([]byte(body)))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/pkcs10")
+	request.Header.Set("Authorization", "Bearer "+token)
+	transport := &http.Transport{TLSClientConfig: p.TLS}
+	defer transport.CloseIdleConnections()
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, &StatusError{Status: response.StatusCode, RetryAfter: response.Header.Get("Retry-After")}
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	der, err := base64.StdEncoding.DecodeString(string(bytes.Join(bytes.Fields(text), nil)))
+	if err != nil {
+		return nil, fmt.Errorf("the answer is not base64: %w", err)
+	}
+	message, err := pkcs7.Parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("the answer is not PKCS #7: %w", err)
+	}
+	return message.Certificates, nil
+}
+
+// With is the peer with an identity of its own in place of headers.
+func (p Peer) With(identity *tls.Certificate) Peer {
+	config := p.TLS.Clone()
+	config.Certificates = []tls.Certificate{*identity}
+	return Peer{Addr: p.Addr, TLS: config}
+}

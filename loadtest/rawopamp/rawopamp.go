@@ -1,0 +1,190 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rawopamp speaks OpAMP the way a stranger would, well or badly: every byte of
+// a frame is the caller's. It is for what no well-behaved client can send, and for
+// seeing what such a client hides: statuses of the upgrade, close codes, single frames.
+//
+// It has no goroutines and no state besides the connection: nothing is sent that the
+// caller did not ask for, pings included, which [Conn.Receive] answers.
+package rawopamp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
+)
+
+// Peer is one side of a connection that was not made yet.
+type Peer struct {
+	// Addr is host:port of the server; the path is always /v1/opamp.
+	Addr string
+	// TLS verifies the server and brings the client certificate, if there is one.
+	TLS *tls.Config
+	// Header is sent with the upgrade or the request: the bearer token goes here.
+	Header http.Header
+}
+
+// Path is where OpAMP is spoken.
+const Path = "/v1/opamp"
+
+// StatusError is an upgrade that was refused.
+type StatusError struct {
+	Status int
+	// RetryAfter is the header of that name in seconds, "" if there was none.
+	RetryAfter string
+}
+
+// Error implements error.
+func (e *StatusError) Error() string { return fmt.Sprintf("the upgrade was answered %d", e.Status) }
+
+// CloseError is a close frame of the server.
+type CloseError struct {
+	Code int
+	Text string
+}
+
+// Error implements error.
+func (e *CloseError) Error() string { return fmt.Sprintf("closed with %d: %s", e.Code, e.Text) }
+
+// Conn is an open WebSocket. It is for one goroutine.
+type Conn struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// Dial connects and upgrades. A refusal of the upgrade is a *[StatusError].
+func (p Peer) Dial(ctx context.Context) (*Conn, error) {
+	refused := new(StatusError)
+	dialer := ws.Dialer{
+		TLSConfig: p.TLS, Header: ws.HandshakeHeaderHTTP(p.Header), ReadBufferSize: 4096,
+		OnStatusError: func(status int, _ []byte, response io.Reader) {
+			refused.Status = status
+			if parsed, err := http.ReadResponse(bufio.NewReader(response), nil); err == nil {
+				refused.RetryAfter = parsed.Header.Get("Retry-After")
+				_ = parsed.Body.Close()
+			}
+		},
+	}
+	conn, in, _, err := dialer.Dial(ctx, "wss://"+p.Addr+Path)
+	if refused.Status != 0 {
+		return nil, refused
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", p.Addr, err)
+	}
+	if in == nil {
+		in = bufio.NewReader(conn)
+	}
+	return &Conn{conn: conn, in: in}, nil
+}
+
+// Send sends a message as the specification says: a header of one zero byte, then the
+// protobuf, in one binary frame.
+func (c *Conn) Send(m *protobufs.AgentToServer) error {
+	payload, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return c.SendBytes(append([]byte{0}, payload...))
+}
+
+// SendBytes sends one binary message with exactly these bytes.
+func (c *Conn) SendBytes(data []byte) error {
+	return c.SendFrame(ws.NewFrame(ws.OpBinary, true, data), true)
+}
+
+// SendFrame sends a frame as it is, masked or (which no client may) not. The payload
+// of the caller is not changed.
+func (c *Conn) SendFrame(frame ws.Frame, masked bool) error {
+	if masked {
+		frame = ws.MaskFrame(frame) // copies
+	}
+	return ws.WriteFrame(c.conn, frame)
+}
+
+// SendHeader promises a binary frame of size bytes, without its payload.
+func (c *Conn) SendHeader(size int64) error {
+	return ws.WriteHeader(c.conn, ws.Header{Fin: true, OpCode: ws.OpBinary, Masked: true, Mask: ws.NewMask(), Length: size})
+}
+
+// Receive reads until the next message, at most for wait. The end of the connection is
+// a *[CloseError] if the server sent a close frame, which is answered.
+func (c *Conn) Receive(wait time.Duration) (*protobufs.ServerToAgent, error) {
+	_ = c.conn.SetReadDeadline(time.Now().Add(wait))
+	var data []byte
+	for {
+		frame, err := ws.ReadFrame(c.in)
+		if err != nil {
+			return nil, fmt.Errorf("read a frame: %w", err)
+		}
+		switch frame.Header.OpCode {
+		case ws.OpPing:
+			if err := c.SendFrame(ws.NewPongFrame(frame.Payload), true); err != nil {
+				return nil, err
+			}
+		case ws.OpClose:
+			return nil, c.closed(frame.Payload)
+		case ws.OpBinary, ws.OpContinuation:
+			if data = append(data, frame.Payload...); frame.Header.Fin {
+				return decode(data)
+			}
+		default:
+			return nil, fmt.Errorf("a frame of kind %d", frame.Header.OpCode)
+		}
+	}
+}
+
+func (c *Conn) closed(payload []byte) error {
+	_ = c.SendFrame(ws.NewCloseFrame(payload), true) // it may be gone already
+	code, text := ws.ParseCloseFrameData(payload)
+	return &CloseError{Code: int(code), Text: text}
+}
+
+// ReceiveClose reads until the connection ends, whatever else comes.
+func (c *Conn) ReceiveClose(wait time.Duration) (*CloseError, error) {
+	deadline := time.Now().Add(wait)
+	for {
+		_, err := c.Receive(time.Until(deadline))
+		if closed, ok := errors.AsType[*CloseError](err); ok {
+			return closed, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Exchange sends a message and receives the next one.
+func (c *Conn) Exchange(m *protobufs.AgentToServer, wait time.Duration) (*protobufs.ServerToAgent, error) {
+	if err := c.Send(m); err != nil {
+		return nil, err
+	}
+	return c.Receive(wait)
+}
+
+// Close cuts the connection without a word.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+func decode(data []byte) (*protobufs.ServerToAgent, error) {
+	header, n := binary.Uvarint(data)
+	if n <= 0 || header != 0 {
+		return nil, errors.New("the server's message has no valid header")
+	}
+	m := new(protobufs.ServerToAgent)
+	if err := proto.Unmarshal(data[n:], m); err != nil {
+		return nil, fmt.Errorf("the server's message: %w", err)
+	}
+	return m, nil
+}
