@@ -1,0 +1,219 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// selectAgent reads agents a with group, and with the lease of the gateway boot that holds the session.
+const selectAgent = `
+		SELECT a.tenant_id, a.id, a.enrolled_at, a.method, a.first_seen_at, a.parent_id, a.max_children,
+		       a.group_id, coalesce(gr.name, ''), coalesce(a.instance_uid, '00000000-0000-0000-0000-000000000000'),
+		       a.quarantined_at, a.service_name, a.service_version, a.host_name, a.capabilities,
+		       coalesce(a.accepts_config, false), a.healthy, a.epoch, a.gateway_id, a.boot_id, a.transport, a.peer,
+		       a.connected_at, a.last_seen_at, a.ended_at, a.end_reason, g.lease_until, a.serial,
+		       a.delivery_state, a.delivery, a.attention
+		FROM agents a
+		LEFT JOIN groups gr ON gr.tenant_id = a.tenant_id AND gr.id = a.group_id
+		LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
+		WHERE a.tenant_id = $1`
+
+func scanAgent(row pgx.Row) (a fleet.Agent, err error) {
+	var capabilities, boot int64
+	var state fleet.DeliveryState
+	s := &a.Session
+	err = row.Scan(&a.Tenant, &a.ID, (*instant)(&a.EnrolledAt), &a.Method, (*instant)(&a.FirstSeenAt), (*text)(&a.Parent), &a.MaxChildren,
+		(*text)(&a.Group), &a.GroupName, (*[16]byte)(&a.InstanceUID),
+		(*instant)(&a.QuarantinedAt), &a.ServiceName, &a.ServiceVersion, &a.HostName, &capabilities,
+		&a.AcceptsConfig, &a.Healthy, &s.Epoch, &s.Gateway, &boot, &s.Transport, &s.Peer,
+		(*instant)(&s.ConnectedAt), (*instant)(&s.LastSeenAt), (*instant)(&s.EndedAt), &s.EndReason, (*instant)(&s.GatewayLeaseUntil), &a.Serial,
+		&state, &a.Delivery, &a.Attention)
+	a.Capabilities, s.BootID, a.Delivery.State = fleet.Capabilities(unbits(capabilities)), unbits(boot), state
+	return a, err
+}
+
+// Agent implements store.Fleet.
+func (s *Store) Agent(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (a fleet.Agent, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		a, err = agent(ctx, tx, tenant, id)
+		return err
+	})
+	return a, err
+}
+
+func agent(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.AgentID) (fleet.Agent, error) {
+	a, err := one(ctx, tx, scanAgent, selectAgent+` AND a.id = $2`, tenant, id)
+	return a, fail("read the agent", err)
+}
+
+// Agents implements store.Fleet.
+func (s *Store) Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (agents []fleet.Agent, next string, err error) {
+	where := conditions{args: []any{tenant}}
+	where.filter(f, now)
+	if page.After != "" {
+		where.and("a.id > %s", page.After)
+	}
+	query := selectAgent + where.sql.String() + where.number(" ORDER BY a.id LIMIT %s", size(page)+1)
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		agents, err = list(ctx, tx, scanAgent, query, where.args...)
+		return fail("list agents", err)
+	})
+	agents, next = keyset(agents, size(page), func(a fleet.Agent) string { return string(a.ID) })
+	return agents, next, err
+}
+
+// conditions grows a query by what a filter asks, so that each is planned for what it is.
+type conditions struct {
+	sql  strings.Builder
+	args []any
+}
+
+func (c *conditions) and(condition string, args ...any) {
+	c.sql.WriteString(" AND " + c.number(condition, args...))
+}
+
+// number puts the arguments' places where the %s are.
+func (c *conditions) number(sql string, args ...any) string {
+	places := make([]any, len(args))
+	for i, arg := range args {
+		c.args = append(c.args, arg)
+		places[i] = fmt.Sprintf("$%d", len(c.args))
+	}
+	return fmt.Sprintf(sql, places...)
+}
+
+func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
+	if f.Group != "" {
+		c.and("a.group_id = %s", f.Group)
+	}
+	if f.DeliveryState != "" {
+		c.and("a.delivery_state = %s", f.DeliveryState)
+	}
+	if f.Unhealthy {
+		c.and("a.healthy = false")
+	}
+	if f.NamePrefix != "" {
+		// Operators that are leakproof and so may use the index behind the policy; the last character of Unicode ends
+		// the range of what begins with the prefix.
+		from, to := f.NamePrefix, f.NamePrefix+"\U0010FFFF"
+		c.and("(a.host_name ~>=~ %s AND a.host_name ~<~ %s OR a.service_name ~>=~ %s AND a.service_name ~<~ %s)", from, to, from, to)
+	}
+	for _, key := range slices.Sorted(maps.Keys(f.Labels)) {
+		c.and("EXISTS (SELECT FROM agent_labels l WHERE l.tenant_id = a.tenant_id AND l.agent_id = a.id AND l.key = %s AND l.value = %s)",
+			key, f.Labels[key])
+	}
+	c.presence(f.Presence, now)
+}
+
+// presence is fleet.Session.Presence as a condition.
+func (c *conditions) presence(p fleet.Presence, now time.Time) {
+	switch p {
+	case fleet.PresenceOffline:
+		c.and("(a.epoch = 0 OR a.ended_at IS NOT NULL)")
+	case fleet.PresenceOnline:
+		c.and("a.epoch > 0 AND a.ended_at IS NULL AND g.lease_until > %s", moment(now))
+	case fleet.PresenceUnknown:
+		c.and("a.epoch > 0 AND a.ended_at IS NULL AND (g.lease_until > %s) IS NOT TRUE", moment(now))
+	}
+}
+
+// Parts implements store.Fleet.
+func (s *Store) Parts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (map[fleet.PartKind]fleet.Part, error) {
+	parts := map[fleet.PartKind]fleet.Part{}
+	err := s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		said, err := list(ctx, tx, scanPart, `
+			SELECT kind, epoch, sequence, at, value, raw, digest FROM agent_parts WHERE tenant_id = $1 AND agent_id = $2`,
+			tenant, id)
+		for _, p := range said {
+			parts[p.Kind] = p
+		}
+		return fail("read the parts", err)
+	})
+	return parts, err
+}
+
+func scanPart(row pgx.Row) (p fleet.Part, err error) {
+	err = row.Scan(&p.Kind, &p.Stamp.Epoch, &p.Stamp.Sequence, (*instant)(&p.At), (*[]byte)(&p.Value), &p.Raw, &p.Digest)
+	return p, err
+}
+
+// Attempts implements store.Fleet.
+func (s *Store) Attempts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (lines []fleet.Attempt, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		lines, err = list(ctx, tx, scanAttempt, `
+			SELECT `+attemptColumns+`
+			FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
+			JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+			WHERE t.tenant_id = $1 AND t.agent_id = $2 ORDER BY t.last_at DESC, t.offer_hash LIMIT 100`, tenant, id)
+		return fail("read the ledger", err)
+	})
+	return lines, err
+}
+
+// ClearAttempts implements store.Fleet.
+func (s *Store) ClearAttempts(ctx context.Context, by fleet.By, id fleet.AgentID) (cleared int, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if err := lockAgent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		done, err := tx.Exec(ctx, `
+			UPDATE attempts SET cleared_at = $3
+			WHERE tenant_id = $1 AND agent_id = $2 AND outcome IN ('failed', 'rolled_back') AND cleared_at IS NULL`,
+			by.Tenant, id, moment(by.At))
+		if err != nil {
+			return fail("clear the ledger", err)
+		}
+		cleared = int(done.RowsAffected())
+		if err := wake(ctx, tx, by.Tenant, by.At, id); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, by, "agent.clear_attempts", "agent", string(id), nil, map[string]int{"cleared": cleared})
+	})
+	return cleared, err
+}
+
+func lockAgent(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.AgentID) error {
+	locked, err := tx.Exec(ctx, `SELECT FROM agents WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE`, tenant, id)
+	if err == nil && locked.RowsAffected() == 0 {
+		return fmt.Errorf("agent %s: %w", id, store.ErrNotFound)
+	}
+	return fail("lock the agent", err)
+}
+
+// AllowChildren implements store.Fleet.
+func (s *Store) AllowChildren(ctx context.Context, by fleet.By, id fleet.AgentID, n int) (a fleet.Agent, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if err := lockAgent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		if a, err = agent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		if a.Parent != "" {
+			return fmt.Errorf("agent %s is a child: %w", id, store.ErrState)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE agents SET max_children = $3 WHERE tenant_id = $1 AND id = $2`, by.Tenant, id, n); err != nil {
+			return fail("allow children", err)
+		}
+		before := a.MaxChildren
+		a.MaxChildren = n
+		return appendAudit(ctx, tx, by, "agent.allow_children", "agent", string(id),
+			map[string]int{"max_children": before}, map[string]int{"max_children": n})
+	})
+	if err != nil {
+		return fleet.Agent{}, err
+	}
+	return a, nil
+}

@@ -1,0 +1,99 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+// onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
+// that noting an earlier one as sent does not take it away.
+const onDispatch = `
+		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
+			due_at = least(outbox.due_at, excluded.due_at), tries = 0`
+
+// ClaimDispatches implements store.Outbox. A row that another sender has locked is passed over.
+func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
+	err = s.asWorker(ctx, func(tx pgx.Tx) error {
+		due, err = list(ctx, tx, scanDispatch, `
+			WITH due AS (
+				SELECT o.tenant_id, o.agent_id, o.kind, a.gateway_id, a.epoch, gr.config_id, gr.version, gr.offer_hash
+				FROM outbox o
+				JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id AND a.epoch > 0 AND a.ended_at IS NULL
+				JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > $1
+				LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config'
+					AND gr.state = 'open' AND gr.generation = o.generation
+				WHERE o.due_at <= $1 AND (o.kind <> 'config' OR gr.agent_id IS NOT NULL)
+				ORDER BY o.due_at LIMIT $3
+				FOR UPDATE OF o SKIP LOCKED
+			), claimed AS (
+				UPDATE outbox o SET due_at = $2, tries = o.tries + 1 FROM due
+				WHERE o.tenant_id = due.tenant_id AND o.agent_id = due.agent_id AND o.kind = due.kind
+				RETURNING due.*, o.generation, o.reason, o.tries
+			)
+			SELECT d.tenant_id, d.agent_id, d.kind, d.generation, d.reason, d.gateway_id, d.epoch, d.tries,
+			       d.config_id, coalesce(c.name, ''), coalesce(d.version, 0), d.offer_hash, v.body_hash,
+			       coalesce(v.size, 0), coalesce(v.content_type, '')
+			FROM claimed d
+			LEFT JOIN config_versions v ON v.tenant_id = d.tenant_id AND v.config_id = d.config_id AND v.version = d.version
+			LEFT JOIN configs c ON c.tenant_id = d.tenant_id AND c.id = d.config_id
+			ORDER BY d.tenant_id, d.agent_id, d.kind`,
+			moment(now), moment(retry), max)
+		return fail("claim dispatches", err)
+	})
+	return due, err
+}
+
+func scanDispatch(row pgx.Row) (d fleet.Dispatch, err error) {
+	v := &d.Version
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries,
+		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
+	return d, err
+}
+
+// MarkSent implements store.Outbox. A row that was asked for anew since the claim has begun its tries anew and stays.
+func (s *Store) MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Time) error {
+	return s.asWorker(ctx, func(tx pgx.Tx) error {
+		for _, tenant := range tenantsOf(sent) {
+			if err := enter(ctx, tx, tenant); err != nil {
+				return err
+			}
+			var batch pgx.Batch
+			for _, d := range sent {
+				if d.Tenant == tenant {
+					queueSent(&batch, d, at)
+				}
+			}
+			if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+				return fail("mark dispatches as sent", err)
+			}
+		}
+		return nil
+	})
+}
+
+func queueSent(batch *pgx.Batch, d fleet.Dispatch, at time.Time) {
+	if d.Kind == fleet.DispatchConfig {
+		batch.Queue(`UPDATE grants SET sent_at = $4 WHERE tenant_id = $1 AND agent_id = $2 AND generation = $3 AND state = 'open'`,
+			d.Tenant, d.Agent, d.Generation, moment(at))
+		return
+	}
+	batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = $3 AND tries = $4`,
+		d.Tenant, d.Agent, d.Kind, d.Tries)
+}
+
+func tenantsOf(sent []fleet.Dispatch) []fleet.TenantID {
+	tenants := map[fleet.TenantID]bool{}
+	for _, d := range sent {
+		tenants[d.Tenant] = true
+	}
+	return slices.Sorted(maps.Keys(tenants))
+}

@@ -1,0 +1,296 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// AcquirePartition implements store.Inbox.
+func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (store.PartitionLease, error) {
+	lease := store.PartitionLease{Partition: partition}
+	err := s.asWorker(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, `
+			INSERT INTO partitions AS p (partition, holder, epoch, lease_until) VALUES (?1, ?2, 1, ?4)
+			ON CONFLICT (partition) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until,
+				epoch = p.epoch + CASE WHEN p.holder = excluded.holder THEN 0 ELSE 1 END
+			WHERE p.holder = excluded.holder OR p.lease_until <= ?3
+			RETURNING holder, epoch, position, lease_until`,
+			partition, holder, moment(now), moment(until)).Scan(&lease.Holder, &lease.Epoch, &lease.Position, (*instant)(&lease.Until))
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("acquire partition %d: %w", partition, store.ErrLeaseLost)
+		}
+		return fail("acquire a partition", err)
+	})
+	return lease, err
+}
+
+// Counters implements store.Inbox.
+func (s *Store) Counters(ctx context.Context, partition int) (counters []store.Counter, err error) {
+	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
+		counters, err = list(ctx, tx, scanCounter, `
+			SELECT gateway_id, boot_id, counter FROM partition_counters WHERE partition = ?1 ORDER BY gateway_id`, partition)
+		return fail("read the counters", err)
+	})
+	return counters, err
+}
+
+func scanCounter(row row) (c store.Counter, err error) {
+	var boot, value int64
+	err = row.Scan(&c.Gateway, &boot, &value)
+	c.BootID, c.Value = unbits(boot), unbits(value)
+	return c, err
+}
+
+// Record implements store.Inbox. What counts is verdict's to say.
+func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, error) {
+	var recorded store.Recorded
+	err := s.asWorker(ctx, func(tx *sql.Tx) error {
+		parted, empty := verdict.ByTenant(r.Uplinks)
+		recorded = store.Recorded{Stale: empty}
+		if err := advance(ctx, tx, r); err != nil {
+			return err
+		}
+		for _, uplinks := range parted {
+			some, err := recordTenant(ctx, tx, uplinks, r.At)
+			if err != nil {
+				return err
+			}
+			recorded.Applied += some.Applied
+			recorded.Stale += some.Stale
+			recorded.Unknown += some.Unknown
+		}
+		return nil
+	})
+	if err != nil {
+		return store.Recorded{}, err
+	}
+	return recorded, nil
+}
+
+// advance moves position and counters, if the lease is still held.
+func advance(ctx context.Context, tx *sql.Tx, r store.Record) error {
+	held, err := tx.ExecContext(ctx, `
+		UPDATE partitions SET position = coalesce(nullif(?4, ''), position)
+		WHERE partition = ?1 AND holder = ?2 AND epoch = ?3`,
+		r.Lease.Partition, r.Lease.Holder, r.Lease.Epoch, r.Position)
+	if err != nil {
+		return fail("move the position", err)
+	}
+	if held.RowsAffected() == 0 {
+		return fmt.Errorf("record partition %d: %w", r.Lease.Partition, store.ErrLeaseLost)
+	}
+	for _, c := range r.Counters {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO partition_counters (partition, gateway_id, boot_id, counter) VALUES (?1, ?2, ?3, ?4)
+			ON CONFLICT (partition, gateway_id) DO UPDATE SET boot_id = excluded.boot_id, counter = excluded.counter`,
+			r.Lease.Partition, c.Gateway, bits(c.BootID), bits(c.Value))
+		if err != nil {
+			return fail("move the counters", err)
+		}
+	}
+	return nil
+}
+
+func recordTenant(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks, at time.Time) (store.Recorded, error) {
+	if err := enter(ctx, tx, uplinks.Tenant); err != nil {
+		return store.Recorded{}, err
+	}
+	agents, err := standings(ctx, tx, uplinks)
+	if err != nil {
+		return store.Recorded{}, err
+	}
+	stored, err := storedBodies(ctx, tx, uplinks)
+	if err != nil {
+		return store.Recorded{}, err
+	}
+	events, recorded := uplinks.Judge(agents, stored)
+	return recorded, write(ctx, tx, uplinks.Tenant, agents, events, at)
+}
+
+// standings reads the agents the uplinks name and the marks of their parts.
+func standings(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks) (map[fleet.AgentID]*verdict.Agent, error) {
+	standing, err := list(ctx, tx, scanStanding, `
+		SELECT a.id, a.epoch, a.gateway_id, a.boot_id, a.last_sequence, a.state_known, a.last_seen_at, a.ended_at,
+		       a.end_reason, coalesce(g.generation, 0), coalesce(g.state = 'open', false)
+		FROM agents a LEFT JOIN grants g ON g.tenant_id = a.tenant_id AND g.agent_id = a.id
+		WHERE a.tenant_id = ?1 AND a.id IN (SELECT value FROM json_each(?2))`,
+		uplinks.Tenant, asJSON(uplinks.Agents))
+	if err != nil {
+		return nil, fail("read the agents", err)
+	}
+	agents := make(map[fleet.AgentID]*verdict.Agent, len(standing))
+	for i := range standing {
+		agents[standing[i].ID] = &standing[i]
+	}
+	return agents, readMarks(ctx, tx, uplinks, agents)
+}
+
+func scanStanding(row row) (a verdict.Agent, err error) {
+	var boot int64
+	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
+		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen)
+	a.BootID, a.Parts = unbits(boot), map[fleet.PartKind]verdict.Mark{}
+	return a, err
+}
+
+func readMarks(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks, agents map[fleet.AgentID]*verdict.Agent) error {
+	scan := func(row row) (kind fleet.PartKind, err error) {
+		var agent fleet.AgentID
+		var mark verdict.Mark
+		err = row.Scan(&agent, &kind, &mark.Stamp.Epoch, &mark.Stamp.Sequence, &mark.Digest)
+		if a := agents[agent]; a != nil {
+			a.Parts[kind] = mark
+		}
+		return kind, err
+	}
+	_, err := list(ctx, tx, scan, `
+		SELECT agent_id, kind, epoch, sequence, digest FROM agent_parts WHERE tenant_id = ?1 AND agent_id IN (SELECT value FROM json_each(?2))`,
+		uplinks.Tenant, asJSON(uplinks.Agents))
+	return fail("read the marks of parts", err)
+}
+
+func storedBodies(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks) (map[fleet.ContentHash]bool, error) {
+	stored := make(map[fleet.ContentHash]bool, len(uplinks.Bodies))
+	for _, h := range uplinks.Bodies {
+		var is bool
+		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM bodies WHERE tenant_id = ?1 AND hash = ?2)`,
+			uplinks.Tenant, h[:]).Scan(&is)
+		if err != nil {
+			return nil, fail("look for bodies", err)
+		}
+		stored[h] = is
+	}
+	return stored, nil
+}
+
+// write writes what was judged.
+func write(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent, events []fleet.Event, at time.Time) error {
+	var woken []fleet.AgentID
+	for _, id := range slices.Sorted(maps.Keys(agents)) {
+		if err := writeAgent(ctx, tx, tenant, agents[id], at); err != nil {
+			return fail("write the reports", err)
+		}
+		if agents[id].Write.Wake {
+			woken = append(woken, id)
+		}
+	}
+	for _, e := range events {
+		if err := appendEvent(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return wake(ctx, tx, tenant, at, woken...)
+}
+
+func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdict.Agent, at time.Time) error {
+	var failed []error
+	if a.Write.Row {
+		failed = append(failed, writeRow(ctx, tx, tenant, a))
+	}
+	for _, kind := range slices.Sorted(maps.Keys(a.Write.Parts)) {
+		failed = append(failed, writePart(ctx, tx, tenant, a.ID, a.Write.Parts[kind]))
+	}
+	if a.Write.Labels != nil {
+		failed = append(failed, writeLabels(ctx, tx, tenant, a.ID, a.Write.Labels))
+	}
+	if d := a.Write.Delivery; d != nil {
+		failed = append(failed, writeDelivery(ctx, tx, d))
+	}
+	if a.Write.FullState {
+		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (tenant_id, agent_id, kind, due_at) VALUES (?1, ?2, ?3, ?4)`+onDispatch,
+			tenant, a.ID, fleet.DispatchFullState, moment(at))
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+func writeRow(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdict.Agent) error {
+	s := a.Write.Summary
+	_, err := tx.ExecContext(ctx, `
+		UPDATE agents SET last_sequence = ?3, state_known = ?4, last_seen_at = ?5, ended_at = ?6, end_reason = ?7,
+			service_name = coalesce(?8, service_name), service_version = coalesce(?9, service_version),
+			host_name = coalesce(?10, host_name), capabilities = coalesce(?11, capabilities),
+			accepts_config = coalesce(?12, accepts_config), healthy = coalesce(?13, healthy)
+		WHERE tenant_id = ?1 AND id = ?2`,
+		tenant, a.ID, a.LastSequence, a.StateKnown, moment(a.LastSeenAt), moment(a.EndedAt), a.EndReason,
+		s.ServiceName, s.ServiceVersion, s.HostName, capabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
+	return err
+}
+
+func capabilityBits(c *fleet.Capabilities) any {
+	if c == nil {
+		return nil
+	}
+	return bits(uint64(*c))
+}
+
+func writePart(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.AgentID, p fleet.Part) error {
+	raw := p.Raw
+	if raw == nil {
+		raw = []byte{}
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw, digest)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
+			at = excluded.at, value = excluded.value, raw = excluded.raw, digest = excluded.digest
+		WHERE (agent_parts.epoch, agent_parts.sequence) < (excluded.epoch, excluded.sequence)`,
+		tenant, agent, p.Kind, p.Stamp.Epoch, p.Stamp.Sequence, moment(p.At), string(p.Value), raw, p.Digest)
+	return err
+}
+
+func writeLabels(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.AgentID, labels map[string]string) error {
+	_, err := tx.ExecContext(ctx, `
+		DELETE FROM agent_labels WHERE tenant_id = ?1 AND agent_id = ?2 AND key NOT IN (SELECT key FROM json_each(?3))`,
+		tenant, agent, asJSON(labels))
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO agent_labels (tenant_id, agent_id, key, value)
+		SELECT ?1, ?2, l.key, l.value FROM json_each(?3) AS l WHERE true
+		ON CONFLICT (tenant_id, agent_id, key) DO UPDATE SET value = excluded.value WHERE agent_labels.value <> excluded.value`,
+		tenant, agent, asJSON(labels))
+	return err
+}
+
+func writeDelivery(ctx context.Context, tx *sql.Tx, d *fleet.DeliveryReport) (err error) {
+	if d.Outcome == fleet.Delivered {
+		_, err = tx.ExecContext(ctx, `
+			UPDATE grants SET delivered_at = ?4, undelivered = ''
+			WHERE tenant_id = ?1 AND agent_id = ?2 AND generation = ?3 AND state = 'open'`,
+			d.Tenant, d.Agent, d.Generation, moment(d.At))
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `
+		UPDATE grants SET undelivered = ?4
+		WHERE tenant_id = ?1 AND agent_id = ?2 AND generation = ?3 AND state = 'open'`,
+		d.Tenant, d.Agent, d.Generation, d.Outcome)
+	return err
+}
+
+// Resync implements store.Inbox.
+func (s *Store) Resync(ctx context.Context, partition int, gateway fleet.GatewayID, at time.Time) (asked int, err error) {
+	err = s.asWorker(ctx, func(tx *sql.Tx) error {
+		asked, err = changed(tx.ExecContext(ctx, `
+			INSERT INTO outbox (tenant_id, agent_id, kind, due_at)
+			SELECT tenant_id, id, ?4, ?3 FROM agents
+			WHERE partition = ?1 AND ended_at IS NULL AND epoch > 0 AND (?2 = '' OR gateway_id = ?2)
+			ORDER BY tenant_id, id`+onDispatch,
+			partition, gateway, moment(at), fleet.DispatchFullState))
+		return fail("ask for full state", err)
+	})
+	return asked, err
+}

@@ -1,0 +1,82 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+// onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
+// that noting an earlier one as sent does not take it away.
+const onDispatch = `
+		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
+			due_at = min(outbox.due_at, excluded.due_at), tries = 0`
+
+// ClaimDispatches implements store.Outbox.
+func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
+	err = s.asWorker(ctx, func(tx *sql.Tx) error {
+		due, err = list(ctx, tx, scanDispatch, `
+			SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, a.gateway_id, a.epoch, o.tries + 1,
+			       gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
+			       coalesce(v.size, 0), coalesce(v.content_type, '')
+			FROM outbox o
+			JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id AND a.epoch > 0 AND a.ended_at IS NULL
+			JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > ?1
+			LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config'
+				AND gr.state = 'open' AND gr.generation = o.generation
+			LEFT JOIN config_versions v ON v.tenant_id = o.tenant_id AND v.config_id = gr.config_id AND v.version = gr.version
+			LEFT JOIN configs c ON c.tenant_id = o.tenant_id AND c.id = gr.config_id
+			WHERE o.due_at <= ?1 AND (o.kind <> 'config' OR gr.agent_id IS NOT NULL)
+			ORDER BY o.due_at, o.tenant_id, o.agent_id, o.kind LIMIT ?2`,
+			moment(now), max)
+		if err != nil {
+			return fail("claim dispatches", err)
+		}
+		for _, d := range due {
+			_, err := tx.ExecContext(ctx, `
+				UPDATE outbox SET due_at = ?4, tries = ?5 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`,
+				d.Tenant, d.Agent, d.Kind, moment(retry), d.Tries)
+			if err != nil {
+				return fail("claim dispatches", err)
+			}
+		}
+		return nil
+	})
+	return due, err
+}
+
+func scanDispatch(row row) (d fleet.Dispatch, err error) {
+	v := &d.Version
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries,
+		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
+	return d, err
+}
+
+// MarkSent implements store.Outbox. A row that was asked for anew since the claim has begun its tries anew and stays.
+func (s *Store) MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Time) error {
+	return s.asWorker(ctx, func(tx *sql.Tx) error {
+		for _, d := range sent {
+			if err := markSent(ctx, tx, d, at); err != nil {
+				return fail("mark dispatches as sent", err)
+			}
+		}
+		return nil
+	})
+}
+
+func markSent(ctx context.Context, tx *sql.Tx, d fleet.Dispatch, at time.Time) (err error) {
+	if d.Kind == fleet.DispatchConfig {
+		_, err = tx.ExecContext(ctx, `
+			UPDATE grants SET sent_at = ?4 WHERE tenant_id = ?1 AND agent_id = ?2 AND generation = ?3 AND state = 'open'`,
+			d.Tenant, d.Agent, d.Generation, moment(at))
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3 AND tries = ?4`,
+		d.Tenant, d.Agent, d.Kind, d.Tries)
+	return err
+}

@@ -1,0 +1,289 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// RegisterGateway implements store.Sessions.
+func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
+	return s.asWorker(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO gateways (id, boot_id, version, started_at, lease_until) VALUES (?1, ?2, ?3, ?4, ?5)
+			ON CONFLICT (id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version,
+				started_at = excluded.started_at, lease_until = excluded.lease_until`,
+			g.ID, bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
+		if err != nil {
+			return fail("register the gateway", err)
+		}
+		return endEarlierBoots(ctx, tx, g)
+	})
+}
+
+// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted.
+func endEarlierBoots(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
+	of := verdict.Disconnected("", "", g.ID, verdict.EndGatewayRestarted, g.StartedAt)
+	const open = ` WHERE gateway_id = ?1 AND boot_id <> ?2 AND ended_at IS NULL AND epoch > 0`
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
+		SELECT tenant_id, ?3, ?4, id, ?5, ?6 FROM agents`+open,
+		g.ID, bits(g.BootID), moment(g.StartedAt), of.Kind, of.Message, asJSON(of.Attributes))
+	if err != nil {
+		return fail("tell of the sessions of earlier boots", err)
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET ended_at = ?3, end_reason = ?4`+open,
+		g.ID, bits(g.BootID), moment(g.StartedAt), verdict.EndGatewayRestarted)
+	return fail("end the sessions of earlier boots", err)
+}
+
+// RenewLease implements store.Sessions. A lease that ran out is not renewed: its sessions were anybody's to claim since.
+func (s *Store) RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error {
+	return s.asWorker(ctx, func(tx *sql.Tx) error {
+		renewed, err := changed(tx.ExecContext(ctx, `
+			UPDATE gateways SET lease_until = ?4 WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3`,
+			id, bits(boot), moment(now), moment(until)))
+		if err == nil && renewed == 0 {
+			return fmt.Errorf("renew the lease of gateway %s: %w", id, store.ErrLeaseLost)
+		}
+		return fail("renew the gateway's lease", err)
+	})
+}
+
+// Claim implements store.Sessions. The rules are verdict.OfClaim's.
+func (s *Store) Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error) {
+	var result fleet.ClaimResult
+	err := s.asWorker(ctx, func(tx *sql.Tx) error {
+		if err := enter(ctx, tx, c.Tenant); err != nil {
+			return err
+		}
+		if err := checkGateway(ctx, tx, c); err != nil {
+			return err
+		}
+		on, err := claimed(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		result, err = seat(ctx, tx, c, verdict.OfClaim(c, on))
+		return err
+	})
+	return result, err
+}
+
+func checkGateway(ctx context.Context, tx *sql.Tx, c fleet.Claim) error {
+	var alive bool
+	err := tx.QueryRowContext(ctx, `
+		SELECT EXISTS (SELECT 1 FROM gateways WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3)`,
+		c.Gateway, bits(c.BootID), moment(c.At)).Scan(&alive)
+	if err == nil && !alive {
+		return fmt.Errorf("claim at gateway %s: %w", c.Gateway, store.ErrLeaseLost)
+	}
+	return fail("read the gateway's lease", err)
+}
+
+// claimed reads what there is on record about the claim.
+func claimed(ctx context.Context, tx *sql.Tx, c fleet.Claim) (on verdict.Claimed, err error) {
+	certificate := fleet.Certificate{Tenant: c.Tenant, Serial: c.Serial}
+	err = tx.QueryRowContext(ctx, `
+		SELECT agent_id, fingerprint, revoked_at FROM certificates WHERE tenant_id = ?1 AND serial = ?2`,
+		c.Tenant, c.Serial).Scan(&certificate.Agent, &certificate.Fingerprint, (*instant)(&certificate.RevokedAt))
+	if errors.Is(err, sql.ErrNoRows) || err == nil && certificate.Agent != c.Identity {
+		return on, nil // which the verdict refuses, without anything else being looked at
+	}
+	if err != nil {
+		return on, fail("read the certificate", err)
+	}
+	on.Certificate = &certificate
+	if on.Identity, err = readSeat(ctx, tx, c, c.Identity); err != nil {
+		return on, err
+	}
+	if on.Owner, err = owner(ctx, tx, c, on.Identity); err != nil || on.Owner != nil || on.Identity.MaxChildren == 0 {
+		return on, err
+	}
+	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM agents WHERE tenant_id = ?1 AND parent_id = ?2`,
+		c.Tenant, c.Identity).Scan(&on.Children)
+	return on, fail("count the children", err)
+}
+
+// owner returns the agent that the uid is bound to.
+func owner(ctx context.Context, tx *sql.Tx, c fleet.Claim, self *verdict.Seat) (*verdict.Seat, error) {
+	id, err := boundTo(ctx, tx, c)
+	switch {
+	case err != nil || id == "":
+		return nil, err
+	case id == self.Agent:
+		return self, nil
+	default:
+		return readSeat(ctx, tx, c, id)
+	}
+}
+
+func boundTo(ctx context.Context, tx *sql.Tx, c fleet.Claim) (id fleet.AgentID, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT agent_id FROM agent_uids WHERE tenant_id = ?1 AND instance_uid = ?2`,
+		c.Tenant, c.UID.String()).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return id, fail("read whose uid it is", err)
+}
+
+func readSeat(ctx context.Context, tx *sql.Tx, c fleet.Claim, id fleet.AgentID) (*verdict.Seat, error) {
+	at := verdict.Seat{Agent: id}
+	var takeovers []int64
+	err := tx.QueryRowContext(ctx, `
+		SELECT a.method, a.parent_id, a.max_children, a.instance_uid,
+		       a.quarantined_at, a.takeovers, a.attention, a.epoch, a.gateway_id, a.last_sequence, a.state_known,
+		       a.epoch > 0 AND a.ended_at IS NULL,
+		       a.epoch > 0 AND a.ended_at IS NULL AND EXISTS (SELECT 1 FROM gateways g
+		           WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > ?3)
+		FROM agents a WHERE a.tenant_id = ?1 AND a.id = ?2`,
+		c.Tenant, id, moment(c.At)).Scan(
+		&at.Method, (*text)(&at.Parent), &at.MaxChildren, (*uid)(&at.UID),
+		(*instant)(&at.QuarantinedAt), document(&takeovers), document(&at.Attention), &at.Epoch, &at.Gateway, &at.LastSequence, &at.StateKnown,
+		&at.Open, &at.Alive)
+	for _, micros := range takeovers {
+		at.Takeovers = append(at.Takeovers, time.UnixMicro(micros).UTC())
+	}
+	return &at, fail("read the agent", err)
+}
+
+// seat writes what the verdict says and turns it into the claim's result.
+func seat(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) (fleet.ClaimResult, error) {
+	if v.NewChild {
+		child, err := createChild(ctx, tx, c)
+		if err != nil {
+			return fleet.ClaimResult{}, err
+		}
+		v.Seat = &verdict.Seat{Agent: child, Method: fleet.EnrolledAsChild, UID: c.UID}
+	}
+	result := fleet.ClaimResult{Outcome: v.Outcome, Reason: v.Reason}
+	if v.Seat != nil {
+		result.Agent, result.Method = v.Seat.Agent, v.Seat.Method
+		result.LastSequence, result.StateKnown = v.Seat.LastSequence, v.Seat.StateKnown
+	}
+	switch v.Outcome {
+	case fleet.ClaimHeld:
+		result.HolderGateway, result.HolderEpoch = v.Seat.Gateway, v.Seat.Epoch
+		return result, nil
+	case fleet.ClaimClaimed:
+		result.Epoch = v.Seat.Epoch + 1
+		return result, sit(ctx, tx, c, v)
+	default:
+		if v.Quarantine {
+			if err := quarantine(ctx, tx, c, v); err != nil {
+				return result, err
+			}
+		}
+		return result, countRefusal(ctx, tx, verdict.Refusal(c, v.Reason))
+	}
+}
+
+// createChild records an agent that the identity speaks for.
+func createChild(ctx context.Context, tx *sql.Tx, c fleet.Claim) (fleet.AgentID, error) {
+	minted := identity.NewAgentID()
+	child, enrolled := verdict.Child(c, fleet.AgentID(minted))
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, parent_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
+		child.Tenant, child.ID, bus.PartitionOf(minted), moment(child.EnrolledAt), child.Method, child.Parent)
+	if err != nil {
+		return "", fail("record the child", err)
+	}
+	if err := appendEvent(ctx, tx, enrolled); err != nil {
+		return "", err
+	}
+	return child.ID, appendAudit(ctx, tx, verdict.By(c), "agent.enrol", "agent", string(child.ID), nil, enrolled.Attributes)
+}
+
+// sit gives the agent its session under the next epoch.
+func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) error {
+	agent := v.Seat.Agent
+	if v.Bind {
+		if err := bind(ctx, tx, c, agent); err != nil {
+			return err
+		}
+	}
+	_, err := tx.ExecContext(ctx, `
+		UPDATE agents SET epoch = ?3, gateway_id = ?4, boot_id = ?5, transport = ?6, peer = ?7, serial = ?8,
+			connected_at = ?9, last_seen_at = ?9, ended_at = NULL, end_reason = '', last_sequence = 0,
+			takeovers = coalesce(?10, takeovers)
+		WHERE tenant_id = ?1 AND id = ?2`,
+		c.Tenant, agent, v.Seat.Epoch+1, c.Gateway, bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(v.Takeovers))
+	if err != nil {
+		return fail("write the session", err)
+	}
+	_, err = tx.ExecContext(ctx, `
+		UPDATE agents SET first_seen_at = ?4 WHERE tenant_id = ?1 AND id IN (?2, ?3) AND first_seen_at IS NULL`,
+		c.Tenant, agent, c.Identity, moment(c.At))
+	if err != nil {
+		return fail("note the first connection", err)
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE outbox SET due_at = min(due_at, ?3), tries = 0 WHERE tenant_id = ?1 AND agent_id = ?2`,
+		c.Tenant, agent, moment(c.At))
+	if err != nil {
+		return fail("let dispatches fall due", err)
+	}
+	if err := wake(ctx, tx, c.Tenant, c.At, agent); err != nil {
+		return err
+	}
+	return appendEvent(ctx, tx, verdict.Connected(c, agent, v.Seat.Open))
+}
+
+// bind makes the uid the agent's, for good, and the one it is known by.
+func bind(ctx context.Context, tx *sql.Tx, c fleet.Claim, agent fleet.AgentID) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO agent_uids (tenant_id, instance_uid, agent_id, bound_at) VALUES (?1, ?2, ?3, ?4)`,
+		c.Tenant, c.UID.String(), agent, moment(c.At))
+	if err != nil {
+		return fail("bind the uid", err)
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET instance_uid = ?3 WHERE tenant_id = ?1 AND id = ?2`, c.Tenant, agent, c.UID.String())
+	return fail("bind the uid", err)
+}
+
+// quarantine refuses the agent from now on and closes the session that is open: nobody knows which of them is the clone.
+func quarantine(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) error {
+	remark, event := verdict.Quarantined(c, v.Seat.Agent)
+	_, err := tx.ExecContext(ctx, `
+		UPDATE agents SET quarantined_at = ?3, takeovers = ?4, attention = ?5 WHERE tenant_id = ?1 AND id = ?2`,
+		c.Tenant, v.Seat.Agent, moment(c.At), momentsOrNull(v.Takeovers), asJSON(fleet.WithAttention(v.Seat.Attention, remark)))
+	if err != nil {
+		return fail("quarantine the agent", err)
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at) VALUES (?1, ?2, ?3, ?4, ?5)`+onDispatch,
+		c.Tenant, v.Seat.Agent, fleet.DispatchClose, v.Reason, moment(c.At))
+	if err != nil {
+		return fail("close the open session", err)
+	}
+	if err := appendEvent(ctx, tx, event); err != nil {
+		return err
+	}
+	return appendAudit(ctx, tx, fleet.System(c.Tenant, c.At), "agent.quarantine", "agent", string(v.Seat.Agent), nil, event.Attributes)
+}
+
+// momentsOrNull is a list of times as a parameter: JSON, NULL if nil.
+func momentsOrNull(times []time.Time) any {
+	if times == nil {
+		return nil
+	}
+	micros := make([]int64, len(times))
+	for i, t := range times {
+		micros[i] = t.UnixMicro()
+	}
+	return asJSON(micros)
+}
+
+// bits keeps a boot id or counter, which uses all 64 bits, in an INTEGER, which has a sign.
+func bits(u uint64) int64 { return int64(u) } //nolint:gosec // the same bits, read back by unbits
+
+func unbits(i int64) uint64 { return uint64(i) } //nolint:gosec // the same bits, written by bits

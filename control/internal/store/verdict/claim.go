@@ -1,0 +1,135 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package verdict is what the stores of both backends decide alike: who gets a session, and what of the gateways'
+// messages counts. A store reads the rows that a decision needs, locked until it commits, asks here, and writes what the
+// answer says; so two backends cannot come to differ in what they admit.
+//
+// It is pure: no clock, no I/O, and an answer depends on nothing but the arguments.
+package verdict
+
+import (
+	"slices"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+)
+
+// EndGatewayRestarted is the end reason of sessions whose gateway came back under another boot.
+const EndGatewayRestarted = "GATEWAY_RESTARTED"
+
+// Seat is the row of an agent as far as a claim looks at it.
+type Seat struct {
+	Agent         fleet.AgentID
+	Method        fleet.EnrolmentMethod
+	Parent        fleet.AgentID
+	MaxChildren   int
+	UID           fleet.InstanceUID
+	QuarantinedAt time.Time
+	Takeovers     []time.Time
+	Attention     []fleet.Attention
+	Epoch         fleet.Epoch
+	Gateway       fleet.GatewayID
+	LastSequence  fleet.Sequence
+	StateKnown    bool
+	// Open says that its session has not ended, Alive that besides the gateway that holds it has its lease.
+	Open, Alive bool
+}
+
+// Claimed is what is on record about a claim.
+type Claimed struct {
+	// Certificate is nil if the serial is not recorded.
+	Certificate *fleet.Certificate
+	// Identity is the agent the certificate belongs to; nil if there is none.
+	Identity *Seat
+	// Owner is the agent the uid is bound to, nil if it is new. It may be Identity.
+	Owner *Seat
+	// Children is how many agents the identity speaks for by now.
+	Children int
+}
+
+// Seating is the answer to a claim: what to write.
+type Seating struct {
+	Outcome fleet.ClaimOutcome
+	Reason  string // of a refusal
+	// Seat is the agent the claim is for; nil if it was refused before that was clear, or if the agent is a NewChild.
+	Seat     *Seat
+	NewChild bool
+	// Bind says that the uid is new and belongs to the agent from now on.
+	Bind bool
+	// Takeovers replaces the agent's list of takeovers by clones; nil leaves it.
+	Takeovers []time.Time
+	// Quarantine says that the agent is quarantined now; the claim is refused with it.
+	Quarantine bool
+}
+
+// OfClaim decides a claim (product specification, section 4). The gateway's own lease is the caller's to check.
+func OfClaim(c fleet.Claim, on Claimed) Seating {
+	if reason := credential(c, on); reason != "" {
+		return Seating{Outcome: fleet.ClaimRefused, Reason: reason}
+	}
+	s := seat(c, on)
+	if s.Outcome == fleet.ClaimRefused || s.NewChild {
+		return s
+	}
+	switch {
+	case !s.Seat.QuarantinedAt.IsZero():
+		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat}
+	case s.Seat.Alive && c.Takeover == fleet.TakeoverNone:
+		return Seating{Outcome: fleet.ClaimHeld, Seat: s.Seat}
+	case s.Seat.Alive && c.Takeover == fleet.TakeoverClone:
+		return takeover(c, s)
+	default:
+		return s
+	}
+}
+
+// credential returns why the certificate admits nobody, "" if it does. The fingerprint counts besides the serial, because
+// a serial is unique only together with its issuer.
+func credential(c fleet.Claim, on Claimed) string {
+	switch {
+	case on.Certificate == nil, on.Identity == nil,
+		on.Certificate.Agent != c.Identity, on.Certificate.Fingerprint != c.Fingerprint:
+		return fleet.RefusedNotRecorded
+	case !on.Certificate.RevokedAt.IsZero():
+		return fleet.RefusedRevoked
+	case !on.Identity.QuarantinedAt.IsZero():
+		return fleet.RefusedQuarantined
+	default:
+		return ""
+	}
+}
+
+// seat finds the agent that speaks as the uid: the identity itself, one of its children, or a new child.
+func seat(c fleet.Claim, on Claimed) Seating {
+	self := on.Identity
+	switch {
+	case on.Owner != nil && (on.Owner.Agent == self.Agent || on.Owner.Parent == self.Agent):
+		return Seating{Outcome: fleet.ClaimClaimed, Seat: on.Owner}
+	case on.Owner != nil:
+		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedForeignUID}
+	case self.UID.IsZero(), self.MaxChildren == 0:
+		// The first uid is the identity's own. One that speaks for nobody else may change it: agents that do not keep
+		// theirs make a new one at each start.
+		return Seating{Outcome: fleet.ClaimClaimed, Seat: self, Bind: true}
+	case on.Children < self.MaxChildren:
+		return Seating{Outcome: fleet.ClaimClaimed, NewChild: true, Bind: true}
+	default:
+		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedChildrenExhausted}
+	}
+}
+
+// takeover counts a takeover by a clone and quarantines the agent when there were too many of late.
+func takeover(c fleet.Claim, s Seating) Seating {
+	s.Takeovers = append(recent(s.Seat.Takeovers, c.At), c.At)
+	if len(s.Takeovers) >= fleet.CloneTakeovers {
+		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat, Takeovers: s.Takeovers, Quarantine: true}
+	}
+	return s
+}
+
+func recent(takeovers []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(takeovers), func(t time.Time) bool {
+		return !t.After(now.Add(-fleet.CloneTakeoverWindow))
+	})
+}

@@ -1,0 +1,254 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// Uplinks are messages about agents of one tenant, in the order they came, with what must be read to judge them.
+type Uplinks struct {
+	Tenant fleet.TenantID
+	List   []fleet.Uplink
+	// Agents and Bodies they name, each once; agents ascending, the order in which their rows are locked.
+	Agents []fleet.AgentID
+	Bodies []fleet.ContentHash
+}
+
+// ByTenant parts a record's uplinks by tenant, ascending, and counts those that say nothing.
+func ByTenant(uplinks []fleet.Uplink) (parted []Uplinks, empty int) {
+	tenants := map[fleet.TenantID]*Uplinks{}
+	for _, u := range uplinks {
+		tenant, _ := about(u)
+		if tenant == "" {
+			empty++
+			continue
+		}
+		if tenants[tenant] == nil {
+			tenants[tenant] = &Uplinks{Tenant: tenant}
+		}
+		tenants[tenant].List = append(tenants[tenant].List, u)
+	}
+	for _, tenant := range slices.Sorted(maps.Keys(tenants)) {
+		parted = append(parted, tenants[tenant].named())
+	}
+	return parted, empty
+}
+
+func (u *Uplinks) named() Uplinks {
+	agents, bodies := map[fleet.AgentID]bool{}, map[fleet.ContentHash]bool{}
+	for _, uplink := range u.List {
+		_, agent := about(uplink)
+		agents[agent] = true
+		if uplink.Report != nil {
+			for _, body := range uplink.Report.Bodies {
+				bodies[body] = true
+			}
+		}
+	}
+	u.Agents, u.Bodies = slices.Sorted(maps.Keys(agents)), slices.Collect(maps.Keys(bodies))
+	return *u
+}
+
+func about(u fleet.Uplink) (fleet.TenantID, fleet.AgentID) {
+	switch {
+	case u.Report != nil:
+		return u.Report.Tenant, u.Report.Agent
+	case u.Ended != nil:
+		return u.Ended.Tenant, u.Ended.Agent
+	case u.Delivery != nil:
+		return u.Delivery.Tenant, u.Delivery.Agent
+	default:
+		return "", ""
+	}
+}
+
+// Mark is a part on record: when it was said, and what counts as a change of it.
+type Mark struct {
+	Stamp  fleet.Stamp
+	Digest string
+}
+
+// Agent is an agent's row, locked, with the marks of its parts. Judge moves it on and notes what is to be written.
+type Agent struct {
+	ID           fleet.AgentID
+	Epoch        fleet.Epoch
+	Gateway      fleet.GatewayID
+	BootID       uint64
+	LastSequence fleet.Sequence
+	StateKnown   bool
+	LastSeenAt   time.Time
+	EndedAt      time.Time
+	EndReason    string
+	Grant        fleet.Generation // 0: none
+	GrantOpen    bool
+	Parts        map[fleet.PartKind]Mark
+
+	Write Write
+}
+
+// Write is what is to be written of an agent.
+type Write struct {
+	// Row says that the agent's own row changed: session fields of Agent and Summary.
+	Row     bool
+	Summary fleet.Summary
+	// Labels replaces the labels; nil leaves them.
+	Labels map[string]string
+	Parts  map[fleet.PartKind]fleet.Part
+	// Delivery is the gateway's word on the open grant; nil if there was none.
+	Delivery *fleet.DeliveryReport
+	// FullState asks the agent for its full state; Wake wakes the engine.
+	FullState, Wake bool
+}
+
+// Judge decides what becomes of the uplinks, one after the other. It changes agents and returns the events to tell, in
+// order, and the counts. stored says which of the bodies there are.
+func (u Uplinks) Judge(agents map[fleet.AgentID]*Agent, stored map[fleet.ContentHash]bool) ([]fleet.Event, store.Recorded) {
+	var events []fleet.Event
+	var counts store.Recorded
+	for _, uplink := range u.List {
+		_, id := about(uplink)
+		agent := agents[id]
+		switch {
+		case agent == nil || !agent.holds(uplink):
+			counts.Stale++
+		case uplink.Report != nil && !allStored(uplink.Report.Bodies, stored):
+			agent.Write.FullState = true
+			counts.Unknown++
+		default:
+			events = append(events, agent.take(uplink)...)
+			counts.Applied++
+		}
+	}
+	return events, counts
+}
+
+// holds reports whether the uplink comes from where the agent's session is.
+func (a *Agent) holds(u fleet.Uplink) bool {
+	switch {
+	case u.Report != nil:
+		return a.Epoch == u.Report.Stamp.Epoch && a.Gateway == u.Report.Gateway && a.BootID == u.Report.BootID
+	case u.Ended != nil:
+		return a.Epoch == u.Ended.Epoch && a.Gateway == u.Ended.Gateway && a.BootID == u.Ended.BootID
+	default:
+		return a.Epoch == u.Delivery.Epoch && a.Gateway == u.Delivery.Gateway && a.BootID == u.Delivery.BootID
+	}
+}
+
+func allStored(bodies []fleet.ContentHash, stored map[fleet.ContentHash]bool) bool {
+	return !slices.ContainsFunc(bodies, func(h fleet.ContentHash) bool { return !stored[h] })
+}
+
+func (a *Agent) take(u fleet.Uplink) []fleet.Event {
+	switch {
+	case u.Report != nil:
+		return a.report(u.Report)
+	case u.Ended != nil:
+		return a.end(u.Ended)
+	default:
+		a.deliver(u.Delivery)
+		return nil
+	}
+}
+
+func (a *Agent) report(r *fleet.Report) []fleet.Event {
+	var events []fleet.Event
+	for _, part := range r.Parts {
+		if news := a.part(r, part); news != nil {
+			events = append(events, clean(*news, r))
+		}
+	}
+	a.seen(r.At, r.Stamp.Sequence)
+	a.Write.Wake = a.Write.Wake || r.Wake
+	return events
+}
+
+// part takes one part over if it is later than the one on record, and returns the news if it is any. The stamp is the
+// message's: it is the one whose epoch was checked.
+func (a *Agent) part(r *fleet.Report, p fleet.Part) *fleet.Event {
+	mark := a.Parts[p.Kind]
+	_, said := a.Parts[p.Kind]
+	if said && !r.Stamp.After(mark.Stamp) {
+		return nil
+	}
+	p.Stamp, p.At = r.Stamp, r.At
+	p.Value, p.Digest = cleanJSON(p.Value), cleanText(p.Digest)
+	if a.Parts == nil {
+		a.Parts = map[fleet.PartKind]Mark{}
+	}
+	if a.Write.Parts == nil {
+		a.Write.Parts = map[fleet.PartKind]fleet.Part{}
+	}
+	a.Parts[p.Kind], a.Write.Parts[p.Kind] = Mark{Stamp: p.Stamp, Digest: p.Digest}, p
+	a.summarize(p.Kind, r)
+	if said && mark.Digest == p.Digest {
+		return nil
+	}
+	return p.News
+}
+
+// summarize repeats in the agent's row what belongs to the part.
+func (a *Agent) summarize(kind fleet.PartKind, r *fleet.Report) {
+	from, to := r.Summary, &a.Write.Summary
+	switch kind {
+	case fleet.PartDescription:
+		to.ServiceName = cmp.Or(cleanName(from.ServiceName), to.ServiceName)
+		to.ServiceVersion = cmp.Or(cleanName(from.ServiceVersion), to.ServiceVersion)
+		to.HostName = cmp.Or(cleanName(from.HostName), to.HostName)
+		if r.Labels != nil {
+			a.Write.Labels = cleanLabels(r.Labels)
+		}
+		a.StateKnown = true
+	case fleet.PartCapabilities:
+		to.Capabilities = cmp.Or(from.Capabilities, to.Capabilities)
+		to.AcceptsConfig = cmp.Or(from.AcceptsConfig, to.AcceptsConfig)
+	case fleet.PartHealth:
+		to.Healthy = cmp.Or(from.Healthy, to.Healthy)
+	case fleet.PartEffectiveConfig, fleet.PartRemoteConfigStatus, fleet.PartPackageStatuses, fleet.PartComponents,
+		fleet.PartConnectionStatus, fleet.PartCustomCapabilities, fleet.PartCustomMessage:
+		return // nothing of these stands in the row
+	}
+	a.Write.Row = true
+}
+
+// seen moves the session's last sequence and time, which never go back.
+func (a *Agent) seen(at time.Time, sequence fleet.Sequence) {
+	if sequence > a.LastSequence {
+		a.LastSequence, a.Write.Row = sequence, true
+	}
+	if at = at.UTC().Truncate(time.Microsecond); at.After(a.LastSeenAt) {
+		a.LastSeenAt, a.Write.Row = at, true
+	}
+}
+
+// end ends the session. One that has ended keeps its end; what was seen last still counts.
+func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
+	a.seen(e.LastSeenAt, e.LastSequence)
+	if !a.EndedAt.IsZero() {
+		return nil
+	}
+	a.EndedAt, a.EndReason, a.Write.Row = e.At, cleanText(e.Reason), true
+	return []fleet.Event{Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
+}
+
+// Disconnected is the event of a session that ended.
+func Disconnected(tenant fleet.TenantID, agent fleet.AgentID, gateway fleet.GatewayID, reason string, at time.Time) fleet.Event {
+	return fleet.Event{
+		Tenant: tenant, At: at, Kind: fleet.EventAgentDisconnected, Agent: agent, Message: "disconnected: " + reason,
+		Attributes: map[string]string{"gateway": string(gateway), "reason": reason},
+	}
+}
+
+// deliver notes a gateway's word on the open grant; a word on another generation is of the past.
+func (a *Agent) deliver(d *fleet.DeliveryReport) {
+	if d.Kind == fleet.DispatchConfig && a.GrantOpen && a.Grant == d.Generation {
+		a.Write.Delivery, a.Write.Wake = d, true
+	}
+}
