@@ -93,10 +93,10 @@ func TestAllProblemsAtOnce(t *testing.T) {
 }
 
 func TestVariablesOfOtherProgramsAreNoted(t *testing.T) {
-	_, notes, err := conf.Load[program](enough("AMPORA_NOTHING_LIKE_IT=x", "AMPORA_HTTPS_ADRS=x"))
+	_, notes, err := conf.Load[program](enough("AMPORA_NOTHING_LIKE_IT=x", "AMPORA_TRUSTED_DOMAINS=x"))
 	want := []string{
-		"AMPORA_HTTPS_ADRS is not a variable of this program and is ignored; did you mean AMPORA_HTTP_ADDR?",
 		"AMPORA_NOTHING_LIKE_IT is not a variable of this program and is ignored",
+		"AMPORA_TRUSTED_DOMAINS is not a variable of this program and is ignored; did you mean AMPORA_TRUST_DOMAIN?",
 	}
 	if err != nil || !slices.Equal(notes, want) {
 		t.Errorf("Load noted %q, %v, want %q", notes, err, want)
