@@ -29,7 +29,7 @@ const selectAgent = `
 		LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
 		WHERE a.tenant_id = ?1`
 
-func scanAgent(row row) (a fleet.Agent, err error) {
+func scanAgent(row scanner) (a fleet.Agent, err error) {
 	var capabilities, boot int64
 	var state fleet.DeliveryState
 	s := &a.Session
@@ -142,7 +142,7 @@ func (s *Store) Parts(ctx context.Context, tenant fleet.TenantID, id fleet.Agent
 	return parts, err
 }
 
-func scanPart(row row) (p fleet.Part, err error) {
+func scanPart(row scanner) (p fleet.Part, err error) {
 	err = row.Scan(&p.Kind, &p.Stamp.Epoch, &p.Stamp.Sequence, (*instant)(&p.At), (*[]byte)(&p.Value), &p.Raw, &p.Digest)
 	return p, err
 }

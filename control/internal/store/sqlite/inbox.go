@@ -46,7 +46,7 @@ func (s *Store) Counters(ctx context.Context, partition int) (counters []store.C
 	return counters, err
 }
 
-func scanCounter(row row) (c store.Counter, err error) {
+func scanCounter(row scanner) (c store.Counter, err error) {
 	var boot, value int64
 	err = row.Scan(&c.Gateway, &boot, &value)
 	c.BootID, c.Value = unbits(boot), unbits(value)
@@ -81,14 +81,14 @@ func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, err
 
 // advance moves position and counters, if the lease is still held.
 func advance(ctx context.Context, tx *sql.Tx, r store.Record) error {
-	held, err := tx.ExecContext(ctx, `
+	held, err := changed(tx.ExecContext(ctx, `
 		UPDATE partitions SET position = coalesce(nullif(?4, ''), position)
 		WHERE partition = ?1 AND holder = ?2 AND epoch = ?3`,
-		r.Lease.Partition, r.Lease.Holder, r.Lease.Epoch, r.Position)
+		r.Lease.Partition, r.Lease.Holder, r.Lease.Epoch, r.Position))
 	if err != nil {
 		return fail("move the position", err)
 	}
-	if held.RowsAffected() == 0 {
+	if held == 0 {
 		return fmt.Errorf("record partition %d: %w", r.Lease.Partition, store.ErrLeaseLost)
 	}
 	for _, c := range r.Counters {
@@ -137,7 +137,7 @@ func standings(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks) (map[fl
 	return agents, readMarks(ctx, tx, uplinks, agents)
 }
 
-func scanStanding(row row) (a verdict.Agent, err error) {
+func scanStanding(row scanner) (a verdict.Agent, err error) {
 	var boot int64
 	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
 		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen)
@@ -146,7 +146,7 @@ func scanStanding(row row) (a verdict.Agent, err error) {
 }
 
 func readMarks(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks, agents map[fleet.AgentID]*verdict.Agent) error {
-	scan := func(row row) (kind fleet.PartKind, err error) {
+	scan := func(row scanner) (kind fleet.PartKind, err error) {
 		var agent fleet.AgentID
 		var mark verdict.Mark
 		err = row.Scan(&agent, &kind, &mark.Stamp.Epoch, &mark.Stamp.Sequence, &mark.Digest)

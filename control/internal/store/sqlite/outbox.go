@@ -50,7 +50,7 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 	return due, err
 }
 
-func scanDispatch(row row) (d fleet.Dispatch, err error) {
+func scanDispatch(row scanner) (d fleet.Dispatch, err error) {
 	v := &d.Version
 	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries,
 		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)

@@ -30,7 +30,7 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 	return items, err
 }
 
-func scanWorkItem(row row) (w store.WorkItem, err error) {
+func scanWorkItem(row scanner) (w store.WorkItem, err error) {
 	err = row.Scan(&w.Tenant, &w.Agent, &w.Version)
 	return w, err
 }
@@ -157,7 +157,7 @@ func readLedger(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 // attemptColumns are those of a fleet.Attempt, of a line t for version v of configuration c; scanAttempt reads them.
 const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, ` + versionRef
 
-func scanAttempt(row row) (a fleet.Attempt, err error) {
+func scanAttempt(row scanner) (a fleet.Attempt, err error) {
 	err = row.Scan(append([]any{&a.Outcome, &a.Message, (*instant)(&a.FirstAt), (*instant)(&a.LastAt), (*instant)(&a.ClearedAt)},
 		refOf(&a.Version)...)...)
 	return a, err
