@@ -146,8 +146,6 @@ func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
 // Handler serves the public API.
 func (c *Control) Handler() http.Handler { return c.handler }
 
-// Authority is the certificate authority, for the server certificate of a development listener.
-func (c *Control) Authority() *pki.Authority { return c.authority }
 
 // Ready fails while the control plane cannot work.
 func (c *Control) Ready(ctx context.Context) error { return c.store.Ping(ctx) } //nolint:wrapcheck // shown as it is

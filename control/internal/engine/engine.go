@@ -47,7 +47,7 @@ type Engine struct {
 
 // New returns an Engine; Run does the work.
 func New(d Deps) (*Engine, error) {
-	steps, err := d.Meter.Int64Counter("ampora.control.engine_steps",
+	steps, err := d.Meter.Int64Counter("ampora_control_engine_steps_total",
 		metric.WithDescription("Decisions by what became of them: applied, conflict, gone, failed."))
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)

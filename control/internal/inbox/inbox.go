@@ -56,12 +56,12 @@ type Inbox struct {
 
 // New returns an Inbox; Run does the work.
 func New(d Deps) (*Inbox, error) {
-	uplinks, err := d.Meter.Int64Counter("ampora.control.uplinks",
+	uplinks, err := d.Meter.Int64Counter("ampora_control_uplinks_total",
 		metric.WithDescription("Uplink messages by what became of them: applied, stale, unknown_body, malformed, poison."))
 	if err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
 	}
-	resyncs, err := d.Meter.Int64Counter("ampora.control.resyncs",
+	resyncs, err := d.Meter.Int64Counter("ampora_control_resyncs_total",
 		metric.WithDescription("Resyncs asked for because the bus lost messages, by reason."))
 	if err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)

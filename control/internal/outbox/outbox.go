@@ -55,7 +55,7 @@ type Outbox struct {
 
 // New returns an Outbox; Run does the work.
 func New(d Deps) (*Outbox, error) {
-	sent, err := d.Meter.Int64Counter("ampora.control.downlinks",
+	sent, err := d.Meter.Int64Counter("ampora_control_downlinks_total",
 		metric.WithDescription("Agents addressed by downlinks, by kind and outcome."))
 	if err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)

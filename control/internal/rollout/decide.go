@@ -77,8 +77,10 @@ func (d *decision) settleOpen(g fleet.Grant) {
 	case about && d.s.Status.State == fleet.ConfigApplying && d.answers(g):
 		d.applying(g)
 		d.watchDeadline(g)
-	case !g.ApplyingAt.IsZero() && d.wentBack() && d.answers(g):
-		// It was applying ours and now says another one is applied: it rolled itself back.
+	case d.wentBack() && d.answers(g) && (!g.ApplyingAt.IsZero() || d.overdue(g)):
+		// It was applying ours and now says another one is applied: it rolled itself back. If the word "applying" passed
+		// unseen between two looks, the other one is only believed to be its answer once its time is over: until then it
+		// may be an old word, said again after a reconnect.
 		words := "the agent went back to its former configuration by itself"
 		d.record(g.Version, fleet.AttemptRolledBack, words)
 		d.close(fleet.GrantFailed, words)

@@ -1,0 +1,160 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command ampora-control is the control plane's tool beside the database: it migrates the schema and makes the first
+// Admin. Serving several gateways from processes of its own needs a bus between processes, which is not built yet.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/migrations"
+	"gitlab.com/ampora/ampora/shared/conf"
+	"gitlab.com/ampora/ampora/shared/ops"
+)
+
+// Config is the configuration of ampora-control.
+type Config struct {
+	Database control.Database
+	Keys     control.Keys
+	Tenant   string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant the first Admin belongs to."`
+	Ops      ops.Config
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(start(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// errConfig marks a configuration that is wrong.
+var errConfig = errors.New("")
+
+// start is the program: its exit code is 0 after success, 2 for a wrong configuration or usage, 3 if migrate status
+// finds a schema that is not this program's, 1 for anything else.
+func start(ctx context.Context, args, environ []string, out, errs io.Writer) int {
+	root := commands(environ)
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errSchema):
+		return 3
+	case errors.Is(err, errConfig):
+		fmt.Fprintln(errs, "ampora-control:", err)
+		return 2
+	default:
+		fmt.Fprintln(errs, "ampora-control:", err)
+		return 1
+	}
+}
+
+func commands(environ []string) *cobra.Command {
+	root := &cobra.Command{
+		Use: "ampora-control", Short: "Migrate the database and make the first Admin.", Version: ops.Version().String(),
+		Long:          "ampora-control works on the database that AMPORA_DATABASE_URL names.\n\n" + conf.Usage[Config](),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("serving gateways of other processes needs a bus between processes, which is not built yet: run ampora, or one of the commands in ampora-control --help")
+		},
+	}
+	migrate := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date, or say where it is."}
+	migrate.AddCommand(
+		&cobra.Command{Use: "up", Short: "Apply the migrations that are missing. Safe to run twice, and at once.", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return migrateUp(c, environ) }},
+		&cobra.Command{Use: "status", Short: "List the migrations and say whether this program may use the database (exit code 3 if not).", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return migrateStatus(c, environ) }},
+	)
+	bootstrap := &cobra.Command{Use: "bootstrap-admin", Short: "Print an API token of the first Admin, valid for 7 days.", Args: cobra.NoArgs}
+	name := bootstrap.Flags().String("name", "bootstrap-admin", "name of the token")
+	bootstrap.RunE = func(c *cobra.Command, _ []string) error { return bootstrapAdmin(c, environ, *name) }
+	root.AddCommand(migrate, bootstrap)
+	return root
+}
+
+func load(environ []string) (Config, error) {
+	config, _, err := conf.Load[Config](environ)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w%w", errConfig, err)
+	}
+	if config.Database.URL.IsZero() {
+		return Config{}, fmt.Errorf("%wAMPORA_DATABASE_URL is required", errConfig)
+	}
+	return config, nil
+}
+
+func migrateUp(c *cobra.Command, environ []string) error {
+	config, err := load(environ)
+	if err != nil {
+		return err
+	}
+	done, err := migrations.Apply(c.Context(), config.Database.URL.Reveal())
+	for _, m := range done {
+		fmt.Fprintln(c.OutOrStdout(), "applied", m.Name)
+	}
+	if err == nil && len(done) == 0 {
+		fmt.Fprintln(c.OutOrStdout(), "the schema is up to date")
+	}
+	return err //nolint:wrapcheck // a sentence for the operator already
+}
+
+// errSchema marks a schema that this program may not use.
+var errSchema = errors.New("not this program's schema")
+
+func migrateStatus(c *cobra.Command, environ []string) error {
+	config, err := load(environ)
+	if err != nil {
+		return err
+	}
+	list, checked := migrations.Status(c.Context(), config.Database.URL.Reveal())
+	table := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "MIGRATION\tAPPLIED")
+	for _, m := range list {
+		applied := "no"
+		if !m.AppliedAt.IsZero() {
+			applied = m.AppliedAt.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%s\n", m.Name, applied)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	if checked != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "ampora-control:", checked)
+		return errSchema
+	}
+	return nil
+}
+
+func bootstrapAdmin(c *cobra.Command, environ []string, name string) error {
+	config, err := load(environ)
+	if err != nil {
+		return err
+	}
+	log := ops.NewLogger(c.ErrOrStderr(), config.Ops.LogLevel, config.Ops.LogFormat)
+	token, err := control.BootstrapAdmin(c.Context(), control.Bootstrap{
+		Database: config.Database, Keys: config.Keys, Tenant: config.Tenant, Name: name, Now: time.Now(), Log: log,
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // a sentence for the operator already
+	}
+	fmt.Fprintln(c.ErrOrStderr(), "This token is shown once. It is an Admin of tenant "+config.Tenant+" for 7 days; make others with amporactl api-tokens create.")
+	fmt.Fprintln(c.OutOrStdout(), token.Reveal())
+	return nil
+}

@@ -1,0 +1,65 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command ampora is the whole of Ampora in one process: gateway, control plane and certificate authority around an
+// in-process bus. With SQLite it is for trying and developing; with PostgreSQL it is a production shape for a single
+// instance.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"gitlab.com/ampora/ampora/shared/conf"
+	"gitlab.com/ampora/ampora/shared/ops"
+)
+
+const about = `ampora is the whole of Ampora in one process.
+
+Usage: ampora [--help | --version]
+
+It takes no arguments; it is configured by these variables, of which none is
+required in development:
+
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(start(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// start is the program: its exit code is 0 after an orderly stop, 2 for a wrong configuration, 1 for anything else.
+func start(ctx context.Context, args, environ []string, out, errs io.Writer) int {
+	switch {
+	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
+		fmt.Fprint(out, about, conf.Usage[Config]())
+		return 0
+	case len(args) == 1 && (args[0] == "--version" || args[0] == "version"):
+		fmt.Fprintln(out, ops.Version())
+		return 0
+	case len(args) > 0:
+		fmt.Fprintf(errs, "ampora: it takes no arguments, but got %q; see ampora --help\n", args)
+		return 2
+	}
+	config, notes, err := conf.Load[Config](environ)
+	if err != nil {
+		fmt.Fprintln(errs, "ampora:", err)
+		return 2
+	}
+	log := ops.NewLogger(errs, config.Ops.LogLevel, config.Ops.LogFormat)
+	for _, note := range notes {
+		log.Warn(note)
+	}
+	if err := serve(ctx, config, log); err != nil {
+		log.Error("ampora stopped", slog.Any("error", err))
+		fmt.Fprintln(errs, "ampora:", err)
+		return 1
+	}
+	return 0
+}

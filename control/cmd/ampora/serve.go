@@ -1,0 +1,97 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/gateway"
+	"gitlab.com/ampora/ampora/shared/bus/inproc"
+	"gitlab.com/ampora/ampora/shared/ops"
+	"gitlab.com/ampora/ampora/shared/run"
+)
+
+// serve wires the parts and runs them until ctx is done: agents and API stop first, then what records, decides and
+// sends, and last the operations listener and the database.
+func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
+	if err := config.prepare(); err != nil {
+		return err
+	}
+	if config.Migrate {
+		if err := control.Migrate(ctx, config.Control.Database, log); err != nil {
+			return err
+		}
+	}
+	registry := ops.NewRegistry()
+	meters, err := ops.NewMeterProvider(registry)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	meter := meters.Meter("ampora")
+	bus := inproc.New(inproc.Options{})
+	defer func() { _ = bus.Close() }()
+
+	plane, err := control.Open(ctx, config.Control, control.Deps{
+		Mode: config.Mode, Bus: bus, Log: log, Meter: meter, Now: time.Now, Version: ops.Version().Version,
+		OpAMPURL: config.Gateway.PublicURL, SharedPort: config.sharedPort(),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plane.Close()) }()
+
+	deps := gateway.Deps{
+		Control: plane.Gateways(), Bus: bus, Log: log, Meter: meter, Clock: time.Now, Version: ops.Version().Version,
+	}
+	if config.sharedPort() {
+		deps.Other = plane.Handler()
+	}
+	if config.Mode == control.Development && config.Gateway.TLSCertFile == "" {
+		if err := ownCertificate(ctx, config, plane, &deps); err != nil {
+			return err
+		}
+	}
+	agents, err := gateway.New(config.Gateway, deps)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	listen := net.ListenConfig{}
+	operations, err := listen.Listen(ctx, "tcp", config.Ops.Addr)
+	if err != nil {
+		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+	}
+	checks := []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "gateway", Probe: agents.Ready}}
+	options := ops.Options{Registry: registry, Log: log, Checks: checks}
+
+	log.Info("ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", operations.Addr().String())
+	return run.Phases(ctx,
+		append(plane.Intake(), run.Task{Name: "gateway", Run: agents.Run}),
+		plane.Loops(),
+		[]run.Task{{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }}},
+	)
+}
+
+// ownCertificate gives the development listener a certificate of its own root, and puts that root where agents can be
+// pointed at it.
+func ownCertificate(ctx context.Context, config Config, plane *control.Control, deps *gateway.Deps) error {
+	dns, ips := config.names()
+	certificate, ca, err := plane.DevelopmentCertificate(ctx, dns, ips)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(config.DataDir, "server-ca.pem")
+	if err := os.WriteFile(path, ca, 0o644); err != nil { //nolint:gosec // a public certificate
+		return fmt.Errorf("the server's CA in AMPORA_DATA_DIR: %w", err)
+	}
+	deps.Certificate, deps.ServerCA = certificate, ca
+	return nil
+}
