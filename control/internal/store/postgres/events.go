@@ -5,10 +5,16 @@ package postgres
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
 // appendEvent writes what happened into the transaction in which it happened.
@@ -21,4 +27,106 @@ func appendEvent(ctx context.Context, tx pgx.Tx, e fleet.Event) error {
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes) VALUES ($1, $2, $3, $4, $5, $6)`,
 		e.Tenant, moment(e.At), e.Kind, orNull(e.Agent), e.Message, attributes)
 	return fail("append an event", err)
+}
+
+// EventsBefore implements store.Events.
+func (s *Store) EventsBefore(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID, page fleet.Page) (events []fleet.Event, next string, err error) {
+	before := int64(math.MaxInt64)
+	if page.After != "" {
+		if _, before, err = placeInStream(fleet.Cursor(page.After)); err != nil {
+			return nil, "", err
+		}
+	}
+	narrow := "$4 = ''" // always so
+	if agent != "" {
+		narrow = "agent_id = $4::uuid"
+	}
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		events, err = list(ctx, tx, scanEvent, `
+			SELECT `+eventColumns+` FROM events WHERE tenant_id = $1 AND id < $2 AND `+narrow+`
+			ORDER BY id DESC LIMIT $3`, tenant, before, size(page)+1, agent)
+		return fail("read events", err)
+	})
+	events, next = keyset(events, size(page), func(e fleet.Event) string { return string(e.Cursor) })
+	return events, next, err
+}
+
+// The stream is ordered by (xid, id), the transaction that wrote and the order in which it did. Transactions commit in
+// another order than they got their xid, so the stream ends before the oldest that still runs: nothing can come in
+// before what a reader already got. A transaction that stays open holds the stream back; none of ours does.
+const settled = "xid < pg_snapshot_xmin(pg_current_snapshot())"
+
+// EventsAfter implements store.Events.
+func (s *Store) EventsAfter(ctx context.Context, tenant fleet.TenantID, after fleet.Cursor, limit int) (events []fleet.Event, err error) {
+	xid, id, err := placeInStream(after)
+	if err != nil {
+		return nil, err
+	}
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		events, err = list(ctx, tx, scanEvent, `
+			SELECT `+eventColumns+` FROM events WHERE tenant_id = $1 AND (xid, id) > ($2, $3) AND `+settled+`
+			ORDER BY xid, id LIMIT $4`, tenant, xid, id, limit)
+		return fail("read events", err)
+	})
+	return events, err
+}
+
+// LastCursor implements store.Events.
+func (s *Store) LastCursor(ctx context.Context, tenant fleet.TenantID) (last fleet.Cursor, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		cursors, err := list(ctx, tx, scanCursor, `
+			SELECT xid, id FROM events WHERE tenant_id = $1 AND `+settled+` ORDER BY xid DESC, id DESC LIMIT 1`, tenant)
+		if err == nil && len(cursors) > 0 {
+			last = cursors[0]
+		}
+		return fail("read the last event", err)
+	})
+	return last, err
+}
+
+// PruneEvents implements store.Events.
+func (s *Store) PruneEvents(ctx context.Context, before time.Time) (n int, err error) {
+	err = s.asWorker(ctx, func(tx pgx.Tx) error {
+		deleted, err := tx.Exec(ctx, "DELETE FROM events WHERE at < $1", moment(before))
+		n = int(deleted.RowsAffected())
+		return fail("prune events", err)
+	})
+	return n, err
+}
+
+const eventColumns = "xid, id, tenant_id, at, kind, agent_id, message, attributes"
+
+func scanEvent(row pgx.Row) (e fleet.Event, err error) {
+	var xid uint64
+	var id int64
+	err = row.Scan(&xid, &id, &e.Tenant, (*instant)(&e.At), &e.Kind, (*text)(&e.Agent), &e.Message, &e.Attributes)
+	e.Cursor = cursor(xid, id)
+	return e, err
+}
+
+func scanCursor(row pgx.Row) (fleet.Cursor, error) {
+	var xid uint64
+	var id int64
+	err := row.Scan(&xid, &id)
+	return cursor(xid, id), err
+}
+
+func cursor(xid uint64, id int64) fleet.Cursor {
+	return fleet.Cursor(strconv.FormatUint(xid, 10) + "-" + strconv.FormatInt(id, 10))
+}
+
+// placeInStream reads a cursor; the empty one is before everything. What is no cursor is the place of nothing.
+func placeInStream(c fleet.Cursor) (xid uint64, id int64, err error) {
+	if c == "" {
+		return 0, 0, nil
+	}
+	first, second, _ := strings.Cut(string(c), "-")
+	xid, err = strconv.ParseUint(first, 10, 64)
+	if err == nil {
+		id, err = strconv.ParseInt(second, 10, 64)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("cursor: %w", store.ErrNotFound)
+	}
+	return xid, id, nil
 }

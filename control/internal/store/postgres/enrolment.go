@@ -1,0 +1,193 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// IssueBootstrapToken implements store.Enrolment.
+func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error {
+	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if t.Group != "" {
+			if _, err := livingGroup(ctx, tx, by.Tenant, t.Group, "FOR SHARE"); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `
+			INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, created_by, created_at, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			by.Tenant, t.ID, t.Hash[:], orNull(t.Group), t.Description, t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+		if err != nil {
+			return fail("issue a bootstrap token", err)
+		}
+		return appendAudit(ctx, tx, by, "bootstrap_token.issue", "bootstrap_token", string(t.ID), nil,
+			fields{"group": t.Group, "description": t.Description, "expires_at": t.ExpiresAt})
+	})
+}
+
+// BootstrapTokenByHash implements store.Enrolment.
+func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t fleet.BootstrapToken, err error) {
+	err = s.readingAsWorker(ctx, func(tx pgx.Tx) error {
+		t, err = one(ctx, tx, scanBootstrapToken,
+			"SELECT "+bootstrapTokenColumns+" FROM bootstrap_tokens WHERE hash = $1", hash[:])
+		return fail("find a bootstrap token", err)
+	})
+	return t, err
+}
+
+// BootstrapTokens implements store.Enrolment.
+func (s *Store) BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (tokens []fleet.BootstrapToken, next string, err error) {
+	after, err := placeOf(page.After)
+	if err != nil {
+		return nil, "", err
+	}
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		tokens, err = list(ctx, tx, scanBootstrapToken, `
+			SELECT `+bootstrapTokenColumns+` FROM bootstrap_tokens
+			WHERE tenant_id = $1 AND (created_at, id) < ($2, $3)
+			ORDER BY created_at DESC, id DESC LIMIT $4`, tenant, moment(after.at), after.id, size(page)+1)
+		return fail("list bootstrap tokens", err)
+	})
+	tokens, next = keyset(tokens, size(page), func(t fleet.BootstrapToken) string { return place{t.CreatedAt, string(t.ID)}.String() })
+	return tokens, next, err
+}
+
+// RevokeBootstrapToken implements store.Enrolment.
+func (s *Store) RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.TokenID) (t fleet.BootstrapToken, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		t, err = lockBootstrapToken(ctx, tx, by.Tenant, id)
+		if err != nil {
+			return err
+		}
+		if t.State(by.At) != fleet.TokenLive {
+			return fmt.Errorf("revoke a bootstrap token: %w", store.ErrState)
+		}
+		t, err = one(ctx, tx, scanBootstrapToken, `
+			UPDATE bootstrap_tokens SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING `+bootstrapTokenColumns,
+			by.Tenant, id, moment(by.At))
+		if err != nil {
+			return fail("revoke a bootstrap token", err)
+		}
+		return appendAudit(ctx, tx, by, "bootstrap_token.revoke", "bootstrap_token", string(id), nil, nil)
+	})
+	if err != nil {
+		return fleet.BootstrapToken{}, err
+	}
+	return t, nil
+}
+
+// Redeem implements store.Enrolment. The token's row is locked: of two, the second finds it redeemed.
+func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
+	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		token, err := lockBootstrapToken(ctx, tx, by.Tenant, r.Token)
+		if err != nil {
+			return err
+		}
+		switch token.State(by.At) {
+		case fleet.TokenLive:
+		case fleet.TokenRedeemed:
+			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrConflict)
+		default:
+			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrState)
+		}
+		group, err := enrol(ctx, tx, by, token, r)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE bootstrap_tokens SET redeemed_at = $3, agent_id = $4, public_key = $5, serial = $6
+			WHERE tenant_id = $1 AND id = $2`,
+			by.Tenant, r.Token, moment(by.At), r.Agent, r.PublicKey[:], r.Certificate.Serial)
+		if err != nil {
+			return fail("redeem a bootstrap token", err)
+		}
+		return tellEnrolment(ctx, tx, by, r, group)
+	})
+}
+
+// enrol writes the identity, as a member of the token's group unless that was deleted meanwhile, and its certificate.
+func enrol(ctx context.Context, tx pgx.Tx, by fleet.By, token fleet.BootstrapToken, r store.Redemption) (group fleet.GroupID, err error) {
+	err = tx.QueryRow(ctx, `
+		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, group_id)
+		VALUES ($1, $2, $3, $4, $5,
+		        (SELECT id FROM groups WHERE tenant_id = $1 AND id = $6 AND deleted_at IS NULL FOR SHARE))
+		RETURNING group_id`,
+		by.Tenant, r.Agent, r.Partition, moment(by.At), r.Method, orNull(token.Group)).Scan((*text)(&group))
+	if err != nil {
+		return "", fail("record the identity", err)
+	}
+	c := r.Certificate
+	_, err = tx.Exec(ctx, `
+		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		by.Tenant, c.Serial, c.Fingerprint, r.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
+		moment(by.At))
+	return group, fail("record the certificate", err)
+}
+
+func tellEnrolment(ctx context.Context, tx pgx.Tx, by fleet.By, r store.Redemption, group fleet.GroupID) error {
+	err := appendAudit(ctx, tx, by, "agent.enrol", "agent", string(r.Agent), nil, fields{
+		"token": r.Token, "method": r.Method, "serial": r.Certificate.Serial, "fingerprint": r.Certificate.Fingerprint, "group": group,
+	})
+	if err != nil {
+		return err
+	}
+	return appendEvent(ctx, tx, fleet.Event{
+		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
+		Message: "Enrolled", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
+	})
+}
+
+// Certificate implements store.Enrolment.
+func (s *Store) Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (c fleet.Certificate, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			SELECT tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at, revoked_at
+			FROM certificates WHERE tenant_id = $1 AND serial = $2`, tenant, serial).Scan(
+			&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
+			&c.DER, &c.ChainPEM, (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt))
+		return fail("read a certificate", err)
+	})
+	return c, err
+}
+
+// RevokedSerials implements store.Enrolment.
+func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) (serials []fleet.Serial, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		serials, err = list(ctx, tx, scanSerial, `
+			SELECT serial FROM certificates
+			WHERE tenant_id = $1 AND revoked_at IS NOT NULL AND not_after > $2 ORDER BY serial`, tenant, moment(now))
+		return fail("list revoked serials", err)
+	})
+	return serials, err
+}
+
+func scanSerial(row pgx.Row) (serial fleet.Serial, err error) {
+	err = row.Scan(&serial)
+	return serial, err
+}
+
+const bootstrapTokenColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
+	redeemed_at, agent_id, public_key, serial`
+
+func scanBootstrapToken(row pgx.Row) (t fleet.BootstrapToken, err error) {
+	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Description, &t.CreatedBy,
+		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
+		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial))
+	return t, err
+}
+
+func lockBootstrapToken(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.TokenID) (fleet.BootstrapToken, error) {
+	t, err := one(ctx, tx, scanBootstrapToken, `
+		SELECT `+bootstrapTokenColumns+` FROM bootstrap_tokens WHERE tenant_id = $1 AND id = $2 FOR UPDATE`, tenant, id)
+	return t, fail("find a bootstrap token", err)
+}

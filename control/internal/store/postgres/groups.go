@@ -1,0 +1,280 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// What changes a group, its members or its assignment holds the lock of its row, and so finds the others counted.
+const lockGroup = "FOR NO KEY UPDATE"
+
+// CreateGroup implements store.Groups.
+func (s *Store) CreateGroup(ctx context.Context, by fleet.By, g fleet.Group) (created fleet.Group, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO groups (tenant_id, id, name, description, created_at) VALUES ($1, $2, $3, $4, $5)`,
+			by.Tenant, g.ID, g.Name, g.Description, moment(by.At))
+		if err != nil {
+			return fail("create a group", err)
+		}
+		if err := appendAudit(ctx, tx, by, "group.create", "group", string(g.ID), nil, groupFields(g)); err != nil {
+			return err
+		}
+		created, err = livingGroup(ctx, tx, by.Tenant, g.ID, "")
+		return err
+	})
+	return created, err
+}
+
+// Group implements store.Groups.
+func (s *Store) Group(ctx context.Context, tenant fleet.TenantID, idOrName string) (g fleet.Group, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		g, err = one(ctx, tx, scanGroup, `
+			SELECT `+groupColumns+` FROM groups g
+			WHERE tenant_id = $1 AND (id = $2::uuid OR (name = $3 AND deleted_at IS NULL))
+			ORDER BY name = $3 LIMIT 1`, tenant, idOrNull(idOrName), idOrName)
+		return fail("find a group", err)
+	})
+	return g, err
+}
+
+// Groups implements store.Groups.
+func (s *Store) Groups(ctx context.Context, tenant fleet.TenantID, deleted bool, page fleet.Page) (groups []fleet.Group, next string, err error) {
+	// A deleted group may share its name, so the id decides after it.
+	name, id, err := namePlaceOf(page.After)
+	if err != nil {
+		return nil, "", err
+	}
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		groups, err = list(ctx, tx, scanGroup, `
+			SELECT `+groupColumns+` FROM groups g
+			WHERE tenant_id = $1 AND ($2 OR deleted_at IS NULL) AND (name, id) > ($3, $4)
+			ORDER BY name, id LIMIT $5`, tenant, deleted, name, id, size(page)+1)
+		return fail("list groups", err)
+	})
+	groups, next = keyset(groups, size(page), func(g fleet.Group) string { return string(g.ID) + g.Name })
+	return groups, next, err
+}
+
+// namePlaceOf reads the key of a list ordered by name, then id: the id and the name.
+func namePlaceOf(key string) (name, id string, err error) {
+	if key == "" {
+		return "", uuid.Nil.String(), nil
+	}
+	n := min(len(key), len(uuid.Nil.String()))
+	if idOrNull(key[:n]) == nil {
+		return "", "", fmt.Errorf("page: %w", store.ErrNotFound)
+	}
+	return key[n:], key[:n], nil
+}
+
+// DeleteGroup implements store.Groups.
+func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) error {
+	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		g, err := livingGroup(ctx, tx, by.Tenant, id, lockGroup)
+		if err != nil {
+			return err
+		}
+		if err := wakeMembers(ctx, tx, by.Tenant, by.At, id); err != nil {
+			return err
+		}
+		if err := tellMembers(ctx, tx, by, id); err != nil {
+			return err
+		}
+		var batch pgx.Batch
+		batch.Queue("DELETE FROM assignments WHERE tenant_id = $1 AND target = 'group' AND target_id = $2", by.Tenant, id)
+		batch.Queue("UPDATE agents SET group_id = NULL WHERE tenant_id = $1 AND group_id = $2", by.Tenant, id)
+		batch.Queue("UPDATE groups SET deleted_at = $3 WHERE tenant_id = $1 AND id = $2", by.Tenant, id, moment(by.At))
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return fail("delete a group", err)
+		}
+		return appendAudit(ctx, tx, by, "group.delete", "group", string(id), groupFields(g), nil)
+	})
+}
+
+// tellMembers writes an event for each member that its group is about to go.
+func tellMembers(ctx context.Context, tx pgx.Tx, by fleet.By, id fleet.GroupID) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
+		SELECT tenant_id, $3, $4, id, 'Left its group', jsonb_build_object('from', group_id, 'to', '')
+		FROM agents WHERE tenant_id = $1 AND group_id = $2 ORDER BY id`,
+		by.Tenant, id, moment(by.At), fleet.EventGroupChanged)
+	return fail("append events", err)
+}
+
+// UndeleteGroup implements store.Groups.
+func (s *Store) UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) (g fleet.Group, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		changed, err := tx.Exec(ctx, `
+			UPDATE groups SET deleted_at = NULL WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL`, by.Tenant, id)
+		if err != nil {
+			return fail("undelete a group", err)
+		}
+		if changed.RowsAffected() == 0 {
+			return fmt.Errorf("find a deleted group: %w", store.ErrNotFound)
+		}
+		g, err = livingGroup(ctx, tx, by.Tenant, id, "")
+		if err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, by, "group.undelete", "group", string(id), nil, groupFields(g))
+	})
+	if err != nil {
+		return fleet.Group{}, err
+	}
+	return g, nil
+}
+
+// AddGroupMembers implements store.Groups.
+func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID, limit int) (g fleet.Group, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		g, err = livingGroup(ctx, tx, by.Tenant, id, lockGroup)
+		if err != nil {
+			return err
+		}
+		members, err := lockMemberships(ctx, tx, by.Tenant, agents)
+		if err != nil {
+			return err
+		}
+		joining := slices.DeleteFunc(members, func(m membership) bool { return m.group == id })
+		if len(joining) == 0 {
+			return nil
+		}
+		assigned, err := isAssigned(ctx, tx, by.Tenant, id)
+		if err != nil {
+			return err
+		}
+		if assigned && g.MemberCount+len(joining) > limit {
+			return fmt.Errorf("add to an assigned group of %d: %w", g.MemberCount, store.ErrLimit)
+		}
+		g.MemberCount += len(joining)
+		return moveMembers(ctx, tx, by, "group.add_members", id, joining, id)
+	})
+	if err != nil {
+		return fleet.Group{}, err
+	}
+	return g, nil
+}
+
+// RemoveGroupMembers implements store.Groups.
+func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID) (g fleet.Group, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		g, err = livingGroup(ctx, tx, by.Tenant, id, lockGroup)
+		if err != nil {
+			return err
+		}
+		leaving, err := list(ctx, tx, scanMembership, `
+			SELECT id, group_id FROM agents WHERE tenant_id = $1 AND group_id = $2 AND id::text = ANY($3)
+			ORDER BY id FOR NO KEY UPDATE`, by.Tenant, id, agents)
+		if err != nil {
+			return fail("find the members", err)
+		}
+		if len(leaving) == 0 {
+			return nil
+		}
+		g.MemberCount -= len(leaving)
+		return moveMembers(ctx, tx, by, "group.remove_members", id, leaving, "")
+	})
+	if err != nil {
+		return fleet.Group{}, err
+	}
+	return g, nil
+}
+
+// membership is an agent and the group it is in, empty for none.
+type membership struct {
+	agent fleet.AgentID
+	group fleet.GroupID
+}
+
+func scanMembership(row pgx.Row) (m membership, err error) {
+	err = row.Scan(&m.agent, (*text)(&m.group))
+	return m, err
+}
+
+// lockMemberships finds all of the agents, or fails with ErrNotFound.
+func lockMemberships(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []fleet.AgentID) ([]membership, error) {
+	wanted := slices.Compact(slices.Sorted(slices.Values(agents)))
+	members, err := list(ctx, tx, scanMembership, `
+		SELECT id, group_id FROM agents WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`, tenant, wanted)
+	if err != nil {
+		return nil, fail("find the agents", err)
+	}
+	if len(members) < len(wanted) {
+		return nil, fmt.Errorf("%d of %d agents: %w", len(wanted)-len(members), len(wanted), store.ErrNotFound)
+	}
+	return members, nil
+}
+
+func isAssigned(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, group fleet.GroupID) (assigned bool, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM assignments WHERE tenant_id = $1 AND target = 'group' AND target_id = $2)`,
+		tenant, group).Scan(&assigned)
+	return assigned, fail("find the assignment", err)
+}
+
+// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and tells.
+func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, action string, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+	agents := make([]fleet.AgentID, len(members))
+	for i, m := range members {
+		agents[i] = m.agent
+	}
+	_, err := tx.Exec(ctx, "UPDATE agents SET group_id = $3 WHERE tenant_id = $1 AND id = ANY($2)", by.Tenant, agents, orNull(to))
+	if err != nil {
+		return fail("move members", err)
+	}
+	if err := wake(ctx, tx, by.Tenant, by.At, agents...); err != nil {
+		return err
+	}
+	for _, m := range members {
+		err := appendEvent(ctx, tx, fleet.Event{
+			Tenant: by.Tenant, At: by.At, Kind: fleet.EventGroupChanged, Agent: m.agent, Message: movedMessage(to),
+			Attributes: map[string]string{"from": string(m.group), "to": string(to)},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return appendAudit(ctx, tx, by, action, "group", string(about), nil, fields{"agents": agents})
+}
+
+func movedMessage(to fleet.GroupID) string {
+	if to == "" {
+		return "Left its group"
+	}
+	return "Joined a group"
+}
+
+func groupFields(g fleet.Group) fields { return fields{"name": g.Name, "description": g.Description} }
+
+const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,
+	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id)`
+
+func scanGroup(row pgx.Row) (g fleet.Group, err error) {
+	err = row.Scan(&g.Tenant, &g.ID, &g.Name, &g.Description, (*instant)(&g.CreatedAt), (*instant)(&g.DeletedAt), &g.MemberCount)
+	return g, err
+}
+
+// livingGroup reads a group that is not deleted, under a row lock if one is named. The lock comes first: its members
+// are counted by a query that begins after it was got.
+func livingGroup(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.GroupID, lock string) (fleet.Group, error) {
+	if lock != "" {
+		_, err := tx.Exec(ctx, "SELECT FROM groups WHERE tenant_id = $1 AND id = $2 "+lock, tenant, id)
+		if err != nil {
+			return fleet.Group{}, fail("lock a group", err)
+		}
+	}
+	g, err := one(ctx, tx, scanGroup, `
+		SELECT `+groupColumns+` FROM groups g WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL`, tenant, id)
+	return g, fail("find a group", err)
+}

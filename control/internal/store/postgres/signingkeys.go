@@ -1,0 +1,74 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// SigningKeys implements store.SigningKeys.
+func (s *Store) SigningKeys(ctx context.Context, tenant fleet.TenantID) (keys []fleet.SigningKey, err error) {
+	err = s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
+		keys, err = list(ctx, tx, scanSigningKey, `
+			SELECT tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, created_at, activated_at
+			FROM signing_keys WHERE tenant_id = $1 AND state <> 'retired' ORDER BY created_at, id`, tenant)
+		return fail("list signing keys", err)
+	})
+	return keys, err
+}
+
+// CreateSigningKeys implements store.SigningKeys.
+func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error {
+	return s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
+		for _, k := range keys {
+			if err := refuseActive(ctx, tx, tenant, k.Kind); err != nil {
+				return err
+			}
+		}
+		for _, k := range keys {
+			// Of two that pass the question above at one moment, a unique index lets one pass here.
+			_, err := tx.Exec(ctx, `
+				INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key,
+				                          created_at, activated_at)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+				tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, k.SealedKey, moment(k.CreatedAt),
+				moment(k.ActivatedAt))
+			if err != nil {
+				return fail("create a signing key", err)
+			}
+		}
+		return nil
+	})
+}
+
+func refuseActive(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, kind fleet.SigningKeyKind) error {
+	var active bool
+	err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM signing_keys WHERE tenant_id = $1 AND kind = $2 AND state = 'active')`,
+		tenant, kind).Scan(&active)
+	if err == nil && active {
+		return fmt.Errorf("create a signing key: an active %s: %w", kind, store.ErrExists)
+	}
+	return fail("create a signing key", err)
+}
+
+// ofTenantOrNone is inTenant, or the worker's transaction for the keys of no tenant.
+func (s *Store) ofTenantOrNone(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	if tenant == "" {
+		return s.asWorker(ctx, do)
+	}
+	return s.inTenant(ctx, tenant, do)
+}
+
+func scanSigningKey(row pgx.Row) (k fleet.SigningKey, err error) {
+	err = row.Scan(&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, &k.SealedKey,
+		(*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt))
+	return k, err
+}

@@ -1,0 +1,268 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// CreateConfig implements store.Configs.
+func (s *Store) CreateConfig(ctx context.Context, by fleet.By, c fleet.Config, first *fleet.ConfigVersion) (created fleet.Config, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO configs (tenant_id, id, name, description, kind, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
+			by.Tenant, c.ID, c.Name, c.Description, c.Kind, moment(by.At))
+		if err != nil {
+			return fail("create a configuration", err)
+		}
+		err = appendAudit(ctx, tx, by, "config.create", "config", string(c.ID), nil,
+			fields{"name": c.Name, "description": c.Description, "kind": c.Kind})
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			v := *first
+			v.Config, v.Version = c.ID, 1
+			if _, err := insertVersion(ctx, tx, by, v); err != nil {
+				return err
+			}
+		}
+		created, err = config(ctx, tx, by.Tenant, string(c.ID))
+		return err
+	})
+	if err != nil {
+		return fleet.Config{}, err
+	}
+	return created, nil
+}
+
+// Config implements store.Configs.
+func (s *Store) Config(ctx context.Context, tenant fleet.TenantID, idOrName string) (c fleet.Config, err error) {
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		c, err = config(ctx, tx, tenant, idOrName)
+		return err
+	})
+	return c, err
+}
+
+func config(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, idOrName string) (fleet.Config, error) {
+	c, err := one(ctx, tx, scanConfig, `
+		SELECT `+configColumns+` FROM configs c WHERE tenant_id = ?1 AND (id = ?2 OR name = ?3)
+		ORDER BY name = ?3 LIMIT 1`, tenant, idOrNull(idOrName), idOrName)
+	return c, fail("find a configuration", err)
+}
+
+// Configs implements store.Configs.
+func (s *Store) Configs(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (configs []fleet.Config, next string, err error) {
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		configs, err = list(ctx, tx, scanConfig, `
+			SELECT `+configColumns+` FROM configs c WHERE tenant_id = ?1 AND name > ?2 ORDER BY name LIMIT ?3`,
+			tenant, page.After, size(page)+1)
+		return fail("list configurations", err)
+	})
+	configs, next = keyset(configs, size(page), func(c fleet.Config) string { return c.Name })
+	return configs, next, err
+}
+
+// CreateConfigVersion implements store.Configs.
+func (s *Store) CreateConfigVersion(ctx context.Context, by fleet.By, v fleet.ConfigVersion) (created fleet.ConfigVersion, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, `
+			SELECT coalesce(max(version), 0) + 1 FROM config_versions WHERE tenant_id = ?1 AND config_id = ?2`,
+			by.Tenant, v.Config).Scan(&v.Version)
+		if err != nil {
+			return fail("number a version", err)
+		}
+		created, err = insertVersion(ctx, tx, by, v)
+		return err
+	})
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return created, nil
+}
+
+// insertVersion stores a draft. That its configuration and its body are there is what the foreign keys say.
+func insertVersion(ctx context.Context, tx *sql.Tx, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error) {
+	v, err := one(ctx, tx, scanVersion, `
+		INSERT INTO config_versions (tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, note,
+		                             created_by, created_at)
+		VALUES (?1, ?2, ?3, 'draft', ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING `+versionColumns,
+		by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.ContentType, v.Note, by.Principal.Name, moment(by.At))
+	if err != nil {
+		return v, fail("create a version", err)
+	}
+	return v, appendAudit(ctx, tx, by, "config_version.create", "config_version", versionID(v), nil, versionFields(v))
+}
+
+// UpdateConfigVersion implements store.Configs.
+func (s *Store) UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.ConfigVersion) (updated fleet.ConfigVersion, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		before, err := configVersion(ctx, tx, by.Tenant, v.Config, v.Version)
+		switch {
+		case err != nil:
+			return err
+		case before.State != fleet.VersionDraft:
+			return fmt.Errorf("update a %s version: %w", before.State, store.ErrState)
+		case before.Revision != v.Revision:
+			return fmt.Errorf("update revision %d of a draft: %w", v.Revision, store.ErrConflict)
+		}
+		updated, err = one(ctx, tx, scanVersion, `
+			UPDATE config_versions SET body_hash = ?4, offer_hash = ?5, size = ?6, note = ?7, revision = revision + 1
+			WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3 RETURNING `+versionColumns,
+			by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.Note)
+		if err != nil {
+			return fail("update a version", err)
+		}
+		return appendAudit(ctx, tx, by, "config_version.update", "config_version", versionID(v), versionFields(before), versionFields(updated))
+	})
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return updated, nil
+}
+
+// ConfigVersion implements store.Configs.
+func (s *Store) ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, version int) (v fleet.ConfigVersion, err error) {
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		v, err = one(ctx, tx, scanVersion, `
+			SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3`,
+			tenant, id, version)
+		return fail("find a version", err)
+	})
+	return v, err
+}
+
+// ConfigVersions implements store.Configs.
+func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, page fleet.Page) (versions []fleet.ConfigVersion, next string, err error) {
+	before := math.MaxInt32
+	if page.After != "" {
+		if before, err = strconv.Atoi(page.After); err != nil {
+			return nil, "", fmt.Errorf("page: %w", store.ErrNotFound)
+		}
+	}
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		versions, err = list(ctx, tx, scanVersion, `
+			SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = ?1 AND config_id = ?2 AND version < ?3
+			ORDER BY version DESC LIMIT ?4`, tenant, id, before, size(page)+1)
+		return fail("list versions", err)
+	})
+	versions, next = keyset(versions, size(page), func(v fleet.ConfigVersion) string { return strconv.Itoa(v.Version) })
+	return versions, next, err
+}
+
+// PublishConfigVersion implements store.Configs.
+func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version, revision int) (v fleet.ConfigVersion, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		v, err = moveVersion(ctx, tx, by, id, version, fleet.VersionPublished, func(before fleet.ConfigVersion) error {
+			if revision != 0 && before.Revision != revision {
+				return fmt.Errorf("publish revision %d of a draft: %w", revision, store.ErrConflict)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := appendAudit(ctx, tx, by, "config_version.publish", "config_version", versionID(v), nil, versionFields(v)); err != nil {
+			return err
+		}
+		return appendEvent(ctx, tx, fleet.Event{
+			Tenant: by.Tenant, At: by.At, Kind: fleet.EventConfigPublished, Message: "Published",
+			Attributes: map[string]string{"config": string(id), "version": strconv.Itoa(version)},
+		})
+	})
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return v, nil
+}
+
+// ArchiveConfigVersion implements store.Configs.
+func (s *Store) ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (v fleet.ConfigVersion, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		v, err = moveVersion(ctx, tx, by, id, version, fleet.VersionArchived, func(fleet.ConfigVersion) error {
+			return refuseAssigned(ctx, tx, by.Tenant, id, version)
+		})
+		if err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, by, "config_version.archive", "config_version", versionID(v), nil, nil)
+	})
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return v, nil
+}
+
+// moveVersion moves a version to a state that fleet.VersionTransitions lets follow its own, if guard has no objection.
+func moveVersion(ctx context.Context, tx *sql.Tx, by fleet.By, id fleet.ConfigID, version int, to fleet.VersionState,
+	guard func(before fleet.ConfigVersion) error,
+) (fleet.ConfigVersion, error) {
+	before, err := configVersion(ctx, tx, by.Tenant, id, version)
+	if err != nil {
+		return before, err
+	}
+	if !slices.Contains(fleet.VersionTransitions[before.State], to) {
+		return before, fmt.Errorf("from %s to %s: %w", before.State, to, store.ErrState)
+	}
+	if err := guard(before); err != nil {
+		return before, err
+	}
+	v, err := one(ctx, tx, scanVersion, `
+		UPDATE config_versions SET state = ?4, published_at = coalesce(published_at, ?5)
+		WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3 RETURNING `+versionColumns,
+		by.Tenant, id, version, to, moment(by.At))
+	return v, fail("move a version", err)
+}
+
+func refuseAssigned(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.ConfigID, version int) error {
+	var assigned bool
+	err := tx.QueryRowContext(ctx, `
+		SELECT EXISTS (SELECT 1 FROM assignments WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3)`,
+		tenant, id, version).Scan(&assigned)
+	if err == nil && assigned {
+		return fmt.Errorf("archive an assigned version: %w", store.ErrState)
+	}
+	return fail("find assignments", err)
+}
+
+func configVersion(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.ConfigID, version int) (fleet.ConfigVersion, error) {
+	v, err := one(ctx, tx, scanVersion, `
+		SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3`,
+		tenant, id, version)
+	return v, fail("find a version", err)
+}
+
+func versionID(v fleet.ConfigVersion) string { return string(v.Config) + "/" + strconv.Itoa(v.Version) }
+
+func versionFields(v fleet.ConfigVersion) fields {
+	return fields{"state": v.State, "hash": v.Hash.String(), "revision": v.Revision, "note": v.Note}
+}
+
+const configColumns = `c.tenant_id, c.id, c.name, c.description, c.kind, c.created_at,
+	(SELECT coalesce(max(version), 0) FROM config_versions v
+	 WHERE v.tenant_id = c.tenant_id AND v.config_id = c.id AND v.state = 'published'),
+	(SELECT coalesce(max(version), 0) FROM config_versions v WHERE v.tenant_id = c.tenant_id AND v.config_id = c.id)`
+
+func scanConfig(row row) (c fleet.Config, err error) {
+	err = row.Scan(&c.Tenant, &c.ID, &c.Name, &c.Description, &c.Kind, (*instant)(&c.CreatedAt), &c.LatestPublished, &c.Latest)
+	return c, err
+}
+
+const versionColumns = `tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, revision, note,
+	created_by, created_at, published_at`
+
+func scanVersion(row row) (v fleet.ConfigVersion, err error) {
+	err = row.Scan(&v.Tenant, &v.Config, &v.Version, &v.State, (*hash)(&v.Hash), (*hash)(&v.Offer), &v.Size, &v.ContentType,
+		&v.Revision, &v.Note, &v.CreatedBy, (*instant)(&v.CreatedAt), (*instant)(&v.PublishedAt))
+	return v, err
+}
