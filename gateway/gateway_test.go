@@ -296,3 +296,29 @@ func TestReportAndOffer(t *testing.T) {
 }
 
 func attributeKey(name string) attribute.Key { return attribute.Key(name) }
+
+// configDownlink offers a configuration of one body to the agent on record.
+func (w *world) configDownlink(generation int64, bodyHash []byte) *relayv1.Downlink {
+	w.t.Helper()
+	return &relayv1.Downlink{
+		Kind: relayv1.Downlink_KIND_CONFIG, Targets: w.target(w.agent, generation), Hash: append([]byte("offer of "), bodyHash...),
+		Entries: []*relayv1.ConfigEntry{{Name: "main", ContentType: "text/yaml", BodyHash: bodyHash}},
+	}
+}
+
+// sessions is the gauge of live sessions.
+func (w *world) sessions() int64 {
+	w.t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := w.reader.Collect(context.Background(), &all); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if gauge, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == "ampora_gateway_sessions" {
+				return gauge.DataPoints[0].Value
+			}
+		}
+	}
+	return -1
+}

@@ -114,6 +114,13 @@ func (c *Control) AddTenant(id identity.TenantID) *Authority {
 	return authority
 }
 
+// Authority is the authority of a tenant.
+func (c *Control) Authority(id identity.TenantID) *Authority {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tenants[id]
+}
+
 // AddAgent records an agent and returns its certificate.
 func (c *Control) AddAgent(tenant identity.TenantID) (identity.Agent, tls.Certificate) {
 	agent := identity.Agent{TrustDomain: TrustDomain, Tenant: tenant, ID: identity.NewAgentID()}
