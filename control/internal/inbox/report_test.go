@@ -1,0 +1,272 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+)
+
+// bodies are the content of a test, by hash.
+type bodies map[fleet.ContentHash][]byte
+
+func (b bodies) Get(_ context.Context, _ fleet.TenantID, hash fleet.ContentHash) ([]byte, error) {
+	if body, ok := b[hash]; ok {
+		return body, nil
+	}
+	return nil, store.ErrNotFound
+}
+
+// envelope wraps an agent's message as a gateway does.
+func envelope(t testing.TB, m *protobufs.AgentToServer, cut ...*relayv1.Body) *relayv1.Uplink {
+	t.Helper()
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &relayv1.Uplink{
+		GatewayId: "g", BootId: 7, Counter: 1, Tenant: "t", AgentId: "a", Epoch: 3, ReceivedAt: timestamppb.New(time.Unix(1000, 0)),
+		Event: &relayv1.Uplink_Report{Report: &relayv1.Report{Sequence: m.GetSequenceNum(), AgentToServer: raw, Bodies: cut}},
+	}
+}
+
+func decoded(t testing.TB, stored bodies, e *relayv1.Uplink) *fleet.Report {
+	t.Helper()
+	in := &Inbox{d: Deps{Bodies: stored}}
+	u, err := in.uplink(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Report
+}
+
+func part(t testing.TB, r *fleet.Report, kind fleet.PartKind) fleet.Part {
+	t.Helper()
+	i := slices.IndexFunc(r.Parts, func(p fleet.Part) bool { return p.Kind == kind })
+	if i < 0 {
+		t.Fatalf("no part %s in %v", kind, kinds(r))
+	}
+	return r.Parts[i]
+}
+
+func kinds(r *fleet.Report) []fleet.PartKind {
+	var list []fleet.PartKind
+	for _, p := range r.Parts {
+		list = append(list, p.Kind)
+	}
+	return list
+}
+
+func text(s string) *protobufs.AnyValue {
+	return &protobufs.AnyValue{Value: &protobufs.AnyValue_StringValue{StringValue: s}}
+}
+
+func TestWhatIsAbsentIsUnchanged(t *testing.T) {
+	r := decoded(t, nil, envelope(t, &protobufs.AgentToServer{SequenceNum: 9}))
+	if len(r.Parts) != 0 || r.Labels != nil || r.Wake || r.Summary != (fleet.Summary{}) {
+		t.Errorf("a message without content became %+v", r)
+	}
+	if want := (fleet.Stamp{Epoch: 3, Sequence: 9}); r.Stamp != want {
+		t.Errorf("stamp %v, want %v", r.Stamp, want)
+	}
+}
+
+func TestDescription(t *testing.T) {
+	r := decoded(t, nil, envelope(t, &protobufs.AgentToServer{AgentDescription: &protobufs.AgentDescription{
+		IdentifyingAttributes: []*protobufs.KeyValue{
+			{Key: "service.name", Value: text("otelcol")}, {Key: "service.version", Value: text("0.149.0")},
+			{Key: "evil", Value: text("a\x00b")},
+		},
+		NonIdentifyingAttributes: []*protobufs.KeyValue{
+			{Key: "host.name", Value: text("edge-1")},
+			{Key: "service.name", Value: text("claimed twice")},
+			{Key: "cpus", Value: &protobufs.AnyValue{Value: &protobufs.AnyValue_IntValue{IntValue: 4}}},
+			{Key: "huge", Value: &protobufs.AnyValue{Value: &protobufs.AnyValue_IntValue{IntValue: 1 << 60}}},
+			{Key: "raw", Value: &protobufs.AnyValue{Value: &protobufs.AnyValue_BytesValue{BytesValue: []byte{1}}}},
+			{Key: "long", Value: text(strings.Repeat("x", maxLabel+1))},
+		},
+	}}))
+	labels := r.Labels
+	for key, want := range map[string]string{
+		"service.name": "otelcol", "host.name": "edge-1", "cpus": "4", "huge": "1152921504606846976", "evil": "a\uFFFDb",
+	} {
+		if labels[key] != want {
+			t.Errorf("label %s is %q, want %q", key, labels[key], want)
+		}
+	}
+	for _, key := range []string{"raw", "long"} {
+		if _, ok := labels[key]; ok {
+			t.Errorf("%s must not be a label", key)
+		}
+	}
+	if *r.Summary.ServiceName != "otelcol" || *r.Summary.HostName != "edge-1" || !r.Wake {
+		t.Errorf("summary %+v", r.Summary)
+	}
+	var value fleet.Description
+	p := part(t, r, fleet.PartDescription)
+	if err := json.Unmarshal(p.Value, &value); err != nil || len(value.NonIdentifying) != 6 {
+		t.Errorf("value %s: %v", p.Value, err)
+	}
+	if got := string(value.NonIdentifying[4].Value); got != `{"$bytes":"AQ=="}` {
+		t.Errorf("bytes became %s", got)
+	}
+}
+
+func TestHealthIsTold(t *testing.T) {
+	sick := &protobufs.ComponentHealth{LastError: "no route", ComponentHealthMap: map[string]*protobufs.ComponentHealth{
+		"pipeline:traces": {Healthy: true, Status: "StatusOK"},
+	}}
+	r := decoded(t, nil, envelope(t, &protobufs.AgentToServer{Health: sick}))
+	p := part(t, r, fleet.PartHealth)
+	if *r.Summary.Healthy || p.News == nil || p.News.Message != "unhealthy: no route" || p.Digest != "false" {
+		t.Errorf("part %+v news %+v", p, p.News)
+	}
+	var value fleet.Health
+	if err := json.Unmarshal(p.Value, &value); err != nil || !value.Components["pipeline:traces"].Healthy {
+		t.Errorf("value %s: %v", p.Value, err)
+	}
+}
+
+func TestAnEmptyHealthAfterOurOwnOfferIsNoNews(t *testing.T) {
+	e := envelope(t, &protobufs.AgentToServer{Health: &protobufs.ComponentHealth{}})
+	e.GetReport().AfterOwnOffer = true
+	if r := decoded(t, nil, e); len(r.Parts) != 0 || r.Summary.Healthy != nil {
+		t.Errorf("the former health is overwritten by %+v", r.Parts)
+	}
+	if r := decoded(t, nil, envelope(t, &protobufs.AgentToServer{Health: &protobufs.ComponentHealth{}})); len(r.Parts) != 1 {
+		t.Error("without an offer of ours an empty health is what the agent says")
+	}
+}
+
+func TestEffectiveConfig(t *testing.T) {
+	body := []byte("receivers: {}\n")
+	hash := fleet.HashOf(body)
+	message := &protobufs.AgentToServer{EffectiveConfig: &protobufs.EffectiveConfig{ConfigMap: &protobufs.AgentConfigMap{
+		ConfigMap: map[string]*protobufs.AgentConfigObject{"": {ContentType: "text/yaml"}},
+	}}}
+	cut := &relayv1.Body{Kind: relayv1.Body_KIND_EFFECTIVE_CONFIG, Hash: hash[:], Size: int64(len(body))}
+	r := decoded(t, nil, envelope(t, message, cut))
+	var value fleet.EffectiveConfig
+	if err := json.Unmarshal(part(t, r, fleet.PartEffectiveConfig).Value, &value); err != nil {
+		t.Fatal(err)
+	}
+	if want := (fleet.ConfigFile{ContentType: "text/yaml", Hash: hash, Size: int64(len(body))}); value.Files[0] != want {
+		t.Errorf("file %+v, want %+v", value.Files[0], want)
+	}
+	if !slices.Equal(r.Bodies, []fleet.ContentHash{hash}) {
+		t.Errorf("bodies %v", r.Bodies)
+	}
+
+	empty := fleet.HashOf(nil)
+	r = decoded(t, nil, envelope(t, message, &relayv1.Body{Kind: relayv1.Body_KIND_EFFECTIVE_CONFIG, Hash: empty[:]}))
+	if len(r.Parts) != 0 {
+		t.Error("a supervisor that has just started reports no bytes: not a change")
+	}
+}
+
+func TestComponentsAreReadOutOfTheirBody(t *testing.T) {
+	full := &protobufs.AvailableComponents{Hash: []byte("h"), Components: map[string]*protobufs.ComponentDetails{
+		"receivers": {SubComponentMap: map[string]*protobufs.ComponentDetails{
+			"otlp": {Metadata: []*protobufs.KeyValue{{Key: "code.namespace", Value: text("go.opentelemetry.io/collector/receiver/otlpreceiver v0.149.0")}}},
+		}},
+	}}
+	body, err := proto.Marshal(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := fleet.HashOf(body)
+	cut := &relayv1.Body{Kind: relayv1.Body_KIND_AVAILABLE_COMPONENTS, Hash: hash[:], Size: int64(len(body))}
+	e := envelope(t, &protobufs.AgentToServer{AvailableComponents: &protobufs.AvailableComponents{Hash: []byte("h")}}, cut)
+	var value fleet.Components
+	if err := json.Unmarshal(part(t, decoded(t, bodies{hash: body}, e), fleet.PartComponents).Value, &value); err != nil {
+		t.Fatal(err)
+	}
+	want := fleet.Component{Kind: "receiver", Name: "otlp", Module: "go.opentelemetry.io/collector/receiver/otlpreceiver v0.149.0"}
+	if len(value.List) != 1 || value.List[0] != want {
+		t.Errorf("components %+v, want %+v", value.List, want)
+	}
+	r := decoded(t, bodies{}, e)
+	if len(r.Parts) != 0 || len(r.Bodies) != 1 {
+		t.Errorf("a body that is not stored is named, so that full state is asked for: %+v", r)
+	}
+}
+
+func TestFieldsWeDoNotKnowSurvive(t *testing.T) {
+	e := envelope(t, &protobufs.AgentToServer{})
+	unknown := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "from the future")
+	e.GetReport().AgentToServer = append(e.GetReport().AgentToServer, unknown...)
+	if got := part(t, decoded(t, nil, e), fleet.PartExtra).Raw; !slices.Equal(got, unknown) {
+		t.Errorf("kept %x, want %x", got, unknown)
+	}
+}
+
+func TestCapabilityNames(t *testing.T) {
+	got := CapabilityNames(uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus|
+		protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig) | 1<<40)
+	if want := []string{"ReportsStatus", "AcceptsRemoteConfig", "bit 40"}; !slices.Equal(got, want) {
+		t.Errorf("names %q, want %q", got, want)
+	}
+}
+
+func TestHoles(t *testing.T) {
+	r := &reader{counters: map[fleet.GatewayID]store.Counter{}}
+	for _, c := range []struct {
+		boot, counter uint64
+		hole          bool
+	}{
+		{1, 1, false}, {1, 2, false}, {1, 2, false}, {1, 5, true}, {1, 6, false}, {1, 3, false}, // repeated
+		{2, 1, false}, {3, 2, true}, // a boot whose first message is not its first
+	} {
+		e := &relayv1.Uplink{GatewayId: "g", BootId: c.boot, Counter: c.counter}
+		if got := r.hole(e); got != c.hole {
+			t.Errorf("boot %d counter %d: hole %v, want %v", c.boot, c.counter, got, c.hole)
+		}
+	}
+}
+
+func FuzzUplink(f *testing.F) {
+	for _, e := range []*relayv1.Uplink{
+		envelope(f, &protobufs.AgentToServer{Capabilities: 3, Health: &protobufs.ComponentHealth{}}),
+		{Event: &relayv1.Uplink_Ended{Ended: &relayv1.SessionEnded{Reason: "CLOSED"}}},
+		{Event: &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{Kind: relayv1.Downlink_KIND_CONFIG, Hash: make([]byte, 32)}}},
+	} {
+		raw, err := proto.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	in := &Inbox{d: Deps{Bodies: bodies{}}}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var e relayv1.Uplink
+		if proto.Unmarshal(raw, &e) != nil {
+			return
+		}
+		u, err := in.uplink(t.Context(), &e)
+		if err != nil {
+			return
+		}
+		if u.Report == nil {
+			return
+		}
+		for _, p := range u.Report.Parts {
+			if !json.Valid(p.Value) || strings.Contains(string(p.Value), `\u0000`) {
+				t.Errorf("part %s: %s cannot be stored", p.Kind, p.Value)
+			}
+		}
+	})
+}
