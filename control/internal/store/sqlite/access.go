@@ -91,7 +91,7 @@ func (s *Store) RevokeAPIToken(ctx context.Context, by fleet.By, id fleet.TokenI
 
 const apiTokenColumns = "tenant_id, id, name, role, hash, procedures, created_by, created_at, expires_at, revoked_at"
 
-func scanAPIToken(row row) (t fleet.APIToken, err error) {
+func scanAPIToken(row scanner) (t fleet.APIToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, &t.Name, &t.Role, (*hash)(&t.Hash), document(&t.Procedures), &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt))
 	return t, err

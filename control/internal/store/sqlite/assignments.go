@@ -175,7 +175,7 @@ const assignmentQuery = `
 	JOIN configs c ON c.tenant_id = a.tenant_id AND c.id = a.config_id
 	JOIN config_versions v ON v.tenant_id = a.tenant_id AND v.config_id = a.config_id AND v.version = a.version`
 
-func scanAssignment(row row) (a fleet.Assignment, err error) {
+func scanAssignment(row scanner) (a fleet.Assignment, err error) {
 	var kind, id string
 	err = row.Scan(&a.Tenant, &kind, &id, &a.Config, &a.ConfigName, &a.Version, (*hash)(&a.Offer), &a.CreatedBy,
 		(*instant)(&a.CreatedAt), &a.Generation)

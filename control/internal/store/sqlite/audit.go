@@ -109,7 +109,7 @@ func (s *Store) AuditRecords(ctx context.Context, tenant fleet.TenantID, entity 
 	return records, next, err
 }
 
-func scanAuditRecord(row row) (r fleet.AuditRecord, err error) {
+func scanAuditRecord(row scanner) (r fleet.AuditRecord, err error) {
 	var refused int
 	err = row.Scan(&r.ID, (*instant)(&r.At), &r.Tenant, &r.ActorKind, &r.ActorID, &r.ActorName, &r.Role, &r.Action,
 		&r.EntityKind, &r.EntityID, &r.Before, &r.After, &r.Source, &r.TraceID, &r.RefusalReason, &r.Count, &refused)

@@ -253,7 +253,7 @@ const configColumns = `c.tenant_id, c.id, c.name, c.description, c.kind, c.creat
 	 WHERE v.tenant_id = c.tenant_id AND v.config_id = c.id AND v.state = 'published'),
 	(SELECT coalesce(max(version), 0) FROM config_versions v WHERE v.tenant_id = c.tenant_id AND v.config_id = c.id)`
 
-func scanConfig(row row) (c fleet.Config, err error) {
+func scanConfig(row scanner) (c fleet.Config, err error) {
 	err = row.Scan(&c.Tenant, &c.ID, &c.Name, &c.Description, &c.Kind, (*instant)(&c.CreatedAt), &c.LatestPublished, &c.Latest)
 	return c, err
 }
@@ -261,7 +261,7 @@ func scanConfig(row row) (c fleet.Config, err error) {
 const versionColumns = `tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, revision, note,
 	created_by, created_at, published_at`
 
-func scanVersion(row row) (v fleet.ConfigVersion, err error) {
+func scanVersion(row scanner) (v fleet.ConfigVersion, err error) {
 	err = row.Scan(&v.Tenant, &v.Config, &v.Version, &v.State, (*hash)(&v.Hash), (*hash)(&v.Offer), &v.Size, &v.ContentType,
 		&v.Revision, &v.Note, &v.CreatedBy, (*instant)(&v.CreatedAt), (*instant)(&v.PublishedAt))
 	return v, err

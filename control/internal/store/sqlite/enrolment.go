@@ -170,7 +170,7 @@ func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now t
 	return serials, err
 }
 
-func scanSerial(row row) (serial fleet.Serial, err error) {
+func scanSerial(row scanner) (serial fleet.Serial, err error) {
 	err = row.Scan(&serial)
 	return serial, err
 }
@@ -178,7 +178,7 @@ func scanSerial(row row) (serial fleet.Serial, err error) {
 const bootstrapTokenColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
 	redeemed_at, agent_id, public_key, serial`
 
-func scanBootstrapToken(row row) (t fleet.BootstrapToken, err error) {
+func scanBootstrapToken(row scanner) (t fleet.BootstrapToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
 		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial))

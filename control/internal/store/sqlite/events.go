@@ -90,14 +90,14 @@ func (s *Store) PruneEvents(ctx context.Context, before time.Time) (n int, err e
 
 const eventColumns = "id, tenant_id, at, kind, agent_id, message, attributes"
 
-func scanEvent(row row) (e fleet.Event, err error) {
+func scanEvent(row scanner) (e fleet.Event, err error) {
 	var id int64
 	err = row.Scan(&id, &e.Tenant, (*instant)(&e.At), &e.Kind, (*text)(&e.Agent), &e.Message, document(&e.Attributes))
 	e.Cursor = cursor(id)
 	return e, err
 }
 
-func scanCursor(row row) (fleet.Cursor, error) {
+func scanCursor(row scanner) (fleet.Cursor, error) {
 	var id int64
 	err := row.Scan(&id)
 	return cursor(id), err

@@ -196,7 +196,7 @@ type membership struct {
 	group fleet.GroupID
 }
 
-func scanMembership(row row) (m membership, err error) {
+func scanMembership(row scanner) (m membership, err error) {
 	err = row.Scan(&m.agent, (*text)(&m.group))
 	return m, err
 }
@@ -259,7 +259,7 @@ func groupFields(g fleet.Group) fields { return fields{"name": g.Name, "descript
 const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,
 	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id)`
 
-func scanGroup(row row) (g fleet.Group, err error) {
+func scanGroup(row scanner) (g fleet.Group, err error) {
 	err = row.Scan(&g.Tenant, &g.ID, &g.Name, &g.Description, (*instant)(&g.CreatedAt), (*instant)(&g.DeletedAt), &g.MemberCount)
 	return g, err
 }

@@ -59,7 +59,7 @@ func (s *Store) Tenants(ctx context.Context) (tenants []fleet.Tenant, err error)
 
 const tenantColumns = "id, created_at, wrapped_data_key"
 
-func scanTenant(row row) (t fleet.Tenant, err error) {
+func scanTenant(row scanner) (t fleet.Tenant, err error) {
 	err = row.Scan(&t.ID, (*instant)(&t.CreatedAt), &t.WrappedDataKey)
 	return t, err
 }

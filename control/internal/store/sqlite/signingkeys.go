@@ -65,7 +65,7 @@ func (s *Store) ofTenantOrNone(ctx context.Context, tenant fleet.TenantID, do fu
 	return s.inTenant(ctx, tenant, do)
 }
 
-func scanSigningKey(row row) (k fleet.SigningKey, err error) {
+func scanSigningKey(row scanner) (k fleet.SigningKey, err error) {
 	err = row.Scan(&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, &k.SealedKey,
 		(*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt))
 	return k, err
