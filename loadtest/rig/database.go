@@ -1,0 +1,117 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
+	_ "modernc.org/sqlite"             // driver "sqlite"
+)
+
+// Database is the database of one installation, seen from outside.
+type Database struct {
+	// URL is what the program is given, Owner's may also migrate.
+	URL, Owner string
+	driver     string
+	source     string
+}
+
+// SQLite is a database in a file that does not exist yet.
+func SQLite(dir string) Database {
+	path := filepath.Join(dir, "ampora.db")
+	return Database{URL: "sqlite:" + path, Owner: "sqlite:" + path, driver: "sqlite", source: "file:" + path + "?mode=ro&_pragma=busy_timeout(5000)"}
+}
+
+// PostgreSQL is a new, empty database. The program's own login is no superuser: it is a
+// member of the two roles, which it must set to do anything.
+func PostgreSQL(t testing.TB) Database {
+	t.Helper()
+	super := PostgresURL(t)
+	suffix := make([]byte, 6)
+	_, _ = rand.Read(suffix) // never fails
+	name := "e2e_" + hex.EncodeToString(suffix)
+	admin := connect(t, "pgx", super.String())
+	do(t, admin, `CREATE DATABASE `+name)
+	do(t, admin, `CREATE ROLE `+name+` LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS`)
+	t.Cleanup(func() {
+		do(t, admin, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`)
+		do(t, admin, `DROP ROLE IF EXISTS `+name)
+	})
+	owner := *super
+	owner.Path = "/" + name
+	login := owner
+	login.User = url.User(name)
+	return Database{URL: login.String(), Owner: owner.String(), driver: "pgx", source: owner.String()}
+}
+
+// Grant lets the program's login into the two roles, once the migrations have made them.
+func (d Database) Grant(t testing.TB) {
+	t.Helper()
+	login, err := url.Parse(d.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, connect(t, d.driver, d.source), `GRANT ampora_api, ampora_worker TO `+login.User.Username()+` WITH INHERIT FALSE, SET TRUE`)
+}
+
+// PostgresURL is the superuser's URL of the test server.
+func PostgresURL(t testing.TB) *url.URL {
+	t.Helper()
+	text := os.Getenv("AMPORA_TEST_POSTGRES_URL")
+	if text == "" {
+		t.Fatal("AMPORA_TEST_POSTGRES_URL is not set: run these tests with make e2e")
+	}
+	parsed, err := url.Parse(text)
+	if err != nil {
+		t.Fatal("AMPORA_TEST_POSTGRES_URL is not a URL")
+	}
+	return parsed
+}
+
+// Count runs a query of one number, past row-level security: what is really stored.
+func (d Database) Count(t testing.TB, query string) (n int) {
+	t.Helper()
+	db := connect(t, d.driver, d.source)
+	defer db.Close()
+	if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// Exec changes the database behind the program's back, as the owner.
+func (d Database) Exec(t testing.TB, statement string) {
+	t.Helper()
+	source := d.source
+	if d.driver == "sqlite" {
+		source = "file:" + d.URL[len("sqlite:"):] + "?_pragma=busy_timeout(10000)"
+	}
+	db := connect(t, d.driver, source)
+	defer db.Close()
+	do(t, db, statement)
+}
+
+func connect(t testing.TB, driver, source string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func do(t testing.TB, db *sql.DB, statement string) {
+	t.Helper()
+	if _, err := db.Exec(statement); err != nil { // also in cleanups, where the test's context has ended
+		t.Errorf("%s: %v", statement, err)
+	}
+}
