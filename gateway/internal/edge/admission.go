@@ -33,6 +33,7 @@ type Admission struct {
 	clock      func() time.Time
 	max        int
 	ready      func() bool
+	checks     chan struct{}
 
 	mu         sync.Mutex
 	total      int
@@ -56,13 +57,14 @@ type AdmissionConfig struct {
 func NewAdmission(c AdmissionConfig) *Admission {
 	return &Admission{
 		control: c.Control, trust: c.Trust, box: c.Box, rejections: c.Rejections, clock: c.Clock,
-		max: c.Max, ready: c.Ready, byIdentity: make(map[string]int),
+		max: c.Max, ready: c.Ready, checks: make(chan struct{}, tokenChecks), byIdentity: make(map[string]int),
 	}
 }
 
 var (
 	errNotReady  = errors.New("not registered with the control plane, or the bus is full")
 	errSessions  = errors.New("the limit of connections is reached")
+	errChecks    = errors.New("too many tokens are being checked")
 	errPerCaller = errors.New("the identity has its connections open already")
 	errBoxed     = errors.New("in the penalty box")
 )
@@ -98,6 +100,8 @@ func (a *Admission) admit(r *http.Request) (Caller, error) {
 	case errors.Is(err, ErrUnavailable):
 		return caller, &refusal{Unavailable, Overload(), err}
 	case err != nil:
+		// Without a credential there is only the address to remember. It concerns nobody
+		// who has one.
 		if wait := a.box.Remaining(peerKey(caller), a.clock()); wait > 0 {
 			return caller, &refusal{Penalized, RetryAfter(wait), errBoxed}
 		}
@@ -115,11 +119,19 @@ func (a *Admission) admit(r *http.Request) (Caller, error) {
 	return caller, nil
 }
 
-// checkToken asks the control plane about a token. Peers that send many bad ones are
-// slowed down; their certificates, if they have any, are not affected.
+// tokenChecks bounds the questions about tokens that are open at a time, so that a
+// flood of made-up ones is not passed on to the control plane.
+const tokenChecks = 64
+
+// checkToken asks the control plane about a token. A refused one is put into the
+// penalty box by itself and not by its peer: behind one address there may be a whole
+// site, of which one machine has an old token.
 func (a *Admission) checkToken(ctx context.Context, caller Caller) error {
-	if wait := a.box.Remaining(peerKey(caller), a.clock()); wait > 0 {
-		return &refusal{Penalized, RetryAfter(wait), errBoxed}
+	select {
+	case a.checks <- struct{}{}:
+		defer func() { <-a.checks }()
+	default:
+		return &refusal{Overloaded, Overload(), errChecks}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

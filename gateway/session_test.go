@@ -1,0 +1,355 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"gitlab.com/ampora/ampora/gateway"
+	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+const fullState = uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
+
+func TestGapAsksOnceForFullState(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	agent.Skip(1)
+	bare := func() uint64 { return agent.Exchange(&protobufs.AgentToServer{Capabilities: 1}).GetFlags() }
+	if flags := bare(); flags != fullState {
+		t.Errorf("after a gap the flags are %d", flags)
+	}
+	if flags := bare(); flags != 0 {
+		t.Errorf("while the full state is awaited the flags are %d", flags)
+	}
+	if flags := agent.Exchange(gatewaytest.Full(0)).GetFlags(); flags != 0 {
+		t.Errorf("after the full state the flags are %d", flags)
+	}
+}
+
+func TestDuplicateIsAnsweredAndNotRelayed(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	message := agent.Message(&protobufs.AgentToServer{Capabilities: 1})
+	data, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		agent.SendBytes(append([]byte{0}, data...))
+		if answer := agent.Receive(); answer.GetErrorResponse() != nil || answer.GetFlags() != 0 {
+			t.Errorf("the answer is %v", answer)
+		}
+	}
+	agent.Exchange(&protobufs.AgentToServer{Capabilities: 1})
+	for want := range uint64(3) {
+		if got := w.uplink(w.agent.ID, isReport).GetReport().GetSequence(); got != want {
+			t.Errorf("report %d came in place of %d", got, want)
+		}
+	}
+}
+
+func TestReconnectContinuesKnownState(t *testing.T) {
+	w := start(t)
+	w.control.SetState(w.agent, 41)
+	agent := w.dial()
+	agent.Skip(42)
+	if flags := agent.Exchange(&protobufs.AgentToServer{Capabilities: 1}).GetFlags(); flags != 0 {
+		t.Errorf("the flags are %d", flags)
+	}
+	agent.Close()
+	w.uplink(w.agent.ID, isEnd)
+	w.control.EndSession(w.agent)
+	again := w.dial()
+	again.Skip(7)
+	if flags := again.Exchange(&protobufs.AgentToServer{Capabilities: 1}).GetFlags(); flags != fullState {
+		t.Errorf("with unknown state the flags are %d", flags)
+	}
+}
+
+// The control plane does not know yet that the session has ended: it is taken over at
+// once, since the gateway knows.
+func TestReconnectBeforeTheEndIsKnown(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	agent.Close()
+	w.uplink(w.agent.ID, isEnd)
+	began := time.Now()
+	w.dial().Exchange(gatewaytest.Full(0))
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if session, _ := w.control.Session(w.agent); session.Takeover != internalv1.Takeover_TAKEOVER_RESTART {
+		t.Errorf("the takeover is %v", session.Takeover)
+	}
+}
+
+func TestSilentHolderIsTakenForDead(t *testing.T) {
+	w := start(t)
+	old := w.dial()
+	old.Exchange(gatewaytest.Full(0))
+	fresh := w.dial() // old answers no ping, because nobody reads it
+	fresh.Exchange(gatewaytest.Full(0))
+	if session, _ := w.control.Session(w.agent); session.Takeover != internalv1.Takeover_TAKEOVER_RESTART || session.UID != fresh.UID {
+		t.Errorf("the session is %+v", session)
+	}
+	if end := w.uplink(w.agent.ID, isEnd); end.GetEnded().GetReason() != "SUPERSEDED" || string(end.GetInstanceUid()) != string(old.UID[:]) {
+		t.Errorf("the end is %v", end)
+	}
+	if code := old.WaitClosed(); code != ws.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+	if answer := fresh.Exchange(&protobufs.AgentToServer{Capabilities: 1}); answer.GetErrorResponse() != nil {
+		t.Errorf("the new session is answered with %v", answer)
+	}
+}
+
+func TestAnsweringHolderMeansClone(t *testing.T) {
+	w := start(t)
+	old := w.dial()
+	old.Exchange(gatewaytest.Full(0))
+	closed := make(chan ws.StatusCode, 1)
+	go func() { closed <- old.WaitClosed() }() // answers pings
+	fresh := w.dial()
+	fresh.Exchange(gatewaytest.Full(0))
+	if session, _ := w.control.Session(w.agent); session.Takeover != internalv1.Takeover_TAKEOVER_CLONE {
+		t.Errorf("the takeover is %v", session.Takeover)
+	}
+	if code := <-closed; code != ws.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+}
+
+func TestChildrenShareAConnection(t *testing.T) {
+	w := start(t)
+	w.control.AllowChildren(w.agent)
+	agent := w.dial()
+	parent := agent.UID
+	agent.Exchange(gatewaytest.Full(0))
+	child := *agent
+	child.UID[0]++
+	if answer := child.Exchange(gatewaytest.Full(0)); answer.GetErrorResponse() != nil || string(answer.GetInstanceUid()) != string(child.UID[:]) {
+		t.Fatalf("the child is answered with %v", answer)
+	}
+	if n := w.sessions(); n != 2 {
+		t.Errorf("there are %d sessions", n)
+	}
+	agent.UID = parent
+	if answer := agent.Exchange(&protobufs.AgentToServer{Capabilities: 1}); answer.GetErrorResponse() != nil {
+		t.Errorf("the parent is answered with %v", answer)
+	}
+	agent.Close()
+	w.eventually("both sessions ended", func() bool { return w.sessions() == 0 })
+}
+
+func TestEmptyHealthAfterNoOfferOfOurs(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	first := gatewaytest.Full(0)
+	first.Health = &protobufs.ComponentHealth{}
+	agent.Exchange(first)
+	if w.uplink(w.agent.ID, isReport).GetReport().GetAfterOwnOffer() {
+		t.Error("an empty health was excused")
+	}
+}
+
+func TestDownlinksThatAreRefused(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(remoteConfig))
+	hash := w.control.AddBody([]byte("a: b"))
+	valid := func(change func(*relayv1.Downlink)) []byte {
+		downlink := w.configDownlink(5, hash)
+		downlink.GatewayId, downlink.Tenant, downlink.NotAfter = "gw-1", string(tenant), timestamppb.New(time.Now().Add(time.Minute))
+		change(downlink)
+		return w.control.Sign(downlink)
+	}
+	forged := valid(func(*relayv1.Downlink) {})
+	forged[10] ^= 1
+	stranger := gatewaytest.NewControl(t)
+	stolen := w.configDownlink(5, hash)
+	stolen.GatewayId, stolen.Tenant, stolen.NotAfter = "gw-1", string(tenant), timestamppb.New(time.Now().Add(time.Minute))
+
+	w.send(valid(func(*relayv1.Downlink) {})) // the generation is 5 from here on
+	if agent.Receive().GetRemoteConfig() == nil {
+		t.Fatal("a valid downlink was not written")
+	}
+	for _, test := range []struct {
+		reason  string
+		payload []byte
+	}{
+		{"malformed", []byte{0xff}},
+		{"bad_signature", stranger.Sign(stolen)},
+		{"other_gateway", valid(func(d *relayv1.Downlink) { d.GatewayId = "gw-2" })},
+		{"expired", valid(func(d *relayv1.Downlink) { d.NotAfter = timestamppb.New(time.Now().Add(-time.Second)) })},
+		{"unknown_kind", valid(func(d *relayv1.Downlink) { d.Kind = 99 })},
+		{"no_session", valid(func(d *relayv1.Downlink) { d.Tenant = "rival" })},
+		{"other_epoch", valid(func(d *relayv1.Downlink) { d.Targets[0].Epoch++ })},
+		{"outdated_generation", valid(func(d *relayv1.Downlink) { d.Targets[0].Generation = 4; d.Hash = []byte("older") })},
+	} {
+		w.send(test.payload)
+		w.eventually(test.reason+" is counted", func() bool {
+			return w.count("ampora_gateway_downlinks_refused_total", "reason", test.reason) == 1
+		})
+	}
+	w.send(forged)
+	if answer := agent.Exchange(&protobufs.AgentToServer{Capabilities: uint64(remoteConfig)}); answer.GetRemoteConfig() != nil {
+		t.Errorf("something of it was written: %v", answer)
+	}
+}
+
+func TestBodyThatCannotBeHad(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(remoteConfig))
+	w.downlink(w.configDownlink(1, make([]byte, 32)))
+	if got := w.uplink(w.agent.ID, isDelivery).GetDelivery().GetOutcome(); got != relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE {
+		t.Errorf("the delivery is %v", got)
+	}
+}
+
+func TestDownlinkForFullStateAndClose(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_FULL_STATE, Targets: w.target(w.agent, 0)})
+	if flags := agent.Receive().GetFlags(); flags != fullState {
+		t.Errorf("the flags are %d", flags)
+	}
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_CLOSE, Targets: w.target(w.agent, 0), Reason: "test"})
+	if code := agent.WaitClosed(); code != ws.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "REQUESTED" {
+		t.Errorf("the session ended with %s", reason)
+	}
+}
+
+func TestLostLeaseClaimsEverythingAnew(t *testing.T) {
+	w := start(t)
+	w.control.SetLease(300 * time.Millisecond)
+	w.control.LoseLease() // the lease of 30 s is renewed after 10
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	before, _ := w.control.Session(w.agent)
+	w.eventually("the session has a new epoch", func() bool {
+		after, found := w.control.Session(w.agent)
+		return found && after.Epoch > before.Epoch
+	})
+	agent.Exchange(&protobufs.AgentToServer{Capabilities: 1})
+	session, _ := w.control.Session(w.agent)
+	w.uplink(w.agent.ID, func(u *relayv1.Uplink) bool { return isReport(u) && u.GetEpoch() == session.Epoch })
+}
+
+func TestControlPlaneOutOfReach(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	late := w.dial()
+	w.control.SetDown(true)
+	if answer := agent.Exchange(&protobufs.AgentToServer{Capabilities: 1}); answer.GetErrorResponse() != nil {
+		t.Errorf("a live session is answered with %v", answer)
+	}
+	answer := late.Exchange(gatewaytest.Full(0))
+	if answer.GetErrorResponse().GetType() != protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable || answer.GetErrorResponse().GetRetryInfo() == nil {
+		t.Errorf("a new session is answered with %v", answer)
+	}
+	if code := late.WaitClosed(); code != 1013 {
+		t.Errorf("closed with %d", code)
+	}
+	token := w.control.AddToken(tenant)
+	_, err := gatewaytest.Dial(t, w.gateway.Addr().String(), w.tls(), bearer(token.Reveal()))
+	if gatewaytest.Status(err) != http.StatusServiceUnavailable {
+		t.Errorf("a token is answered with %v", err)
+	}
+}
+
+func TestStaleTrustAdmitsNobody(t *testing.T) {
+	w := start(t, func(c *gateway.Config) { c.TrustMaxAge = 500 * time.Millisecond })
+	w.control.SetDown(true)
+	w.eventually("the snapshot is stale", func() bool { return w.gateway.Ready(t.Context()) != nil })
+	_, err := gatewaytest.Dial(t, w.gateway.Addr().String(), w.tls(w.certificate), nil)
+	if gatewaytest.Status(err) != http.StatusServiceUnavailable {
+		t.Errorf("dial: %v", err)
+	}
+	w.rejected("unavailable")
+}
+
+func TestDrain(t *testing.T) {
+	w := start(t, func(c *gateway.Config) { c.DrainDuration = 200 * time.Millisecond })
+	agents := make([]*gatewaytest.Agent, 5)
+	for i := range agents {
+		_, certificate := w.control.AddAgent(tenant)
+		agents[i] = w.dialWith(certificate)
+		agents[i].Exchange(gatewaytest.Full(0))
+	}
+	last := w.dial()
+	last.Exchange(gatewaytest.Full(0))
+	var stopping sync.WaitGroup
+	stopping.Go(w.stop)
+	for _, agent := range append(agents, last) {
+		if code := agent.WaitClosed(); code != ws.StatusGoingAway {
+			t.Errorf("closed with %d", code)
+		}
+	}
+	stopping.Wait()
+	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "DRAINED" {
+		t.Errorf("the session ended with %s", reason)
+	}
+	if n := w.sessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
+// Five hundred agents come and go, each in its own way of leaving, and nothing of them
+// stays.
+func TestNothingLeaks(t *testing.T) {
+	w := start(t)
+	certificates := make([]tls.Certificate, 50)
+	for i := range certificates {
+		_, certificates[i] = w.control.AddAgent(tenant)
+	}
+	w.dial().Exchange(gatewaytest.Full(0))
+	before := runtime.NumGoroutine()
+	for round := range 10 {
+		var running sync.WaitGroup
+		for i, certificate := range certificates {
+			running.Go(func() {
+				agent := w.dialWith(certificate)
+				agent.Exchange(gatewaytest.Full(0))
+				switch (round + i) % 3 {
+				case 0:
+					agent.Frame(masked(ws.OpClose, true, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+					agent.WaitClosed()
+				case 1:
+					agent.Exchange(&protobufs.AgentToServer{Capabilities: 1, AgentDisconnect: &protobufs.AgentDisconnect{}})
+				}
+				agent.Close()
+			})
+		}
+		running.Wait()
+		w.eventually("all sessions but one ended", func() bool { return w.sessions() == 1 })
+	}
+	w.eventually("no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	w.stop()
+	w.eventually("nor any of the gateway", func() bool {
+		stacks := make([]byte, 1<<20)
+		return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "gateway/internal/opamp.")
+	})
+}
