@@ -1,0 +1,407 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// sessions holds a store to store.Sessions.
+func sessions(t *testing.T, open func(*testing.T) store.Store) {
+	for name, test := range map[string]func(*world){
+		"a lease is moved for exactly its boot while it lasts":    renewLease,
+		"a new boot ends the sessions of earlier ones":            registerAgain,
+		"the first claim makes the agent seen":                    firstClaim,
+		"the epoch grows with every claim":                        epochGrows,
+		"a claim needs a gateway with a lease":                    claimWithoutLease,
+		"a claim needs a recorded certificate of the identity":    claimUnrecorded,
+		"a uid belongs to one agent for good":                     foreignUID,
+		"an agent may change its uid":                             changedUID,
+		"an open session is held":                                 held,
+		"a session without a living gateway is not held":          notHeld,
+		"takeovers by clones quarantine":                          clones,
+		"takeovers by clones long ago are forgotten":              clonesLongAgo,
+		"a parent speaks for as many children as it is allowed":   children,
+		"a claim says which sequence was last":                    lastSequence,
+		"a claim lets unsent dispatches fall due and wakes":       claimFallsDue,
+		"a claim of another tenant's certificate is not recorded": claimElsewhere,
+	} {
+		t.Run(name, func(t *testing.T) { test(newWorld(t, open)) })
+	}
+}
+
+func renewLease(w *world) {
+	g := w.gateway("gw", 1)
+	for name, c := range map[string]struct {
+		id   fleet.GatewayID
+		boot uint64
+		now  time.Time
+		want error
+	}{
+		"another boot":   {g.ID, 2, w.now, store.ErrLeaseLost},
+		"nobody":         {"gw-none", 1, w.now, store.ErrLeaseLost},
+		"after it ended": {g.ID, 1, g.LeaseUntil, store.ErrLeaseLost},
+		"in time":        {g.ID, 1, w.now, nil},
+	} {
+		if err := w.RenewLease(w.Context(), c.id, c.boot, c.now, c.now.Add(time.Minute)); (err == nil) != (c.want == nil) {
+			w.Errorf("%s: %v, want %v", name, err, c.want)
+		} else if c.want != nil {
+			w.want(err, c.want)
+		}
+	}
+	s := w.connect(w.enrol(), g)
+	w.pass(30 * time.Second)
+	until := w.now.Add(time.Minute)
+	w.must(w.RenewLease(w.Context(), g.ID, g.BootID, w.now, until))
+	if got := w.agent(s.id).Session.GatewayLeaseUntil; !got.Equal(until) {
+		w.Errorf("the lease lasts until %v, want %v", got, until)
+	}
+}
+
+func registerAgain(w *world) {
+	s, elsewhere := w.connected(), w.connect(w.enrol(), w.gateway("gw-2", 5))
+	other := w.in("umbrella")
+	theirs := other.connect(other.enrol(), s.gateway)
+	w.pass(time.Second)
+	again := w.gateway(s.gateway.ID, 8)
+	for _, side := range []struct {
+		w  *world
+		id fleet.AgentID
+	}{{w, s.id}, {other, theirs.id}} {
+		got := side.w.agent(side.id).Session
+		if !got.EndedAt.Equal(again.StartedAt) || got.EndReason != "GATEWAY_RESTARTED" {
+			w.Errorf("%s: the session of the earlier boot: %+v", side.w.tenant, got)
+		}
+		if kinds := side.w.kinds(side.id); kinds[len(kinds)-1] != fleet.EventAgentDisconnected {
+			w.Errorf("%s: events are %v", side.w.tenant, kinds)
+		}
+	}
+	if got := w.agent(elsewhere.id).Session; !got.EndedAt.IsZero() {
+		w.Errorf("a session of another gateway was ended: %+v", got)
+	}
+	w.connect(s.agent, again)
+	w.gateway(again.ID, again.BootID)
+	if got := w.agent(s.id).Session; !got.EndedAt.IsZero() {
+		w.Errorf("registering the same boot again ended its session: %+v", got)
+	}
+}
+
+func firstClaim(w *world) {
+	a, g := w.enrol(), w.gateway("gw", 1<<63+1)
+	if got := w.agent(a.id); !got.FirstSeenAt.IsZero() || got.Session.Presence(w.now) != fleet.PresenceOffline {
+		w.Fatalf("before the claim: %+v", got)
+	}
+	w.work() // what enrolling woke
+	w.pass(time.Minute / 2)
+	c := w.claimOf(a, g)
+	got := w.claim(c)
+	want := fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Agent: a.id, Epoch: 1, Method: fleet.EnrolledByAgentCSR}
+	if got != want {
+		w.Errorf("the claim's result is %+v, want %+v", got, want)
+	}
+	row := w.agent(a.id)
+	if session := (fleet.Session{
+		Epoch: 1, Gateway: g.ID, BootID: g.BootID, Transport: c.Transport, Peer: c.Peer, ConnectedAt: w.now, LastSeenAt: w.now,
+		GatewayLeaseUntil: g.LeaseUntil,
+	}); row.Session != session {
+		w.Errorf("the session is %+v, want %+v", row.Session, session)
+	}
+	if row.Session.Presence(w.now) != fleet.PresenceOnline || !row.FirstSeenAt.Equal(w.now) || row.InstanceUID != a.uid || row.Serial != a.serial {
+		w.Errorf("the agent is %+v", row)
+	}
+	if kinds := w.kinds(a.id); !slices.Equal(kinds, []fleet.EventKind{fleet.EventAgentEnrolled, fleet.EventAgentConnected}) {
+		w.Errorf("events are %v", kinds)
+	}
+	if item := w.item(); item.Agent != a.id {
+		w.Errorf("%+v is due", item)
+	}
+}
+
+func epochGrows(w *world) {
+	s := w.connected()
+	first := w.now
+	for epoch := fleet.Epoch(2); epoch < 5; epoch++ {
+		w.pass(time.Second)
+		w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+		if s = w.connect(s.agent, s.gateway); s.epoch != epoch {
+			w.Errorf("the epoch is %d, want %d", s.epoch, epoch)
+		}
+	}
+	if got := w.agent(s.id); !got.FirstSeenAt.Equal(first) || !got.Session.EndedAt.IsZero() || got.Session.EndReason != "" {
+		w.Errorf("after reconnecting: %+v", got)
+	}
+}
+
+// end is the session's end.
+func (w *world) end(s session, reason string) *fleet.SessionEnd {
+	return &fleet.SessionEnd{
+		Tenant: w.tenant, Agent: s.id, Gateway: s.gateway.ID, BootID: s.gateway.BootID, Epoch: s.epoch,
+		At: w.now, Reason: reason, LastSeenAt: w.now,
+	}
+}
+
+func claimWithoutLease(w *world) {
+	a, g := w.enrol(), w.gateway("gw", 1)
+	for name, change := range map[string]func(*fleet.Claim){
+		"another gateway": func(c *fleet.Claim) { c.Gateway = "gw-none" },
+		"another boot":    func(c *fleet.Claim) { c.BootID = 2 },
+		"its end":         func(c *fleet.Claim) { c.At = g.LeaseUntil },
+	} {
+		c := w.claimOf(a, g)
+		change(&c)
+		if _, err := w.Claim(w.Context(), c); err == nil {
+			w.Errorf("%s: claimed", name)
+		} else {
+			w.want(err, store.ErrLeaseLost)
+		}
+	}
+	if got := w.agent(a.id); got.Session.Epoch != 0 || !got.FirstSeenAt.IsZero() {
+		w.Errorf("something was written: %+v", got)
+	}
+}
+
+func claimUnrecorded(w *world) {
+	a, other, g := w.enrol(), w.enrol(), w.gateway("gw", 1)
+	for name, change := range map[string]func(*fleet.Claim){
+		"a serial nobody has":         func(c *fleet.Claim) { c.Serial = "abcdef" },
+		"another certificate":         func(c *fleet.Claim) { c.Fingerprint = other.fingerprint },
+		"another's certificate":       func(c *fleet.Claim) { c.Serial, c.Fingerprint = other.serial, other.fingerprint },
+		"an identity nobody has":      func(c *fleet.Claim) { c.Identity = "0190aaaa-0000-7000-8000-000000000000" },
+		"an identity that is no uuid": func(c *fleet.Claim) { c.Identity = "nobody" },
+	} {
+		c := w.claimOf(a, g)
+		change(&c)
+		if got := w.claim(c); got != (fleet.ClaimResult{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}) {
+			w.Errorf("%s: %+v", name, got)
+		}
+	}
+	if got := w.agent(a.id); got.Session.Epoch != 0 || !got.InstanceUID.IsZero() {
+		w.Errorf("something was written: %+v", got)
+	}
+}
+
+func claimElsewhere(w *world) {
+	a, g := w.enrol(), w.gateway("gw", 1)
+	c := w.claimOf(a, g)
+	c.Tenant = w.in("umbrella").tenant
+	if got := w.claim(c); got.Reason != fleet.RefusedNotRecorded {
+		w.Errorf("claimed over tenants: %+v", got)
+	}
+}
+
+func foreignUID(w *world) {
+	s, thief := w.connected(), w.enrol()
+	thief.uid = s.uid
+	if got := w.claim(w.claimOf(thief, s.gateway)); got.Outcome != fleet.ClaimRefused || got.Reason != fleet.RefusedForeignUID {
+		w.Errorf("the claim of another's uid: %+v", got)
+	}
+	if words := w.audited(string(thief.id)); !slices.Contains(words, "agent.claim "+fleet.RefusedForeignUID) {
+		w.Errorf("audited is %q", words)
+	}
+	if got := w.agent(s.id).Session; got.Epoch != s.epoch || !got.EndedAt.IsZero() {
+		w.Errorf("the owner's session: %+v", got)
+	}
+	other := w.in("umbrella")
+	theirs := other.enrol()
+	theirs.uid = s.uid
+	other.connect(theirs, s.gateway) // a uid means nothing outside its tenant
+}
+
+func changedUID(w *world) {
+	s := w.connected()
+	former := s.uid
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	s.uid = newUID()
+	s = w.connect(s.agent, s.gateway)
+	if got := w.agent(s.id).InstanceUID; got != s.uid {
+		w.Errorf("the agent is known by %v, want %v", got, s.uid)
+	}
+	thief := w.enrol()
+	for _, uid := range []fleet.InstanceUID{former, s.uid} {
+		thief.uid = uid
+		if got := w.claim(w.claimOf(thief, s.gateway)); got.Reason != fleet.RefusedForeignUID {
+			w.Errorf("uid %v went to another: %+v", uid, got)
+		}
+	}
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	s.uid = former
+	w.connect(s.agent, s.gateway)
+}
+
+func held(w *world) {
+	s, g := w.connected(), w.gateway("gw-2", 3)
+	holder := fleet.ClaimResult{
+		Outcome: fleet.ClaimHeld, Agent: s.id, HolderGateway: s.gateway.ID, HolderEpoch: s.epoch, Method: fleet.EnrolledByAgentCSR,
+	}
+	for name, c := range map[string]struct {
+		at  fleet.Gateway
+		uid fleet.InstanceUID
+	}{"at another gateway": {g, s.uid}, "at the same gateway": {s.gateway, s.uid}, "by another uid": {g, newUID()}} {
+		claim := w.claimOf(s.agent, c.at)
+		claim.UID = c.uid
+		if got := w.claim(claim); got != holder {
+			w.Errorf("%s: %+v, want %+v", name, got, holder)
+		}
+	}
+	if got := w.agent(s.id); got.Session.Epoch != s.epoch || got.InstanceUID != s.uid {
+		w.Errorf("a held claim wrote something: %+v", got)
+	}
+	claim := w.claimOf(s.agent, g)
+	claim.Takeover = fleet.TakeoverRestart
+	if got := w.claim(claim); got.Outcome != fleet.ClaimClaimed || got.Epoch != s.epoch+1 {
+		w.Errorf("takeover after a restart: %+v", got)
+	}
+}
+
+func notHeld(w *world) {
+	s := w.connected()
+	w.pass(time.Minute) // the lease has run out
+	if got := w.agent(s.id).Session.Presence(w.now); got != fleet.PresenceUnknown {
+		w.Errorf("presence is %v", got)
+	}
+	if again := w.connect(s.agent, w.gateway("gw-2", 3)); again.epoch != s.epoch+1 {
+		w.Errorf("the epoch is %d", again.epoch)
+	}
+}
+
+// clone takes the session over from a living one.
+func (w *world) clone(a agent, g fleet.Gateway) fleet.ClaimResult {
+	w.Helper()
+	c := w.claimOf(a, g)
+	c.Takeover = fleet.TakeoverClone
+	return w.claim(c)
+}
+
+func clones(w *world) {
+	s := w.connected()
+	for range fleet.CloneTakeovers - 1 {
+		w.pass(time.Second)
+		if got := w.clone(s.agent, s.gateway); got.Outcome != fleet.ClaimClaimed {
+			w.Fatalf("an early takeover: %+v", got)
+		}
+	}
+	w.pass(time.Second)
+	if got := w.clone(s.agent, s.gateway); got.Outcome != fleet.ClaimRefused || got.Reason != fleet.RefusedQuarantined {
+		w.Fatalf("the last takeover: %+v", got)
+	}
+	got := w.agent(s.id)
+	if !got.QuarantinedAt.Equal(w.now) || len(got.Attention) != 1 || got.Attention[0].Reason != fleet.AttentionQuarantined || !got.Attention[0].Since.Equal(w.now) {
+		w.Errorf("the agent is %+v", got)
+	}
+	if kinds := w.kinds(s.id); !slices.Contains(kinds, fleet.EventAgentQuarantined) {
+		w.Errorf("events are %v", kinds)
+	}
+	words := w.audited(string(s.id))
+	for _, want := range []string{"agent.quarantine", "agent.claim " + fleet.RefusedQuarantined} {
+		if !slices.Contains(words, want) {
+			w.Errorf("audited is %q, want %q in it", words, want)
+		}
+	}
+	due := w.dispatches()
+	if len(due) != 1 || due[0].Kind != fleet.DispatchClose || due[0].Reason != fleet.RefusedQuarantined || due[0].Epoch != got.Session.Epoch {
+		w.Errorf("due is %+v, want the open session's close", due)
+	}
+	w.record(fleet.Uplink{Ended: w.end(session{s.agent, s.gateway, got.Session.Epoch}, "closed")})
+	if got := w.claim(w.claimOf(s.agent, s.gateway)); got.Reason != fleet.RefusedQuarantined {
+		w.Errorf("a claim of the quarantined: %+v", got)
+	}
+}
+
+func clonesLongAgo(w *world) {
+	s := w.connected()
+	for range 2 * fleet.CloneTakeovers {
+		w.pass(fleet.CloneTakeoverWindow / (fleet.CloneTakeovers - 1))
+		g := w.gateway(s.gateway.ID, s.gateway.BootID) // with a lease
+		if got := w.clone(s.agent, g); got.Outcome != fleet.ClaimClaimed {
+			w.Fatalf("takeover: %+v", got)
+		}
+	}
+}
+
+func children(w *world) {
+	s := w.connected()
+	if _, err := w.AllowChildren(w.Context(), w.by(), s.id, 2); err != nil {
+		w.Fatal(err)
+	}
+	var ids []fleet.AgentID
+	uids := []fleet.InstanceUID{newUID(), newUID()}
+	for _, uid := range uids {
+		c := w.claimOf(s.agent, s.gateway)
+		c.UID = uid
+		got := w.claim(c)
+		if got.Outcome != fleet.ClaimClaimed || got.Epoch != 1 || got.Agent == s.id || got.Method != fleet.EnrolledAsChild {
+			w.Fatalf("the claim of a child: %+v", got)
+		}
+		child := w.agent(got.Agent)
+		if child.Parent != s.id || child.InstanceUID != uid || child.Group != "" || !child.FirstSeenAt.Equal(w.now) || child.Session.Epoch != 1 {
+			w.Errorf("the child is %+v", child)
+		}
+		ids = append(ids, got.Agent)
+	}
+	c := w.claimOf(s.agent, s.gateway)
+	c.UID = newUID()
+	if got := w.claim(c); got.Reason != fleet.RefusedChildrenExhausted {
+		w.Errorf("a child too many: %+v", got)
+	}
+	if c.UID = uids[0]; w.claim(c).Outcome != fleet.ClaimHeld {
+		w.Error("a child's session is not held")
+	}
+	c.Takeover = fleet.TakeoverRestart
+	if got := w.claim(c); got.Agent != ids[0] || got.Epoch != 2 {
+		w.Errorf("a child that comes back: %+v", got)
+	}
+	_, err := w.AllowChildren(w.Context(), w.by(), ids[0], 1)
+	w.want(err, store.ErrState)
+	thief := w.enrol()
+	thief.uid = uids[0]
+	if got := w.claim(w.claimOf(thief, s.gateway)); got.Reason != fleet.RefusedForeignUID {
+		w.Errorf("another identity with a child's uid: %+v", got)
+	}
+	if got := w.agent(s.id); got.Session.Epoch != s.epoch || got.InstanceUID != s.uid {
+		w.Errorf("the parent is %+v", got)
+	}
+}
+
+func lastSequence(w *world) {
+	s := w.connected()
+	w.said(w.report(s, 41, "x", fleet.PartHealth))
+	end := w.end(s, "closed")
+	end.LastSequence = 42
+	w.record(fleet.Uplink{Ended: end})
+	got := w.claim(w.claimOf(s.agent, s.gateway))
+	if got.LastSequence != 42 || got.StateKnown {
+		w.Errorf("after a report without a description: %+v", got)
+	}
+	s.epoch = got.Epoch
+	w.said(w.report(s, 3, "x", fleet.PartDescription))
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	if got := w.claim(w.claimOf(s.agent, s.gateway)); got.LastSequence != 3 || !got.StateKnown {
+		w.Errorf("after a report of a client that counts anew: %+v", got)
+	}
+}
+
+func claimFallsDue(w *world) {
+	s := w.connected()
+	if n, err := w.Resync(w.Context(), s.partition, "", w.now); err != nil || n != 1 {
+		w.Fatalf("resync: %d, %v", n, err)
+	}
+	if due := w.dispatches(); len(due) != 1 {
+		w.Fatalf("due is %+v", due)
+	}
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	w.work()
+	w.pass(time.Second) // the dispatch is due again only in nine seconds
+	s = w.connect(s.agent, s.gateway)
+	if due := w.dispatches(); len(due) != 1 || due[0].Epoch != s.epoch {
+		w.Errorf("due is %+v", due)
+	}
+	if item := w.item(); item.Agent != s.id {
+		w.Errorf("%+v is due", item)
+	}
+}
