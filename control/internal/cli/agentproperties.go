@@ -103,7 +103,7 @@ func addDelivery(lines *properties, now time.Time, agent *amporav1.Agent) {
 	}
 	lines.add("Configuration", configOf(delivery))
 	lines.add("Assigned to", or(delivery.GetAssignedThrough()))
-	lines.add("State", fmt.Sprintf("%s, %s", word(delivery.GetState()), relative(now, delivery.GetSince())))
+	lines.add("State", strings.TrimSuffix(word(delivery.GetState())+", "+relative(now, delivery.GetSince()), ", "+none))
 	lines.add("Message", or(delivery.GetMessage()))
 	if delivery.GetRestoredVersion() != 0 {
 		lines.add("Put back to", fmt.Sprintf("version %d", delivery.GetRestoredVersion()))

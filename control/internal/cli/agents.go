@@ -162,32 +162,42 @@ drive it are escaped.`,
 		if err != nil {
 			return err
 		}
+		if others := otherFiles(answer.GetFiles(), chosen); others != "" && file == "" {
+			_, _ = fmt.Fprintf(p.streams.Err, "the agent also reports: %s; choose with --file\n", others)
+		}
 		return writeExact(p.streams.Out, chosen.GetBody())
 	})
 	cmd.Flags().StringVar(&file, "file", "", "which `FILE` of the agent's configuration map, where there are several")
 	return cmd
 }
 
-// chooseFile takes the only file when none is named. The empty name, which is that of most agents' only file, counts as
-// none.
-func chooseFile(
-	files []*amporav1.GetEffectiveConfigResponse_File, name string,
-) (*amporav1.GetEffectiveConfigResponse_File, error) {
+// configFile is one file of an agent's configuration map. The name of most agents' only one is the empty text.
+type configFile = amporav1.GetEffectiveConfigResponse_File
+
+func chooseFile(files []*configFile, name string) (*configFile, error) {
 	if len(files) == 0 {
 		return nil, fail(ExitNotFound, "", "the agent has not reported an effective configuration")
 	}
 	if len(files) == 1 && name == "" {
 		return files[0], nil
 	}
-	var names []string
 	for _, file := range files {
 		if file.GetFile().GetName() == name {
 			return file, nil
 		}
-		names = append(names, fmt.Sprintf("%q", file.GetFile().GetName()))
 	}
-	return nil, fail(ExitUsage, "choose one with --file, or take all with -o json",
-		"the agent's configuration consists of: %s", strings.Join(names, ", "))
+	return nil, fail(ExitNotFound, "choose one with --file, or take all with -o json",
+		"the agent's configuration has no file %q, but %s", name, otherFiles(files, nil))
+}
+
+func otherFiles(files []*configFile, than *configFile) string {
+	var names []string
+	for _, file := range files {
+		if file != than {
+			names = append(names, fmt.Sprintf("%q", file.GetFile().GetName()))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func (p *program) agentsRetry() *cobra.Command {

@@ -70,10 +70,13 @@ func (p *program) configsCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if !publish {
-			return p.show(answer, func() view { return p.configTable([]*amporav1.Config{answer.GetConfig()}) })
+		if publish {
+			if answer.Version, err = api.publish(ctx, answer.GetConfig(), answer.GetVersion()); err != nil {
+				return err
+			}
+			answer.Config.LatestPublished = answer.GetVersion().GetVersion()
 		}
-		return p.publish(ctx, api, answer.GetConfig(), answer.GetVersion())
+		return p.show(answer, func() view { return p.configTable([]*amporav1.Config{answer.GetConfig()}) })
 	})
 	bodyFlag(cmd, &file)
 	cmd.Flags().StringVar(&kind, "kind", "", "`KIND`: collector (a YAML mapping; the default) or opaque (any bytes)")
@@ -88,16 +91,13 @@ func noteFlag(cmd *cobra.Command, note *string) {
 }
 
 // publish publishes exactly the revision that was written.
-func (p *program) publish(
-	ctx context.Context, api *api, config *amporav1.Config, version *amporav1.ConfigVersion,
-) error {
-	answer, err := api.configs.PublishConfigVersion(ctx, &amporav1.PublishConfigVersionRequest{
+func (a *api) publish(
+	ctx context.Context, config *amporav1.Config, version *amporav1.ConfigVersion,
+) (*amporav1.ConfigVersion, error) {
+	answer, err := a.configs.PublishConfigVersion(ctx, &amporav1.PublishConfigVersionRequest{
 		ConfigId: config.GetId(), Version: version.GetVersion(), Revision: version.GetRevision(),
 	})
-	if err != nil {
-		return err
-	}
-	return p.showVersion(config, answer.GetVersion())
+	return answer.GetVersion(), err
 }
 
 func (p *program) configsList() *cobra.Command {

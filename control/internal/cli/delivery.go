@@ -22,23 +22,21 @@ const deliveryPoll = 2 * time.Second
 // are done with it. The result is the agents as they ended.
 func (p *program) awaitDelivery(ctx context.Context, api *api, assignment *amporav1.Assignment) error {
 	told := make(map[string]string)
+	var agents []*amporav1.Agent // as last seen
+	open := 0
 	for {
-		agents, err := api.decidedBy(ctx, assignment)
-		if err != nil && !passing(ctx, err) {
+		seen, err := api.decidedBy(ctx, assignment)
+		switch {
+		case err == nil:
+			agents, open = seen, p.tellDeliveries(told, seen, assignment)
+			if open == 0 {
+				return p.endOfDelivery(agents, assignment)
+			}
+		case !passing(ctx, err):
 			return err
 		}
-		open := 0
-		for _, agent := range agents {
-			p.tellDelivery(told, agent, assignment)
-			if !isDone(agent.GetConfigDelivery(), assignment) {
-				open++
-			}
-		}
-		if err == nil && open == 0 {
-			return p.endOfDelivery(agents, assignment)
-		}
 		if err := sleep(ctx, deliveryPoll); err != nil {
-			return p.deliveryTimedOut(err, agents, open)
+			return deliveryTimedOut(err, agents, open)
 		}
 	}
 }
@@ -48,7 +46,7 @@ func passing(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || connect.CodeOf(err) == connect.CodeUnavailable
 }
 
-func (p *program) deliveryTimedOut(err error, agents []*amporav1.Agent, open int) error {
+func deliveryTimedOut(err error, agents []*amporav1.Agent, open int) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fail(ExitUnavailable, "the assignment stands and is still being delivered; follow it with: amporactl agents watch",
 			"the time ran out with %d of %d agents not done", open, len(agents))
@@ -99,6 +97,19 @@ func isOf(delivery *amporav1.ConfigDelivery, assignment *amporav1.Assignment) bo
 func hasFailed(delivery *amporav1.ConfigDelivery) bool {
 	state := delivery.GetState()
 	return state == amporav1.DeliveryState_DELIVERY_STATE_FAILED || state == amporav1.DeliveryState_DELIVERY_STATE_ROLLED_BACK
+}
+
+// tellDeliveries returns how many agents are not done.
+func (p *program) tellDeliveries(
+	told map[string]string, agents []*amporav1.Agent, assignment *amporav1.Assignment,
+) (open int) {
+	for _, agent := range agents {
+		p.tellDelivery(told, agent, assignment)
+		if !isDone(agent.GetConfigDelivery(), assignment) {
+			open++
+		}
+	}
+	return open
 }
 
 // tellDelivery writes a line for what has changed since the last look, with the agent's own words.

@@ -163,7 +163,7 @@ func (p *program) tellIdentity(gateway *url.URL, result enrol.Result) error {
 	}
 	_, _ = fmt.Fprintf(p.streams.Err, "%s %s; the certificate is valid until %s\n",
 		how, result.Agent.ID, result.Certificate.NotAfter.UTC().Format(time.RFC3339))
-	_, _ = fmt.Fprintln(p.streams.Err, "put this into supervisor.yaml, or with ws: between server: and its lines into the opamp extension:")
+	_, _ = fmt.Fprintln(p.streams.Err, "put this into supervisor.yaml; in the opamp extension, endpoint and tls stand below server: ws:")
 	ca := ""
 	if result.CAFile != "" {
 		ca = fmt.Sprintf("    ca_file: %q\n", result.CAFile)

@@ -45,6 +45,7 @@ type verdict struct {
 const (
 	nextToken   = "set AMPORA_TOKEN_FILE (or --token-file) to a file with a live API token; an administrator makes one with: amporactl api-tokens create"
 	nextRole    = "amporactl system get shows your role; ask an administrator for a token with a higher one"
+	nextList    = "the list command of the same noun shows what there is"
 	nextServer  = "check --server (AMPORA_SERVER), and that ampora-control or ampora runs there"
 	nextLater   = "try again later"
 	nextRead    = "read it again, and repeat the command if it is still wanted"
@@ -57,7 +58,7 @@ func verdictOf(code connect.Code) verdict {
 	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
 		return verdict{ExitUsage, ""}
 	case connect.CodeNotFound:
-		return verdict{ExitNotFound, ""}
+		return verdict{ExitNotFound, nextList}
 	case connect.CodeUnauthenticated:
 		return verdict{ExitDenied, nextToken}
 	case connect.CodePermissionDenied:
@@ -83,10 +84,15 @@ func verdictOf(code connect.Code) verdict {
 
 // adviceFor knows better than the code what to do about some reasons.
 func adviceFor(reason string) (string, bool) {
+	const correctFile = "correct the file; what is no collector configuration goes into one made with --kind opaque"
 	advice, known := map[string]string{
-		"ROLLOUT_REQUIRED":  "make the change in smaller steps, or agent by agent",
-		"REQUIRES_POSTGRES": "run the control plane on PostgreSQL (AMPORA_DATABASE_URL)",
-		"TOKEN_NOT_FOUND":   "list them with: amporactl tokens list",
+		"ROLLOUT_REQUIRED":      "make the change in smaller steps, or agent by agent",
+		"REQUIRES_POSTGRES":     "run the control plane on PostgreSQL (AMPORA_DATABASE_URL)",
+		"CONFIG_NOT_YAML":       correctFile,
+		"CONFIG_NOT_A_MAPPING":  correctFile,
+		"CURSOR_INVALID":        "leave --cursor out to begin now",
+		"EXCEEDS_OWN_RIGHTS":    nextRole,
+		"PROCEDURE_NOT_ALLOWED": "the token is limited to other procedures; use another token",
 	}[reason]
 	return advice, known
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -42,7 +43,8 @@ type program struct {
 	allowPlaintext bool
 	timeout        time.Duration
 
-	started bool // the command line was understood; errors from here on are the command's own
+	transports []*http.Transport // whose idle connections end with the run
+	started    bool              // the command line was understood; errors from here on are the command's own
 }
 
 func newProgram(streams Streams, environ []string) *program {
@@ -67,6 +69,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root.SetIn(p.streams.In)
 	root.SetOut(p.streams.Out)
 	root.SetErr(p.streams.Err)
+	defer p.hangUp()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return int(ExitOK)

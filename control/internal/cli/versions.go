@@ -32,10 +32,13 @@ func (p *program) configsPush() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		version := answer.GetVersion()
 		if publish {
-			return p.publish(ctx, api, config, answer.GetVersion())
+			if version, err = api.publish(ctx, config, version); err != nil {
+				return err
+			}
 		}
-		return p.showVersion(config, answer.GetVersion())
+		return p.showVersion(config, version)
 	})
 	bodyFlag(cmd, &file)
 	_ = cmd.MarkFlagRequired("file") // fails for an unknown flag only
@@ -126,7 +129,11 @@ func (p *program) configsPublish() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.publish(ctx, api, config, &amporav1.ConfigVersion{Version: version, Revision: revision})
+		published, err := api.publish(ctx, config, &amporav1.ConfigVersion{Version: version, Revision: revision})
+		if err != nil {
+			return err
+		}
+		return p.showVersion(config, published)
 	})
 	revisionFlag(cmd, &revision)
 	return cmd

@@ -1,0 +1,135 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// check compares with testdata/golden/<name>, or writes it.
+func check(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", "golden", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run the test with -update to accept):\n--- got\n%s--- want\n%s", file, got, want)
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	tooMany := refuse(connect.CodeFailedPrecondition, "ROLLOUT_REQUIRED", "this changes more agents than may change at once",
+		map[string]string{"limit": "20", "members": "31"})
+	cases := []struct {
+		name, command, stdin string
+		fail                 error
+	}{
+		{name: "agents-list", command: "agents list"},
+		{name: "agents-list-group", command: "agents list --group edge --presence online --label a=b"},
+		{name: "agents-list-limit", command: "agents list --limit 1"},
+		{name: "agents-list-json", command: "agents list -o json"},
+		{name: "agents-list-yaml", command: "agents list -o yaml"},
+		{name: "agents-list-presence", command: "agents list --presence asleep"},
+		{name: "agents-get", command: "agents get web-1"},
+		{name: "agents-get-evil", command: "agents get web-3"},
+		{name: "agents-get-display", command: "agents get otelcol@web-2"},
+		{name: "agents-get-prefix", command: "agents get 01890000-0000-7000-8000-0000000000e"},
+		{name: "agents-get-ambiguous", command: "agents get 018900"},
+		{name: "agents-get-unknown", command: "agents get nobody"},
+		{name: "agents-get-unknown-id", command: "agents get 01890000-0000-7000-8000-00000000dead"},
+		{name: "agents-effective-config", command: "agents effective-config web-1"},
+		{name: "agents-effective-config-several", command: "agents effective-config web-2"},
+		{name: "agents-effective-config-file", command: "agents effective-config web-2 --file raw"},
+		{name: "agents-effective-config-no-file", command: "agents effective-config web-2 --file other"},
+		{name: "agents-effective-config-json", command: "agents effective-config web-1 -o json"},
+		{name: "agents-retry", command: "agents retry web-1"},
+		{name: "agents-allow-children", command: "agents allow-children web-1 --max 5"},
+		{name: "agents-allow-children-rules", command: "agents allow-children web-1 --max 10001"},
+		{name: "agents-allow-children-flag", command: "agents allow-children web-1"},
+		{name: "groups-create", command: "groups create lab --description tests"},
+		{name: "groups-create-taken", command: "groups create edge"},
+		{name: "groups-list", command: "groups list"},
+		{name: "groups-list-deleted", command: "groups list --deleted -o yaml"},
+		{name: "groups-get", command: "groups get edge"},
+		{name: "groups-delete", command: "groups delete edge"},
+		{name: "groups-undelete", command: "groups undelete gone"},
+		{name: "groups-undelete-unknown", command: "groups undelete edge"},
+		{name: "groups-add", command: "groups add edge web-3 web-3"},
+		{name: "groups-add-many", command: "groups add edge web-1 web-2", fail: tooMany},
+		{name: "groups-remove", command: "groups remove edge web-1"},
+		{name: "configs-create", command: "configs create lab"},
+		{name: "configs-create-publish", command: "configs create lab -f - --publish --kind opaque --note n", stdin: "bytes\x00"},
+		{name: "configs-create-nothing", command: "configs create lab --publish"},
+		{name: "configs-list", command: "configs list"},
+		{name: "configs-get", command: "configs get edge -o json"},
+		{name: "configs-versions", command: "configs versions edge"},
+		{name: "configs-push", command: "configs push edge -f - --publish", stdin: "three: 3\n"},
+		{name: "configs-push-missing", command: "configs push edge -f /nonexistent/edge.yaml"},
+		{
+			name: "configs-push-broken", command: "configs push edge -f -", stdin: "a: [",
+			fail: refuse(connect.CodeInvalidArgument, "CONFIG_NOT_YAML", "line 1, column 4: no end of the list", map[string]string{"line": "1", "column": "4"}),
+		},
+		{name: "configs-edit", command: "configs edit edge -f - --note again", stdin: "two: 22\n"},
+		{name: "configs-edit-stale", command: "configs edit edge@2 --revision 9 -f -", stdin: "two: 22\n"},
+		{name: "configs-edit-unknown", command: "configs edit edge@9 -f -", stdin: "two: 22\n"},
+		{name: "configs-cat", command: "configs cat edge"},
+		{name: "configs-cat-version", command: "configs cat edge@2"},
+		{name: "configs-cat-yaml", command: "configs cat edge@2 -o yaml"},
+		{name: "configs-cat-bad", command: "configs cat edge@two"},
+		{name: "configs-publish", command: "configs publish edge"},
+		{name: "configs-publish-again", command: "configs publish edge@1"},
+		{name: "configs-archive", command: "configs archive edge@1"},
+		{name: "configs-archive-which", command: "configs archive edge"},
+		{name: "configs-assign", command: "configs assign edge@1 --group edge"},
+		{name: "configs-assign-nobody", command: "configs assign edge@1"},
+		{name: "configs-assign-both", command: "configs assign edge@1 --group edge --agent web-1"},
+		{name: "configs-assign-many", command: "configs assign edge@1 --group edge", fail: tooMany},
+		{name: "configs-unassign", command: "configs unassign --agent web-1"},
+		{name: "configs-assignments", command: "configs assignments"},
+		{name: "tokens-issue", command: "tokens issue --ttl 2d --group edge"},
+		{name: "tokens-issue-json", command: "tokens issue -o json"},
+		{name: "tokens-issue-ttl", command: "tokens issue --ttl soon"},
+		{name: "tokens-issue-long", command: "tokens issue --ttl 8d"},
+		{name: "tokens-list", command: "tokens list"},
+		{name: "tokens-revoke", command: "tokens revoke " + mintedID},
+		{name: "api-tokens-create", command: "api-tokens create ci --role operator --procedure /ampora.v1.AgentService/ListAgents"},
+		{name: "api-tokens-create-role", command: "api-tokens create ci --role king"},
+		{name: "api-tokens-list", command: "api-tokens list"},
+		{name: "api-tokens-revoke", command: "api-tokens revoke " + mintedID},
+		{name: "events-list", command: "events list --agent web-1 --limit 2"},
+		{name: "audit-list", command: "audit list"},
+		{name: "system-get", command: "system get"},
+		{name: "help-exit-codes", command: "help exit-codes"},
+		{name: "usage-no-verb", command: "agents"},
+		{name: "usage-wrong-verb", command: "agents fly"},
+		{name: "usage-wrong-noun", command: "agent list"},
+		{name: "usage-wrong-flag", command: "agents list --fast"},
+		{name: "usage-wrong-format", command: "agents list -o xml"},
+		{name: "usage-arguments", command: "agents get"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.stdin, w.state.failNext = c.stdin, c.fail
+				check(t, c.name, w.run(strings.Fields(c.command)...).golden())
+			})
+		})
+	}
+}

@@ -1,0 +1,76 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+)
+
+func TestSecretIntoAFile(t *testing.T) {
+	for command, secret := range map[string]string{
+		"tokens issue":                             "amp-bs.the-secret\n",
+		"api-tokens create ci --role viewer":       "amp-pat.the-secret\n",
+		"tokens issue -o json":                     "amp-bs.the-secret\n",
+		"api-tokens create x --role admin -o yaml": "amp-pat.the-secret\n",
+	} {
+		inWorld(t, func(t *testing.T, w *world) {
+			file := filepath.Join(t.TempDir(), "secret")
+			got := w.run(append(strings.Fields(command), "--out", file)...)
+			if got.code != int(ExitOK) || strings.Contains(got.out+got.errOut, "the-secret") {
+				t.Errorf("%s: exit %d:\n%s%s", command, got.code, got.out, got.errOut)
+			}
+			kept, err := os.ReadFile(file)
+			info, statErr := os.Stat(file)
+			if err != nil || statErr != nil || string(kept) != secret || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: kept %q, %v, %v", command, kept, info.Mode(), errors.Join(err, statErr))
+			}
+		})
+	}
+}
+
+// A secret that could not be kept is not asked for, and a file without one is not left behind.
+func TestSecretFileIsMadeFirst(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		taken := filepath.Join(t.TempDir(), "taken")
+		if err := os.WriteFile(taken, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := len(w.state.tokens)
+		if got := w.run("tokens", "issue", "--out", taken); got.code != int(ExitUsage) || len(w.state.tokens) != before {
+			t.Errorf("exit %d, %d tokens: %s", got.code, len(w.state.tokens), got.errOut)
+		}
+		if kept, _ := os.ReadFile(taken); string(kept) != "precious" {
+			t.Errorf("the file now holds %q", kept)
+		}
+		file := filepath.Join(t.TempDir(), "secret")
+		w.state.failNext = refuse(connect.CodePermissionDenied, "ROLE_TOO_LOW", "no", nil)
+		if got := w.run("tokens", "issue", "--out", file); got.code != int(ExitDenied) {
+			t.Errorf("exit %d: %s", got.code, got.errOut)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the empty file was left behind: %v", err)
+		}
+	})
+}
+
+func TestLifetime(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"15m": 15 * time.Minute, "24h": 24 * time.Hour, "7d": 168 * time.Hour, "1h30m": 90 * time.Minute,
+		"": 0, "d": 0, "0d": 0, "-1h": 0, "1.5d": 0, "soon": 0, "99999d": 0,
+	} {
+		var got lifetime
+		err := got.Set(text)
+		if got.duration() != want || (err == nil) != (want > 0) {
+			t.Errorf("%q is %v, %v; want %v", text, got.duration(), err, want)
+		}
+	}
+}

@@ -1,0 +1,536 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+const (
+	agentOne   = "01890000-0000-7000-8000-000000000001"
+	agentTwo   = "01890000-0000-7000-8000-000000000002"
+	agentEvil  = "01890000-0000-7000-8000-0000000000ee"
+	groupEdge  = "01890000-0000-7000-8000-0000000000a1"
+	groupGone  = "01890000-0000-7000-8000-0000000000a2"
+	configEdge = "01890000-0000-7000-8000-0000000000c1"
+	mintedID   = "01890000-0000-7000-8000-0000000000b1"
+	// evil is what an agent may call itself: it sets the terminal's title, goes up a line, turns the reading direction.
+	evil = "web\x1b]0;owned\a\x1b[A\u202e\u009b31m\xff"
+)
+
+// state is the fleet behind the server of these tests.
+type state struct {
+	mu          sync.Mutex
+	token       identity.Token
+	agents      []*amporav1.Agent
+	groups      []*amporav1.Group
+	configs     []*amporav1.Config
+	versions    []*amporav1.ConfigVersion
+	bodies      map[int32][]byte
+	assignments []*amporav1.Assignment
+	tokens      []*amporav1.BootstrapToken
+	apiTokens   []*amporav1.ApiToken
+	events      []*amporav1.Event // oldest first
+	audit       []*amporav1.AuditEvent
+	watches     []watchScript
+	watched     []string // the cursors that watches began at
+	// onList runs at each listing of agents, to let the fleet change under a waiting command.
+	onList func(call int)
+	lists  int
+	// failNext is answered to the next call that changes something.
+	failNext error
+}
+
+// watchScript is one connection of a watch: it sends events (nil is a keep-alive), then ends with err, or hangs.
+type watchScript struct {
+	events []*amporav1.Event
+	err    error
+	hang   bool
+}
+
+func newState(token identity.Token) *state {
+	now := time.Now()
+	ago := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(now.Add(-d)) }
+	in := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(now.Add(d)) }
+	s := &state{token: token, bodies: map[int32][]byte{}}
+	s.agents = []*amporav1.Agent{
+		{
+			Id: agentOne, DisplayName: "otelcol@web-1", ServiceName: "otelcol", ServiceVersion: "0.149.0", HostName: "web-1",
+			InstanceUid: "01890000-0000-7000-8000-00000000f001", EnrolledAt: ago(90 * time.Hour), GroupId: groupEdge, GroupName: "edge",
+			Presence: amporav1.Presence_PRESENCE_ONLINE,
+			Session: &amporav1.Session{
+				GatewayId: "gw-a", Epoch: 7, Transport: amporav1.Transport_TRANSPORT_WEBSOCKET, Peer: "192.0.2.7:50000",
+				ConnectedAt: ago(3 * time.Hour), LastSeenAt: ago(12 * time.Second),
+			},
+			Description: &amporav1.Description{
+				Identifying:    []*amporav1.Attribute{{Key: "service.name", Value: structpb.NewStringValue("otelcol")}},
+				NonIdentifying: []*amporav1.Attribute{{Key: "host.cpus", Value: structpb.NewNumberValue(8)}},
+			},
+			Capabilities: []string{"ReportsStatus", "AcceptsRemoteConfig"},
+			Health: &amporav1.Health{
+				Healthy: false, Status: "StatusRecoverableError", LastError: "exporter is down",
+				Components: map[string]*amporav1.Health{
+					"pipeline:traces":  {Healthy: false, LastError: "connection refused"},
+					"pipeline:metrics": {Healthy: true},
+				},
+			},
+			EffectiveConfig:    &amporav1.EffectiveConfig{Files: []*amporav1.ConfigFile{{Size: 8, ContentHash: strings.Repeat("ab", 32)}}},
+			RemoteConfigStatus: &amporav1.RemoteConfigStatus{State: amporav1.ConfigState_CONFIG_STATE_APPLIED},
+			ConfigDelivery: &amporav1.ConfigDelivery{
+				State: amporav1.DeliveryState_DELIVERY_STATE_APPLIED, ConfigId: configEdge, ConfigName: "edge", Version: 1,
+				AssignedThrough: "group", Since: ago(time.Hour),
+			},
+			Credential: &amporav1.Credential{Serial: "1f", NotAfter: in(300 * 24 * time.Hour), SpiffeId: "spiffe://example.org/tenant/default/agent/" + agentOne},
+		},
+		{
+			Id: agentTwo, DisplayName: "otelcol@web-2", ServiceName: "otelcol", HostName: "web-2", GroupId: groupEdge, GroupName: "edge",
+			Presence: amporav1.Presence_PRESENCE_OFFLINE, EnrolledAt: ago(time.Hour),
+			Session:        &amporav1.Session{LastSeenAt: ago(50 * time.Minute), EndedAt: ago(49 * time.Minute), EndReason: "CLOSED"},
+			ConfigDelivery: &amporav1.ConfigDelivery{State: amporav1.DeliveryState_DELIVERY_STATE_PENDING, ConfigId: configEdge, ConfigName: "edge", Version: 1, AssignedThrough: "group"},
+		},
+		{
+			Id: agentEvil, DisplayName: strings.ToValidUTF8(evil, ""), HostName: "web-3", Presence: amporav1.Presence_PRESENCE_UNKNOWN,
+			Attention:  []*amporav1.Attention{{Reason: "CONFIG_FAILED", Message: "it said \x1b[31mno", Since: ago(time.Minute)}},
+			EnrolledAt: ago(time.Minute),
+		},
+	}
+	s.groups = []*amporav1.Group{
+		{Id: groupEdge, Name: "edge", Description: "the edge", MemberCount: 2, CreatedAt: ago(72 * time.Hour)},
+		{Id: groupGone, Name: "gone", CreatedAt: ago(80 * time.Hour), DeletedAt: ago(time.Hour)},
+	}
+	s.configs = []*amporav1.Config{{
+		Id: configEdge, Name: "edge", Kind: amporav1.ConfigKind_CONFIG_KIND_COLLECTOR, CreatedAt: ago(72 * time.Hour), LatestPublished: 1, Latest: 2,
+	}}
+	s.add(configEdge, []byte("one: 1\n"), "first").State = amporav1.VersionState_VERSION_STATE_PUBLISHED
+	s.add(configEdge, []byte("two: 2\x1b[2J\n"), "second")
+	s.assignments = []*amporav1.Assignment{{
+		Target:   &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: groupEdge}},
+		ConfigId: configEdge, ConfigName: "edge", Version: 1, CreatedBy: "alice", CreatedAt: ago(time.Hour), Generation: 3,
+	}}
+	s.tokens = []*amporav1.BootstrapToken{{
+		Id: mintedID, State: amporav1.TokenState_TOKEN_STATE_LIVE, CreatedBy: "alice", CreatedAt: ago(time.Hour), ExpiresAt: in(23 * time.Hour),
+	}}
+	s.apiTokens = []*amporav1.ApiToken{{
+		Id: mintedID, Name: "ci", Role: amporav1.Role_ROLE_OPERATOR, State: amporav1.TokenState_TOKEN_STATE_EXPIRED,
+		CreatedBy: "alice", CreatedAt: ago(100 * time.Hour), ExpiresAt: ago(10 * time.Hour),
+	}}
+	for i, kind := range []string{"agent.enrolled", "agent.connected", "config.published"} {
+		s.events = append(s.events, happened(i+1, kind, agentOne))
+	}
+	s.events[2].AgentId = ""
+	s.audit = []*amporav1.AuditEvent{{
+		Id: mintedID, Time: ago(time.Minute), Actor: "alice", ActorKind: "api_token", Role: amporav1.Role_ROLE_ADMIN, Action: "group.create",
+		EntityKind: "group", EntityId: groupEdge, SourceAddress: "192.0.2.1", Count: 1,
+	}}
+	return s
+}
+
+// happened makes the event with this number; its cursor is "c" and the number.
+func happened(number int, kind, agent string) *amporav1.Event {
+	return &amporav1.Event{
+		Cursor: fmt.Sprintf("c%d", number), Kind: kind, AgentId: agent, Message: fmt.Sprintf("event %d", number),
+		Time: timestamppb.New(time.Date(2000, 1, 1, 0, 0, number, 0, time.UTC)),
+	}
+}
+
+func (s *state) add(config string, body []byte, note string) *amporav1.ConfigVersion {
+	hash := sha256.Sum256(body)
+	version := &amporav1.ConfigVersion{
+		ConfigId: config, Version: int32(len(s.versions) + 1), State: amporav1.VersionState_VERSION_STATE_DRAFT, Revision: 1,
+		ContentHash: hex.EncodeToString(hash[:]), OfferHash: hex.EncodeToString(hash[:]), Size: int64(len(body)), Note: note,
+		CreatedBy: "alice", CreatedAt: timestamppb.Now(),
+	}
+	s.versions, s.bodies[version.Version] = append(s.versions, version), body
+	return version
+}
+
+// change begins a call that changes something, and fails it if that was asked for.
+func (s *state) change() (unlock func(), err error) {
+	s.mu.Lock()
+	err, s.failNext = s.failNext, nil
+	return s.mu.Unlock, err
+}
+
+func notFound(what string) error {
+	return refuse(connect.CodeNotFound, "NOT_FOUND", "there is no such "+what, nil)
+}
+
+func find[T interface{ GetId() string }](list []T, is func(T) bool, what string) (T, error) {
+	if i := slices.IndexFunc(list, is); i >= 0 {
+		return list[i], nil
+	}
+	var none T
+	return none, notFound(what)
+}
+
+type agentServer struct{ *state }
+
+func (s agentServer) ListAgents(_ context.Context, r *amporav1.ListAgentsRequest) (*amporav1.ListAgentsResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lists++; s.onList != nil {
+		s.onList(s.lists)
+	}
+	f := r.GetFilter()
+	var chosen []*amporav1.Agent
+	for _, agent := range s.agents {
+		if (f.GetGroupId() == "" || f.GetGroupId() == agent.GetGroupId()) &&
+			(f.GetPresence() == 0 || f.GetPresence() == agent.GetPresence()) &&
+			(strings.HasPrefix(agent.GetHostName(), f.GetNamePrefix()) || strings.HasPrefix(agent.GetServiceName(), f.GetNamePrefix())) {
+			chosen = append(chosen, agent)
+		}
+	}
+	page, next := paged(chosen, r.GetPageToken())
+	return &amporav1.ListAgentsResponse{Agents: page, NextPageToken: next}, nil
+}
+
+func (s agentServer) agent(id string) (*amporav1.Agent, error) {
+	return find(s.agents, func(a *amporav1.Agent) bool { return a.GetId() == id }, "agent")
+}
+
+func (s agentServer) GetAgent(_ context.Context, r *amporav1.GetAgentRequest) (*amporav1.GetAgentResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	agent, err := s.agent(r.GetId())
+	return &amporav1.GetAgentResponse{Agent: agent}, err
+}
+
+func (s agentServer) GetEffectiveConfig(_ context.Context, r *amporav1.GetEffectiveConfigRequest) (*amporav1.GetEffectiveConfigResponse, error) {
+	file := func(name, body string) *amporav1.GetEffectiveConfigResponse_File {
+		return &amporav1.GetEffectiveConfigResponse_File{File: &amporav1.ConfigFile{Name: name, Size: int64(len(body))}, Body: []byte(body)}
+	}
+	switch r.GetId() {
+	case agentOne:
+		return &amporav1.GetEffectiveConfigResponse{Files: []*amporav1.GetEffectiveConfigResponse_File{file("", "a: \x1b[1m\n\x00")}}, nil
+	case agentTwo:
+		return &amporav1.GetEffectiveConfigResponse{Files: []*amporav1.GetEffectiveConfigResponse_File{file("", "a: 1\n"), file("raw", "b: 2\n")}}, nil
+	default:
+		return nil, notFound("agent")
+	}
+}
+
+func (s agentServer) RetryConfig(context.Context, *amporav1.RetryConfigRequest) (*amporav1.RetryConfigResponse, error) {
+	return &amporav1.RetryConfigResponse{Cleared: 1}, nil
+}
+
+func (s agentServer) AllowChildren(_ context.Context, r *amporav1.AllowChildrenRequest) (*amporav1.AllowChildrenResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	agent, err := s.agent(r.GetId())
+	if err == nil {
+		agent.MaxChildren = r.GetMaxChildren()
+	}
+	return &amporav1.AllowChildrenResponse{Agent: agent}, err
+}
+
+type groupServer struct{ *state }
+
+func (s groupServer) group(ref string) (*amporav1.Group, error) {
+	return find(s.groups, func(g *amporav1.Group) bool {
+		return g.GetId() == ref || g.GetName() == ref && g.GetDeletedAt() == nil
+	}, "group")
+}
+
+func (s groupServer) CreateGroup(_ context.Context, r *amporav1.CreateGroupRequest) (*amporav1.CreateGroupResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.group(r.GetName()); err == nil {
+		return nil, refuse(connect.CodeAlreadyExists, "ALREADY_EXISTS", "a group has this name already", nil)
+	}
+	group := &amporav1.Group{Id: mintedID, Name: r.GetName(), Description: r.GetDescription(), CreatedAt: timestamppb.Now()}
+	s.groups = append(s.groups, group)
+	return &amporav1.CreateGroupResponse{Group: group}, nil
+}
+
+func (s groupServer) GetGroup(_ context.Context, r *amporav1.GetGroupRequest) (*amporav1.GetGroupResponse, error) {
+	group, err := s.group(r.GetGroup())
+	return &amporav1.GetGroupResponse{Group: group}, err
+}
+
+func (s groupServer) ListGroups(_ context.Context, r *amporav1.ListGroupsRequest) (*amporav1.ListGroupsResponse, error) {
+	var shown []*amporav1.Group
+	for _, group := range s.groups {
+		if group.GetDeletedAt() == nil || r.GetShowDeleted() {
+			shown = append(shown, group)
+		}
+	}
+	page, next := paged(shown, r.GetPageToken())
+	return &amporav1.ListGroupsResponse{Groups: page, NextPageToken: next}, nil
+}
+
+func (s groupServer) DeleteGroup(_ context.Context, r *amporav1.DeleteGroupRequest) (*amporav1.DeleteGroupResponse, error) {
+	group, err := s.group(r.GetId())
+	if err == nil {
+		group.DeletedAt = timestamppb.Now()
+	}
+	return &amporav1.DeleteGroupResponse{}, err
+}
+
+func (s groupServer) UndeleteGroup(_ context.Context, r *amporav1.UndeleteGroupRequest) (*amporav1.UndeleteGroupResponse, error) {
+	group, err := s.group(r.GetId())
+	if err == nil {
+		group.DeletedAt = nil
+	}
+	return &amporav1.UndeleteGroupResponse{Group: group}, err
+}
+
+func (s groupServer) AddGroupMembers(_ context.Context, r *amporav1.AddGroupMembersRequest) (*amporav1.AddGroupMembersResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	group, err := s.group(r.GetId())
+	group.MemberCount += int32(len(r.GetAgentIds()))
+	return &amporav1.AddGroupMembersResponse{Group: group}, err
+}
+
+func (s groupServer) RemoveGroupMembers(_ context.Context, r *amporav1.RemoveGroupMembersRequest) (*amporav1.RemoveGroupMembersResponse, error) {
+	group, err := s.group(r.GetId())
+	group.MemberCount -= int32(len(r.GetAgentIds()))
+	return &amporav1.RemoveGroupMembersResponse{Group: group}, err
+}
+
+type configServer struct{ *state }
+
+func (s configServer) config(ref string) (*amporav1.Config, error) {
+	return find(s.configs, func(c *amporav1.Config) bool { return c.GetId() == ref || c.GetName() == ref }, "configuration")
+}
+
+func (s configServer) version(n int32) (*amporav1.ConfigVersion, error) {
+	if int(n) > len(s.versions) {
+		return nil, notFound("version")
+	}
+	return s.versions[n-1], nil
+}
+
+func (s configServer) CreateConfig(_ context.Context, r *amporav1.CreateConfigRequest) (*amporav1.CreateConfigResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	config := &amporav1.Config{Id: mintedID, Name: r.GetName(), Kind: max(r.GetKind(), 1), Description: r.GetDescription(), CreatedAt: timestamppb.Now()}
+	s.configs = append(s.configs, config)
+	answer := &amporav1.CreateConfigResponse{Config: config}
+	if r.Body != nil {
+		answer.Version = s.add(config.Id, r.GetBody(), r.GetNote())
+		config.Latest = answer.Version.Version
+	}
+	return answer, nil
+}
+
+func (s configServer) GetConfig(_ context.Context, r *amporav1.GetConfigRequest) (*amporav1.GetConfigResponse, error) {
+	config, err := s.config(r.GetConfig())
+	return &amporav1.GetConfigResponse{Config: config}, err
+}
+
+func (s configServer) ListConfigs(_ context.Context, r *amporav1.ListConfigsRequest) (*amporav1.ListConfigsResponse, error) {
+	page, next := paged(s.configs, r.GetPageToken())
+	return &amporav1.ListConfigsResponse{Configs: page, NextPageToken: next}, nil
+}
+
+func (s configServer) CreateConfigVersion(_ context.Context, r *amporav1.CreateConfigVersionRequest) (*amporav1.CreateConfigVersionResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	return &amporav1.CreateConfigVersionResponse{Version: s.add(r.GetConfigId(), r.GetBody(), r.GetNote())}, nil
+}
+
+func (s configServer) UpdateConfigVersion(_ context.Context, r *amporav1.UpdateConfigVersionRequest) (*amporav1.UpdateConfigVersionResponse, error) {
+	version, err := s.version(r.GetVersion())
+	if err != nil {
+		return nil, err
+	}
+	if version.GetRevision() != r.GetRevision() {
+		return nil, refuse(connect.CodeAborted, "CHANGED_MEANWHILE", "the draft was changed meanwhile", map[string]string{"revision": fmt.Sprint(version.GetRevision())})
+	}
+	version.Revision++
+	version.Note = r.GetNote()
+	s.bodies[r.GetVersion()] = r.GetBody()
+	return &amporav1.UpdateConfigVersionResponse{Version: version}, nil
+}
+
+func (s configServer) ListConfigVersions(_ context.Context, r *amporav1.ListConfigVersionsRequest) (*amporav1.ListConfigVersionsResponse, error) {
+	newest := slices.Clone(s.versions)
+	slices.Reverse(newest)
+	page, next := paged(newest, r.GetPageToken())
+	return &amporav1.ListConfigVersionsResponse{Versions: page, NextPageToken: next}, nil
+}
+
+func (s configServer) GetConfigVersionBody(_ context.Context, r *amporav1.GetConfigVersionBodyRequest) (*amporav1.GetConfigVersionBodyResponse, error) {
+	version, err := s.version(r.GetVersion())
+	return &amporav1.GetConfigVersionBodyResponse{Version: version, Body: s.bodies[r.GetVersion()]}, err
+}
+
+func (s configServer) PublishConfigVersion(_ context.Context, r *amporav1.PublishConfigVersionRequest) (*amporav1.PublishConfigVersionResponse, error) {
+	version, err := s.version(r.GetVersion())
+	switch {
+	case err != nil:
+		return nil, err
+	case version.GetState() != amporav1.VersionState_VERSION_STATE_DRAFT:
+		return nil, refuse(connect.CodeFailedPrecondition, "WRONG_STATE", "only a draft can be published", nil)
+	case r.GetRevision() != 0 && r.GetRevision() != version.GetRevision():
+		return nil, refuse(connect.CodeAborted, "CHANGED_MEANWHILE", "the draft was changed meanwhile", nil)
+	}
+	version.State = amporav1.VersionState_VERSION_STATE_PUBLISHED
+	return &amporav1.PublishConfigVersionResponse{Version: version}, nil
+}
+
+func (s configServer) ArchiveConfigVersion(_ context.Context, r *amporav1.ArchiveConfigVersionRequest) (*amporav1.ArchiveConfigVersionResponse, error) {
+	version, err := s.version(r.GetVersion())
+	if err == nil {
+		version.State = amporav1.VersionState_VERSION_STATE_ARCHIVED
+	}
+	return &amporav1.ArchiveConfigVersionResponse{Version: version}, err
+}
+
+type assignmentServer struct{ *state }
+
+func (s assignmentServer) Assign(_ context.Context, r *amporav1.AssignRequest) (*amporav1.AssignResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	assignment := &amporav1.Assignment{
+		Target: r.GetTarget(), ConfigId: r.GetConfigId(), ConfigName: "edge", Version: max(r.GetVersion(), 1),
+		CreatedAt: timestamppb.Now(), Generation: 4,
+	}
+	return &amporav1.AssignResponse{Assignment: assignment, Agents: 2}, nil
+}
+
+func (s assignmentServer) Unassign(context.Context, *amporav1.UnassignRequest) (*amporav1.UnassignResponse, error) {
+	return &amporav1.UnassignResponse{}, nil
+}
+
+func (s assignmentServer) ListAssignments(_ context.Context, r *amporav1.ListAssignmentsRequest) (*amporav1.ListAssignmentsResponse, error) {
+	page, next := paged(s.assignments, r.GetPageToken())
+	return &amporav1.ListAssignmentsResponse{Assignments: page, NextPageToken: next}, nil
+}
+
+type tokenServer struct{ *state }
+
+func (s tokenServer) IssueBootstrapToken(_ context.Context, r *amporav1.IssueBootstrapTokenRequest) (*amporav1.IssueBootstrapTokenResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	ttl := 24 * time.Hour
+	if r.Ttl != nil {
+		ttl = r.GetTtl().AsDuration()
+	}
+	token := &amporav1.BootstrapToken{
+		Id: mintedID, Description: r.GetDescription(), GroupId: r.GetGroupId(), State: amporav1.TokenState_TOKEN_STATE_LIVE,
+		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(ttl)),
+	}
+	s.tokens = append(s.tokens, token)
+	return &amporav1.IssueBootstrapTokenResponse{Token: token, Secret: "amp-bs.the-secret"}, nil
+}
+
+func (s tokenServer) ListBootstrapTokens(_ context.Context, r *amporav1.ListBootstrapTokensRequest) (*amporav1.ListBootstrapTokensResponse, error) {
+	page, next := paged(s.tokens, r.GetPageToken())
+	return &amporav1.ListBootstrapTokensResponse{Tokens: page, NextPageToken: next}, nil
+}
+
+func (s tokenServer) RevokeBootstrapToken(_ context.Context, r *amporav1.RevokeBootstrapTokenRequest) (*amporav1.RevokeBootstrapTokenResponse, error) {
+	token, err := find(s.tokens, func(t *amporav1.BootstrapToken) bool { return t.GetId() == r.GetId() }, "token")
+	if err == nil {
+		token.State = amporav1.TokenState_TOKEN_STATE_REVOKED
+	}
+	return &amporav1.RevokeBootstrapTokenResponse{Token: token}, err
+}
+
+type apiTokenServer struct{ *state }
+
+func (s apiTokenServer) CreateApiToken(_ context.Context, r *amporav1.CreateApiTokenRequest) (*amporav1.CreateApiTokenResponse, error) {
+	token := &amporav1.ApiToken{
+		Id: mintedID, Name: r.GetName(), Role: r.GetRole(), State: amporav1.TokenState_TOKEN_STATE_LIVE, Procedures: r.GetProcedures(),
+		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(90 * 24 * time.Hour)),
+	}
+	return &amporav1.CreateApiTokenResponse{Token: token, Secret: "amp-pat.the-secret"}, nil
+}
+
+func (s apiTokenServer) ListApiTokens(_ context.Context, r *amporav1.ListApiTokensRequest) (*amporav1.ListApiTokensResponse, error) {
+	page, next := paged(s.apiTokens, r.GetPageToken())
+	return &amporav1.ListApiTokensResponse{Tokens: page, NextPageToken: next}, nil
+}
+
+func (s apiTokenServer) RevokeApiToken(_ context.Context, r *amporav1.RevokeApiTokenRequest) (*amporav1.RevokeApiTokenResponse, error) {
+	token, err := find(s.apiTokens, func(t *amporav1.ApiToken) bool { return t.GetId() == r.GetId() }, "token")
+	if err == nil {
+		token.State = amporav1.TokenState_TOKEN_STATE_REVOKED
+	}
+	return &amporav1.RevokeApiTokenResponse{Token: token}, err
+}
+
+type eventServer struct{ *state }
+
+func (s eventServer) ListEvents(_ context.Context, r *amporav1.ListEventsRequest) (*amporav1.ListEventsResponse, error) {
+	newest := slices.Clone(s.events)
+	slices.Reverse(newest)
+	page, next := paged(newest, r.GetPageToken())
+	return &amporav1.ListEventsResponse{Events: page, NextPageToken: next}, nil
+}
+
+func (s eventServer) WatchEvents(
+	ctx context.Context, r *amporav1.WatchEventsRequest, out amporav1connect.EventServiceWatchEventsServerStream,
+) error {
+	s.mu.Lock()
+	s.watched = append(s.watched, r.GetCursor())
+	script := watchScript{hang: true}
+	if len(s.watches) > 0 {
+		script, s.watches = s.watches[0], s.watches[1:]
+	}
+	s.mu.Unlock()
+	for _, event := range script.events {
+		if err := out.Send(&amporav1.WatchEventsResponse{Event: event}); err != nil {
+			return err
+		}
+	}
+	if script.hang {
+		<-ctx.Done()
+	}
+	return script.err
+}
+
+type auditServer struct{ *state }
+
+func (s auditServer) ListAuditEvents(_ context.Context, r *amporav1.ListAuditEventsRequest) (*amporav1.ListAuditEventsResponse, error) {
+	page, next := paged(s.audit, r.GetPageToken())
+	return &amporav1.ListAuditEventsResponse{Events: page, NextPageToken: next}, nil
+}
+
+type systemServer struct{ *state }
+
+func (s systemServer) GetSystem(context.Context, *amporav1.GetSystemRequest) (*amporav1.GetSystemResponse, error) {
+	return &amporav1.GetSystemResponse{
+		Version: "v1.2.3", Tenant: "default", Principal: "alice", Role: amporav1.Role_ROLE_OPERATOR, Database: "sqlite",
+		TrustDomain: "example.org", OpampUrl: "wss://gateway.example.org:4320/v1/opamp",
+	}, nil
+}
