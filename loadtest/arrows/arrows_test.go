@@ -1,0 +1,200 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package arrows holds the tree to the arrows of the architecture: which package may know which, and why. Arrows point
+// down only; each rule gives its reason, so that whoever meets it knows what would be lost.
+package arrows
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"strings"
+	"testing"
+)
+
+const root = "gitlab.com/ampora/ampora/"
+
+// rule: packages that match from, tests left out, may import those of to only if they match but as well. Patterns are
+// those of path.Match on the path below root, or a prefix ending in "...".
+type rule struct {
+	from string
+	// never names what must not be imported; only, if set, names all of ours that may be.
+	never  []string
+	only   []string
+	except []string // importing packages the rule is not for
+	why    string
+}
+
+var rules = []rule{
+	{from: "proto/...", only: []string{"proto/..."}, why: "generated code knows nothing but itself"},
+	{from: "shared/...", only: []string{"shared/...", "proto/..."}, why: "both halves agree on shared, so it can know neither"},
+	{from: "migrations", only: []string{"shared/..."}, why: "the schema is older than whatever reads it"},
+	{from: "gateway/...", only: []string{"gateway/...", "shared/...", "proto/..."}, why: "a gateway has no database and no policy: it must be built without control"},
+	{
+		from: "control/...", never: []string{"gateway/...", "gateway"}, except: []string{"control/cmd/ampora"},
+		why: "only the all-in-one joins both halves",
+	},
+	{from: "control/internal/fleet", only: []string{}, why: "the vocabulary stands alone at the centre: everything may import it because it imports nothing"},
+	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
+	{
+		from: "control/internal/store", only: []string{"control/internal/fleet"},
+		why: "the store's contract is written in the vocabulary, so that no backend leaks through it",
+	},
+	{
+		from: "control/...", never: []string{"control/internal/store/postgres", "control/internal/store/sqlite"},
+		except: []string{"control", "control/internal/store/..."},
+		why:    "only the wiring knows which database there is",
+	},
+	{
+		from:  "control/internal/store/postgres",
+		never: []string{"control/internal/store/sqlite"}, why: "adapters know the contract, never each other",
+	},
+	{
+		from:  "control/internal/store/sqlite",
+		never: []string{"control/internal/store/postgres"}, why: "adapters know the contract, never each other",
+	},
+	{
+		from: "control/internal/...", never: []string{"control/internal/api", "control/internal/cli"},
+		except: []string{"control/internal/cli/..."},
+		why:    "the API is the outermost room: it is called, it is not imported",
+	},
+	{
+		from: "control/internal/cli/...", never: []string{"control/internal/..."}, except: []string{},
+		only: []string{"control/internal/cli/...", "control/internal/cli", "shared/...", "proto/..."},
+		why:  "the command line is a client of the public API like any other",
+	},
+	{
+		from: "control/internal/engine", only: []string{"control/internal/fleet", "control/internal/rollout", "control/internal/store", "shared/..."},
+		why: "the engine advances; what it advances to is decided in rollout and kept in store",
+	},
+}
+
+// foreign rules are about packages that are not ours.
+var foreign = []struct {
+	path   string // prefix of an import path
+	within []string
+	why    string
+}{
+	{"github.com/smallstep/certificates", []string{"control/internal/pki"}, "only pki certifies"},
+	{"go.step.sm/crypto", []string{"control/internal/pki"}, "only pki certifies"},
+	{
+		"github.com/open-telemetry/opamp-go", []string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "control/internal/inbox", "loadtest/..."},
+		"OpAMP's types stay where OpAMP is spoken and where it is read; everything between carries bytes",
+	},
+	{"github.com/jackc/pgx", []string{"control/internal/store/postgres/...", "migrations", "loadtest/..."}, "one package speaks to PostgreSQL"},
+	{"modernc.org/sqlite", []string{"control/internal/store/sqlite", "migrations", "loadtest/..."}, "one package speaks to SQLite"},
+	{"github.com/gobwas/ws", []string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "loadtest/..."}, "WebSocket frames are a matter of the OpAMP transport"},
+	{"go.opentelemetry.io/otel/sdk", []string{"shared/ops", "loadtest/..."}, "instruments come from an injected meter; only ops knows where they go"},
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestArrows(t *testing.T) {
+	packages := workspace(t)
+	for _, r := range rules {
+		used := false
+		for _, p := range packages {
+			if !matches(p.name(), r.from) || matchesAny(p.name(), r.except) {
+				continue
+			}
+			used = true
+			for _, imported := range p.ours() {
+				forbidden := matchesAny(imported, r.never) && !(r.only != nil && matchesAny(imported, r.only))
+				unlisted := r.only != nil && !matchesAny(imported, r.only)
+				if imported != p.name() && (forbidden || unlisted) {
+					t.Errorf("%s must not import %s: %s", p.name(), imported, r.why)
+				}
+			}
+		}
+		if !used {
+			t.Errorf("no package matches the rule for %s: it guards nothing", r.from)
+		}
+	}
+}
+
+func TestForeignArrows(t *testing.T) {
+	for _, p := range workspace(t) {
+		for _, imported := range p.Imports {
+			for _, f := range foreign {
+				if (imported == f.path || strings.HasPrefix(imported, f.path+"/")) && !matchesAny(p.name(), f.within) {
+					t.Errorf("%s must not import %s: %s", p.name(), imported, f.why)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageIsDocumented(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{if and (not .Doc) .GoFiles}}{{.ImportPath}}{{end}}`, "work").Output()
+	if err != nil {
+		t.Fatal(describe(err))
+	}
+	for _, undocumented := range strings.Fields(string(out)) {
+		if !strings.Contains(undocumented, "/proto/gen/") {
+			t.Errorf("%s has no package comment: what does it guarantee?", undocumented)
+		}
+	}
+}
+
+// workspace lists the packages of all modules with what they import outside of tests.
+func workspace(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "work").Output()
+	if err != nil {
+		t.Fatal(describe(err))
+	}
+	var list []pkg
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return list
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+}
+
+func (p pkg) name() string { return strings.TrimPrefix(p.ImportPath, root) }
+
+func (p pkg) ours() []string {
+	var list []string
+	for _, i := range p.Imports {
+		if name, ok := strings.CutPrefix(i, root); ok {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func matchesAny(name string, patterns []string) bool {
+	for _, p := range patterns {
+		if matches(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(name, pattern string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return name == prefix || strings.HasPrefix(name, prefix+"/")
+	}
+	ok, err := path.Match(pattern, name)
+	return err == nil && ok
+}
+
+func describe(err error) string {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(exit.Stderr)
+	}
+	return err.Error()
+}
