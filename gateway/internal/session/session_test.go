@@ -1,0 +1,115 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"sync"
+	"testing"
+
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// slot is a link that waits to be asked, as that of a polling agent.
+type slot struct {
+	mu     sync.Mutex
+	woken  int
+	closed []EndReason
+}
+
+func (l *slot) Wake(*Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.woken++
+}
+
+func (l *slot) Ping() {}
+
+func (l *slot) Close(_ *Session, reason EndReason) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = append(l.closed, reason)
+}
+
+func offer(hash string, generation int64) *ConfigOffer {
+	return &ConfigOffer{Hash: []byte(hash), Generation: generation}
+}
+
+func TestMailboxKeepsTheLatest(t *testing.T) {
+	link := &slot{}
+	s := New(Claimed{Epoch: 7}, link, noon)
+	to := func(generation int64) Address { return Address{Kind: "config", Epoch: 7, Generation: generation} }
+	post := func(want Posting, o *ConfigOffer) {
+		t.Helper()
+		if got := s.PostConfig(to(o.Generation), o); got != want {
+			t.Errorf("posting %s of generation %d gives %v, want %v", o.Hash, o.Generation, got, want)
+		}
+	}
+	post(Posted, offer("a", 2))
+	post(Posted, offer("b", 3))
+	post(Outdated, offer("a", 2))
+	if mail := s.TakeMail(); string(mail.Config.Hash) != "b" || s.HasMail() {
+		t.Errorf("the mail is %+v", mail)
+	}
+	s.Sent(offer("b", 3))
+	post(AlreadySent, offer("b", 3))
+	post(Posted, offer("b", 4)) // a later grant of the same: written again
+	if got := s.PostConfig(Address{Kind: "config", Epoch: 6, Generation: 9}, offer("c", 9)); got != OtherEpoch {
+		t.Errorf("for another epoch: %v", got)
+	}
+	if got := s.PostFullState(Address{Kind: "full", Epoch: 7}); got != Posted || !s.TakeMail().FullState {
+		t.Errorf("asking for the full state: %v", got)
+	}
+	if link.woken != 4 {
+		t.Errorf("the link was woken %d times", link.woken)
+	}
+	// Under a new epoch everything begins anew.
+	s.Rebind(8)
+	if got := s.PostConfig(Address{Kind: "config", Epoch: 8, Generation: 1}, offer("b", 1)); got != Posted {
+		t.Errorf("under a new epoch: %v", got)
+	}
+}
+
+func TestRegistryEndsEachSessionOnce(t *testing.T) {
+	type end struct {
+		epoch  uint64
+		reason EndReason
+	}
+	var ends []end
+	r := NewRegistry(func(s *Session, reason EndReason) { ends = append(ends, end{s.Epoch(), reason}) })
+	key := Key{Tenant: "acme", Agent: identity.NewAgentID()}
+	first, second := &slot{}, &slot{}
+	old := New(Claimed{Key: key, Epoch: 1}, first, noon)
+	fresh := New(Claimed{Key: key, Epoch: 2}, second, noon)
+	r.Start(old)
+	r.Start(fresh)
+	if len(ends) != 1 || ends[0] != (end{1, Superseded}) || len(first.closed) != 1 || len(second.closed) != 0 {
+		t.Fatalf("after a takeover: %v, closed %v and %v", ends, first.closed, second.closed)
+	}
+	r.End(old, Closed) // its connection notices later
+	if len(ends) != 1 || r.Get(key) != fresh || r.Len() != 1 {
+		t.Errorf("the end of the old session touched the new one: %v", ends)
+	}
+	var ending sync.WaitGroup
+	for range 8 {
+		ending.Go(func() { r.End(fresh, Idle) })
+	}
+	ending.Wait()
+	if len(ends) != 2 || r.Len() != 0 || !fresh.Ended() {
+		t.Errorf("in the end: %v", ends)
+	}
+}
+
+func TestRegistryFindsPollers(t *testing.T) {
+	r := NewRegistry(func(*Session, EndReason) {})
+	p := Poller{Identity: Key{"acme", "parent"}, UID: identity.InstanceUID{1}}
+	s := New(Claimed{Key: Key{"acme", "child"}}, &slot{}, noon)
+	r.StartPolling(p, s)
+	if r.Polling(p) != s || len(r.AllPolling()) != 1 {
+		t.Fatal("the session is not found")
+	}
+	r.End(s, Idle)
+	if r.Polling(p) != nil || len(r.AllPolling()) != 0 {
+		t.Error("the session is still found")
+	}
+}
