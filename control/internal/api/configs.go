@@ -24,6 +24,9 @@ type configs struct {
 // CreateConfig creates a configuration, with a first draft if the request has a body.
 func (s *configs) CreateConfig(ctx context.Context, r *amporav1.CreateConfigRequest) (*amporav1.CreateConfigResponse, error) {
 	by := auth.By(ctx)
+	if err := checkName(r.GetName()); err != nil {
+		return nil, err
+	}
 	c := fleet.Config{
 		Tenant: by.Tenant, ID: newID[fleet.ConfigID](), Name: r.GetName(), Description: r.GetDescription(),
 		Kind: kindFrom(r.GetKind()), CreatedAt: by.At,

@@ -10,12 +10,21 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
 
 // newID mints the id of something new: a UUIDv7 (RFC 9562, section 5.7), so that later ones sort later.
 func newID[ID ~string]() ID { return ID(uuid.Must(uuid.NewV7()).String()) }
+
+// checkName refuses a name that reads as an id: where either is accepted, one thing could pass for another.
+func checkName(name string) error {
+	if uuid.Validate(name) == nil {
+		return auth.InvalidField("name", "must not have the form of an id")
+	}
+	return nil
+}
 
 // each encodes a list.
 func each[From, To any](list []From, encode func(From) To) []To {

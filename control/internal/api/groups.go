@@ -20,6 +20,9 @@ type groups struct{ store store.Groups }
 // CreateGroup creates an empty group.
 func (s *groups) CreateGroup(ctx context.Context, r *amporav1.CreateGroupRequest) (*amporav1.CreateGroupResponse, error) {
 	by := auth.By(ctx)
+	if err := checkName(r.GetName()); err != nil {
+		return nil, err
+	}
 	g, err := s.store.CreateGroup(ctx, by, fleet.Group{
 		Tenant: by.Tenant, ID: newID[fleet.GroupID](), Name: r.GetName(), Description: r.GetDescription(), CreatedAt: by.At,
 	})

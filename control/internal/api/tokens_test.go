@@ -124,6 +124,15 @@ func TestRequestsAreValidated(t *testing.T) {
 	}
 }
 
+func TestNamesThatReadAsIDsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	c, id := w.as(fleet.RoleOperator), string(newID[fleet.GroupID]())
+	_, err := c.groups.CreateGroup(t.Context(), &amporav1.CreateGroupRequest{Name: id})
+	refused(t, err, connect.CodeInvalidArgument, auth.ReasonInvalidField)
+	_, err = c.configs.CreateConfig(t.Context(), &amporav1.CreateConfigRequest{Name: id})
+	refused(t, err, connect.CodeInvalidArgument, auth.ReasonInvalidField)
+}
+
 func TestUndecodableRequests(t *testing.T) {
 	w := newWorld(t)
 	secret, _ := w.token(fleet.APIToken{Role: fleet.RoleViewer})

@@ -73,6 +73,16 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 }
 
 func (w *world) serve(adjust []func(*auth.Config)) {
+	w.register(func(server *connect.Server) {
+		api.Register(server, api.Deps{
+			Store: w.store, Content: w.content, Now: w.now, Changed: w.waitForChange,
+			Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
+		})
+	}, adjust...)
+}
+
+// register serves other services in place of those before.
+func (w *world) register(services func(*connect.Server), adjust ...func(*auth.Config)) {
 	config := auth.Config{Tokens: w.store, Log: slog.New(slog.NewJSONHandler(w.log, nil)), Now: w.now}
 	for _, change := range adjust {
 		change(&config)
@@ -82,10 +92,7 @@ func (w *world) serve(adjust []func(*auth.Config)) {
 		w.t.Fatal(err)
 	}
 	server := connect.NewServer(gate)
-	api.Register(server, api.Deps{
-		Store: w.store, Content: w.content, Now: w.now, Changed: w.waitForChange,
-		Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
-	})
+	services(server)
 	w.handler = api.NewHandler(server, []string{"https://ui.example.com"})
 	listener := httptest.NewServer(w.handler)
 	w.t.Cleanup(listener.Close)

@@ -60,12 +60,9 @@ func NewInterceptor(c Config) (connect.ServerInterceptor, error) {
 
 // serve runs one call. It returns by whom it was, as far as that became known.
 func (g *gate) serve(ctx context.Context, spec connect.Spec, stream connect.ServerStream, next connect.ServerFunc) (by fleet.By, err error) {
+	ctx, cancel := limited(ctx, spec)
+	defer cancel()
 	err = guarded(func() (err error) {
-		if spec.StreamType == connect.StreamTypeUnary {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, UnaryTimeout)
-			defer cancel()
-		}
 		if by, err = g.admit(ctx, spec); err != nil {
 			return err
 		}
@@ -80,6 +77,14 @@ func (g *gate) serve(ctx context.Context, spec connect.Spec, stream connect.Serv
 		return err
 	})
 	return by, err
+}
+
+// limited gives a call that is no stream its time.
+func limited(ctx context.Context, spec connect.Spec) (context.Context, context.CancelFunc) {
+	if spec.StreamType == connect.StreamTypeUnary {
+		return context.WithTimeout(ctx, UnaryTimeout)
+	}
+	return context.WithCancel(ctx)
 }
 
 // admit finds the principal of the call and whether the procedure is for it.
