@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"testing"
 	"time"
 
 	"pgregory.net/rapid"
@@ -17,29 +16,25 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
-// inbox holds a store to store.Inbox.
-func inbox(t *testing.T, open func(*testing.T) store.Store) {
-	for name, test := range map[string]func(*world){
-		"a partition has one holder at a time":                 partitionLease,
-		"a lease taken over later has a higher epoch":          partitionTakenOver,
-		"position and counters are those of the last record":   position,
-		"nothing is written under a lost lease":                recordLost,
-		"a part is written only by a later stamp":              partsByStamp,
-		"news is told when it differs":                         news,
-		"the row repeats what newer parts say":                 summary,
-		"labels are replaced by a newer description":           labels,
-		"only the session's gateway, boot and epoch count":     staleUplinks,
-		"bodies that are not stored are asked for":             unknownBodies,
-		"a session ends once":                                  sessionEnds,
-		"a delivery counts for the open grant":                 deliveries,
-		"a report that says so wakes the engine":               reportWakes,
-		"uplinks of several tenants go to their own":           recordTenants,
-		"resync asks for the full state of open sessions":      resync,
-		"text that a database refuses does not stop a message": unstorableText,
-		"partial reports in any order end at the latest":       anyOrder,
-	} {
-		t.Run(name, func(t *testing.T) { test(newWorld(t, open)) })
-	}
+// inbox is store.Inbox.
+var inbox = suite{
+	"a partition has one holder at a time":                 partitionLease,
+	"a lease taken over later has a higher epoch":          partitionTakenOver,
+	"position and counters are those of the last record":   position,
+	"nothing is written under a lost lease":                recordLost,
+	"a part is written only by a later stamp":              partsByStamp,
+	"news is told when it differs":                         news,
+	"the row repeats what newer parts say":                 summary,
+	"labels are replaced by a newer description":           labels,
+	"only the session's gateway, boot and epoch count":     staleUplinks,
+	"bodies that are not stored are asked for":             unknownBodies,
+	"a session ends once":                                  sessionEnds,
+	"a delivery counts for the open grant":                 deliveries,
+	"a report that says so wakes the engine":               reportWakes,
+	"uplinks of several tenants go to their own":           recordTenants,
+	"resync asks for the full state of open sessions":      resync,
+	"text that a database refuses does not stop a message": unstorableText,
+	"partial reports in any order end at the latest":       anyOrder,
 }
 
 func partitionLease(w *world) {

@@ -5,35 +5,30 @@ package storetest
 
 import (
 	"slices"
-	"testing"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
-// sessions holds a store to store.Sessions.
-func sessions(t *testing.T, open func(*testing.T) store.Store) {
-	for name, test := range map[string]func(*world){
-		"a lease is moved for exactly its boot while it lasts":    renewLease,
-		"a new boot ends the sessions of earlier ones":            registerAgain,
-		"the first claim makes the agent seen":                    firstClaim,
-		"the epoch grows with every claim":                        epochGrows,
-		"a claim needs a gateway with a lease":                    claimWithoutLease,
-		"a claim needs a recorded certificate of the identity":    claimUnrecorded,
-		"a uid belongs to one agent for good":                     foreignUID,
-		"an agent may change its uid":                             changedUID,
-		"an open session is held":                                 held,
-		"a session without a living gateway is not held":          notHeld,
-		"takeovers by clones quarantine":                          clones,
-		"takeovers by clones long ago are forgotten":              clonesLongAgo,
-		"a parent speaks for as many children as it is allowed":   children,
-		"a claim says which sequence was last":                    lastSequence,
-		"a claim lets unsent dispatches fall due and wakes":       claimFallsDue,
-		"a claim of another tenant's certificate is not recorded": claimElsewhere,
-	} {
-		t.Run(name, func(t *testing.T) { test(newWorld(t, open)) })
-	}
+// sessions is store.Sessions.
+var sessions = suite{
+	"a lease is moved for exactly its boot while it lasts":    renewLease,
+	"a new boot ends the sessions of earlier ones":            registerAgain,
+	"the first claim makes the agent seen":                    firstClaim,
+	"the epoch grows with every claim":                        epochGrows,
+	"a claim needs a gateway with a lease":                    claimWithoutLease,
+	"a claim needs a recorded certificate of the identity":    claimUnrecorded,
+	"a uid belongs to one agent for good":                     foreignUID,
+	"an agent may change its uid":                             changedUID,
+	"an open session is held":                                 held,
+	"a session without a living gateway is not held":          notHeld,
+	"takeovers by clones quarantine":                          clones,
+	"takeovers by clones long ago are forgotten":              clonesLongAgo,
+	"a parent speaks for as many children as it is allowed":   children,
+	"a claim says which sequence was last":                    lastSequence,
+	"a claim lets unsent dispatches fall due and wakes":       claimFallsDue,
+	"a claim of another tenant's certificate is not recorded": claimElsewhere,
 }
 
 func renewLease(w *world) {

@@ -1,0 +1,204 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// agents is store.Fleet.
+var agents = suite{
+	"agents are found in their tenant alone":         agentsOfTenant,
+	"what is no agent is not found":                  agentsNone,
+	"a list is read page by page, by id":             agentsPaged,
+	"every field of a filter must hold":              agentsFiltered,
+	"presence is judged by session, lease and time":  agentsPresent,
+	"the ledger is read newest first":                ledgerOrder,
+	"clearing attempts says how many blocked":        clearAttempts,
+	"children are allowed, audited, not to children": allowChildren,
+}
+
+// listed are the ids of the agents a filter finds.
+func (w *world) listed(f fleet.AgentFilter) (ids []fleet.AgentID) {
+	w.Helper()
+	list := pages(w, func(page fleet.Page) ([]fleet.Agent, string, error) {
+		return w.Agents(w.Context(), w.tenant, f, w.now, page)
+	})
+	for _, a := range list {
+		ids = append(ids, a.ID)
+	}
+	return ids
+}
+
+func agentsOfTenant(w *world) {
+	s, other := w.connected(), w.in("umbrella")
+	w.said(w.report(s, 1, "x", fleet.PartHealth))
+	_, err := other.Agent(w.Context(), other.tenant, s.id)
+	w.want(err, store.ErrNotFound)
+	if ids := other.listed(fleet.AgentFilter{}); len(ids) != 0 {
+		w.Errorf("listed are %v", ids)
+	}
+	if parts := other.parts(s.id); len(parts) != 0 {
+		w.Errorf("parts are %v", parts)
+	}
+	_, err = w.ClearAttempts(w.Context(), other.by(), s.id)
+	w.want(err, store.ErrNotFound)
+	_, err = w.AllowChildren(w.Context(), other.by(), s.id, 3)
+	w.want(err, store.ErrNotFound)
+}
+
+func agentsNone(w *world) {
+	for _, id := range []fleet.AgentID{"0190aaaa-0000-7000-8000-000000000000", "nobody", ""} {
+		_, err := w.Agent(w.Context(), w.tenant, id)
+		w.want(err, store.ErrNotFound)
+		_, err = w.ClearAttempts(w.Context(), w.by(), id)
+		w.want(err, store.ErrNotFound)
+	}
+}
+
+func agentsPaged(w *world) {
+	var want []fleet.AgentID
+	for range 5 {
+		want = append(want, w.enrol().id)
+	}
+	slices.Sort(want)
+	if got := w.listed(fleet.AgentFilter{}); !slices.Equal(got, want) {
+		w.Errorf("listed are %v, want %v", got, want)
+	}
+	whole, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 5})
+	w.must(err)
+	for _, a := range whole {
+		if one := w.agent(a.ID); !reflect.DeepEqual(one, a) {
+			w.Errorf("listed as %+v, read as %+v", a, one)
+		}
+	}
+}
+
+func agentsFiltered(w *world) {
+	s := w.connected()
+	r := described(w.report(s, 1, "x", fleet.PartDescription, fleet.PartCapabilities, fleet.PartHealth), "edge-", false)
+	host := "München-1"
+	r.Summary.HostName, r.Labels = &host, map[string]string{"os": "linux", "zone": "a"}
+	w.said(r)
+	w.apply(fleet.Step{Delivery: &fleet.Delivery{State: fleet.DeliveryFailed}})
+	group, err := w.CreateGroup(w.Context(), w.by(), fleet.Group{Tenant: w.tenant, ID: newID[fleet.GroupID](), Name: "g", CreatedAt: w.now})
+	w.must(err)
+	_, err = w.AddGroupMembers(w.Context(), w.by(), group.ID, []fleet.AgentID{s.id}, fleet.ImmediateLimit)
+	w.must(err)
+	bare := w.enrol()
+	for name, c := range map[string]struct {
+		filter fleet.AgentFilter
+		found  bool
+	}{
+		"all":              {fleet.AgentFilter{}, true},
+		"group":            {fleet.AgentFilter{Group: group.ID}, true},
+		"another group":    {fleet.AgentFilter{Group: newID[fleet.GroupID]()}, false},
+		"unhealthy":        {fleet.AgentFilter{Unhealthy: true}, true},
+		"delivery":         {fleet.AgentFilter{DeliveryState: fleet.DeliveryFailed}, true},
+		"another delivery": {fleet.AgentFilter{DeliveryState: fleet.DeliverySent}, false},
+		"host":             {fleet.AgentFilter{NamePrefix: "Münch"}, true},
+		"service":          {fleet.AgentFilter{NamePrefix: "edge-"}, true},
+		"pattern":          {fleet.AgentFilter{NamePrefix: "edge%"}, false},
+		"longer":           {fleet.AgentFilter{NamePrefix: "edge-1"}, false},
+		"other letters":    {fleet.AgentFilter{NamePrefix: "Edge"}, false},
+		"labels":           {fleet.AgentFilter{Labels: map[string]string{"os": "linux", "zone": "a"}}, true},
+		"one label not":    {fleet.AgentFilter{Labels: map[string]string{"os": "linux", "zone": "b"}}, false},
+		"everything": {fleet.AgentFilter{
+			Group: group.ID, Unhealthy: true, DeliveryState: fleet.DeliveryFailed, NamePrefix: "edge", Presence: fleet.PresenceOnline,
+			Labels: map[string]string{"os": "linux"},
+		}, true},
+		"everything but one": {fleet.AgentFilter{Group: group.ID, Unhealthy: true, Presence: fleet.PresenceOffline}, false},
+	} {
+		if got := w.listed(c.filter); slices.Contains(got, s.id) != c.found {
+			w.Errorf("%s: listed are %v", name, got)
+		} else if name != "all" && slices.Contains(got, bare.id) {
+			w.Errorf("%s: found an agent that said nothing", name)
+		}
+	}
+	if got := w.agent(s.id); got.Group != group.ID || got.GroupName != "g" {
+		w.Errorf("the agent is in %q %q", got.Group, got.GroupName)
+	}
+}
+
+func agentsPresent(w *world) {
+	never, online := w.enrol(), w.connected()
+	ended := w.connect(w.enrol(), online.gateway)
+	w.record(fleet.Uplink{Ended: w.end(ended, "closed")})
+	restarting := w.gateway("gw-2", 1)
+	restarting.LeaseUntil = w.now.Add(time.Second)
+	w.must(w.RenewLease(w.Context(), restarting.ID, restarting.BootID, w.now, restarting.LeaseUntil))
+	unknown := w.connect(w.enrol(), restarting)
+	w.pass(time.Second)
+	for presence, want := range map[fleet.Presence][]fleet.AgentID{
+		fleet.PresenceOnline: {online.id}, fleet.PresenceOffline: {never.id, ended.id}, fleet.PresenceUnknown: {unknown.id},
+	} {
+		slices.Sort(want)
+		got := w.listed(fleet.AgentFilter{Presence: presence})
+		if !slices.Equal(got, want) {
+			w.Errorf("presence %d has %v, want %v", presence, got, want)
+		}
+		for _, id := range got {
+			if is := w.agent(id).Session.Presence(w.now); is != presence {
+				w.Errorf("agent %s was listed as %d and is %d", id, presence, is)
+			}
+		}
+	}
+}
+
+func ledgerOrder(w *world) {
+	s := w.connected()
+	var lines []fleet.Attempt
+	for i, name := range []string{"a", "b", "c"} {
+		line := w.attempt(w.version(name), fleet.AttemptOffered)
+		line.LastAt = w.now.Add(time.Duration(i) * time.Second)
+		lines = append([]fleet.Attempt{line}, lines...)
+	}
+	w.apply(fleet.Step{Attempts: lines})
+	if got := w.attempts(s.id); !slices.Equal(got, lines) {
+		w.Errorf("the ledger is %+v, want %+v", got, lines)
+	}
+}
+
+func clearAttempts(w *world) {
+	s := w.connected()
+	var lines []fleet.Attempt
+	for _, outcome := range []fleet.AttemptOutcome{fleet.AttemptFailed, fleet.AttemptRolledBack, fleet.AttemptApplied, fleet.AttemptOffered} {
+		lines = append(lines, w.attempt(w.version(string(outcome)), outcome))
+	}
+	w.apply(fleet.Step{Attempts: lines})
+	w.pass(time.Second)
+	for _, want := range []int{2, 0} {
+		if got, err := w.ClearAttempts(w.Context(), w.by(), s.id); err != nil || got != want {
+			w.Errorf("cleared %d, %v, want %d", got, err, want)
+		}
+		w.item() // the engine was woken
+	}
+	for _, line := range w.attempts(s.id) {
+		blocked := line.Outcome == fleet.AttemptFailed || line.Outcome == fleet.AttemptRolledBack
+		if line.Blocks() || line.ClearedAt.Equal(w.now) != blocked {
+			w.Errorf("the line is %+v", line)
+		}
+	}
+	if words := w.audited(string(s.id)); !slices.Contains(words, "agent.clear_attempts") {
+		w.Errorf("audited is %q", words)
+	}
+}
+
+func allowChildren(w *world) {
+	a := w.enrol()
+	for _, n := range []int{3, 0} {
+		got, err := w.AllowChildren(w.Context(), w.by(), a.id, n)
+		if err != nil || got.MaxChildren != n || got.ID != a.id || w.agent(a.id).MaxChildren != n {
+			w.Errorf("allowed %d: %+v, %v", n, got, err)
+		}
+	}
+	if words := w.audited(string(a.id)); !slices.Contains(words, "agent.allow_children") {
+		w.Errorf("audited is %q", words)
+	}
+}

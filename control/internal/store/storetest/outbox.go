@@ -1,0 +1,162 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"slices"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// outbox is store.Outbox.
+var outbox = suite{
+	"a dispatch says what the sender must know":               dispatchTold,
+	"a dispatch is due again after its retry":                 dispatchRetried,
+	"only open sessions at living gateways are sent to":       dispatchPresent,
+	"an offer counts while its grant is open":                 dispatchGranted,
+	"dispatches of all tenants, at most as many as asked":     dispatchTenants,
+	"offers keep their row when sent, others are done":        dispatchSent,
+	"what was asked for anew since the claim is not done":     dispatchAnew,
+	"a word on an offer of an old generation changes nothing": dispatchSentLate,
+}
+
+func dispatchTold(w *world) {
+	s := w.connected()
+	v := w.version("v1")
+	w.grant(v, 1)
+	want := []fleet.Dispatch{{
+		Tenant: w.tenant, Agent: s.id, Kind: fleet.DispatchConfig, Generation: 1, Version: v, Gateway: s.gateway.ID, Epoch: s.epoch, Tries: 1,
+	}}
+	if due := w.dispatches(); !slices.Equal(due, want) {
+		w.Errorf("due is %+v, want %+v", due, want)
+	}
+}
+
+func dispatchRetried(w *world) {
+	w.connected()
+	w.grant(w.version("v1"), 1)
+	for tries := 1; tries < 4; tries++ {
+		if due := w.dispatches(); len(due) != 1 || due[0].Tries != tries {
+			w.Errorf("due is %+v", due)
+		}
+		if due := w.dispatches(); len(due) != 0 {
+			w.Errorf("due at once again: %+v", due)
+		}
+		w.pass(10 * time.Second)
+	}
+}
+
+func dispatchPresent(w *world) {
+	s := w.connected()
+	w.grant(w.version("v1"), 1)
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("sent to an ended session: %+v", due)
+	}
+	s = w.connect(s.agent, s.gateway)
+	w.pass(time.Minute)
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("sent to a gateway without a lease: %+v", due)
+	}
+	s = w.connect(s.agent, w.gateway(s.gateway.ID, 99))
+	if due := w.dispatches(); len(due) != 1 || due[0].Epoch != s.epoch {
+		w.Errorf("due is %+v", due)
+	}
+}
+
+func dispatchGranted(w *world) {
+	w.connected()
+	v := w.version("v1")
+	w.grant(v, 1)
+	w.pass(time.Second)
+	w.dispatches()
+	w.pass(10 * time.Second)
+	// The row stays with generation 1; a grant of another is not what it speaks of.
+	w.must(w.wake())
+	w.apply(fleet.Step{Grant: &fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 2, OpenedAt: w.now}})
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("an offer of an old generation: %+v", due)
+	}
+}
+
+// wake makes the one agent of the tenant due.
+func (w *world) wake() error {
+	list, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 1})
+	if err == nil {
+		_, err = w.ClearAttempts(w.Context(), w.by(), list[0].ID)
+	}
+	return err
+}
+
+func dispatchTenants(w *world) {
+	s, other := w.connected(), w.in("umbrella")
+	theirs := other.connect(other.enrol(), s.gateway)
+	for _, partition := range []int{s.partition, theirs.partition} {
+		_, err := w.Resync(w.Context(), partition, "", w.now)
+		w.must(err)
+	}
+	got := map[fleet.TenantID]fleet.AgentID{}
+	for range 2 {
+		due, err := w.ClaimDispatches(w.Context(), w.now, w.now.Add(time.Minute), 1)
+		if err != nil || len(due) != 1 {
+			w.Fatalf("due is %+v, %v", due, err)
+		}
+		got[due[0].Tenant] = due[0].Agent
+		w.must(w.MarkSent(w.Context(), due, w.now))
+	}
+	if got[w.tenant] != s.id || got[other.tenant] != theirs.id {
+		w.Errorf("due was %v", got)
+	}
+}
+
+func dispatchSent(w *world) {
+	s := w.connected()
+	w.grant(w.version("v1"), 1)
+	_, err := w.Resync(w.Context(), s.partition, "", w.now)
+	w.must(err)
+	due := w.dispatches()
+	if len(due) != 2 {
+		w.Fatalf("due is %+v", due)
+	}
+	w.pass(time.Second)
+	w.must(w.MarkSent(w.Context(), due, w.now))
+	if got := w.situation(store.WorkItem{Tenant: w.tenant, Agent: s.id}); !got.Grant.SentAt.Equal(w.now) {
+		w.Errorf("the grant is %+v", got.Grant)
+	}
+	w.pass(10 * time.Second)
+	if due := w.dispatches(); len(due) != 1 || due[0].Kind != fleet.DispatchConfig {
+		w.Errorf("due is %+v", due)
+	}
+}
+
+func dispatchAnew(w *world) {
+	s := w.connected()
+	ask := func() {
+		_, err := w.Resync(w.Context(), s.partition, "", w.now)
+		w.must(err)
+	}
+	ask()
+	due := w.dispatches()
+	w.pass(time.Second)
+	ask()
+	w.must(w.MarkSent(w.Context(), due, w.now))
+	if again := w.dispatches(); len(again) != 1 {
+		w.Errorf("due is %+v", again)
+	}
+}
+
+func dispatchSentLate(w *world) {
+	s := w.connected()
+	v := w.version("v1")
+	w.grant(v, 1)
+	due := w.dispatches()
+	w.must(w.wake())
+	w.grant(v, 2)
+	w.must(w.MarkSent(w.Context(), due, w.now))
+	if got := w.situation(store.WorkItem{Tenant: w.tenant, Agent: s.id}); !got.Grant.SentAt.IsZero() {
+		w.Errorf("the grant is %+v", got.Grant)
+	}
+}

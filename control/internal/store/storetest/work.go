@@ -1,0 +1,427 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// work is store.Work.
+var work = suite{
+	"an item is claimed once until its claim runs out":            workClaimed,
+	"items of all tenants are claimed, at most as many as asked":  workOfTenants,
+	"a settled item is gone":                                      workSettled,
+	"an item is due again when the step says":                     workWakeAt,
+	"a wake after the claim keeps the item":                       workWoken,
+	"who was too slow does not settle another's claim":            workTooSlow,
+	"the situation of an agent nobody assigned anything to":       situationBare,
+	"an agent's own assignment comes before its group's":          situationAssigned,
+	"the situation has the grant and what others noted on it":     situationGrant,
+	"the situation has the attempts in question":                  situationAttempts,
+	"the situation has the agent's last word":                     situationStatus,
+	"the situation of no agent":                                   situationNobody,
+	"a step under an old generation changes nothing":              applyStale,
+	"a grant's generation does not go back":                       applyBackwards,
+	"a settled grant keeps what was noted, a new one begins bare": applyGrants,
+	"a step does all it says":                                     applyAll,
+	"a remark made meanwhile is not written over":                 applyRemark,
+	"an attempt cleared meanwhile is not written over":            applyCleared,
+	"sending and withdrawing offers":                              applySend,
+}
+
+func workClaimed(w *world) {
+	s := w.connected()
+	item := w.item()
+	if item.Tenant != w.tenant || item.Agent != s.id {
+		w.Errorf("%+v is due", item)
+	}
+	w.pass(9 * time.Second)
+	if items := w.work(); len(items) != 0 {
+		w.Errorf("%+v is due", items)
+	}
+	w.pass(time.Second)
+	if again := w.item(); again.Agent != s.id {
+		w.Errorf("%+v is due", again)
+	}
+}
+
+func workOfTenants(w *world) {
+	s, other := w.connected(), w.in("umbrella")
+	theirs := other.connect(other.enrol(), s.gateway)
+	var got []store.WorkItem
+	for range 2 {
+		some, err := w.ClaimWork(w.Context(), w.now, w.now.Add(time.Minute), 1)
+		if err != nil || len(some) != 1 {
+			w.Fatalf("claimed %+v, %v", some, err)
+		}
+		got = append(got, some...)
+	}
+	for i, want := range []store.WorkItem{{Tenant: w.tenant, Agent: s.id}, {Tenant: other.tenant, Agent: theirs.id}} {
+		if !slices.ContainsFunc(got, func(item store.WorkItem) bool { return item.Tenant == want.Tenant && item.Agent == want.Agent }) {
+			w.Errorf("claimed %+v, item %d is not among them", got, i)
+		}
+	}
+}
+
+// later is whether something is due after a while, and forgets it.
+func (w *world) later(d time.Duration) bool {
+	w.Helper()
+	w.pass(d)
+	return len(w.work()) > 0
+}
+
+func workSettled(w *world) {
+	s := w.connected()
+	w.apply(fleet.Step{})
+	if w.later(time.Hour) {
+		w.Error("a settled item is due")
+	}
+	_, err := w.ClearAttempts(w.Context(), w.by(), s.id)
+	w.must(err)
+	if item := w.item(); item.Agent != s.id {
+		w.Errorf("%+v is due", item)
+	}
+}
+
+func workWakeAt(w *world) {
+	w.connected()
+	w.apply(fleet.Step{WakeAt: w.now.Add(time.Hour)})
+	if w.later(59 * time.Minute) {
+		w.Error("it is due early")
+	}
+	if !w.later(time.Minute) {
+		w.Error("it is not due in time")
+	}
+}
+
+func workWoken(w *world) {
+	s := w.connected()
+	item := w.item()
+	situation := w.situation(item)
+	w.pass(time.Second)
+	r := w.report(s, 1, "x", fleet.PartHealth)
+	r.Wake = true
+	w.said(r)
+	for _, step := range []fleet.Step{{}, {WakeAt: w.now.Add(time.Hour)}} {
+		w.must(w.Apply(w.Context(), item, situation, step, w.now))
+	}
+	if again := w.item(); again.Agent != s.id || again.Version == item.Version {
+		w.Errorf("%+v is due", again)
+	}
+}
+
+func workTooSlow(w *world) {
+	w.connected()
+	slow := w.item()
+	situation := w.situation(slow)
+	w.pass(10 * time.Second)
+	w.apply(fleet.Step{}) // another settles it
+	s := w.connect(w.enrol(), w.gateway("gw-2", 1))
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	_, err := w.ClearAttempts(w.Context(), w.by(), slow.Agent)
+	w.must(err)
+	w.must(w.Apply(w.Context(), slow, situation, fleet.Step{}, w.now))
+	if items := w.work(); !slices.ContainsFunc(items, func(i store.WorkItem) bool { return i.Agent == slow.Agent }) {
+		w.Errorf("%+v is due: a wake was lost", items)
+	}
+}
+
+func situationBare(w *world) {
+	s := w.connected()
+	got := w.situation(w.item())
+	want := fleet.Situation{
+		Tenant: w.tenant, Agent: s.id, Attempts: map[fleet.OfferHash]fleet.Attempt{},
+		Delivery: fleet.Delivery{State: fleet.DeliveryNone}, Attention: []fleet.Attention{},
+	}
+	if !reflect.DeepEqual(got, want) {
+		w.Errorf("the situation is %+v, want %+v", got, want)
+	}
+}
+
+func situationAssigned(w *world) {
+	s := w.connected()
+	own, groups := w.version("own"), w.version("group's")
+	group, err := w.CreateGroup(w.Context(), w.by(), fleet.Group{Tenant: w.tenant, ID: newID[fleet.GroupID](), Name: "edge", CreatedAt: w.now})
+	w.must(err)
+	_, err = w.AddGroupMembers(w.Context(), w.by(), group.ID, []fleet.AgentID{s.id}, fleet.ImmediateLimit)
+	w.must(err)
+	w.assign(fleet.Target{Group: group.ID}, groups)
+	if got := w.situation(w.item()); got.Through != "group" || got.Assigned == nil || *got.Assigned != groups {
+		w.Errorf("assigned is %+v through %s, want %+v", got.Assigned, got.Through, groups)
+	}
+	w.assign(fleet.Target{Agent: s.id}, own)
+	if got := w.situation(w.item()); got.Through != "agent" || got.Assigned == nil || *got.Assigned != own {
+		w.Errorf("assigned is %+v through %s, want %+v", got.Assigned, got.Through, own)
+	}
+}
+
+func situationGrant(w *world) {
+	s := w.connected()
+	v := w.version("v1")
+	g := fleet.Grant{
+		Version: v, State: fleet.GrantOpen, Reason: fleet.GrantRestore, Generation: 3, OpenedAt: w.now, Seen: fleet.Stamp{Epoch: 2, Sequence: 9},
+		ApplyingAt: w.now.Add(time.Second), Message: "words",
+	}
+	w.apply(fleet.Step{Grant: &g, Send: true})
+	w.must(w.MarkSent(w.Context(), w.dispatches(), w.now))
+	g.SentAt = w.now
+	w.record(fleet.Uplink{Delivery: w.delivery(s, 3, fleet.Delivered)})
+	g.DeliveredAt = w.now
+	if got := w.situation(w.item()); got.Grant == nil || *got.Grant != g {
+		w.Errorf("the grant is %+v, want %+v", got.Grant, g)
+	}
+}
+
+// attempt is a line of the ledger.
+func (w *world) attempt(v fleet.VersionRef, outcome fleet.AttemptOutcome) fleet.Attempt {
+	return fleet.Attempt{Version: v, Outcome: outcome, Message: "words", FirstAt: w.now, LastAt: w.now}
+}
+
+func situationAttempts(w *world) {
+	s := w.connected()
+	versions := map[string]fleet.VersionRef{}
+	var lines []fleet.Attempt
+	for name, outcome := range map[string]fleet.AttemptOutcome{
+		"assigned": fleet.AttemptFailed, "granted": fleet.AttemptOffered, "reported": fleet.AttemptRolledBack,
+		"good": fleet.AttemptApplied, "good long ago": fleet.AttemptApplied, "other": fleet.AttemptFailed,
+	} {
+		versions[name] = w.version(name)
+		line := w.attempt(versions[name], outcome)
+		if name == "good long ago" {
+			line.LastAt = w.now.Add(-time.Hour)
+		}
+		lines = append(lines, line)
+	}
+	g := fleet.Grant{Version: versions["granted"], State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+	w.apply(fleet.Step{Grant: &g, Attempts: lines})
+	w.assign(fleet.Target{Agent: s.id}, versions["assigned"])
+	w.status(s, 1, versions["reported"].Offer, fleet.ConfigApplied)
+	got := w.situation(w.item())
+	want := map[fleet.OfferHash]fleet.Attempt{}
+	for _, line := range lines {
+		if name := line.Version.ConfigName; name != "other" && name != "good long ago" {
+			want[line.Version.Offer] = line
+		}
+	}
+	if !reflect.DeepEqual(got.Attempts, want) {
+		w.Errorf("attempts are %+v, want %+v", got.Attempts, want)
+	}
+	if got.LastGood == nil || *got.LastGood != versions["good"] {
+		w.Errorf("the last good is %+v", got.LastGood)
+	}
+}
+
+// status records the agent's word on an offer, and wakes.
+func (w *world) status(s session, sequence fleet.Sequence, offer fleet.OfferHash, state fleet.ConfigState) {
+	w.Helper()
+	r := w.report(s, sequence, string(state), fleet.PartRemoteConfigStatus)
+	value, err := json.Marshal(fleet.RemoteConfigStatus{LastOffer: offer[:], State: state, Error: "no such exporter"})
+	w.must(err)
+	r.Parts[0].Value, r.Wake = value, true
+	w.said(r)
+}
+
+func situationStatus(w *world) {
+	s := w.connected()
+	offer := fleet.OfferHash{1, 2, 3}
+	w.status(s, 4, offer, fleet.ConfigFailed)
+	r := w.report(s, 5, "x", fleet.PartCapabilities)
+	accepts := true
+	r.Summary.AcceptsConfig = &accepts
+	w.said(r)
+	got := w.situation(w.item())
+	if want := (fleet.RemoteConfigStatus{LastOffer: offer[:], State: fleet.ConfigFailed, Error: "no such exporter"}); !reflect.DeepEqual(got.Status, want) {
+		w.Errorf("the status is %+v, want %+v", got.Status, want)
+	}
+	if got.StatusStamp != (fleet.Stamp{Epoch: s.epoch, Sequence: 4}) {
+		w.Errorf("its stamp is %+v", got.StatusStamp)
+	}
+	if got.AcceptsConfig == nil || !*got.AcceptsConfig {
+		w.Errorf("accepts configurations: %v", got.AcceptsConfig)
+	}
+}
+
+func situationNobody(w *world) {
+	a := w.enrol()
+	_, err := w.Situation(w.Context(), store.WorkItem{Tenant: w.in("umbrella").tenant, Agent: a.id})
+	w.want(err, store.ErrNotFound)
+}
+
+func applyStale(w *world) {
+	s := w.connected()
+	v := w.version("v1")
+	item := w.item()
+	before := w.situation(item)
+	g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+	w.must(w.Apply(w.Context(), item, before, fleet.Step{Grant: &g}, w.now))
+	_, err := w.ClearAttempts(w.Context(), w.by(), s.id)
+	w.must(err)
+	item = w.item()
+	g.Message = "another"
+	delivery := fleet.Delivery{State: fleet.DeliverySent}
+	for name, step := range map[string]fleet.Step{
+		"a grant": {Grant: &g, Delivery: &delivery, Send: true, Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptFailed)}},
+		"nothing": {},
+	} {
+		if err := w.Apply(w.Context(), item, before, step, w.now); err == nil {
+			w.Errorf("%s was applied", name)
+		} else {
+			w.want(err, store.ErrConflict)
+		}
+	}
+	after := w.situation(item)
+	if after.Grant.Message != "" || after.Delivery.State != fleet.DeliveryNone || len(after.Attempts) != 0 || len(w.dispatches()) != 0 {
+		w.Errorf("something was written: %+v", after)
+	}
+	if !w.later(10 * time.Second) {
+		w.Error("the item is gone")
+	}
+}
+
+func applyBackwards(w *world) {
+	w.connected()
+	v := w.version("v1")
+	item := w.item()
+	situation := w.situation(item)
+	for _, generation := range []fleet.Generation{0, -1} {
+		g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now}
+		w.want(w.Apply(w.Context(), item, situation, fleet.Step{Grant: &g}, w.now), store.ErrState)
+	}
+}
+
+func applyGrants(w *world) {
+	s := w.connected()
+	v, next := w.version("v1"), w.version("v2")
+	w.grant(v, 1)
+	w.must(w.MarkSent(w.Context(), w.dispatches(), w.now))
+	w.record(fleet.Uplink{Delivery: w.delivery(s, 1, fleet.Delivered)})
+	noted := w.now
+	item := w.item()
+	replace := func(state fleet.GrantState, v fleet.VersionRef, generation fleet.Generation) fleet.Grant {
+		w.pass(time.Second)
+		before := w.situation(item)
+		g := fleet.Grant{Version: v, State: state, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now, ApplyingAt: w.now}
+		w.must(w.Apply(w.Context(), item, before, fleet.Step{Grant: &g}, w.now))
+		return *w.situation(item).Grant
+	}
+	if g := replace(fleet.GrantOpen, v, 1); !g.SentAt.Equal(noted) || !g.DeliveredAt.Equal(noted) || !g.ApplyingAt.Equal(w.now) {
+		w.Errorf("the same grant: %+v", g)
+	}
+	if g := replace(fleet.GrantMet, v, 2); !g.SentAt.Equal(noted) || !g.DeliveredAt.Equal(noted) {
+		w.Errorf("settled: %+v", g)
+	}
+	if g := replace(fleet.GrantOpen, next, 4); !g.SentAt.IsZero() || !g.DeliveredAt.IsZero() || g.Version != next || g.Generation != 4 {
+		w.Errorf("opened: %+v", g)
+	}
+}
+
+func applyAll(w *world) {
+	s := w.connected()
+	v := w.version("v1")
+	delivery := fleet.Delivery{State: fleet.DeliveryFailed, Desired: v, Through: "agent", Message: "words", Since: w.now, Restored: v}
+	remarks := []fleet.Attention{{Reason: fleet.AttentionConfigFailed, Message: "words", Since: w.now}}
+	line := w.attempt(v, fleet.AttemptOffered)
+	w.apply(fleet.Step{
+		Attempts: []fleet.Attempt{line}, Delivery: &delivery, Attention: &remarks,
+		Events: []fleet.Event{{Tenant: w.tenant, At: w.now, Kind: fleet.EventConfigSettled, Agent: s.id, Message: "words"}},
+	})
+	got := w.agent(s.id)
+	if got.Delivery != delivery || !slices.Equal(got.Attention, remarks) {
+		w.Errorf("the agent is %+v", got)
+	}
+	if kinds := w.kinds(s.id); kinds[len(kinds)-1] != fleet.EventConfigSettled {
+		w.Errorf("events are %v", kinds)
+	}
+	w.pass(time.Second)
+	_, err := w.ClearAttempts(w.Context(), w.by(), s.id)
+	w.must(err)
+	later := w.attempt(v, fleet.AttemptFailed)
+	w.apply(fleet.Step{Attempts: []fleet.Attempt{later}, Attention: &[]fleet.Attention{}})
+	later.FirstAt = line.FirstAt
+	if lines := w.attempts(s.id); !slices.Equal(lines, []fleet.Attempt{later}) {
+		w.Errorf("the ledger is %+v, want %+v", lines, later)
+	}
+	if got := w.agent(s.id); got.Delivery != delivery || len(got.Attention) != 0 {
+		w.Errorf("the agent is %+v", got)
+	}
+}
+
+// attempts reads an agent's ledger.
+func (w *world) attempts(id fleet.AgentID) []fleet.Attempt {
+	w.Helper()
+	lines, err := w.Attempts(w.Context(), w.tenant, id)
+	w.must(err)
+	return lines
+}
+
+func applyRemark(w *world) {
+	s := w.connected()
+	item := w.item()
+	before := w.situation(item)
+	for range fleet.CloneTakeovers {
+		w.clone(s.agent, s.gateway)
+	}
+	w.want(w.Apply(w.Context(), item, before, fleet.Step{Attention: &[]fleet.Attention{}}, w.now), store.ErrConflict)
+	if got := w.agent(s.id).Attention; len(got) != 1 {
+		w.Errorf("remarks are %+v", got)
+	}
+}
+
+func applyCleared(w *world) {
+	s := w.connected()
+	v := w.version("v1")
+	w.assign(fleet.Target{Agent: s.id}, v)
+	w.apply(fleet.Step{Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptFailed)}, WakeAt: w.now})
+	item := w.item()
+	before := w.situation(item)
+	w.pass(time.Second)
+	cleared, err := w.ClearAttempts(w.Context(), w.by(), s.id)
+	if err != nil || cleared != 1 {
+		w.Fatalf("cleared %d, %v", cleared, err)
+	}
+	again := fleet.Step{Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptFailed)}}
+	w.want(w.Apply(w.Context(), item, before, again, w.now), store.ErrConflict)
+	if w.attempts(s.id)[0].Blocks() {
+		w.Error("what an operator cleared blocks again")
+	}
+	w.must(w.Apply(w.Context(), item, w.situation(item), again, w.now))
+	if !w.attempts(s.id)[0].Blocks() {
+		w.Error("what failed after it was cleared does not block")
+	}
+}
+
+func applySend(w *world) {
+	w.connected()
+	v := w.version("v1")
+	item := w.item()
+	step := func(step fleet.Step) []fleet.Dispatch {
+		w.pass(time.Minute / 6)
+		w.must(w.Apply(w.Context(), item, w.situation(item), step, w.now))
+		return w.dispatches()
+	}
+	grant := func(state fleet.GrantState, generation fleet.Generation) *fleet.Grant {
+		return &fleet.Grant{Version: v, State: state, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now}
+	}
+	if due := step(fleet.Step{Grant: grant(fleet.GrantOpen, 1)}); len(due) != 0 {
+		w.Errorf("not sent: %+v", due)
+	}
+	if due := step(fleet.Step{Send: true}); len(due) != 1 || due[0].Generation != 1 || due[0].Version != v {
+		w.Errorf("sent: %+v", due)
+	}
+	if due := step(fleet.Step{Withdraw: true}); len(due) != 0 {
+		w.Errorf("withdrawn: %+v", due)
+	}
+	if due := step(fleet.Step{Grant: grant(fleet.GrantOpen, 2), Send: true, Withdraw: true}); len(due) != 1 || due[0].Generation != 2 {
+		w.Errorf("withdrawn and sent: %+v", due)
+	}
+	if due := step(fleet.Step{Grant: grant(fleet.GrantMet, 3)}); len(due) != 0 {
+		w.Errorf("settled: %+v", due)
+	}
+}
