@@ -32,8 +32,10 @@ func (p *program) apiTokensCreate() *cobra.Command {
 		return p.mint(out, func() (minted, error) {
 			answer, err := api.apiTokens.CreateApiToken(ctx,
 				&amporav1.CreateApiTokenRequest{Name: args[0], Role: allowed, Ttl: ttl.proto(), Procedures: procedures})
-			return minted{answer, answer.GetSecret(), func() { answer.Secret = "" },
-				"API token " + answer.GetToken().GetId() + " expires " + stamp(answer.GetToken().GetExpiresAt())}, err
+			return minted{
+				answer, answer.GetSecret(), func() { answer.Secret = "" },
+				"API token " + answer.GetToken().GetId() + " expires " + stamp(answer.GetToken().GetExpiresAt()),
+			}, err
 		})
 	})
 	cmd.Flags().StringVar(&role, "role", "", "what it may do, `ROLE`: viewer, operator or admin")

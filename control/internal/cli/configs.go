@@ -32,7 +32,7 @@ func bodyFlag(cmd *cobra.Command, file *string) {
 func (p *program) readBody(file string) ([]byte, error) {
 	in := p.streams.In
 	if file != "-" {
-		opened, err := os.Open(file)
+		opened, err := os.Open(file) //nolint:gosec // the caller's own choice
 		if err != nil {
 			return nil, usage("reading the configuration: %v", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/smallstep/pkcs7" //nolint:depguard // the server's half of the envelope
+	"github.com/smallstep/pkcs7"
 
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -59,6 +60,7 @@ func inGateway(t *testing.T, test func(t *testing.T, g *gateway)) {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(g.serve))
 		_ = server.Listener.Close()
 		server.Listener = g.listen
+		server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // handshakes fail on purpose
 		server.StartTLS()
 		defer server.Close()
 		if err := os.WriteFile(g.caFile, pemOf(server.Certificate().Raw), 0o600); err != nil {

@@ -4,11 +4,13 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -26,7 +28,7 @@ func escapeExcept(text, keep string) string {
 		r, size := utf8.DecodeRuneInString(text[i:])
 		switch {
 		case r == utf8.RuneError && size == 1:
-			safe.WriteString(`\x` + strconv.FormatUint(uint64(text[i])|0x100, 16)[1:])
+			_, _ = fmt.Fprintf(&safe, `\x%02x`, text[i])
 		case unicode.IsPrint(r) || strings.ContainsRune(keep, r):
 			safe.WriteRune(r)
 		default:
@@ -53,12 +55,12 @@ func escapeJSON(text []byte) []byte {
 	return safe
 }
 
+// appendUnicodeEscape writes a character as RFC 8259 section 7 has it: beyond the basic plane, a surrogate pair.
 func appendUnicodeEscape(to []byte, r rune) []byte {
-	if r > 0xffff { // RFC 8259 section 7: a surrogate pair
-		r -= 0x10000
-		return appendUnicodeEscape(appendUnicodeEscape(to, 0xd800+r>>10), 0xdc00+r&0x3ff)
+	if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
+		return fmt.Appendf(to, `\u%04x\u%04x`, high, low)
 	}
-	return append(append(to, '\\', 'u'), strconv.FormatUint(uint64(r)|0x10000, 16)[1:]...)
+	return fmt.Appendf(to, `\u%04x`, r)
 }
 
 // writeExact writes bytes as they are, unless a terminal would read them: there it escapes what could drive it.

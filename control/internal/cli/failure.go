@@ -43,7 +43,7 @@ type verdict struct {
 }
 
 const (
-	nextToken   = "set AMPORA_TOKEN_FILE (or --token-file) to a file with a live API token; an administrator makes one with: amporactl api-tokens create"
+	nextToken   = "set AMPORA_TOKEN_FILE (or --token-file) to a file with a live API token; an administrator makes one with: amporactl api-tokens create" //nolint:gosec // advice, no secret
 	nextRole    = "amporactl system get shows your role; ask an administrator for a token with a higher one"
 	nextList    = "the list command of the same noun shows what there is"
 	nextServer  = "check --server (AMPORA_SERVER), and that ampora-control or ampora runs there"

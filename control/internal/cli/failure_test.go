@@ -154,7 +154,7 @@ func TestServerAddress(t *testing.T) {
 		{address: "http://control.example.org", exit: ExitUsage, says: "in the clear"},
 		{address: "http://control.example.org", flags: []string{"--allow-plaintext"}},
 		{address: "control.example.org:8080", exit: ExitUsage, says: "https://HOST"},
-		{address: "https://user:secret@control.example.org", exit: ExitUsage, says: "neither user"},
+		{address: "https://user:secret@control.example.org", exit: ExitUsage, says: "neither user"}, //nolint:gosec // made up
 		{address: "ftp://control.example.org", exit: ExitUsage, says: "https://HOST"},
 	}
 	for _, c := range cases {

@@ -30,7 +30,7 @@ func pages[T any](ctx context.Context, limit int, ask page[T]) ([]T, error) {
 func eachPage[T any](ctx context.Context, limit int, ask page[T], more func([]T) bool) error {
 	size := int32(pageSize)
 	if 0 < limit && limit < pageSize {
-		size = int32(limit) //nolint:gosec // below pageSize
+		size = int32(limit)
 	}
 	for token := ""; ; {
 		items, next, err := ask(ctx, size, token)

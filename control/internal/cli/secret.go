@@ -33,7 +33,7 @@ func (p *program) mint(out string, ask func() (minted, error)) error {
 		_, _ = fmt.Fprintf(p.streams.Err, "%s; this is the only time its secret is shown\n", escape(got.hint))
 		return p.show(got.answer, func() view { return line(escape(got.secret)) })
 	}
-	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own choice
 	if err != nil {
 		return usage("the file for the secret must be a new one: %v", err)
 	}
@@ -89,7 +89,7 @@ func (l *lifetime) Set(text string) error {
 		if err != nil || days == 0 {
 			return fmt.Errorf("a number of days is written like 7d")
 		}
-		*l = lifetime(time.Duration(days) * day) //nolint:gosec // 16 bits of days fit
+		*l = lifetime(time.Duration(days) * day)
 		return nil
 	}
 	duration, err := time.ParseDuration(text)

@@ -30,6 +30,8 @@ const (
 	groupGone  = "01890000-0000-7000-8000-0000000000a2"
 	configEdge = "01890000-0000-7000-8000-0000000000c1"
 	mintedID   = "01890000-0000-7000-8000-0000000000b1"
+	// theSecret is what every minted token hides.
+	theSecret = "the-secret"
 	// evil is what an agent may call itself: it sets the terminal's title, goes up a line, turns the reading direction.
 	evil = "web\x1b]0;owned\a\x1b[A\u202e\u009b31m\xff"
 )
@@ -156,7 +158,7 @@ func (s *state) add(config string, body []byte, note string) *amporav1.ConfigVer
 		ContentHash: hex.EncodeToString(hash[:]), OfferHash: hex.EncodeToString(hash[:]), Size: int64(len(body)), Note: note,
 		CreatedBy: "alice", CreatedAt: timestamppb.Now(),
 	}
-	s.versions, s.bodies[version.Version] = append(s.versions, version), body
+	s.versions, s.bodies[version.GetVersion()] = append(s.versions, version), body
 	return version
 }
 
@@ -336,8 +338,8 @@ func (s configServer) CreateConfig(_ context.Context, r *amporav1.CreateConfigRe
 	s.configs = append(s.configs, config)
 	answer := &amporav1.CreateConfigResponse{Config: config}
 	if r.Body != nil {
-		answer.Version = s.add(config.Id, r.GetBody(), r.GetNote())
-		config.Latest = answer.Version.Version
+		answer.Version = s.add(config.GetId(), r.GetBody(), r.GetNote())
+		config.Latest = answer.GetVersion().GetVersion()
 	}
 	return answer, nil
 }
@@ -442,7 +444,7 @@ func (s tokenServer) IssueBootstrapToken(_ context.Context, r *amporav1.IssueBoo
 		return nil, err
 	}
 	ttl := 24 * time.Hour
-	if r.Ttl != nil {
+	if r.GetTtl() != nil {
 		ttl = r.GetTtl().AsDuration()
 	}
 	token := &amporav1.BootstrapToken{
@@ -450,7 +452,7 @@ func (s tokenServer) IssueBootstrapToken(_ context.Context, r *amporav1.IssueBoo
 		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(ttl)),
 	}
 	s.tokens = append(s.tokens, token)
-	return &amporav1.IssueBootstrapTokenResponse{Token: token, Secret: "amp-bs.the-secret"}, nil
+	return &amporav1.IssueBootstrapTokenResponse{Token: token, Secret: "amp-bs." + theSecret}, nil
 }
 
 func (s tokenServer) ListBootstrapTokens(_ context.Context, r *amporav1.ListBootstrapTokensRequest) (*amporav1.ListBootstrapTokensResponse, error) {
@@ -473,7 +475,7 @@ func (s apiTokenServer) CreateApiToken(_ context.Context, r *amporav1.CreateApiT
 		Id: mintedID, Name: r.GetName(), Role: r.GetRole(), State: amporav1.TokenState_TOKEN_STATE_LIVE, Procedures: r.GetProcedures(),
 		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(90 * 24 * time.Hour)),
 	}
-	return &amporav1.CreateApiTokenResponse{Token: token, Secret: "amp-pat.the-secret"}, nil
+	return &amporav1.CreateApiTokenResponse{Token: token, Secret: "amp-pat." + theSecret}, nil
 }
 
 func (s apiTokenServer) ListApiTokens(_ context.Context, r *amporav1.ListApiTokensRequest) (*amporav1.ListApiTokensResponse, error) {

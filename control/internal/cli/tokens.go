@@ -33,8 +33,10 @@ that --out names.`,
 		return p.mint(out, func() (minted, error) {
 			answer, err := api.tokens.IssueBootstrapToken(ctx,
 				&amporav1.IssueBootstrapTokenRequest{Ttl: ttl.proto(), GroupId: groupID, Description: description})
-			return minted{answer, answer.GetSecret(), func() { answer.Secret = "" },
-				"token " + answer.GetToken().GetId() + " expires " + stamp(answer.GetToken().GetExpiresAt())}, err
+			return minted{
+				answer, answer.GetSecret(), func() { answer.Secret = "" },
+				"token " + answer.GetToken().GetId() + " expires " + stamp(answer.GetToken().GetExpiresAt()),
+			}, err
 		})
 	})
 	cmd.Flags().Var(&ttl, "ttl", "how long it can be redeemed, 15m to 7d (the server's default is 24h), `DURATION`")

@@ -47,7 +47,7 @@ func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wan
 	for {
 		err := f.follow(ctx)
 		if ctx.Err() != nil {
-			return nil // told to stop, which is how a watch ends
+			return nil //nolint:nilerr // told to stop, which is how a watch ends
 		}
 		if f.heard {
 			everHeard, backoff = true, firstBackoff
@@ -58,7 +58,7 @@ func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wan
 		pause := jittered(backoff)
 		_, _ = fmt.Fprintf(p.streams.Err, "connection lost (%s); again in %s\n", reasonOf(err), pause.Round(100*time.Millisecond))
 		if sleep(ctx, pause) != nil {
-			return nil
+			return nil //nolint:nilerr // likewise
 		}
 		backoff = min(2*backoff, lastBackoff)
 	}
@@ -145,5 +145,5 @@ func reasonOf(err error) string {
 
 // jittered spreads clients that lost the same server over the second half of the pause.
 func jittered(pause time.Duration) time.Duration {
-	return pause/2 + rand.N(pause/2) //nolint:gosec // spreads load, guards nothing
+	return pause/2 + rand.N(pause/2)
 }

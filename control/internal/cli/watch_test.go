@@ -61,7 +61,8 @@ func TestWatchGivesUp(t *testing.T) {
 		{"on an error before the first word", []watchScript{{err: refuse(connect.CodeUnavailable, "UNAVAILABLE", "no", nil)}}, ExitUnavailable},
 		{
 			"when the token stops being accepted",
-			[]watchScript{{events: []*amporav1.Event{nil}}, {err: refuse(connect.CodeUnauthenticated, "TOKEN_INVALID", "no", nil)}}, ExitDenied,
+			[]watchScript{{events: []*amporav1.Event{nil}}, {err: refuse(connect.CodeUnauthenticated, "TOKEN_INVALID", "no", nil)}},
+			ExitDenied,
 		},
 	}
 	for _, c := range cases {

@@ -5,8 +5,6 @@ package cli
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -123,13 +121,4 @@ func bytesOf(size int64) string {
 	default:
 		return fmt.Sprintf("%d B", size)
 	}
-}
-
-// pairs tells a map in the order of its keys.
-func pairs(m map[string]string) string {
-	var list []string
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, escape(key)+"="+escape(m[key]))
-	}
-	return strings.Join(list, ",")
 }

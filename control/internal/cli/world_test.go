@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"buf.build/go/protovalidate"
 	"connectrpc.com/connect/v2"
@@ -89,10 +90,16 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 		w.dial = w.listen.dial
 		mux := http.NewServeMux()
 		connecthttp.Mount(mux, w.state.server(t))
-		server := &http.Server{Handler: mux} //nolint:gosec // in memory
-		served := make(chan error, 1)
-		go func() { served <- server.Serve(w.listen) }()
-		defer func() { _ = server.Close(); <-served }()
+		server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+		served := make(chan struct{})
+		go func() {
+			_ = server.Serve(w.listen) // ends with the test, or with a listener that the test closed
+			close(served)
+		}()
+		defer func() {
+			_ = server.Close()
+			<-served
+		}()
 		test(t, w)
 	})
 }
@@ -170,7 +177,7 @@ func (c checked) Receive(message any) error {
 	if err := c.ServerStream.Receive(message); err != nil {
 		return err
 	}
-	if err := c.rules.Validate(message.(proto.Message)); err != nil { //nolint:errcheck // every request is a message
+	if err := c.rules.Validate(message.(proto.Message)); err != nil {
 		return refuse(connect.CodeInvalidArgument, "INVALID_FIELD", err.Error(), nil)
 	}
 	return nil

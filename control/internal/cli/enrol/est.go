@@ -9,6 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -18,7 +19,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/smallstep/pkcs7" //nolint:depguard // reads the envelope of an answer; it certifies nothing
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -108,9 +110,38 @@ func parseCertsOnly(body []byte) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("its body is not base64: %w", err)
 	}
-	message, err := pkcs7.Parse(der)
+	set, err := certificateSet(der)
 	if err != nil {
 		return nil, fmt.Errorf("its body is not PKCS #7: %w", err)
 	}
-	return message.Certificates, nil
+	return x509.ParseCertificates(set)
+}
+
+// oidSignedData is id-signedData (RFC 5652 section 5.1).
+var oidSignedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
+
+// certificateSet finds the certificates of a ContentInfo that holds SignedData (RFC 5652 sections 3 and 5.1), in DER,
+// one behind the other. It reads the one shape that matters here, and no BER: general readers of PKCS #7 do much more
+// with bytes that nobody has vouched for yet.
+func certificateSet(der []byte) ([]byte, error) {
+	var info, content, signed, certificates cryptobyte.String
+	var kind asn1.ObjectIdentifier
+	wrapped := func(tag cbasn1.Tag) cbasn1.Tag { return tag.ContextSpecific().Constructed() }
+	input := cryptobyte.String(der)
+	switch {
+	case !input.ReadASN1(&info, cbasn1.SEQUENCE) || !input.Empty():
+		return nil, errors.New("no ContentInfo")
+	case !info.ReadASN1ObjectIdentifier(&kind) || !kind.Equal(oidSignedData):
+		return nil, errors.New("no signed data")
+	case !info.ReadASN1(&content, wrapped(0)) || !content.ReadASN1(&signed, cbasn1.SEQUENCE):
+		return nil, errors.New("no content")
+	case !signed.SkipASN1(cbasn1.INTEGER) || // version
+		!signed.SkipASN1(cbasn1.SET) || // digestAlgorithms
+		!signed.SkipASN1(cbasn1.SEQUENCE): // encapContentInfo
+		return nil, errors.New("damaged signed data")
+	case !signed.ReadASN1(&certificates, wrapped(0)):
+		return nil, errNoCertificate
+	default:
+		return certificates, nil
+	}
 }
