@@ -20,14 +20,14 @@ const (
 	// MaxBytes is the longest body that is looked at: 8 MiB.
 	MaxBytes = 8 << 20
 	// MaxNodes is how many scalars, lists and mappings a body may come to with its aliases written out. Collectors
-	// write them out; a short text can name billions.
+	// write them out; a short text can name billions. Mappings of thousands of keys count for more (see weigh).
 	MaxNodes = 1 << 20
 )
 
 // Reasons for which a body is refused. All are of kind [fault.Invalid]; all but the first carry the metadata "line"
 // and "column", counted from 1, columns in bytes.
 const (
-	// ReasonTooLarge: more than MaxBytes, or more than MaxNodes.
+	// ReasonTooLarge: more than MaxBytes, or more than MaxNodes, or so many lines that it could be.
 	ReasonTooLarge = "CONFIG_TOO_LARGE"
 	// ReasonNotYAML: the Collector's parser refuses it.
 	ReasonNotYAML = "CONFIG_NOT_YAML"
@@ -44,6 +44,9 @@ func CheckMapping(body []byte) (err error) {
 	}
 	if at := invalidUTF8(body); at >= 0 {
 		return notYAML(positionOf(body, at), "a byte that is not UTF-8")
+	}
+	if marks(body) > maxMarks {
+		return tooManyValues()
 	}
 	// What makes the parser panic here would end the Collector that reads it.
 	defer func() {
@@ -86,9 +89,8 @@ func onlyRoot(body []byte) (*yaml.Node, error) {
 
 // checkRoot decodes the root the two ways in which it will be decoded on the agent's side.
 func checkRoot(body []byte, root *yaml.Node) error {
-	if expandedNodes(root) > MaxNodes {
-		return fault.New(fault.Invalid, ReasonTooLarge,
-			"the configuration comes to more than %d values with its aliases written out", MaxNodes)
+	if weigh(root) > MaxNodes {
+		return tooManyValues()
 	}
 	var confmap any // go.opentelemetry.io/collector/confmap.NewRetrievedFromYAML
 	if err := root.Decode(&confmap); err != nil {
@@ -102,6 +104,11 @@ func checkRoot(body []byte, root *yaml.Node) error {
 		return fromParser(body, root, err)
 	}
 	return nil
+}
+
+func tooManyValues() error {
+	return fault.New(fault.Invalid, ReasonTooLarge,
+		"the configuration has more values than collectors can be expected to read, with its aliases written out")
 }
 
 func invalidUTF8(body []byte) int {

@@ -80,6 +80,9 @@ func TestEverythingElseIsRefused(t *testing.T) {
 		"alias in its anchor":    {"a: &a [*a]\n", ReasonTooLarge, ""},
 		"alias bomb":             {bomb(9, 10), ReasonTooLarge, ""},
 		"one byte too many":      {"a: " + strings.Repeat("b", MaxBytes-2), ReasonTooLarge, ""},
+		"too many values":        {"a: [" + strings.Repeat("b,", maxMarks) + "]", ReasonTooLarge, ""},
+		"too many keys":          {manyKeys(20_000), ReasonTooLarge, ""},
+		"too many keys, aliased": {"a: &a {" + strings.ReplaceAll(manyKeys(3000), "\n", ",") + "}\nb: [" + strings.Repeat("*a,", 50) + "]\n", ReasonTooLarge, ""},
 		"text after the end":     {"a: b\n...\n}\n", ReasonNotYAML, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,6 +110,23 @@ func bomb(depth, width int) string {
 		fmt.Fprintf(&b, "a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i-1), width), ","))
 	}
 	return b.String()
+}
+
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "k%d: v\n", i)
+	}
+	return b.String()
+}
+
+func TestLargeMappingsAreAccepted(t *testing.T) {
+	long := "a:\n" + strings.Repeat("  - name: "+strings.Repeat("x", 20)+"\n", 260_000)
+	for name, body := range map[string]string{"long": long, "wide": manyKeys(5000)} {
+		if err := CheckMapping([]byte(body)); err != nil {
+			t.Errorf("%s, %d bytes: %v", name, len(body), err)
+		}
+	}
 }
 
 func TestBodyIsLeftAlone(t *testing.T) {
