@@ -92,6 +92,7 @@ require (
 	github.com/smallstep/scep v0.0.0-20250318231241-a25cabb69492 // indirect
 	github.com/spf13/cast v1.7.0 // indirect
 	github.com/urfave/cli v1.22.17 // indirect
+	gitlab.com/ampora/ampora/gateway v0.0.0
 	gitlab.com/ampora/ampora/proto v0.0.0
 	go.etcd.io/bbolt v1.4.3 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
@@ -131,3 +132,5 @@ replace gitlab.com/ampora/ampora/shared => ../shared
 replace gitlab.com/ampora/ampora/migrations => ../migrations
 
 replace gitlab.com/ampora/ampora/proto => ../proto
+
+replace gitlab.com/ampora/ampora/gateway => ../gateway
