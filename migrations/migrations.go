@@ -15,8 +15,11 @@ package migrations
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -188,4 +191,18 @@ func (d *database) provider() (*goose.Provider, error) {
 		return nil, fmt.Errorf("read the migrations: %w", err)
 	}
 	return provider, nil
+}
+
+// Digest changes whenever a migration of any backend does. Tests name their template databases by it.
+func Digest() string {
+	sum := sha256.New()
+	// Embedded files can be read, and the walk is in the order of their names.
+	_ = fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, _ error) error {
+		if !entry.IsDir() {
+			text, _ := files.ReadFile(path)
+			_, _ = fmt.Fprintf(sum, "%s %d\n%s", path, len(text), text)
+		}
+		return nil
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }

@@ -13,14 +13,18 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
-// CreateAPIToken implements store.Access. The tenant's row is locked, because no index knows which tokens are live.
+// CreateAPIToken implements store.Access. No index knows which tokens are live, so the tenant's row is locked first.
 func (s *Store) CreateAPIToken(ctx context.Context, by fleet.By, t fleet.APIToken) error {
 	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT FROM tenants WHERE id = $1 FOR NO KEY UPDATE", by.Tenant)
+		if err != nil {
+			return fail("create an API token", err)
+		}
 		var taken bool
-		err := tx.QueryRow(ctx, `
+		err = tx.QueryRow(ctx, `
 			SELECT EXISTS (SELECT FROM api_tokens
-			               WHERE tenant_id = $1 AND name = $2 AND revoked_at IS NULL AND expires_at > $3)
-			FROM (SELECT FROM tenants WHERE id = $1 FOR NO KEY UPDATE)`, by.Tenant, t.Name, moment(by.At)).Scan(&taken)
+			               WHERE tenant_id = $1 AND name = $2 AND revoked_at IS NULL AND expires_at > $3)`,
+			by.Tenant, t.Name, moment(by.At)).Scan(&taken)
 		switch {
 		case err != nil:
 			return fail("create an API token", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/migrations"
 )
 
@@ -28,11 +29,13 @@ type Store struct {
 	pool *pgxpool.Pool
 }
 
+var _ store.Store = (*Store)(nil)
+
 // Open connects to the database at url (a postgres:// URL, with the parameters of pgxpool) and refuses a schema that is
 // not exactly this program's (see migrations.Check). It does not migrate.
 func Open(ctx context.Context, url string) (*Store, error) {
 	if err := migrations.Check(ctx, url); err != nil {
-		return nil, err
+		return nil, fail("check the schema", err)
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {

@@ -18,8 +18,8 @@ func (s *Store) CreateAPIToken(ctx context.Context, by fleet.By, t fleet.APIToke
 		var taken bool
 		err := tx.QueryRowContext(ctx, `
 			SELECT EXISTS (SELECT 1 FROM api_tokens
-			               WHERE tenant_id = ?1 AND name = ?2 AND revoked_at IS NULL AND expires_at > ?3)
-			FROM tenants WHERE id = ?1`, by.Tenant, t.Name, moment(by.At)).Scan(&taken)
+			               WHERE tenant_id = ?1 AND name = ?2 AND revoked_at IS NULL AND expires_at > ?3)`,
+			by.Tenant, t.Name, moment(by.At)).Scan(&taken)
 		switch {
 		case err != nil:
 			return fail("create an API token", err)

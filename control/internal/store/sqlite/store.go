@@ -19,6 +19,7 @@ import (
 
 	_ "modernc.org/sqlite" // the driver
 
+	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/migrations"
 )
 
@@ -31,11 +32,13 @@ type Store struct {
 	reader *sql.DB
 }
 
+var _ store.Store = (*Store)(nil)
+
 // Open opens the database file at path and refuses a schema that is not exactly this program's (see migrations.Check).
 // It does not migrate, and does not create the file.
 func Open(ctx context.Context, path string) (*Store, error) {
 	if err := migrations.Check(ctx, "sqlite:"+path); err != nil {
-		return nil, err
+		return nil, fail("check the schema", err)
 	}
 	writer, err := sql.Open("sqlite", dsn(path, "rw", "immediate"))
 	if err != nil {

@@ -1,0 +1,13 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+// What tests of this package reach besides the contract.
+var Fail = fail
+
+// InTenant is inTenant.
+var InTenant = (*Store).inTenant
+
+// Reading is reading.
+var Reading = (*Store).reading

@@ -1,0 +1,210 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"crypto/sha256"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+// token issues a bootstrap token that is live for an hour.
+func (w *world) token(group fleet.GroupID) fleet.BootstrapToken {
+	w.Helper()
+	t := w.newToken(group)
+	w.must(w.IssueBootstrapToken(w.Context(), w.by(), t))
+	return t
+}
+
+func (w *world) newToken(group fleet.GroupID) fleet.BootstrapToken {
+	id := newID[fleet.TokenID]()
+	return fleet.BootstrapToken{
+		ID: id, Tenant: w.tenant, Hash: sha256.Sum256([]byte(id)), Group: group, Description: "for a test", CreatedBy: "ci",
+		CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour),
+	}
+}
+
+// redemption is a token turned into a new identity.
+func (w *world) redemption(token fleet.TokenID) store.Redemption {
+	id := newID[fleet.AgentID]()
+	key := sha256.Sum256([]byte(id))
+	fingerprint := fleet.HashOf(key[:]).String()
+	return store.Redemption{
+		Token: token, Agent: id, Method: fleet.EnrolledByAgentCSR, PublicKey: key, Partition: bus.PartitionOf(identity.AgentID(id)),
+		Certificate: fleet.Certificate{
+			Tenant: w.tenant, Serial: fleet.Serial(fingerprint[:20]), Fingerprint: fleet.Fingerprint(fingerprint), Agent: id, Key: "k1",
+			NotBefore: w.now.Add(-time.Minute), NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
+		},
+	}
+}
+
+var enrolment = suite{
+	"a bootstrap token is found by its hash, in whichever tenant and state": func(w *world) {
+		theirs := w.in("theirs").token("")
+		found, err := w.BootstrapTokenByHash(w.Context(), theirs.Hash)
+		w.must(err)
+		if !reflect.DeepEqual(found, theirs) {
+			w.Errorf("got %+v, want %+v", found, theirs)
+		}
+
+		mine := w.token(w.group("web").ID)
+		r := w.redemption(mine.ID)
+		w.must(w.Redeem(w.Context(), w.by(), r))
+		found, err = w.BootstrapTokenByHash(w.Context(), mine.Hash)
+		w.must(err)
+		mine.RedeemedAt, mine.Agent, mine.PublicKey, mine.Serial = w.now, r.Agent, r.PublicKey, r.Certificate.Serial
+		if !reflect.DeepEqual(found, mine) {
+			w.Errorf("got %+v, want %+v", found, mine)
+		}
+
+		_, err = w.BootstrapTokenByHash(w.Context(), sha256.Sum256([]byte("guess")))
+		w.want(err, store.ErrNotFound)
+	},
+	"a bootstrap token's group must be one of the tenant that is not deleted": func(w *world) {
+		w.want(w.IssueBootstrapToken(w.Context(), w.by(), w.newToken(newID[fleet.GroupID]())), store.ErrNotFound)
+		theirs := w.in("theirs").group("web")
+		w.want(w.IssueBootstrapToken(w.Context(), w.by(), w.newToken(theirs.ID)), store.ErrNotFound)
+		mine := w.group("web")
+		w.must(w.DeleteGroup(w.Context(), w.by(), mine.ID))
+		w.want(w.IssueBootstrapToken(w.Context(), w.by(), w.newToken(mine.ID)), store.ErrNotFound)
+	},
+	"bootstrap tokens are listed newest first": func(w *world) {
+		var want []fleet.TokenID
+		for range 5 {
+			want = append(want, w.token("").ID) // of one moment: the id decides
+		}
+		w.in("theirs").token("")
+		slices.Sort(want)
+		slices.Reverse(want)
+		w.pass(time.Second)
+		want = append([]fleet.TokenID{w.token("").ID}, want...)
+		list := pages(w, func(page fleet.Page) ([]fleet.BootstrapToken, string, error) {
+			return w.BootstrapTokens(w.Context(), w.tenant, page)
+		})
+		wantIDs(w, list, want, func(t fleet.BootstrapToken) fleet.TokenID { return t.ID })
+	},
+	"only a live bootstrap token can be revoked": func(w *world) {
+		live, redeemed, late := w.token(""), w.token(""), w.token("")
+		_, err := w.in("theirs").RevokeBootstrapToken(w.Context(), w.in("theirs").by(), live.ID)
+		w.want(err, store.ErrNotFound)
+
+		revoked, err := w.RevokeBootstrapToken(w.Context(), w.by(), live.ID)
+		w.must(err)
+		if revoked.State(w.now) != fleet.TokenRevoked {
+			w.Errorf("got %+v", revoked)
+		}
+		w.wantAudit(string(live.ID), "bootstrap_token.revoke")
+		w.must(w.Redeem(w.Context(), w.by(), w.redemption(redeemed.ID)))
+		for _, id := range []fleet.TokenID{live.ID, redeemed.ID} {
+			_, err = w.RevokeBootstrapToken(w.Context(), w.by(), id)
+			w.want(err, store.ErrState)
+		}
+		w.pass(time.Hour)
+		_, err = w.RevokeBootstrapToken(w.Context(), w.by(), late.ID)
+		w.want(err, store.ErrState)
+	},
+	"redeeming records identity, certificate, membership, audit and event": func(w *world) {
+		g := w.group("web")
+		r := w.redemption(w.token(g.ID).ID)
+		w.must(w.Redeem(w.Context(), w.by(), r))
+
+		a := w.agent(r.Agent)
+		if a.Group != g.ID || a.GroupName != "web" || a.Method != r.Method || !a.EnrolledAt.Equal(w.now) || !a.FirstSeenAt.IsZero() {
+			w.Errorf("agent %+v", a)
+		}
+		c, err := w.Certificate(w.Context(), w.tenant, r.Certificate.Serial)
+		w.must(err)
+		if !reflect.DeepEqual(c, r.Certificate) {
+			w.Errorf("certificate %+v, want %+v", c, r.Certificate)
+		}
+		w.wantAudit(string(r.Agent), "agent.enrol")
+		if kinds := w.kinds(r.Agent); !slices.Equal(kinds, []fleet.EventKind{fleet.EventAgentEnrolled}) {
+			w.Errorf("events %v", kinds)
+		}
+	},
+	"only a live token is redeemed, and a failure records nothing": func(w *world) {
+		revoked, late, used := w.token(""), w.token(""), w.token("")
+		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), revoked.ID)
+		w.must(err)
+		w.must(w.Redeem(w.Context(), w.by(), w.redemption(used.ID)))
+		refused := func(token fleet.TokenID, want error) {
+			w.Helper()
+			r := w.redemption(token)
+			w.want(w.Redeem(w.Context(), w.by(), r), want)
+			_, err := w.Agent(w.Context(), w.tenant, r.Agent)
+			w.want(err, store.ErrNotFound)
+			_, err = w.Certificate(w.Context(), w.tenant, r.Certificate.Serial)
+			w.want(err, store.ErrNotFound)
+		}
+		refused(revoked.ID, store.ErrState)
+		refused(used.ID, store.ErrConflict)
+		refused(newID[fleet.TokenID](), store.ErrNotFound)
+		refused(w.in("theirs").token("").ID, store.ErrNotFound)
+		w.pass(time.Hour)
+		refused(late.ID, store.ErrState)
+	},
+	"a redemption that fails late leaves the token live": func(w *world) {
+		first, second := w.redemption(w.token("").ID), w.token("")
+		w.must(w.Redeem(w.Context(), w.by(), first))
+		r := w.redemption(second.ID)
+		r.Certificate.Serial = first.Certificate.Serial // taken
+		w.want(w.Redeem(w.Context(), w.by(), r), store.ErrExists)
+		w.must(w.Redeem(w.Context(), w.by(), w.redemption(second.ID)))
+	},
+	"of many that redeem one token, one succeeds": func(w *world) {
+		token := w.token("")
+		won, lost := race(8, func(int) (store.Redemption, error) {
+			r := w.redemption(token.ID)
+			return r, w.Redeem(w.Context(), w.by(), r)
+		})
+		if len(won) != 1 {
+			w.Fatalf("%d succeeded", len(won))
+		}
+		for _, err := range lost {
+			w.want(err, store.ErrConflict)
+		}
+		agents, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 10})
+		w.must(err)
+		wantIDs(w, agents, []fleet.AgentID{won[0].Agent}, func(a fleet.Agent) fleet.AgentID { return a.ID })
+	},
+	"a token of a group that was deleted meanwhile enrols into none": func(w *world) {
+		g := w.group("web")
+		token := w.token(g.ID)
+		w.must(w.DeleteGroup(w.Context(), w.by(), g.ID))
+		r := w.redemption(token.ID)
+		w.must(w.Redeem(w.Context(), w.by(), r))
+		if a := w.agent(r.Agent); a.Group != "" {
+			w.Errorf("enrolled into %q", a.Group)
+		}
+	},
+	"a certificate belongs to its tenant": func(w *world) {
+		a := w.enrol()
+		_, err := w.Certificate(w.Context(), "theirs", a.serial)
+		w.want(err, store.ErrNotFound)
+		_, err = w.Certificate(w.Context(), w.tenant, fleet.Serial(strings.Repeat("0", 20)))
+		w.want(err, store.ErrNotFound)
+	},
+	"nothing is revoked at first": func(w *world) {
+		w.enrol()
+		serials, err := w.RevokedSerials(w.Context(), w.tenant, w.now)
+		if err != nil || len(serials) != 0 {
+			w.Errorf("got %v, %v", serials, err)
+		}
+	},
+	"a context that is over ends a method, and says so": func(w *world) {
+		ctx, cancel := contextOver(w)
+		defer cancel()
+		if err := w.Redeem(ctx, w.by(), w.redemption(w.token("").ID)); !errors.Is(err, ctx.Err()) {
+			w.Errorf("got %v", err)
+		}
+	},
+}
