@@ -128,30 +128,35 @@ func claimed(ctx context.Context, tx pgx.Tx, c fleet.Claim) (on verdict.Claimed,
 // owner returns the agent that the uid is bound to. A uid that is not bound yet is locked by name: of two identities that
 // come with the same new uid, the second finds it taken.
 func owner(ctx context.Context, tx pgx.Tx, c fleet.Claim, self *verdict.Seat) (*verdict.Seat, error) {
-	id, err := boundTo(ctx, tx, c)
-	if err == nil && id == "" {
+	bound, err := boundTo(ctx, tx, c)
+	if err == nil && bound == nil {
 		if _, err = tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, string(c.Tenant)+"/uid/"+c.UID.String()); err != nil {
 			return nil, fail("lock the uid", err)
 		}
-		id, err = boundTo(ctx, tx, c)
+		bound, err = boundTo(ctx, tx, c)
 	}
 	switch {
-	case err != nil || id == "":
+	case err != nil || bound == nil:
 		return nil, err
-	case id == self.Agent:
+	case bound.Agent == self.Agent:
 		return self, nil
-	default:
-		return lockSeat(ctx, tx, c, id)
+	case bound.Parent == self.Agent:
+		return lockSeat(ctx, tx, c, bound.Agent)
+	default: // a stranger, whose row is not locked: two that come with each other's uid would wait for each other
+		return bound, nil
 	}
 }
 
-func boundTo(ctx context.Context, tx pgx.Tx, c fleet.Claim) (id fleet.AgentID, err error) {
-	err = tx.QueryRow(ctx, `SELECT agent_id FROM agent_uids WHERE tenant_id = $1 AND instance_uid = $2`,
-		c.Tenant, c.UID.String()).Scan(&id)
+// boundTo returns agent and parent of a uid, nil if it is new.
+func boundTo(ctx context.Context, tx pgx.Tx, c fleet.Claim) (*verdict.Seat, error) {
+	var bound verdict.Seat
+	err := tx.QueryRow(ctx, `
+		SELECT a.id, a.parent_id FROM agent_uids u JOIN agents a ON a.tenant_id = u.tenant_id AND a.id = u.agent_id
+		WHERE u.tenant_id = $1 AND u.instance_uid = $2`, c.Tenant, c.UID.String()).Scan(&bound.Agent, (*text)(&bound.Parent))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
+		return nil, nil
 	}
-	return id, fail("read whose uid it is", err)
+	return &bound, fail("read whose uid it is", err)
 }
 
 func lockSeat(ctx context.Context, tx pgx.Tx, c fleet.Claim, id fleet.AgentID) (*verdict.Seat, error) {

@@ -118,24 +118,29 @@ func claimed(ctx context.Context, tx *sql.Tx, c fleet.Claim) (on verdict.Claimed
 
 // owner returns the agent that the uid is bound to.
 func owner(ctx context.Context, tx *sql.Tx, c fleet.Claim, self *verdict.Seat) (*verdict.Seat, error) {
-	id, err := boundTo(ctx, tx, c)
+	bound, err := boundTo(ctx, tx, c)
 	switch {
-	case err != nil || id == "":
+	case err != nil || bound == nil:
 		return nil, err
-	case id == self.Agent:
+	case bound.Agent == self.Agent:
 		return self, nil
-	default:
-		return readSeat(ctx, tx, c, id)
+	case bound.Parent == self.Agent:
+		return readSeat(ctx, tx, c, bound.Agent)
+	default: // a stranger
+		return bound, nil
 	}
 }
 
-func boundTo(ctx context.Context, tx *sql.Tx, c fleet.Claim) (id fleet.AgentID, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT agent_id FROM agent_uids WHERE tenant_id = ?1 AND instance_uid = ?2`,
-		c.Tenant, c.UID.String()).Scan(&id)
+// boundTo returns agent and parent of a uid, nil if it is new.
+func boundTo(ctx context.Context, tx *sql.Tx, c fleet.Claim) (*verdict.Seat, error) {
+	var bound verdict.Seat
+	err := tx.QueryRowContext(ctx, `
+		SELECT a.id, a.parent_id FROM agent_uids u JOIN agents a ON a.tenant_id = u.tenant_id AND a.id = u.agent_id
+		WHERE u.tenant_id = ?1 AND u.instance_uid = ?2`, c.Tenant, c.UID.String()).Scan(&bound.Agent, (*text)(&bound.Parent))
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
+		return nil, nil
 	}
-	return id, fail("read whose uid it is", err)
+	return &bound, fail("read whose uid it is", err)
 }
 
 func readSeat(ctx context.Context, tx *sql.Tx, c fleet.Claim, id fleet.AgentID) (*verdict.Seat, error) {

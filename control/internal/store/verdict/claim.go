@@ -42,7 +42,8 @@ type Claimed struct {
 	Certificate *fleet.Certificate
 	// Identity is the agent the certificate belongs to; nil if there is none.
 	Identity *Seat
-	// Owner is the agent the uid is bound to, nil if it is new. It may be Identity.
+	// Owner is the agent the uid is bound to, nil if it is new. It may be Identity. Of a stranger no more than the two ids
+	// need be known.
 	Owner *Seat
 	// Children is how many agents the identity speaks for by now.
 	Children int

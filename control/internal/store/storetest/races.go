@@ -1,0 +1,261 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// racers is how many try at once.
+const racers = 8
+
+// together is what holds when many do it at once.
+var together = suite{
+	"claims of one agent get epochs of their own":                    claimsAtOnce,
+	"one of many identities gets a new uid":                          uidAtOnce,
+	"a parent gets no more children than it is allowed":              childrenAtOnce,
+	"a partition goes to one of many":                                partitionAtOnce,
+	"nothing is recorded once the lease was taken over":              recordAtOnce,
+	"no item goes to two claimers":                                   workAtOnce,
+	"no dispatch goes to two senders":                                dispatchesAtOnce,
+	"no session of an earlier boot is left open":                     restartAtOnce,
+	"no wake is lost between a claim of work and its settlement":     wakesAtOnce,
+	"of two steps decided on one situation the second is a conflict": applyAtOnce,
+}
+
+func claimsAtOnce(w *world) {
+	a, g := w.enrol(), w.gateway("gw", 1)
+	results := atOnce(w, racers, func(int) (fleet.Epoch, error) {
+		c := w.claimOf(a, g)
+		c.Takeover = fleet.TakeoverRestart
+		result, err := w.Claim(w.Context(), c)
+		return result.Epoch, err
+	})
+	slices.Sort(results)
+	for i, epoch := range results {
+		if epoch != fleet.Epoch(i+1) {
+			w.Fatalf("epochs are %v", results)
+		}
+	}
+}
+
+func uidAtOnce(w *world) {
+	g, uid := w.gateway("gw", 1), newUID()
+	var claims []fleet.Claim
+	for range racers {
+		a := w.enrol()
+		a.uid = uid
+		claims = append(claims, w.claimOf(a, g))
+	}
+	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.Claim(w.Context(), claims[i]) })
+	claimed := 0
+	for _, r := range results {
+		switch {
+		case r.Outcome == fleet.ClaimClaimed:
+			claimed++
+		case r.Reason != fleet.RefusedForeignUID:
+			w.Errorf("the result is %+v", r)
+		}
+	}
+	if claimed != 1 {
+		w.Errorf("%d identities have the uid", claimed)
+	}
+}
+
+func childrenAtOnce(w *world) {
+	s := w.connected()
+	_, err := w.AllowChildren(w.Context(), w.by(), s.id, 3)
+	w.must(err)
+	results := atOnce(w, racers, func(int) (fleet.ClaimResult, error) {
+		c := w.claimOf(s.agent, s.gateway)
+		c.UID = newUID()
+		return w.Claim(w.Context(), c)
+	})
+	born := map[fleet.AgentID]bool{}
+	for _, r := range results {
+		switch {
+		case r.Outcome == fleet.ClaimClaimed:
+			born[r.Agent] = true
+		case r.Reason != fleet.RefusedChildrenExhausted:
+			w.Errorf("the result is %+v", r)
+		}
+	}
+	if len(born) != 3 {
+		w.Errorf("%d children were born", len(born))
+	}
+}
+
+func partitionAtOnce(w *world) {
+	var epochs []int64
+	for range 3 {
+		taken, failures := race(racers, func(i int) (store.PartitionLease, error) {
+			return w.AcquirePartition(w.Context(), 5, fmt.Sprintf("inbox-%d", i), w.now, w.now.Add(time.Minute))
+		})
+		if len(taken) != 1 {
+			w.Fatalf("%d hold the partition", len(taken))
+		}
+		for _, err := range failures {
+			w.want(err, store.ErrLeaseLost)
+		}
+		epochs = append(epochs, taken[0].Epoch)
+		w.pass(time.Minute)
+	}
+	if !slices.IsSorted(epochs) || epochs[0] < 1 {
+		w.Errorf("epochs are %v", epochs)
+	}
+}
+
+// recordAtOnce lets a reader record on while another takes its lease over: what was recorded before, and nothing else,
+// is what the other finds.
+func recordAtOnce(w *world) {
+	s := w.connected()
+	lease := w.lease(5)
+	later := w.now.Add(2 * time.Minute)
+	var recorded atomic.Int64
+	taken := atOnce(w, 2, func(i int) (store.PartitionLease, error) {
+		if i == 1 {
+			return w.AcquirePartition(w.Context(), 5, "inbox-2", later, later.Add(time.Minute))
+		}
+		for n := int64(1); n <= 50; n++ {
+			r := w.report(s, fleet.Sequence(n), "x", fleet.PartHealth)
+			_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: fmt.Sprint(n), Uplinks: []fleet.Uplink{{Report: r}}, At: w.now})
+			if err != nil {
+				w.want(err, store.ErrLeaseLost)
+				break
+			}
+			recorded.Store(n)
+		}
+		return store.PartitionLease{}, nil
+	})
+	last := fleet.Sequence(recorded.Load())
+	if got := w.parts(s.id)[fleet.PartHealth]; got.Stamp.Sequence != last {
+		w.Errorf("the part is of message %d, recorded were %d", got.Stamp.Sequence, last)
+	}
+	found := taken[0].Position + taken[1].Position // one of them is no lease
+	_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: "never", At: w.now})
+	w.want(err, store.ErrLeaseLost)
+	if want := fmt.Sprint(last); found != want && (found != "" || last != 0) {
+		w.Errorf("the position taken over is %q, recorded was %q", found, want)
+	}
+}
+
+func workAtOnce(w *world) {
+	g := w.gateway("gw", 1)
+	const items = 20
+	for range items {
+		w.connect(w.enrol(), g)
+	}
+	claims := atOnce(w, racers, func(int) ([]store.WorkItem, error) {
+		return w.ClaimWork(w.Context(), w.now, w.now.Add(time.Minute), 5)
+	})
+	got := map[fleet.AgentID]int{}
+	for _, item := range slices.Concat(claims...) {
+		got[item.Agent]++
+	}
+	for _, item := range w.work() { // what the racers left each other
+		got[item.Agent]++
+	}
+	for id, n := range got {
+		if n != 1 {
+			w.Errorf("agent %s was claimed %d times", id, n)
+		}
+	}
+	if len(got) != items {
+		w.Errorf("%d items were claimed, want %d", len(got), items)
+	}
+}
+
+func dispatchesAtOnce(w *world) {
+	g := w.gateway("gw", 1)
+	const agents = 20
+	for range agents {
+		s := w.connect(w.enrol(), g)
+		_, err := w.Resync(w.Context(), s.partition, "", w.now)
+		w.must(err)
+	}
+	claims := atOnce(w, racers, func(int) ([]fleet.Dispatch, error) {
+		return w.ClaimDispatches(w.Context(), w.now, w.now.Add(time.Minute), 5)
+	})
+	got := map[fleet.AgentID]int{}
+	for _, d := range append(slices.Concat(claims...), w.dispatches()...) {
+		got[d.Agent]++
+	}
+	for id, n := range got {
+		if n != 1 {
+			w.Errorf("agent %s was claimed %d times", id, n)
+		}
+	}
+	if len(got) != agents {
+		w.Errorf("%d dispatches were claimed, want %d", len(got), agents)
+	}
+}
+
+// restartAtOnce lets agents claim at a gateway, and their reports be recorded, while it comes back under another boot.
+func restartAtOnce(w *world) {
+	old := w.gateway("gw", 1)
+	lease := w.lease(5)
+	agents := make([]agent, racers)
+	for i := range agents {
+		agents[i] = w.enrol()
+	}
+	again := fleet.Gateway{ID: old.ID, BootID: 2, StartedAt: w.now, LeaseUntil: w.now.Add(time.Minute)}
+	atOnce(w, racers+1, func(i int) (bool, error) {
+		if i == racers {
+			return true, w.RegisterGateway(w.Context(), again)
+		}
+		result, err := w.Claim(w.Context(), w.claimOf(agents[i], old))
+		if err != nil {
+			w.want(err, store.ErrLeaseLost)
+			return false, nil
+		}
+		r := w.report(session{agents[i], old, result.Epoch}, 1, "x", fleet.PartDescription, fleet.PartHealth)
+		_, err = w.Record(w.Context(), store.Record{Lease: lease, Position: "p", Uplinks: []fleet.Uplink{{Report: r}}, At: w.now})
+		return true, err
+	})
+	for _, a := range agents {
+		if got := w.agent(a.id).Session; got.Epoch > 0 && got.EndedAt.IsZero() {
+			w.Errorf("a session of the earlier boot is open: %+v", got)
+		}
+	}
+}
+
+func wakesAtOnce(w *world) {
+	s := w.connected()
+	for range 20 {
+		item := w.item()
+		situation := w.situation(item)
+		w.pass(time.Second)
+		atOnce(w, 2, func(i int) (bool, error) {
+			if i == 0 {
+				return true, w.Apply(w.Context(), item, situation, fleet.Step{}, w.now)
+			}
+			_, err := w.ClearAttempts(w.Context(), w.by(), s.id)
+			return true, err
+		})
+	}
+	w.item()
+}
+
+func applyAtOnce(w *world) {
+	w.connected()
+	v := w.version("v1")
+	item := w.item()
+	situation := w.situation(item)
+	done, failures := race(racers, func(i int) (bool, error) {
+		g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+		return true, w.Apply(w.Context(), item, situation, fleet.Step{Grant: &g, Send: true}, w.now)
+	})
+	if len(done) != 1 {
+		w.Errorf("%d steps were done", len(done))
+	}
+	for _, err := range failures {
+		w.want(err, store.ErrConflict)
+	}
+}

@@ -1,0 +1,109 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict_test
+
+import (
+	"testing"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+var now = time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
+
+const self, child, stranger = fleet.AgentID("self"), fleet.AgentID("child"), fleet.AgentID("stranger")
+
+func TestOfClaim(t *testing.T) {
+	one, other := fleet.InstanceUID{1}, fleet.InstanceUID{2}
+	for name, c := range map[string]struct {
+		change func(*fleet.Claim, *verdict.Claimed)
+		want   verdict.Seating // less the seat
+		seat   fleet.AgentID
+	}{
+		"the first uid is its own": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Identity.UID, on.Owner = fleet.InstanceUID{}, nil },
+			verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true}, self},
+		"its uid": {func(*fleet.Claim, *verdict.Claimed) {},
+			verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"a new uid": {func(c *fleet.Claim, on *verdict.Claimed) { c.UID, on.Owner = other, nil },
+			verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true}, self},
+		"the first uid of a parent is its own": {func(_ *fleet.Claim, on *verdict.Claimed) {
+			on.Identity.UID, on.Owner, on.Identity.MaxChildren = fleet.InstanceUID{}, nil, 3
+		}, verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true}, self},
+		"a new uid at a parent": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.UID, on.Owner, on.Identity.MaxChildren, on.Children = other, nil, 3, 2
+		}, verdict.Seating{Outcome: fleet.ClaimClaimed, NewChild: true, Bind: true}, ""},
+		"a new uid at a parent with all its children": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.UID, on.Owner, on.Identity.MaxChildren, on.Children = other, nil, 3, 3
+		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedChildrenExhausted}, ""},
+		"a child's uid": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self}
+		},
+			verdict.Seating{Outcome: fleet.ClaimClaimed}, child},
+		"a stranger's uid": {func(c *fleet.Claim, on *verdict.Claimed) { c.UID, on.Owner = other, &verdict.Seat{Agent: stranger} },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedForeignUID}, ""},
+		"the uid of a stranger's child": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: stranger}
+		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedForeignUID}, ""},
+		"no certificate": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate = nil },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}, ""},
+		"another's certificate": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.Agent = stranger },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}, ""},
+		"another issuer's serial": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.Fingerprint = "ff" },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}, ""},
+		"a revoked certificate": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.RevokedAt = now },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedRevoked}, ""},
+		"a quarantined identity": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Identity.QuarantinedAt = now },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined}, ""},
+		"a quarantined child": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self, QuarantinedAt: now}
+		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined}, child},
+		"a living session": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.Alive = true, true },
+			verdict.Seating{Outcome: fleet.ClaimHeld}, self},
+		"a session whose gateway is gone": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open = true },
+			verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"takeover after a restart": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.Takeover, on.Owner.Open, on.Owner.Alive = fleet.TakeoverRestart, true, true
+		}, verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"takeover from a clone that left": {func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
+			verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+	} {
+		claim := fleet.Claim{Identity: self, Fingerprint: "aa", UID: one, At: now}
+		identity := &verdict.Seat{Agent: self, UID: one}
+		on := verdict.Claimed{Certificate: &fleet.Certificate{Agent: self, Fingerprint: "aa"}, Identity: identity, Owner: identity}
+		c.change(&claim, &on)
+		got := verdict.OfClaim(claim, on)
+		var seat fleet.AgentID
+		if got.Seat != nil {
+			seat = got.Seat.Agent
+		}
+		if seat != c.seat || got.Outcome != c.want.Outcome || got.Reason != c.want.Reason || got.NewChild != c.want.NewChild ||
+			got.Bind != c.want.Bind || got.Quarantine || got.Takeovers != nil {
+			t.Errorf("%s: %+v for %q, want %+v for %q", name, got, seat, c.want, c.seat)
+		}
+	}
+}
+
+func TestTakeoversByClones(t *testing.T) {
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for name, c := range map[string]struct {
+		before     []time.Time
+		quarantine bool
+		kept       int
+	}{
+		"the first":                        {nil, false, 1},
+		"the second":                       {[]time.Time{ago(time.Minute)}, false, 2},
+		"the third":                        {[]time.Time{ago(time.Hour), ago(2 * time.Minute), ago(time.Minute)}, true, 3},
+		"two of them at the window's edge": {[]time.Time{ago(fleet.CloneTakeoverWindow), ago(fleet.CloneTakeoverWindow - 1)}, false, 2},
+	} {
+		identity := &verdict.Seat{Agent: self, UID: fleet.InstanceUID{1}, Open: true, Alive: true, Takeovers: c.before}
+		got := verdict.OfClaim(
+			fleet.Claim{Identity: self, UID: identity.UID, At: now, Takeover: fleet.TakeoverClone},
+			verdict.Claimed{Certificate: &fleet.Certificate{Agent: self}, Identity: identity, Owner: identity},
+		)
+		if got.Quarantine != c.quarantine || len(got.Takeovers) != c.kept || (got.Outcome == fleet.ClaimRefused) != c.quarantine {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
