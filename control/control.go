@@ -11,7 +11,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -66,7 +65,7 @@ type Control struct {
 }
 
 // Open opens the database (which must have this program's schema), makes what a first start makes, and wires the parts.
-func Open(ctx context.Context, config Config, d Deps) (_ *Control, err error) {
+func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
 	if err := config.check(d.Mode, d.SharedPort); err != nil {
 		return nil, err
 	}
@@ -74,12 +73,16 @@ func Open(ctx context.Context, config Config, d Deps) (_ *Control, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%w", err)
-			_ = db.Close()
-		}
-	}()
+	c, err := assemble(ctx, config, d, db)
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// assemble wires the parts around an open database.
+func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Control, error) {
 	ring, err := openKeyring(ctx, config.Keys, db)
 	if err != nil {
 		return nil, err
@@ -145,7 +148,6 @@ func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
 
 // Handler serves the public API.
 func (c *Control) Handler() http.Handler { return c.handler }
-
 
 // Ready fails while the control plane cannot work.
 func (c *Control) Ready(ctx context.Context) error { return c.store.Ping(ctx) } //nolint:wrapcheck // shown as it is

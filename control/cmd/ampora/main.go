@@ -28,9 +28,12 @@ required in development:
 
 `
 
+//go:generate sh -c "{ echo '# Configuration of ampora'; echo; echo 'Generated from `ampora --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora.md"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	// After the first signal the default action is back: a second one ends the program at once.
+	context.AfterFunc(ctx, stop)
 	os.Exit(start(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 

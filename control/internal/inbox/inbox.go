@@ -33,6 +33,9 @@ const (
 	// resyncPause is the least time between two resyncs of a partition for one reason.
 	resyncPause = 30 * time.Second
 	batchLimit  = 500
+	// leaveTime bounds what a reader does after it was told to stop, lastRead how long it waits for a last message.
+	leaveTime = 5 * time.Second
+	lastRead  = 50 * time.Millisecond
 )
 
 // Deps is what an Inbox needs.
@@ -90,8 +93,10 @@ type reader struct {
 	lastResync map[fleet.GatewayID]time.Time
 }
 
-// run takes the lease and reads, over and over; only the end of ctx ends it.
+// run takes the lease and reads, over and over; only the end of ctx ends it. It then reads what the gateways said last
+// and gives the lease back, so that another replica goes on at once.
 func (r *reader) run(ctx context.Context) error {
+	defer r.leave(context.WithoutCancel(ctx))
 	for ctx.Err() == nil {
 		err := r.acquire(ctx)
 		for err == nil {
@@ -109,6 +114,27 @@ func (r *reader) run(ctx context.Context) error {
 		run.Sleep(ctx, pause)
 	}
 	return nil
+}
+
+// leave records what stands in the partition now and ends the lease. What it cannot do it leaves to the next reader.
+func (r *reader) leave(ctx context.Context) {
+	if r.lease.Holder == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	for {
+		reading, done := context.WithTimeout(ctx, lastRead)
+		batch, err := r.in.d.Bus.Read(reading, r.partition, bus.Position(r.lease.Position), batchLimit)
+		done()
+		if err != nil || r.record(ctx, batch) != nil {
+			break
+		}
+	}
+	now := r.in.d.Now()
+	if _, err := r.in.d.Store.AcquirePartition(ctx, r.partition, r.in.d.Holder, now, now); err != nil && !errors.Is(err, store.ErrLeaseLost) {
+		r.log.Warn("inbox could not give its lease back; it runs out by itself", "error", err)
+	}
 }
 
 // acquire takes the lease, and with it position and counters.
