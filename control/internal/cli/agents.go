@@ -214,7 +214,7 @@ func (p *program) agentsRetry() *cobra.Command {
 			return err
 		}
 		return p.show(answer, func() view {
-			return sentence("%d failed attempts cleared; follow the agent with: amporactl agents watch %s", answer.GetCleared(), id)
+			return sentence("%s cleared; follow the agent with: amporactl agents watch %s", counted(answer.GetCleared(), "failed attempt"), id)
 		})
 	})
 }
@@ -234,7 +234,7 @@ func (p *program) agentsAllowChildren() *cobra.Command {
 			return err
 		}
 		return p.show(answer.GetAgent(), func() view {
-			return sentence("%s may speak for %d further agents", id, answer.GetAgent().GetMaxChildren())
+			return sentence("%s may speak for %s besides itself", id, counted(answer.GetAgent().GetMaxChildren(), "agent"))
 		})
 	})
 	cmd.Flags().Int32Var(&most, "max", 0, "how many further agents, `N`, 0 to 10000")

@@ -40,7 +40,7 @@ func (p *program) apiTokensCreate() *cobra.Command {
 	})
 	cmd.Flags().StringVar(&role, "role", "", "what it may do, `ROLE`: viewer, operator or admin")
 	_ = cmd.MarkFlagRequired("role") // fails for an unknown flag only
-	cmd.Flags().Var(&ttl, "ttl", "how long it lives, 1h to 366d (the server's default is 90d), `DURATION`")
+	cmd.Flags().Var(&ttl, "ttl", "it lives for `DURATION`, 1h to 366d (the server's default is 90d)")
 	cmd.Flags().StringArrayVar(&procedures, "procedure", nil,
 		"allow only this `PROCEDURE`, as in /ampora.v1.AgentService/ListAgents; may be given several times")
 	outFlag(cmd, &out)

@@ -74,8 +74,8 @@ skipped, and exits with 4 if any failed. An agent that is offline is waited for;
 
 func assigned(answer *amporav1.AssignResponse) view {
 	assignment := answer.GetAssignment()
-	return sentence("%s@%d is assigned to %s and decides for %d agents",
-		assignment.GetConfigName(), assignment.GetVersion(), targetName(assignment.GetTarget()), answer.GetAgents())
+	return sentence("%s@%d is assigned to %s and decides for %s",
+		assignment.GetConfigName(), assignment.GetVersion(), targetName(assignment.GetTarget()), counted(answer.GetAgents(), "agent"))
 }
 
 // targetName is the kind and id of a target. "amporactl agents get" takes it as it is.

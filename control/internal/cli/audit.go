@@ -35,8 +35,8 @@ func (p *program) auditCommands() *cobra.Command {
 func auditTable(events []*amporav1.AuditEvent) view {
 	t := newTable("TIME", "ACTOR", "ROLE", "ACTION", "ENTITY", "FROM", "REFUSED", "COUNT")
 	for _, event := range events {
-		t.row(stamp(event.GetTime()), or(event.GetActorKind()+"/"+event.GetActor()), word(event.GetRole()), or(event.GetAction()),
-			or(event.GetEntityKind()+"/"+event.GetEntityId()), or(event.GetSourceAddress()), or(event.GetRefusalReason()),
+		t.row(stamp(event.GetTime()), joined(event.GetActorKind(), event.GetActor()), word(event.GetRole()), or(event.GetAction()),
+			joined(event.GetEntityKind(), event.GetEntityId()), or(event.GetSourceAddress()), or(event.GetRefusalReason()),
 			number(event.GetCount()))
 	}
 	return t

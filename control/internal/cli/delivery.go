@@ -49,7 +49,7 @@ func passing(ctx context.Context, err error) bool {
 func deliveryTimedOut(err error, agents []*amporav1.Agent, open int) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fail(ExitUnavailable, "the assignment stands and is still being delivered; follow it with: amporactl agents watch",
-			"the time ran out with %d of %d agents not done", open, len(agents))
+			"the time ran out with %d of %s not done", open, counted(len(agents), "agent"))
 	}
 	return err
 }
@@ -139,7 +139,7 @@ func (p *program) endOfDelivery(agents []*amporav1.Agent, assignment *amporav1.A
 	}
 	if failed > 0 {
 		return fail(ExitAgents, "the version is not offered to them again by itself; publish a better one, or: amporactl agents retry AGENT",
-			"%s@%d failed on %d of %d agents", assignment.GetConfigName(), assignment.GetVersion(), failed, len(agents))
+			"%s@%d failed on %d of %s", assignment.GetConfigName(), assignment.GetVersion(), failed, counted(len(agents), "agent"))
 	}
 	return nil
 }

@@ -44,10 +44,7 @@ func reference(root *cobra.Command) string {
 }
 
 func referTo(page *strings.Builder, cmd *cobra.Command, level int) {
-	_, _ = fmt.Fprintf(page, "\n%s %s\n\n%s.\n", strings.Repeat("#", level), cmd.CommandPath(), cmd.Short)
-	if cmd.Long != "" && cmd.Name() != "completion" && cmd.Parent().Name() != "completion" {
-		_, _ = fmt.Fprintf(page, "\n%s\n", cmd.Long)
-	}
+	_, _ = fmt.Fprintf(page, "\n%s %s\n\n%s\n", strings.Repeat("#", level), cmd.CommandPath(), about(cmd))
 	if !cmd.HasSubCommands() {
 		_, _ = fmt.Fprintf(page, "\n```text\n%s\n```\n", cmd.UseLine())
 	}
@@ -62,4 +59,13 @@ func referTo(page *strings.Builder, cmd *cobra.Command, level int) {
 			referTo(page, below, level+1)
 		}
 	}
+}
+
+// about is the long text of a command where it has one of ours: those of the completion command are about shells, which
+// know better.
+func about(cmd *cobra.Command) string {
+	if cmd.Long == "" || strings.Contains(cmd.CommandPath(), " completion") {
+		return cmd.Short + "."
+	}
+	return cmd.Long
 }

@@ -22,7 +22,7 @@ func TestReferenceNamesEveryCommandAndFlag(t *testing.T) {
 			if cmd.Hidden || cmd.Name() == "help" {
 				return
 			}
-			if cmd.IsAvailableCommand() && cmd.HasParent() && !strings.Contains(got.out, "# "+cmd.CommandPath()+"\n\n"+cmd.Short) {
+			if cmd.IsAvailableCommand() && cmd.HasParent() && !strings.Contains(got.out, "# "+cmd.CommandPath()+"\n\n") {
 				t.Errorf("the reference lacks %s", cmd.CommandPath())
 			}
 			for _, below := range cmd.Commands() {

@@ -39,7 +39,7 @@ that --out names.`,
 			}, err
 		})
 	})
-	cmd.Flags().Var(&ttl, "ttl", "how long it can be redeemed, 15m to 7d (the server's default is 24h), `DURATION`")
+	cmd.Flags().Var(&ttl, "ttl", "redeemable for `DURATION`, 15m to 7d (the server's default is 24h)")
 	cmd.Flags().StringVar(&group, "group", "", "the `GROUP` the agent joins (name or id)")
 	cmd.Flags().StringVar(&description, "description", "", "what it is for, `TEXT`")
 	outFlag(cmd, &out)

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,4 +122,17 @@ func bytesOf(size int64) string {
 	default:
 		return fmt.Sprintf("%d B", size)
 	}
+}
+
+// counted is a number of things: "1 agent", "2 agents".
+func counted[N int | int32](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// joined is the parts that are there, with a slash between: "group/edge".
+func joined(parts ...string) string {
+	return or(strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "/"))
 }
