@@ -38,7 +38,7 @@ func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.Bo
 func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t fleet.BootstrapToken, err error) {
 	err = s.readingAsWorker(ctx, func(tx pgx.Tx) error {
 		t, err = one(ctx, tx, scanBootstrapToken,
-			"SELECT "+bootstrapTokenColumns+" FROM bootstrap_tokens WHERE hash = $1", hash[:])
+			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = $1", hash[:])
 		return fail("find a bootstrap token", err)
 	})
 	return t, err
@@ -52,7 +52,7 @@ func (s *Store) BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page
 	}
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		tokens, err = list(ctx, tx, scanBootstrapToken, `
-			SELECT `+bootstrapTokenColumns+` FROM bootstrap_tokens
+			SELECT `+enrolmentColumns+` FROM bootstrap_tokens
 			WHERE tenant_id = $1 AND (created_at, id) < ($2, $3)
 			ORDER BY created_at DESC, id DESC LIMIT $4`, tenant, moment(after.at), after.id, size(page)+1)
 		return fail("list bootstrap tokens", err)
@@ -72,7 +72,7 @@ func (s *Store) RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.
 			return fmt.Errorf("revoke a bootstrap token: %w", store.ErrState)
 		}
 		t, err = one(ctx, tx, scanBootstrapToken, `
-			UPDATE bootstrap_tokens SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING `+bootstrapTokenColumns,
+			UPDATE bootstrap_tokens SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING `+enrolmentColumns,
 			by.Tenant, id, moment(by.At))
 		if err != nil {
 			return fail("revoke a bootstrap token", err)
@@ -176,7 +176,7 @@ func scanSerial(row pgx.Row) (serial fleet.Serial, err error) {
 	return serial, err
 }
 
-const bootstrapTokenColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
+const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
 	redeemed_at, agent_id, public_key, serial`
 
 func scanBootstrapToken(row pgx.Row) (t fleet.BootstrapToken, err error) {
@@ -188,6 +188,6 @@ func scanBootstrapToken(row pgx.Row) (t fleet.BootstrapToken, err error) {
 
 func lockBootstrapToken(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.TokenID) (fleet.BootstrapToken, error) {
 	t, err := one(ctx, tx, scanBootstrapToken, `
-		SELECT `+bootstrapTokenColumns+` FROM bootstrap_tokens WHERE tenant_id = $1 AND id = $2 FOR UPDATE`, tenant, id)
+		SELECT `+enrolmentColumns+` FROM bootstrap_tokens WHERE tenant_id = $1 AND id = $2 FOR UPDATE`, tenant, id)
 	return t, fail("find a bootstrap token", err)
 }

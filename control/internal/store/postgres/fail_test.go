@@ -155,7 +155,7 @@ func TestAnAwayDatabaseIsUnavailable(t *testing.T) {
 
 func TestOpenRefusesAnotherSchema(t *testing.T) {
 	database := postgrestest.Database(t)
-	_, err := connect(t, postgrestest.Superuser(t, database)).Exec(t.Context(), "INSERT INTO ampora_migrations (version_id, is_applied) VALUES (99999, true)")
+	_, err := dial(t, postgrestest.Superuser(t, database)).Exec(t.Context(), "INSERT INTO ampora_migrations (version_id, is_applied) VALUES (99999, true)")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // sharedTables are of the installation; the api role may change none of them.
 var sharedTables = []string{"ampora_migrations", "gateways", "partition_counters", "partitions", "settings"}
 
-func connect(t *testing.T, url string) *pgx.Conn {
+func dial(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -55,7 +55,7 @@ func tenantTables(t *testing.T, conn *pgx.Conn) []string {
 }
 
 func TestEveryTableIsOfTenantsBehindPoliciesOrShared(t *testing.T) {
-	conn := connect(t, postgrestest.Superuser(t, postgrestest.Database(t)))
+	conn := dial(t, postgrestest.Superuser(t, postgrestest.Database(t)))
 	guarded := append(tenantTables(t, conn), "tenants")
 	for _, table := range column[string](t, conn, "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace") {
 		if isShared := slices.Contains(sharedTables, table); isShared == slices.Contains(guarded, table) {
@@ -75,7 +75,7 @@ func TestEveryTableIsOfTenantsBehindPoliciesOrShared(t *testing.T) {
 }
 
 func TestRolesAreWeak(t *testing.T) {
-	conn := connect(t, postgrestest.Database(t))
+	conn := dial(t, postgrestest.Database(t))
 	for _, role := range []string{"ampora_api", "ampora_worker", "ampora_test"} {
 		strong := column[bool](t, conn, `
 			SELECT rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication FROM pg_roles WHERE rolname = $1`, role)
@@ -142,7 +142,7 @@ func asAPI(t *testing.T, conn *pgx.Conn, tenant string, do func(tx pgx.Tx)) {
 
 func TestTheAPIRoleIsConfinedToItsTenant(t *testing.T) {
 	database := postgrestest.Database(t)
-	super, conn := connect(t, postgrestest.Superuser(t, database)), connect(t, database)
+	super, conn := dial(t, postgrestest.Superuser(t, database)), dial(t, database)
 	tables := []string{}
 	for _, row := range rows {
 		tables = append(tables, row.table)

@@ -61,7 +61,7 @@ func TestTheStreamSkipsNothingThatCommitsLate(t *testing.T) {
 
 func begin(t *testing.T, database string) pgx.Tx {
 	t.Helper()
-	tx, err := connect(t, database).Begin(t.Context())
+	tx, err := dial(t, database).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,14 +59,6 @@ func (h *hash) ScanBytes(v []byte) error {
 	return nil
 }
 
-// sum is h as a parameter, NULL if zero.
-func sum[H ~[32]byte](h H) any {
-	if h == *new(H) {
-		return nil
-	}
-	return h[:]
-}
-
 // uuidAsText prefers the text form on the wire, which is what the vocabulary's ids are.
 type uuidAsText struct{ pgtype.UUIDCodec }
 

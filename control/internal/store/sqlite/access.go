@@ -41,7 +41,7 @@ func (s *Store) CreateAPIToken(ctx context.Context, by fleet.By, t fleet.APIToke
 // APITokenByHash implements store.Access.
 func (s *Store) APITokenByHash(ctx context.Context, hash [32]byte) (t fleet.APIToken, err error) {
 	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
-		t, err = one(ctx, tx, scanAPIToken, "SELECT "+apiTokenColumns+" FROM api_tokens WHERE hash = ?1", hash[:])
+		t, err = one(ctx, tx, scanAPIToken, "SELECT "+accessColumns+" FROM api_tokens WHERE hash = ?1", hash[:])
 		return fail("find an API token", err)
 	})
 	return t, err
@@ -55,7 +55,7 @@ func (s *Store) APITokens(ctx context.Context, tenant fleet.TenantID, page fleet
 	}
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		tokens, err = list(ctx, tx, scanAPIToken, `
-			SELECT `+apiTokenColumns+` FROM api_tokens
+			SELECT `+accessColumns+` FROM api_tokens
 			WHERE tenant_id = ?1 AND (created_at, id) < (?2, ?3)
 			ORDER BY created_at DESC, id DESC LIMIT ?4`, tenant, moment(after.at), after.id, size(page)+1)
 		return fail("list API tokens", err)
@@ -68,7 +68,7 @@ func (s *Store) APITokens(ctx context.Context, tenant fleet.TenantID, page fleet
 func (s *Store) RevokeAPIToken(ctx context.Context, by fleet.By, id fleet.TokenID) (t fleet.APIToken, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
 		t, err = one(ctx, tx, scanAPIToken, `
-			SELECT `+apiTokenColumns+` FROM api_tokens WHERE tenant_id = ?1 AND id = ?2`, by.Tenant, id)
+			SELECT `+accessColumns+` FROM api_tokens WHERE tenant_id = ?1 AND id = ?2`, by.Tenant, id)
 		if err != nil {
 			return fail("revoke an API token", err)
 		}
@@ -76,7 +76,7 @@ func (s *Store) RevokeAPIToken(ctx context.Context, by fleet.By, id fleet.TokenI
 			return fmt.Errorf("revoke an API token: %w", store.ErrState)
 		}
 		t, err = one(ctx, tx, scanAPIToken, `
-			UPDATE api_tokens SET revoked_at = ?3 WHERE tenant_id = ?1 AND id = ?2 RETURNING `+apiTokenColumns,
+			UPDATE api_tokens SET revoked_at = ?3 WHERE tenant_id = ?1 AND id = ?2 RETURNING `+accessColumns,
 			by.Tenant, id, moment(by.At))
 		if err != nil {
 			return fail("revoke an API token", err)
@@ -89,7 +89,7 @@ func (s *Store) RevokeAPIToken(ctx context.Context, by fleet.By, id fleet.TokenI
 	return t, nil
 }
 
-const apiTokenColumns = "tenant_id, id, name, role, hash, procedures, created_by, created_at, expires_at, revoked_at"
+const accessColumns = "tenant_id, id, name, role, hash, procedures, created_by, created_at, expires_at, revoked_at"
 
 func scanAPIToken(row scanner) (t fleet.APIToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, &t.Name, &t.Role, (*hash)(&t.Hash), document(&t.Procedures), &t.CreatedBy,

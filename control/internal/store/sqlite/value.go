@@ -80,14 +80,6 @@ func (h *hash) Scan(v any) error {
 	return nil
 }
 
-// sum is h as a parameter, NULL if zero.
-func sum[H ~[32]byte](h H) any {
-	if h == *new(H) {
-		return nil
-	}
-	return h[:]
-}
-
 // uid is an instance uid in its UUID form; NULL is the zero uid. As a parameter it is u.String().
 type uid fleet.InstanceUID
 

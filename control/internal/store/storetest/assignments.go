@@ -80,8 +80,12 @@ var assignments = suite{
 		deleted := w.group("old")
 		w.must(w.DeleteGroup(w.Context(), w.by(), deleted.ID))
 		for _, target := range []fleet.Target{
-			{Agent: theirs.member("")}, {Group: theirs.group("web").ID}, {Agent: newID[fleet.AgentID]()}, {Group: newID[fleet.GroupID]()},
-			{Group: deleted.ID}, {},
+			{Agent: theirs.member("")},
+			{Group: theirs.group("web").ID},
+			{Agent: newID[fleet.AgentID]()},
+			{Group: newID[fleet.GroupID]()},
+			{Group: deleted.ID},
+			{},
 		} {
 			_, _, err := w.assignWithin(20, target, mine.Config, 1)
 			w.want(err, store.ErrNotFound)
