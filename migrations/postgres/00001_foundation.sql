@@ -19,8 +19,9 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;
         END;
-        IF NOT pg_has_role(current_user, r, 'MEMBER') THEN
-            EXECUTE format('GRANT %I TO %I', r, current_user);
+        -- Who creates a role may grant it, not yet take it.
+        IF NOT pg_has_role(current_user, r, 'SET') THEN
+            EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', r, current_user);
         END IF;
     END LOOP;
 END
