@@ -57,7 +57,7 @@ func (p Peer) simpleEnroll(ctx context.Context, token string, csr []byte) ([]*x5
 	}
 	request.Header.Set("Content-Type", "application/pkcs10")
 	request.Header.Set("Authorization", "Bearer "+token)
-	transport := &http.Transport{TLSClientConfig: p.TLS}
+	transport := &http.Transport{DialContext: p.dial, TLSClientConfig: p.TLS}
 	defer transport.CloseIdleConnections()
 	response, err := transport.RoundTrip(request)
 	if err != nil {
@@ -82,9 +82,15 @@ func (p Peer) simpleEnroll(ctx context.Context, token string, csr []byte) ([]*x5
 	return message.Certificates, nil
 }
 
+// Bearing is the peer with a bootstrap token.
+func (p Peer) Bearing(token string) Peer {
+	p.Header = http.Header{"Authorization": {"Bearer " + token}}
+	return p
+}
+
 // With is the peer with an identity of its own in place of headers.
 func (p Peer) With(identity *tls.Certificate) Peer {
 	config := p.TLS.Clone()
 	config.Certificates = []tls.Certificate{*identity}
-	return Peer{Addr: p.Addr, TLS: config}
+	return Peer{Addr: p.Addr, TLS: config, From: p.From}
 }

@@ -47,7 +47,7 @@ func (p Peer) PostBytes(ctx context.Context, body []byte, header http.Header) (*
 			request.Header[key] = values
 		}
 	}
-	transport := &http.Transport{TLSClientConfig: p.TLS, ForceAttemptHTTP2: true}
+	transport := &http.Transport{DialContext: p.dial, TLSClientConfig: p.TLS, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	response, err := transport.RoundTrip(request)
 	if err != nil {

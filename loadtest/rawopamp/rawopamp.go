@@ -34,6 +34,17 @@ type Peer struct {
 	TLS *tls.Config
 	// Header is sent with the upgrade or the request: the bearer token goes here.
 	Header http.Header
+	// From is the local address to connect from, nil for any. On Linux all of 127.0.0.0/8
+	// can be had: a server that slows down a misbehaving address slows that one down alone.
+	From net.IP
+}
+
+func (p Peer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	if p.From != nil {
+		dialer.LocalAddr = &net.TCPAddr{IP: p.From}
+	}
+	return dialer.DialContext(ctx, network, address)
 }
 
 // Path is where OpAMP is spoken.
@@ -68,7 +79,7 @@ type Conn struct {
 func (p Peer) Dial(ctx context.Context) (*Conn, error) {
 	refused := new(StatusError)
 	dialer := ws.Dialer{
-		TLSConfig: p.TLS, Header: ws.HandshakeHeaderHTTP(p.Header), ReadBufferSize: 4096,
+		NetDial: p.dial, TLSConfig: p.TLS, Header: ws.HandshakeHeaderHTTP(p.Header), ReadBufferSize: 4096,
 		OnStatusError: func(status int, _ []byte, response io.Reader) {
 			refused.Status = status
 			if parsed, err := http.ReadResponse(bufio.NewReader(response), nil); err == nil {

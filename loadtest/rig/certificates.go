@@ -58,14 +58,14 @@ func (a *Authority) Server(t testing.TB, certFile, keyFile string) {
 	write(t, keyFile, encode("PRIVATE KEY", der))
 }
 
-// Agent forges a client certificate with the names of a real one.
-func (a *Authority) Agent(t testing.TB, like *x509.Certificate) *tls.Certificate {
+// Agent forges a client certificate with the names and the serial number of a real one.
+func (a *Authority) Agent(t testing.TB, like *x509.Certificate, notAfter time.Time) *tls.Certificate {
 	t.Helper()
 	key := newKey(t)
 	leaf := sign(t, &x509.Certificate{
 		SerialNumber: like.SerialNumber, Subject: like.Subject, URIs: append([]*url.URL(nil), like.URIs...),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, KeyUsage: x509.KeyUsageDigitalSignature,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: notAfter,
 	}, a.certificate, &key.PublicKey, a.key)
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, a.certificate.Raw}, PrivateKey: key, Leaf: leaf}
 }

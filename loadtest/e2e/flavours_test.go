@@ -1,0 +1,24 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+
+	"gitlab.com/ampora/ampora/loadtest/rig"
+)
+
+// flavours runs a test against both shapes of ampora, each its own installation.
+func flavours(t *testing.T, test func(*testing.T, *rig.Server)) {
+	t.Helper()
+	t.Parallel()
+	for _, flavour := range []rig.Flavour{rig.Development, rig.Production} {
+		t.Run(string(flavour), func(t *testing.T) {
+			t.Parallel()
+			test(t, rig.NewServer(t, flavour).Start())
+		})
+	}
+}
