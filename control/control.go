@@ -46,6 +46,8 @@ type Deps struct {
 	// Version of the program, OpAMPURL where agents connect: for the API to show.
 	Version  string
 	OpAMPURL string
+	// DevelopmentLogin admits callers of this machine without a token. Only ampora, in development, sets it.
+	DevelopmentLogin bool
 	// SharedPort says that the API is served on the gateway's TLS port, through Handler.
 	SharedPort bool
 }
@@ -129,7 +131,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 		Signer: signer, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
 	}))
 
-	gate, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.Mode == Development})
+	gate, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
 	if err != nil {
 		return nil, err
 	}

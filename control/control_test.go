@@ -54,6 +54,7 @@ func offerOf(body string) string {
 }
 
 func TestAConfigurationReachesItsAgent(t *testing.T) {
+	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		b := newBus(t)
 		p := start(t, db, b, newMasterKey())
@@ -82,6 +83,7 @@ func TestAConfigurationReachesItsAgent(t *testing.T) {
 }
 
 func TestMoreThanTwentyAgentsNeedARollout(t *testing.T) {
+	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		b := newBus(t)
 		p := start(t, db, b, newMasterKey())
@@ -119,6 +121,7 @@ func TestMoreThanTwentyAgentsNeedARollout(t *testing.T) {
 }
 
 func TestABootstrapTokenEnrolsOnce(t *testing.T) {
+	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		b := newBus(t)
 		p := start(t, db, b, newMasterKey())
@@ -152,6 +155,7 @@ func TestABootstrapTokenEnrolsOnce(t *testing.T) {
 }
 
 func TestAnotherMasterKeyStopsTheStart(t *testing.T) {
+	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		if _, err := openKeyring(t.Context(), keys(newMasterKey()), db); err != nil {
 			t.Fatal(err)
@@ -163,6 +167,7 @@ func TestAnotherMasterKeyStopsTheStart(t *testing.T) {
 }
 
 func TestTheTrustDomainIsFixed(t *testing.T) {
+	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		for range 2 {
 			if err := fixTrustDomain(t.Context(), db, "example.org"); err != nil {

@@ -107,6 +107,7 @@ func (f *failing) MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.T
 // TestEveryStoreCallMayFail: with a quarter of all calls of the loops failing, before or after their effect, every agent ends
 // where it should, and no version that failed is offered twice.
 func TestEveryStoreCallMayFail(t *testing.T) {
+	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		f := &failing{Store: db, random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // reproducible on purpose
 		f.calm.Store(true)
@@ -142,6 +143,7 @@ func TestEveryStoreCallMayFail(t *testing.T) {
 
 // TestReplicasShareTheWork: two control planes on one database and one bus; one dies in the middle and the other goes on.
 func TestReplicasShareTheWork(t *testing.T) {
+	t.Parallel()
 	db := backends["postgres"](t)
 	b, key := newBus(t), newMasterKey()
 	first, second := start(t, db, b, key), start(t, db, b, key)

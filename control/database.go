@@ -15,6 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/postgres"
 	"gitlab.com/ampora/ampora/control/internal/store/sqlite"
 	"gitlab.com/ampora/ampora/migrations"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // databasePause is the rest between two tries to reach a database at the start.
@@ -22,22 +23,27 @@ const databasePause = 500 * time.Millisecond
 
 // openStore opens the database at url, waiting for one that is away.
 func openStore(ctx context.Context, d Database, log *slog.Logger) (store.Store, error) {
-	deadline := time.Now().Add(d.Wait)
+	var db store.Store
+	away := func(err error) bool { return errors.Is(err, store.ErrUnavailable) }
+	err := patiently(ctx, d.Wait, log, away, func() (err error) {
+		db, err = openOnce(ctx, d.URL.Reveal())
+		return err
+	})
+	return db, err
+}
+
+// patiently does what fails while the database is away, until it is there or the time is over.
+func patiently(ctx context.Context, limit time.Duration, log *slog.Logger, away func(error) bool, do func() error) error {
+	deadline := time.Now().Add(limit)
 	for said := false; ; said = true {
-		s, err := openOnce(ctx, d.URL.Reveal())
-		if err == nil {
-			return s, nil
-		}
-		if !errors.Is(err, store.ErrUnavailable) || time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, err
+		err := do()
+		if err == nil || !away(err) || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
 		}
 		if !said {
-			log.Warn("the database cannot be reached; waiting for it", "for", d.Wait.String(), "error", err)
+			log.Warn("the database cannot be reached; waiting for it", "for", limit.String(), "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(databasePause):
-		}
+		run.Sleep(ctx, databasePause)
 	}
 }
 
@@ -58,10 +64,13 @@ func openOnce(ctx context.Context, url string) (store.Store, error) {
 
 // Migrate brings the database to this program's schema, waiting for one that is away, and says what it did.
 func Migrate(ctx context.Context, d Database, log *slog.Logger) error {
-	done, err := migrations.Apply(ctx, d.URL.Reveal())
-	for _, m := range done {
-		log.Info("migrated the database", "migration", m.Name)
-	}
+	err := patiently(ctx, d.Wait, log, migrations.Unreachable, func() error {
+		done, err := migrations.Apply(ctx, d.URL.Reveal())
+		for _, m := range done {
+			log.Info("migrated the database", "migration", m.Name)
+		}
+		return err //nolint:wrapcheck // wrapped below
+	})
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}

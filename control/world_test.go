@@ -63,7 +63,10 @@ var backends = map[string]func(t *testing.T) store.Store{
 // onBackends runs a test on each.
 func onBackends(t *testing.T, test func(t *testing.T, db store.Store)) {
 	for name, open := range backends {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
 	}
 }
 
@@ -84,7 +87,7 @@ func start(t *testing.T, db store.Store, b bus.Bus, masterKey string) *plane {
 	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
 	c, err := assemble(t.Context(), config, Deps{
-		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: time.Now, SharedPort: true,
+		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: time.Now, SharedPort: true, DevelopmentLogin: true,
 	}, db)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/cli"
 )
 
+//go:generate sh -c "go run . docs markdown > ../../../docs/reference/cli.md"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is back: a second one ends the program at once.

@@ -14,7 +14,7 @@ import (
 )
 
 func TestDevelopmentLogin(t *testing.T) {
-	w := newWorld(t, func(c *auth.Config) { c.Development = true })
+	w := newWorld(t, developing)
 	header := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
@@ -90,3 +90,6 @@ func TestNoDevelopmentLoginUnlessConfigured(t *testing.T) {
 		}
 	}
 }
+
+// developing admits the developer, of the tenant of these tests.
+func developing(c *auth.Config) { c.Development, c.DevelopmentTenant = true, tenant }

@@ -23,7 +23,7 @@ import (
 
 // All three protocols carry principal, peer and error details alike; the development login needs Host, too.
 func TestProtocols(t *testing.T) {
-	w := newWorld(t, func(c *auth.Config) { c.Development = true })
+	w := newWorld(t, developing)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -71,10 +71,10 @@ func (i interrogated) GetSystem(ctx context.Context, _ *amporav1.GetSystemReques
 }
 
 func TestPanicsDiscloseNothing(t *testing.T) {
-	w := newWorld(t, func(c *auth.Config) { c.Development = true })
+	w := newWorld(t, developing)
 	w.register(func(server *connect.Server) {
 		amporav1connect.RegisterSystemServiceHandler(server, interrogated{t: t})
-	}, func(c *auth.Config) { c.Development = true })
+	}, developing)
 	_, err := w.with("").system.GetSystem(t.Context(), &amporav1.GetSystemRequest{})
 	refused(t, err, connect.CodeInternal, fault.ReasonInternal)
 	if strings.Contains(err.Error(), "hunter2") {

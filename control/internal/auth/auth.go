@@ -35,6 +35,8 @@ type Config struct {
 	// Development admits callers of this machine without a token (see the conditions in development.go). It is for the
 	// all-in-one program in development mode and nothing else.
 	Development bool
+	// DevelopmentTenant is the tenant of those callers.
+	DevelopmentTenant fleet.TenantID
 }
 
 // gate is the interceptor's state: its configuration and compiled validation rules.

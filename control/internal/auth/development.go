@@ -16,8 +16,8 @@ import (
 )
 
 // developer is who calls without a token in development.
-var developer = fleet.Principal{
-	Kind: fleet.PrincipalDevelopment, ID: "developer", Name: "developer", Tenant: "default", Role: fleet.RoleAdmin,
+func developer(tenant fleet.TenantID) fleet.Principal {
+	return fleet.Principal{Kind: fleet.PrincipalDevelopment, ID: "developer", Name: "developer", Tenant: tenant, Role: fleet.RoleAdmin}
 }
 
 // forwarded are the headers by which proxies say that the peer is not the caller.

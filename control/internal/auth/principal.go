@@ -57,7 +57,7 @@ func (g *gate) principal(ctx context.Context, now time.Time) (fleet.Principal, e
 	if err := developmentCall(info); err != nil {
 		return fleet.Principal{}, tokenMissing(err)
 	}
-	return developer, nil
+	return developer(g.DevelopmentTenant), nil
 }
 
 func (g *gate) tokenPrincipal(ctx context.Context, presented []string, now time.Time) (fleet.Principal, error) {

@@ -176,8 +176,10 @@ func TestSafety(t *testing.T) {
 					}
 				}
 			},
-			"wait": func(t *rapid.T) { w.now = w.now.Add(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second) },
-			"":     func(t *rapid.T) { w.decide(t) },
+			"wait": func(t *rapid.T) {
+				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second)
+			},
+			"": func(t *rapid.T) { w.decide(t) },
 		})
 	})
 }
