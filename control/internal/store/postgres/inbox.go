@@ -218,6 +218,9 @@ func queueAgent(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent, at ti
 		batch.Queue(`INSERT INTO outbox (tenant_id, agent_id, kind, due_at) VALUES ($1, $2, $3, $4)`+onDispatch,
 			tenant, a.ID, fleet.DispatchFullState, moment(at))
 	}
+	if a.Write.Park {
+		batch.Queue(park, tenant, a.ID)
+	}
 }
 
 func queueRow(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent) {

@@ -20,6 +20,12 @@ const onDispatch = `
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
 			due_at = least(outbox.due_at, excluded.due_at), tries = 0`
 
+// park puts off what is to be sent to an agent ($2 of tenant $1) whose session ended, so that polling passes over those
+// who are away; a claim lets it fall due. What was to close the session is done. Park and claim hold the agent's row.
+const park = `
+		WITH done AS (DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'close')
+		UPDATE outbox SET due_at = 'infinity' WHERE tenant_id = $1 AND agent_id = $2 AND kind <> 'close'`
+
 // ClaimDispatches implements store.Outbox. A row that another sender has locked is passed over.
 func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
 	err = s.asWorker(ctx, func(tx pgx.Tx) error {

@@ -37,7 +37,8 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	})
 }
 
-// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted.
+// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
+// sent to them (see park).
 func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 	of := verdict.Disconnected("", "", g.ID, verdict.EndGatewayRestarted, g.StartedAt)
 	_, err := tx.Exec(ctx, `
@@ -49,6 +50,12 @@ func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 			UPDATE agents a SET ended_at = $3, end_reason = $4 FROM gone
 			WHERE a.tenant_id = gone.tenant_id AND a.id = gone.id
 			RETURNING a.tenant_id, a.id
+		), parked AS (
+			UPDATE outbox o SET due_at = 'infinity' FROM ended
+			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind <> 'close'
+		), closed AS (
+			DELETE FROM outbox o USING ended
+			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind = 'close'
 		)
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
 		SELECT tenant_id, $3, $5, id, $6, $7 FROM ended`,

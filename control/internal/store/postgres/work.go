@@ -260,7 +260,8 @@ func putAttempts(ctx context.Context, tx pgx.Tx, item store.WorkItem, on fleet.S
 	return nil
 }
 
-// dispatch keeps the outbox in step: an offer leaves it when it is withdrawn or its grant is not open any more.
+// dispatch keeps the outbox in step: an offer leaves it when it is withdrawn or its grant is not open any more. One for an
+// agent that is away falls due when it claims its session.
 func dispatch(ctx context.Context, tx pgx.Tx, item store.WorkItem, step fleet.Step, generation fleet.Generation, at time.Time) error {
 	if step.Withdraw || step.Grant != nil && step.Grant.State != fleet.GrantOpen {
 		_, err := tx.Exec(ctx, `DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = $3`,
@@ -273,7 +274,9 @@ func dispatch(ctx context.Context, tx pgx.Tx, item store.WorkItem, step fleet.St
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at) VALUES ($1, $2, $3, $4, $5)`+onDispatch,
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
+		SELECT tenant_id, id, $3, $4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN $5 ELSE 'infinity'::timestamptz END
+		FROM agents WHERE tenant_id = $1 AND id = $2`+onDispatch,
 		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at))
 	return fail("send the offer", err)
 }

@@ -213,6 +213,9 @@ func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdi
 			tenant, a.ID, fleet.DispatchFullState, moment(at))
 		failed = append(failed, err)
 	}
+	if a.Write.Park {
+		failed = append(failed, park(ctx, tx, ` WHERE tenant_id = ?1 AND id = ?2`, tenant, a.ID))
+	}
 	return errors.Join(failed...)
 }
 

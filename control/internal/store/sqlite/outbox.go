@@ -6,6 +6,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"math"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -16,6 +17,20 @@ import (
 const onDispatch = `
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
 			due_at = min(outbox.due_at, excluded.due_at), tries = 0`
+
+// never is after every time.
+const never = math.MaxInt64
+
+// park puts off what is to be sent to the agents that where selects and whose sessions end, so that polling passes over
+// those who are away; a claim lets it fall due. What was to close the sessions is done. ?1 and ?2 are where's.
+func park(ctx context.Context, tx *sql.Tx, where string, args ...any) error {
+	selected := ` AND (tenant_id, agent_id) IN (SELECT tenant_id, id FROM agents` + where + `)`
+	if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE kind = 'close'`+selected, args...); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE outbox SET due_at = ?3 WHERE kind <> 'close'`+selected, append(args, int64(never))...)
+	return err
+}
 
 // ClaimDispatches implements store.Outbox.
 func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {

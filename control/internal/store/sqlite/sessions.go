@@ -32,7 +32,8 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	})
 }
 
-// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted.
+// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
+// sent to them (see park).
 func endEarlierBoots(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
 	of := verdict.Disconnected("", "", g.ID, verdict.EndGatewayRestarted, g.StartedAt)
 	const open = ` WHERE gateway_id = ?1 AND boot_id <> ?2 AND ended_at IS NULL AND epoch > 0`
@@ -42,6 +43,9 @@ func endEarlierBoots(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
 		g.ID, bits(g.BootID), moment(g.StartedAt), of.Kind, of.Message, asJSON(of.Attributes))
 	if err != nil {
 		return fail("tell of the sessions of earlier boots", err)
+	}
+	if err := park(ctx, tx, open, g.ID, bits(g.BootID)); err != nil {
+		return fail("park what was for the sessions of earlier boots", err)
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE agents SET ended_at = ?3, end_reason = ?4`+open,
 		g.ID, bits(g.BootID), moment(g.StartedAt), verdict.EndGatewayRestarted)

@@ -260,7 +260,8 @@ func putAttempts(ctx context.Context, tx *sql.Tx, item store.WorkItem, on fleet.
 	return nil
 }
 
-// dispatch keeps the outbox in step: an offer leaves it when it is withdrawn or its grant is not open any more.
+// dispatch keeps the outbox in step: an offer leaves it when it is withdrawn or its grant is not open any more. One for an
+// agent that is away falls due when it claims its session.
 func dispatch(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.Step, generation fleet.Generation, at time.Time) error {
 	if step.Withdraw || step.Grant != nil && step.Grant.State != fleet.GrantOpen {
 		_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`,
@@ -273,8 +274,10 @@ func dispatch(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.S
 		return nil
 	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at) VALUES (?1, ?2, ?3, ?4, ?5)`+onDispatch,
-		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at))
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
+		SELECT tenant_id, id, ?3, ?4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN ?5 ELSE ?6 END
+		FROM agents WHERE tenant_id = ?1 AND id = ?2`+onDispatch,
+		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at), int64(never))
 	return fail("send the offer", err)
 }
 
@@ -299,7 +302,7 @@ func summarize(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.
 // its versions begin anew, a late Apply could settle a wake it never saw.
 func settle(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.Step) error {
 	_, err := tx.ExecContext(ctx, `
-		UPDATE work SET wake_at = coalesce(?4, 9223372036854775807) WHERE tenant_id = ?1 AND agent_id = ?2 AND version = ?3`,
-		item.Tenant, item.Agent, item.Version, moment(step.WakeAt))
+		UPDATE work SET wake_at = coalesce(?4, ?5) WHERE tenant_id = ?1 AND agent_id = ?2 AND version = ?3`,
+		item.Tenant, item.Agent, item.Version, moment(step.WakeAt), int64(never))
 	return fail("settle the item", err)
 }

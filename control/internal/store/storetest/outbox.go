@@ -13,14 +13,16 @@ import (
 
 // outbox is store.Outbox.
 var outbox = suite{
-	"a dispatch says what the sender must know":               dispatchTold,
-	"a dispatch is due again after its retry":                 dispatchRetried,
-	"only open sessions at living gateways are sent to":       dispatchPresent,
-	"an offer counts while its grant is open":                 dispatchGranted,
-	"dispatches of all tenants, at most as many as asked":     dispatchTenants,
-	"offers keep their row when sent, others are done":        dispatchSent,
-	"what was asked for anew since the claim is not done":     dispatchAnew,
-	"a word on an offer of an old generation changes nothing": dispatchSentLate,
+	"a dispatch says what the sender must know":                dispatchTold,
+	"a dispatch is due again after its retry":                  dispatchRetried,
+	"only open sessions at living gateways are sent to":        dispatchPresent,
+	"what is for an agent that is away waits until it is back": dispatchAway,
+	"what was to close a session is done when it ends":         dispatchClosed,
+	"an offer counts while its grant is open":                  dispatchGranted,
+	"dispatches of all tenants, at most as many as asked":      dispatchTenants,
+	"offers keep their row when sent, others are done":         dispatchSent,
+	"what was asked for anew since the claim is not done":      dispatchAnew,
+	"a word on an offer of an old generation changes nothing":  dispatchSentLate,
 }
 
 func dispatchTold(w *world) {
@@ -64,6 +66,51 @@ func dispatchPresent(w *world) {
 	s = w.connect(s.agent, w.gateway(s.gateway.ID, 99))
 	if due := w.dispatches(); len(due) != 1 || due[0].Epoch != s.epoch {
 		w.Errorf("due is %+v", due)
+	}
+}
+
+func dispatchAway(w *world) {
+	s := w.connected()
+	w.apply(fleet.Step{})
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	w.must(w.wake())
+	v := w.version("v1")
+	w.grant(v, 1)
+	w.pass(time.Second)
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("sent to an agent that is away: %+v", due)
+	}
+	s = w.connect(s.agent, s.gateway)
+	if due := w.dispatches(); len(due) != 1 || due[0].Epoch != s.epoch || due[0].Version != v {
+		w.Errorf("due is %+v", due)
+	}
+	s.gateway = w.gateway(s.gateway.ID, 99) // its former boot's sessions end, and what was for them waits
+	s = w.connect(s.agent, s.gateway)
+	if due := w.dispatches(); len(due) != 1 || due[0].Epoch != s.epoch {
+		w.Errorf("due is %+v", due)
+	}
+}
+
+func dispatchClosed(w *world) {
+	s := w.connected()
+	_, err := w.AllowChildren(w.Context(), w.by(), s.id, 1)
+	w.must(err)
+	child := s.agent
+	child.uid = newUID()
+	c := w.claimOf(child, s.gateway)
+	held := w.claim(c)
+	for range fleet.CloneTakeovers { // the last quarantines the child and closes its session
+		w.clone(child, s.gateway)
+	}
+	ended := w.end(session{agent{id: held.Agent}, s.gateway, held.Epoch + fleet.CloneTakeovers - 1}, "closed")
+	if got := w.record(fleet.Uplink{Ended: ended}); got.Applied != 1 {
+		w.Fatalf("recorded %+v", got)
+	}
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("due is %+v", due)
+	}
+	if got := w.agent(s.id); !got.QuarantinedAt.IsZero() || !got.Session.EndedAt.IsZero() {
+		w.Errorf("the parent fell with its child: %+v", got)
 	}
 }
 

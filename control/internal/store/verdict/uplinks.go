@@ -104,8 +104,9 @@ type Write struct {
 	Parts  map[fleet.PartKind]fleet.Part
 	// Delivery is the gateway's word on the open grant; nil if there was none.
 	Delivery *fleet.DeliveryReport
-	// FullState asks the agent for its full state; Wake wakes the engine.
-	FullState, Wake bool
+	// FullState asks the agent for its full state; Wake wakes the engine; Park puts off what is to be sent to it until
+	// it is back.
+	FullState, Wake, Park bool
 }
 
 // Judge decides what becomes of the uplinks, one after the other. It changes agents and returns the events to tell, in
@@ -234,7 +235,7 @@ func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
 	if !a.EndedAt.IsZero() {
 		return nil
 	}
-	a.EndedAt, a.EndReason, a.Write.Row = e.At, cleanText(e.Reason), true
+	a.EndedAt, a.EndReason, a.Write.Row, a.Write.Park = e.At, cleanText(e.Reason), true, true
 	return []fleet.Event{Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
 }
 
