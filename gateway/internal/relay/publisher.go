@@ -192,20 +192,33 @@ func (p *Publisher) number(next uplink) []byte {
 
 const counterField = 3 // relay.v1.Uplink.counter
 
-// publish repeats a batch until the bus takes it: the numbers stay, so a repetition is
-// no loss and the control plane knows a copy by its number. Meanwhile the queue fills,
-// and reports are shed where they come in.
+// publish sends a batch until the bus has taken it; false means that the time is up.
+// What a failed call left unsaid is repeated message by message: a bus that is nearly
+// full takes the first of a batch each time and would otherwise fill with copies. The
+// numbers stay, so a repetition is no loss, and the control plane knows a copy by its
+// number. Meanwhile the queue fills, and reports are shed where they come in.
 func (p *Publisher) publish(ctx context.Context, batch []bus.Outgoing) bool {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		err := p.bus.Publish(ctx, batch...)
-		if err == nil {
-			return true
+	err := p.bus.Publish(ctx, batch...)
+	if err == nil {
+		return true
+	}
+	p.log.WarnContext(ctx, "the bus does not take uplinks", "error", err, "messages", len(batch))
+	for _, message := range batch {
+		if !p.insist(ctx, message) {
+			return false
 		}
-		p.log.WarnContext(ctx, "the bus does not take uplinks", "error", err, "messages", len(batch))
+	}
+	return true
+}
+
+// insist repeats one message until the bus takes it.
+func (p *Publisher) insist(ctx context.Context, message bus.Outgoing) bool {
+	for pause := 20 * time.Millisecond; p.bus.Publish(ctx, message) != nil; pause = min(2*pause, 2*time.Second) {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(pause + rand.N(pause)):
 		}
 	}
+	return true
 }

@@ -1,0 +1,166 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"crypto/x509"
+
+	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func TestPenaltyDoublesAndIsForgotten(t *testing.T) {
+	b := NewBox()
+	if wait := b.Remaining("a", noon); wait != 0 {
+		t.Errorf("a stranger waits %v", wait)
+	}
+	now := noon
+	for strike, want := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 600, 600} {
+		b.Punish("a", now)
+		if wait := b.Remaining("a", now); wait != want*time.Second {
+			t.Errorf("strike %d: it waits %v, want %v s", strike+1, wait, want)
+		}
+		now = now.Add(want * time.Second)
+		if wait := b.Remaining("a", now); wait != 0 {
+			t.Errorf("strike %d: after its time it waits %v", strike+1, wait)
+		}
+	}
+	now = now.Add(11 * time.Minute)
+	b.Punish("a", now)
+	if wait := b.Remaining("a", now); wait != firstPenalty {
+		t.Errorf("after good conduct it waits %v", wait)
+	}
+	if wait := b.Remaining("b", now); wait != 0 {
+		t.Errorf("another one waits %v", wait)
+	}
+}
+
+func TestBoxIsBounded(t *testing.T) {
+	b := NewBox()
+	for i := range boxSize + 10 {
+		b.Punish(fmt.Sprint(i), noon)
+	}
+	if len(b.entries) != boxSize || b.order.Len() != boxSize || b.Remaining("0", noon) != 0 || b.Remaining(fmt.Sprint(boxSize), noon) == 0 {
+		t.Errorf("the box holds %d", len(b.entries))
+	}
+}
+
+func TestRetryAfterIsSpread(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 1000 {
+		if wait := Overload(); wait < 30*time.Second || wait > time.Minute || wait%time.Second != 0 {
+			t.Fatalf("overload: %v", wait)
+		}
+		wait := RetryAfter(40 * time.Second)
+		if wait < 40*time.Second || wait > 61*time.Second || wait%time.Second != 0 {
+			t.Fatalf("retry after 40 s: %v", wait)
+		}
+		seen[wait] = true
+	}
+	if len(seen) < 10 {
+		t.Errorf("only %d different waits", len(seen))
+	}
+	if wait := RetryAfter(0); wait != time.Second {
+		t.Errorf("retry after nothing: %v", wait)
+	}
+}
+
+func TestBootstrapToken(t *testing.T) {
+	text := identity.NewToken(identity.BootstrapToken).Reveal()
+	basic := func(pair string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)) }
+	for header, want := range map[string]bool{
+		"Bearer " + text: true, "bearer  " + text: true, basic("x:" + text): true, basic(":" + text): true,
+		"": false, text: false, "Bearer": false, "Bearer " + text + "x": false, basic(text): false, "Basic !": false, "Token " + text: false,
+	} {
+		token, err := bootstrapToken(http.Header{"Authorization": {header}})
+		if want && (err != nil || token.Reveal() != text) || !want && !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("%.10q: %v", header, err)
+		}
+	}
+}
+
+func TestIdentifyNeedsTLS(t *testing.T) {
+	trust := NewTrust(TrustConfig{Clock: time.Now, Limit: time.Minute})
+	if _, err := trust.Identify(httptest.NewRequest(http.MethodGet, "/", nil)); !errors.Is(err, ErrUnauthenticated) {
+		t.Errorf("without TLS: %v", err)
+	}
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	request.TLS = &tls.ConnectionState{}
+	if _, err := trust.Identify(request); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("without trust: %v", err)
+	}
+}
+
+func TestFileCertificateIsReadAgain(t *testing.T) {
+	folder := t.TempDir()
+	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	authority := gatewaytest.NewAuthority(t, "server")
+	now := noon
+	store := func(pair tls.Certificate, files ...string) {
+		t.Helper()
+		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents := map[string][]byte{
+			certFile: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Leaf.Raw}),
+			keyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		}
+		for _, name := range files {
+			if err := errors.Join(os.WriteFile(name, contents[name], 0o600), os.Chtimes(name, now, now)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now = now.Add(reloadCheck)
+	}
+	if _, err := NewFileCertificate(certFile, keyFile, func() time.Time { return now }); err == nil {
+		t.Error("missing files were accepted")
+	}
+	first, second := authority.Server(), authority.Server()
+	store(first, certFile, keyFile)
+	files, err := NewFileCertificate(certFile, keyFile, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	serves := func(want tls.Certificate) {
+		t.Helper()
+		if got, err := files.Certificate(nil); err != nil || !got.Leaf.Equal(want.Leaf) {
+			t.Errorf("another certificate is served (%v)", err)
+		}
+	}
+	serves(first)
+	store(second, certFile)
+	serves(first) // half of the new pair is there
+	store(second, keyFile)
+	serves(second)
+}
+
+func FuzzReadCSR(f *testing.F) {
+	f.Add([]byte(""))
+	f.Add([]byte("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"))
+	f.Add([]byte("MIHxMIGXAgEAMA=="))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		text, err := ReadCSR(body)
+		if err != nil {
+			return
+		}
+		if again, err := ReadCSR(text); err != nil || string(again) != string(text) || len(text) > maxCSR {
+			t.Fatalf("what was read cannot be read again: %v", err)
+		}
+	})
+}
