@@ -11,3 +11,6 @@ var InTenant = (*Store).inTenant
 
 // Reading is reading.
 var Reading = (*Store).reading
+
+// FailCommit is failCommit.
+var FailCommit = failCommit

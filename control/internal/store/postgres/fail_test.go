@@ -153,6 +153,42 @@ func TestAnAwayDatabaseIsUnavailable(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatBreaksIsUnavailableOnce(t *testing.T) {
+	database := postgrestest.Database(t)
+	s, err := postgres.Open(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	super := dial(t, postgrestest.Superuser(t, database))
+	err = postgres.InTenant(s, t.Context(), "acme", func(tx pgx.Tx) error {
+		_, err := super.Exec(t.Context(), "SELECT pg_terminate_backend($1, 5000)", tx.Conn().PgConn().PID())
+		if err != nil {
+			return err
+		}
+		return touch(t, tx, "a")
+	})
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("broken inside a transaction: %v", err)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Whether a commit whose connection broke took place nobody knows; ErrUnavailable would say that it did not.
+func TestACommitWithoutAnswerIsNotUnavailable(t *testing.T) {
+	if err := postgres.FailCommit(io.ErrUnexpectedEOF); err == nil || errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if err := postgres.FailCommit(code("53100")); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("refused by a full disk: %v", err)
+	}
+	if err := postgres.FailCommit(code("40001")); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("refused for another's sake: %v", err)
+	}
+}
+
 func TestOpenRefusesAnotherSchema(t *testing.T) {
 	database := postgrestest.Database(t)
 	_, err := dial(t, postgrestest.Superuser(t, database)).Exec(t.Context(), "INSERT INTO ampora_migrations (version_id, is_applied) VALUES (99999, true)")
