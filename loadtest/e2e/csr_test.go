@@ -98,7 +98,9 @@ func TestGroup(t *testing.T) {
 		late, lateID := run(t, s, "late", func(agent.Offer) agent.Verdict { return agent.Verdict{After: 2 * time.Second} }, "--group", "berlin")
 		failing, failingID := run(t, s, "failing", refuse("second"), "--group", "berlin")
 		rolling, rollingID := run(t, s, "rolling-back", func(o agent.Offer) agent.Verdict {
-			return agent.Verdict{RollBack: strings.Contains(string(o.Body), "second")}
+			// It takes its time: an agent that is back before anybody saw it applying is told
+			// from one that repeats an old word only after the deadline for answers.
+			return agent.Verdict{After: 3 * time.Second, RollBack: strings.Contains(string(o.Body), "second")}
 		}, "--group", "berlin")
 		ids := []string{lateID, failingID, rollingID}
 

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,8 +43,9 @@ type Server struct {
 	// CAFile verifies the OpAMP listener.
 	CAFile   string
 	Database Database
-	// Env is what it is started with next.
+	// Env is what it is started with next, Wrapper a command line to put before ampora's.
 	Env     map[string]string
+	Wrapper []string
 	flavour Flavour
 	cliEnv  map[string]string
 	process *Process
@@ -139,7 +141,8 @@ func (s *Server) Launch() *Process {
 			s.t.Fatal(err)
 		}
 	}
-	s.process = Start(s.t, Command{Name: "ampora", Path: Ours(s.t, "ampora"), Dir: s.Dir, Env: s.Env, Stop: syscall.SIGTERM})
+	line := append(slices.Clone(s.Wrapper), Ours(s.t, "ampora"))
+	s.process = Start(s.t, Command{Name: "ampora", Path: line[0], Args: line[1:], Dir: s.Dir, Env: s.Env, Stop: syscall.SIGTERM})
 	return s.process
 }
 
