@@ -182,7 +182,7 @@ func (c *Control) pruneEvents(ctx context.Context) error {
 		return 0, err //nolint:wrapcheck // logged below
 	}
 	return run.Loop(ctx, run.Pace{Idle: time.Hour, Failed: time.Minute}, prune, func(err error) {
-		c.deps.Log.Warn("old events could not be deleted", "error", err)
+		c.deps.Log.WarnContext(ctx, "old events could not be deleted", "error", err)
 	})
 }
 

@@ -109,7 +109,7 @@ func (f *failing) MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.T
 func TestEveryStoreCallMayFail(t *testing.T) {
 	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
-		f := &failing{Store: db, random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // reproducible on purpose
+		f := &failing{Store: db, random: rand.New(rand.NewPCG(1, 2))} // reproducible on purpose
 		f.calm.Store(true)
 		b := newBus(t)
 		p := start(t, f, b, newMasterKey())

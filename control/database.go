@@ -41,7 +41,7 @@ func patiently(ctx context.Context, limit time.Duration, log *slog.Logger, away 
 			return err
 		}
 		if !said {
-			log.Warn("the database cannot be reached; waiting for it", "for", limit.String(), "error", err)
+			log.WarnContext(ctx, "the database cannot be reached; waiting for it", "for", limit.String(), "error", err)
 		}
 		run.Sleep(ctx, databasePause)
 	}
@@ -67,7 +67,7 @@ func Migrate(ctx context.Context, d Database, log *slog.Logger) error {
 	err := patiently(ctx, d.Wait, log, migrations.Unreachable, func() error {
 		done, err := migrations.Apply(ctx, d.URL.Reveal())
 		for _, m := range done {
-			log.Info("migrated the database", "migration", m.Name)
+			log.InfoContext(ctx, "migrated the database", "migration", m.Name)
 		}
 		return err //nolint:wrapcheck // wrapped below
 	})

@@ -45,7 +45,7 @@ func (c *Control) serveAPI(ctx context.Context) error {
 		protocols.SetHTTP2(true)
 		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
 	}
-	c.deps.Log.Info("the API listens", "address", l.Addr().String(), "tls", c.config.API.CertFile != "")
+	c.deps.Log.InfoContext(ctx, "the API listens", "address", l.Addr().String(), "tls", c.config.API.CertFile != "")
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()

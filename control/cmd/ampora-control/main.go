@@ -79,10 +79,14 @@ func commands(environ []string) *cobra.Command {
 	}
 	migrate := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date, or say where it is."}
 	migrate.AddCommand(
-		&cobra.Command{Use: "up", Short: "Apply the migrations that are missing. Safe to run twice, and at once.", Args: cobra.NoArgs,
-			RunE: func(c *cobra.Command, _ []string) error { return migrateUp(c, environ) }},
-		&cobra.Command{Use: "status", Short: "List the migrations and say whether this program may use the database (exit code 3 if not).", Args: cobra.NoArgs,
-			RunE: func(c *cobra.Command, _ []string) error { return migrateStatus(c, environ) }},
+		&cobra.Command{
+			Use: "up", Short: "Apply the migrations that are missing. Safe to run twice, and at once.", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return migrateUp(c, environ) },
+		},
+		&cobra.Command{
+			Use: "status", Short: "List the migrations and say whether this program may use the database (exit code 3 if not).", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return migrateStatus(c, environ) },
+		},
 	)
 	bootstrap := &cobra.Command{Use: "bootstrap-admin", Short: "Print an API token of the first Admin, valid for 7 days.", Args: cobra.NoArgs}
 	name := bootstrap.Flags().String("name", "bootstrap-admin", "name of the token")

@@ -57,10 +57,10 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 	}
 	log := ops.NewLogger(errs, config.Ops.LogLevel, config.Ops.LogFormat)
 	for _, note := range notes {
-		log.Warn(note)
+		log.WarnContext(ctx, "configuration", slog.String("note", note))
 	}
 	if err := serve(ctx, config, log); err != nil {
-		log.Error("ampora stopped", slog.Any("error", err))
+		log.ErrorContext(ctx, "ampora stopped", slog.Any("error", err))
 		fmt.Fprintln(errs, "ampora:", err)
 		return 1
 	}

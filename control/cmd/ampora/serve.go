@@ -73,7 +73,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	checks := []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "gateway", Probe: agents.Ready}}
 	options := ops.Options{Registry: registry, Log: log, Checks: checks}
 
-	log.Info("ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", operations.Addr().String())
+	log.InfoContext(ctx, "ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", operations.Addr().String())
 	return run.Phases(ctx,
 		append(plane.Intake(), run.Task{Name: "gateway", Run: agents.Run}),
 		plane.Loops(),

@@ -57,7 +57,7 @@ func New(d Deps) (*Engine, error) {
 
 // Run advances until ctx is done.
 func (e *Engine) Run(ctx context.Context) error {
-	return run.Loop(ctx, pace, e.Turn, func(err error) { e.d.Log.Warn("engine stopped for a moment", "error", err) })
+	return run.Loop(ctx, pace, e.Turn, func(err error) { e.d.Log.WarnContext(ctx, "engine stopped for a moment", "error", err) })
 }
 
 // Turn advances what is due now and says how many items that were.
@@ -75,7 +75,7 @@ func (e *Engine) Turn(ctx context.Context) (int, error) {
 		}
 		if err != nil {
 			// Its claim runs out and it is tried again; the others must not wait for it.
-			e.d.Log.Error("engine could not advance an agent", "tenant", item.Tenant, "agent", item.Agent, "error", err)
+			e.d.Log.ErrorContext(ctx, "engine could not advance an agent", "tenant", item.Tenant, "agent", item.Agent, "error", err)
 		}
 	}
 	return len(items), nil

@@ -123,7 +123,7 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
-	e.log.Info("agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method, "peer", r.Peer)
+	e.log.InfoContext(ctx, "agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method, "peer", r.Peer)
 	return e.identity(ctx, certificate)
 }
 
@@ -136,7 +136,7 @@ func (e *Enrolment) again(ctx context.Context, token fleet.BootstrapToken, key [
 	if err != nil {
 		return Identity{}, fmt.Errorf("enrol again: %w", err)
 	}
-	e.log.Info("agent is given its certificate again", "tenant", token.Tenant, "agent", token.Agent, "token", token.ID, "peer", r.Peer)
+	e.log.InfoContext(ctx, "agent is given its certificate again", "tenant", token.Tenant, "agent", token.Agent, "token", token.ID, "peer", r.Peer)
 	return e.identity(ctx, certificate)
 }
 
@@ -208,7 +208,7 @@ func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reas
 	by := e.by(token.Tenant, Request{Gateway: gateway, Peer: peer}, e.now())
 	err := e.store.RecordRefusal(ctx, fleet.Refusal{By: by, Action: "agent.enrol", Reason: reason, Entity: string(token.ID)})
 	if err != nil {
-		e.log.Warn("a refused enrolment could not be recorded", "token", token.ID, "reason", reason, "error", err)
+		e.log.WarnContext(ctx, "a refused enrolment could not be recorded", "token", token.ID, "reason", reason, "error", err)
 	}
 	return refusal(reason)
 }

@@ -189,12 +189,15 @@ func (s *Service) tenantTrust(ctx context.Context, tenant fleet.TenantID) (*inte
 	if err != nil {
 		return nil, fmt.Errorf("revoked serials: %w", err)
 	}
-	trust := &internalv1.TenantTrust{Tenant: string(tenant), RootsPem: pki.EncodePEM(bundle.Roots...), IntermediatesPem: pki.EncodePEM(bundle.Intermediates...)}
+	revoked := make([]string, 0, len(serials))
 	for _, serial := range serials {
-		trust.RevokedSerials = append(trust.RevokedSerials, string(serial))
+		revoked = append(revoked, string(serial))
 	}
-	slices.Sort(trust.RevokedSerials)
-	return trust, nil
+	slices.Sort(revoked)
+	return &internalv1.TenantTrust{
+		Tenant: string(tenant), RevokedSerials: revoked,
+		RootsPem: pki.EncodePEM(bundle.Roots...), IntermediatesPem: pki.EncodePEM(bundle.Intermediates...),
+	}, nil
 }
 
 // trustVersion is a digest of the content: equal content has one version on every replica.

@@ -41,7 +41,7 @@ func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Up
 			u, err = r.in.uplink(ctx, &envelope)
 		}
 		if err != nil {
-			r.log.Warn("inbox dropped a malformed uplink", "gateway", envelope.GetGatewayId(), "agent", envelope.GetAgentId(), "error", err)
+			r.log.WarnContext(ctx, "inbox dropped a malformed uplink", "gateway", envelope.GetGatewayId(), "agent", envelope.GetAgentId(), "error", err)
 			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", "malformed")))
 			continue
 		}

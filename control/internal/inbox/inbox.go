@@ -109,7 +109,7 @@ func (r *reader) run(ctx context.Context) error {
 		case errors.Is(err, store.ErrLeaseLost):
 			pause = leaseRenewal
 		default:
-			r.log.Warn("inbox stopped reading for a moment", "error", err)
+			r.log.WarnContext(ctx, "inbox stopped reading for a moment", "error", err)
 		}
 		run.Sleep(ctx, pause)
 	}
@@ -133,7 +133,7 @@ func (r *reader) leave(ctx context.Context) {
 	}
 	now := r.in.d.Now()
 	if _, err := r.in.d.Store.AcquirePartition(ctx, r.partition, r.in.d.Holder, now, now); err != nil && !errors.Is(err, store.ErrLeaseLost) {
-		r.log.Warn("inbox could not give its lease back; it runs out by itself", "error", err)
+		r.log.WarnContext(ctx, "inbox could not give its lease back; it runs out by itself", "error", err)
 	}
 }
 
@@ -191,7 +191,7 @@ func (r *reader) record(ctx context.Context, batch bus.Batch) error {
 	}
 	if err := r.in.d.Bus.Trim(ctx, r.partition, batch.Next); err != nil {
 		// The next trim covers this one.
-		r.log.Warn("inbox could not trim the bus", "error", err)
+		r.log.WarnContext(ctx, "inbox could not trim the bus", "error", err)
 	}
 	if batch.Lost && known {
 		return r.resync(ctx, "", "lost")
@@ -227,7 +227,7 @@ func (r *reader) write(ctx context.Context, uplinks []fleet.Uplink, next bus.Pos
 		case retryable(err) || ctx.Err() != nil:
 			return fmt.Errorf("record one: %w", err)
 		default:
-			r.log.Error("inbox dropped a message that the database refuses", "agent", agentOf(uplinks[i]), "error", err)
+			r.log.ErrorContext(ctx, "inbox dropped a message that the database refuses", "agent", agentOf(uplinks[i]), "error", err)
 			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", "poison")))
 		}
 	}
@@ -272,7 +272,7 @@ func (r *reader) resync(ctx context.Context, gateway fleet.GatewayID, reason str
 	}
 	r.lastResync[gateway] = now
 	if agents > 0 {
-		r.log.Info("the bus lost messages; asking agents for their full state", "reason", reason, "gateway", gateway, "agents", agents)
+		r.log.InfoContext(ctx, "the bus lost messages; asking agents for their full state", "reason", reason, "gateway", gateway, "agents", agents)
 	}
 	r.in.resyncs.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
 	return nil

@@ -88,7 +88,8 @@ func TestWhatIsAbsentIsUnchanged(t *testing.T) {
 func TestDescription(t *testing.T) {
 	r := decoded(t, nil, envelope(t, &protobufs.AgentToServer{AgentDescription: &protobufs.AgentDescription{
 		IdentifyingAttributes: []*protobufs.KeyValue{
-			{Key: "service.name", Value: text("otelcol")}, {Key: "service.version", Value: text("0.149.0")},
+			{Key: "service.name", Value: text("otelcol")},
+			{Key: "service.version", Value: text("0.149.0")},
 			{Key: "evil", Value: text("a\x00b")},
 		},
 		NonIdentifyingAttributes: []*protobufs.KeyValue{

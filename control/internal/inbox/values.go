@@ -35,7 +35,7 @@ func CapabilityNames(bits uint64) []string {
 		}
 		name := ""
 		if n < 31 {
-			name = protobufs.AgentCapabilities_name[int32(bit)] //nolint:gosec // below 2^31
+			name = protobufs.AgentCapabilities_name[int32(bit)]
 		}
 		if name == "" {
 			name = fmt.Sprintf("bit %d", n)
@@ -100,16 +100,9 @@ func anyValue(v *protobufs.AnyValue, depth int) any {
 	case *protobufs.AnyValue_BoolValue:
 		return v.BoolValue
 	case *protobufs.AnyValue_IntValue:
-		const exact = 1 << 53
-		if v.IntValue > exact || v.IntValue < -exact {
-			return strconv.FormatInt(v.IntValue, 10)
-		}
-		return v.IntValue
+		return integer(v.IntValue)
 	case *protobufs.AnyValue_DoubleValue:
-		if math.IsNaN(v.DoubleValue) || math.IsInf(v.DoubleValue, 0) {
-			return strconv.FormatFloat(v.DoubleValue, 'g', -1, 64)
-		}
-		return v.DoubleValue
+		return float(v.DoubleValue)
 	case *protobufs.AnyValue_BytesValue:
 		return map[string]any{"$bytes": v.BytesValue}
 	case *protobufs.AnyValue_ArrayValue:
@@ -127,6 +120,21 @@ func anyValue(v *protobufs.AnyValue, depth int) any {
 	default:
 		return nil
 	}
+}
+
+func integer(n int64) any {
+	const exact = 1 << 53
+	if n > exact || n < -exact {
+		return strconv.FormatInt(n, 10)
+	}
+	return n
+}
+
+func float(f float64) any {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	}
+	return f
 }
 
 func health(h *protobufs.ComponentHealth, depth int) fleet.Health {

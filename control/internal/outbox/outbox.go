@@ -65,7 +65,7 @@ func New(d Deps) (*Outbox, error) {
 
 // Run sends until ctx is done.
 func (o *Outbox) Run(ctx context.Context) error {
-	return run.Loop(ctx, pace, o.Turn, func(err error) { o.d.Log.Warn("outbox stopped for a moment", "error", err) })
+	return run.Loop(ctx, pace, o.Turn, func(err error) { o.d.Log.WarnContext(ctx, "outbox stopped for a moment", "error", err) })
 }
 
 // Turn sends what is due now and says how many dispatches that were.
@@ -81,7 +81,7 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 		if err != nil {
 			outcome = "failed"
 			// The rows are due again after resendAfter; other gateways must not wait for this one.
-			o.d.Log.Warn("outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+			o.d.Log.WarnContext(ctx, "outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
 		}
 		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
 			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))

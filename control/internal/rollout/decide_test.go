@@ -81,78 +81,122 @@ func TestDecide(t *testing.T) {
 		attention string
 		wake      bool
 	}{
-		{name: "nothing is assigned: nothing happens",
-			given: situation(func(s *fleet.Situation) { s.Assigned = nil })},
-		{name: "the assigned version is granted and sent",
-			given: situation(), grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending},
-		{name: "an agent that has not said what it can do waits",
-			given: situation(func(s *fleet.Situation) { s.AcceptsConfig = nil }), state: fleet.DeliveryPending},
-		{name: "an agent that takes no configuration is skipped with a reason",
-			given: situation(func(s *fleet.Situation) { s.AcceptsConfig = &no }), state: fleet.DeliverySkipped, attention: "NOT_CAPABLE"},
-		{name: "an agent that runs it already gets nothing",
-			given: situation(says(fleet.ConfigApplied, v1, "", 1)), attempts: "edge@1 applied", state: fleet.DeliveryApplied},
-		{name: "an open grant is not opened twice",
-			given: situation(granted(v1, fleet.GrantAssigned, false)), state: fleet.DeliveryPending},
-		{name: "a delivered grant has a deadline",
-			given: situation(granted(v1, fleet.GrantAssigned, true)), state: fleet.DeliverySent, wake: true},
-		{name: "applying",
+		{
+			name:  "nothing is assigned: nothing happens",
+			given: situation(func(s *fleet.Situation) { s.Assigned = nil }),
+		},
+		{
+			name:  "the assigned version is granted and sent",
+			given: situation(), grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending,
+		},
+		{
+			name:  "an agent that has not said what it can do waits",
+			given: situation(func(s *fleet.Situation) { s.AcceptsConfig = nil }), state: fleet.DeliveryPending,
+		},
+		{
+			name:  "an agent that takes no configuration is skipped with a reason",
+			given: situation(func(s *fleet.Situation) { s.AcceptsConfig = &no }), state: fleet.DeliverySkipped, attention: "NOT_CAPABLE",
+		},
+		{
+			name:  "an agent that runs it already gets nothing",
+			given: situation(says(fleet.ConfigApplied, v1, "", 1)), attempts: "edge@1 applied", state: fleet.DeliveryApplied,
+		},
+		{
+			name:  "an open grant is not opened twice",
+			given: situation(granted(v1, fleet.GrantAssigned, false)), state: fleet.DeliveryPending,
+		},
+		{
+			name:  "a delivered grant has a deadline",
+			given: situation(granted(v1, fleet.GrantAssigned, true)), state: fleet.DeliverySent, wake: true,
+		},
+		{
+			name:  "applying",
 			given: situation(granted(v1, fleet.GrantAssigned, true), says(fleet.ConfigApplying, v1, "", 2)),
-			grant: "open edge@1 assigned", attempts: "edge@1 applying", state: fleet.DeliveryApplying, wake: true},
-		{name: "applied",
+			grant: "open edge@1 assigned", attempts: "edge@1 applying", state: fleet.DeliveryApplying, wake: true,
+		},
+		{
+			name:  "applied",
 			given: situation(granted(v1, fleet.GrantAssigned, true), says(fleet.ConfigApplied, v1, "", 2)),
-			grant: "met edge@1 assigned", withdraw: true, attempts: "edge@1 applied", state: fleet.DeliveryApplied},
-		{name: "failed without a last good version: flagged and left alone",
+			grant: "met edge@1 assigned", withdraw: true, attempts: "edge@1 applied", state: fleet.DeliveryApplied,
+		},
+		{
+			name:  "failed without a last good version: flagged and left alone",
 			given: situation(granted(v1, fleet.GrantAssigned, true), says(fleet.ConfigFailed, v1, "no such receiver", 2)),
 			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 failed", state: fleet.DeliveryFailed,
-			attention: "CONFIG_FAILED NO_LAST_GOOD_CONFIG"},
-		{name: "failed: the last good version is put back",
+			attention: "CONFIG_FAILED NO_LAST_GOOD_CONFIG",
+		},
+		{
+			name:  "failed: the last good version is put back",
 			given: situation(granted(v1, fleet.GrantAssigned, true), says(fleet.ConfigFailed, v1, "no such receiver", 2), lastGood(v2)),
 			grant: "open edge@2 restore", send: true, withdraw: true, attempts: "edge@1 failed", state: fleet.DeliveryFailed,
-			attention: "CONFIG_FAILED"},
-		{name: "a failure said before the grant was opened is an old word",
+			attention: "CONFIG_FAILED",
+		},
+		{
+			name:  "a failure said before the grant was opened is an old word",
 			given: situation(granted(v1, fleet.GrantAssigned, true), says(fleet.ConfigFailed, v1, "long ago", 1)),
-			state: fleet.DeliverySent, wake: true},
-		{name: "a failure said before the offer arrived is an old word too",
+			state: fleet.DeliverySent, wake: true,
+		},
+		{
+			name:  "a failure said before the offer arrived is an old word too",
 			given: situation(granted(v1, fleet.GrantAssigned, false), says(fleet.ConfigFailed, v1, "long ago", 2)),
-			state: fleet.DeliveryPending},
-		{name: "the last good version is in place again",
+			state: fleet.DeliveryPending,
+		},
+		{
+			name:  "the last good version is in place again",
 			given: situation(attempted(v1, fleet.AttemptFailed), lastGood(v2), granted(v2, fleet.GrantRestore, true), lastGood(v2), says(fleet.ConfigApplied, v2, "", 3)),
-			grant: "met edge@2 restore", withdraw: true, state: fleet.DeliveryFailed, attention: "CONFIG_FAILED"},
-		{name: "putting back fails as well: left alone",
+			grant: "met edge@2 restore", withdraw: true, state: fleet.DeliveryFailed, attention: "CONFIG_FAILED",
+		},
+		{
+			name:  "putting back fails as well: left alone",
 			given: situation(attempted(v1, fleet.AttemptFailed), lastGood(v2), granted(v2, fleet.GrantRestore, true), says(fleet.ConfigFailed, v2, "also not", 3)),
 			grant: "failed edge@2 restore", withdraw: true, attempts: "edge@2 failed", state: fleet.DeliveryFailed,
-			attention: "CONFIG_FAILED RESTORE_FAILED"},
-		{name: "an agent that goes back by itself is not fought with",
+			attention: "CONFIG_FAILED RESTORE_FAILED",
+		},
+		{
+			name: "an agent that goes back by itself is not fought with",
 			given: situation(granted(v1, fleet.GrantAssigned, true), func(s *fleet.Situation) { s.Grant.ApplyingAt = start },
 				attempted(v1, fleet.AttemptApplying), lastGood(v2), says(fleet.ConfigApplied, v2, "", 3)),
-			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 rolled_back", state: fleet.DeliveryRolledBack, attention: "ROLLED_BACK"},
-		{name: "a version that failed is not offered again",
-			given: situation(attempted(v1, fleet.AttemptFailed)), state: fleet.DeliveryFailed, attention: "CONFIG_FAILED NO_LAST_GOOD_CONFIG"},
-		{name: "unless an operator says so",
+			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 rolled_back", state: fleet.DeliveryRolledBack, attention: "ROLLED_BACK",
+		},
+		{
+			name:  "a version that failed is not offered again",
+			given: situation(attempted(v1, fleet.AttemptFailed)), state: fleet.DeliveryFailed, attention: "CONFIG_FAILED NO_LAST_GOOD_CONFIG",
+		},
+		{
+			name: "unless an operator says so",
 			given: situation(attempted(v1, fleet.AttemptFailed), func(s *fleet.Situation) {
 				a := s.Attempts[v1.Offer]
 				a.ClearedAt = start
 				s.Attempts[v1.Offer] = a
 			}),
-			grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending},
-		{name: "an assignment that was taken back closes its grant",
+			grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending,
+		},
+		{
+			name:  "an assignment that was taken back closes its grant",
 			given: situation(granted(v1, fleet.GrantAssigned, false), func(s *fleet.Situation) { s.Assigned = nil }),
-			grant: "closed edge@1 assigned", withdraw: true},
-		{name: "another assignment takes the place of the grant",
+			grant: "closed edge@1 assigned", withdraw: true,
+		},
+		{
+			name:  "another assignment takes the place of the grant",
 			given: situation(granted(v2, fleet.GrantAssigned, true)),
-			grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending},
-		{name: "an agent that lost its configuration gets it again",
+			grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending,
+		},
+		{
+			name: "an agent that lost its configuration gets it again",
 			given: situation(granted(v1, fleet.GrantAssigned, true), func(s *fleet.Situation) {
 				s.Grant.State = fleet.GrantMet
 				s.Attempts[v1.Offer] = fleet.Attempt{Version: v1, Outcome: fleet.AttemptApplied, FirstAt: start, LastAt: start}
 				s.LastGood = &v1
 			}),
-			grant: "open edge@1 assigned", send: true, state: fleet.DeliveryPending},
-		{name: "a configuration that ran and then broke counts as failed",
+			grant: "open edge@1 assigned", send: true, state: fleet.DeliveryPending,
+		},
+		{
+			name: "a configuration that ran and then broke counts as failed",
 			given: situation(granted(v1, fleet.GrantAssigned, true), func(s *fleet.Situation) { s.Grant.State = fleet.GrantMet },
 				attempted(v1, fleet.AttemptApplied), says(fleet.ConfigFailed, v1, "died later", 9)),
 			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 failed", state: fleet.DeliveryFailed,
-			attention: "CONFIG_FAILED NO_LAST_GOOD_CONFIG"},
+			attention: "CONFIG_FAILED NO_LAST_GOOD_CONFIG",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			step := rollout.Decide(c.given, start.Add(time.Second))
