@@ -21,9 +21,10 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"github.com/smallstep/pkcs7"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"google.golang.org/protobuf/proto"
 )
 
 const connectionSettings = protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings

@@ -24,6 +24,8 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/opamp"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
@@ -32,7 +34,6 @@ import (
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // Deps is what a gateway works with. All but the last three are required.
@@ -85,7 +86,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	g := &Gateway{config: config}
 	origin := relay.Origin{Gateway: identity.GatewayID(config.GatewayID), BootID: newBootID()}
 
-	rejections, err := edge.NewRejections(deps.Log, deps.Meter)
+	rejections, err := edge.NewRejections(deps.Log, deps.Meter, deps.Clock)
 	if err != nil {
 		return nil, err
 	}

@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/bus/inproc"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // world is a running gateway between a control plane and agents, over real TLS.
@@ -51,8 +52,15 @@ func defaults() gateway.Config {
 	}
 }
 
-// start runs a gateway with one tenant and one agent on record.
+// start runs a gateway for a test that may run beside others.
 func start(t *testing.T, change ...func(*gateway.Config)) *world {
+	t.Helper()
+	t.Parallel() // most tests wait for something
+	return startAlone(t, change...)
+}
+
+// startAlone runs a gateway with one tenant and one agent on record.
+func startAlone(t *testing.T, change ...func(*gateway.Config)) *world {
 	t.Helper()
 	config := defaults()
 	for _, change := range change {

@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
-	"google.golang.org/protobuf/proto"
 )
 
 // poller is an agent that polls, each time over a connection of its own.

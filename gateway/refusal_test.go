@@ -14,10 +14,11 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"google.golang.org/protobuf/proto"
 )
 
 const badRequest = protobufs.ServerErrorResponseType_ServerErrorResponseType_BadRequest

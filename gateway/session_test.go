@@ -14,12 +14,13 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 const fullState = uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
@@ -320,7 +321,7 @@ func TestDrain(t *testing.T) {
 // Five hundred agents come and go, each in its own way of leaving, and nothing of them
 // stays.
 func TestNothingLeaks(t *testing.T) {
-	w := start(t)
+	w := startAlone(t)
 	certificates := make([]tls.Certificate, 50)
 	for i := range certificates {
 		_, certificates[i] = w.control.AddAgent(tenant)

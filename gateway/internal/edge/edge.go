@@ -14,6 +14,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -41,24 +43,64 @@ const (
 type Rejections struct {
 	log   *slog.Logger
 	count metric.Int64Counter
+	clock func() time.Time
+
+	mu    sync.Mutex
+	lines map[Reason]lines
+}
+
+// linesPerSecond bounds the log for each reason: a flood of bad messages must not
+// become one of log lines. All of them are counted.
+const linesPerSecond = 20
+
+type lines struct {
+	second int64
+	logged int
+	left   int // not logged since the last line that was
 }
 
 // NewRejections makes the counter on the meter.
-func NewRejections(log *slog.Logger, meter metric.Meter) (*Rejections, error) {
+func NewRejections(log *slog.Logger, meter metric.Meter, clock func() time.Time) (*Rejections, error) {
 	count, err := meter.Int64Counter("ampora_gateway_rejections_total",
 		metric.WithDescription("Connections, requests and messages turned away, by reason."))
-	return &Rejections{log: log, count: count}, err
+	return &Rejections{log: log, count: count, clock: clock, lines: make(map[Reason]lines)}, err
 }
 
 // Reject counts one rejection and logs it with what is known. err may hold the reason
 // in words; it must hold no secret.
 func (r *Rejections) Reject(ctx context.Context, reason Reason, err error, known ...slog.Attr) {
 	r.count.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", string(reason))))
+	unlogged, ok := r.line(reason)
+	if !ok {
+		return
+	}
 	attrs := append([]slog.Attr{slog.String("reason", string(reason))}, known...)
+	if unlogged > 0 {
+		attrs = append(attrs, slog.Int("not_logged_before", unlogged))
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	r.log.LogAttrs(ctx, slog.LevelWarn, "rejected", attrs...)
+}
+
+// line says whether one more line may be logged for a reason, and how many were not.
+func (r *Rejections) line(reason Reason) (unlogged int, ok bool) {
+	second := r.clock().Unix()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.lines[reason]
+	if l.second != second {
+		l.second, l.logged = second, 0
+	}
+	if ok = l.logged < linesPerSecond; ok {
+		unlogged, l.left = l.left, 0
+		l.logged++
+	} else {
+		l.left++
+	}
+	r.lines[reason] = l
+	return unlogged, ok
 }
 
 // Errors of the edge: what a refusal is answered with follows from them.

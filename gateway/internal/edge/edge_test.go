@@ -5,6 +5,7 @@ package edge
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -15,8 +16,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"crypto/x509"
 
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	"gitlab.com/ampora/ampora/shared/identity"

@@ -20,10 +20,11 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"github.com/smallstep/pkcs7"
-	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
-	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 )
 
 // maxCSR bounds a certificate request in bytes, in each of its encodings.

@@ -17,8 +17,9 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 	"github.com/open-telemetry/opamp-go/protobufs"
-	"gitlab.com/ampora/ampora/shared/identity"
 	"google.golang.org/protobuf/proto"
+
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 // Agent is one OpAMP connection over WebSocket, from the agent's side.

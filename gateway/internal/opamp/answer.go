@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
-	"google.golang.org/protobuf/proto"
 )
 
 // answer is a ServerToAgent in the making. Every AgentToServer gets one, at least with

@@ -8,8 +8,9 @@ import (
 	"slices"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
-	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"google.golang.org/protobuf/proto"
+
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 )
 
 // cutting is a large part taken out of a message.

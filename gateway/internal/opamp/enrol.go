@@ -18,17 +18,21 @@ import (
 	"connectrpc.com/connect/v2"
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"google.golang.org/protobuf/proto"
 )
 
-// Times of an enrolling connection.
+// Bounds of an enrolling connection. It needs a message or two, and whoever has a token
+// is not yet anybody.
 const (
-	enrolTime  = 60 * time.Second // in all
-	settleTime = 10 * time.Second // for the agent to leave after its offer
+	enrolTime     = 60 * time.Second // in all
+	settleTime    = 10 * time.Second // for the agent to leave after its offer
+	enrolMessages = 20
+	enrolBytes    = 1 << 20 // of a message
 )
 
 // enrolment is one connection of the bearer of a bootstrap token. Nothing of it goes
@@ -47,9 +51,12 @@ type madeKey struct{ pkcs8, csr []byte }
 func (s *Server) enrolOver(ctx context.Context, c *socket, caller edge.Caller) *ending {
 	e := &enrolment{server: s, caller: caller}
 	defer e.wipe()
-	deadline := time.AfterFunc(enrolTime, func() { c.end(endEnrolLate) })
-	defer deadline.Stop()
-	for {
+	c.limits.MessageBytes = min(c.limits.MessageBytes, enrolBytes)
+	late := time.AfterFunc(enrolTime, func() { c.end(endEnrolLate) })
+	defer late.Stop()
+	settled := time.AfterFunc(enrolTime, func() { c.end(endEnrolled) }) // sooner, after an offer
+	defer settled.Stop()
+	for range enrolMessages {
 		message, end := c.receive()
 		if end != nil {
 			return c.end(end)
@@ -64,11 +71,10 @@ func (s *Server) enrolOver(ctx context.Context, c *socket, caller edge.Caller) *
 			return c.end(out.end)
 		case out.answer.to.GetConnectionSettings() != nil:
 			// The supervisor reconnects by itself within milliseconds.
-			deadline.Reset(settleTime)
-			deadline.Stop()
-			deadline = time.AfterFunc(settleTime, func() { c.end(endEnrolled) })
+			settled.Reset(settleTime)
 		}
 	}
+	return c.end(endEnrolLate)
 }
 
 var (

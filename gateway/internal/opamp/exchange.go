@@ -12,15 +12,16 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-	"google.golang.org/protobuf/proto"
 )
 
 // carrier is what brings messages of one identity: a WebSocket, or a poll. It is the
@@ -54,7 +55,7 @@ var parsed = sync.Pool{New: func() any { return new(protobufs.AgentToServer) }}
 
 // exchange handles one message of an identity and makes its answer.
 func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcome {
-	s.received.Add(ctx, 1, metric.WithAttributes(transportName(c.transport())))
+	s.received.Add(ctx, 1, transportLabel[c.transport()])
 	message := parsed.Get().(*protobufs.AgentToServer)
 	defer func() { message.Reset(); parsed.Put(message) }()
 	if err := proto.Unmarshal(payload, message); err != nil {
@@ -291,9 +292,8 @@ func (s *Server) report(to *session.Session, offer *session.ConfigOffer, outcome
 	s.Publisher.Delivery(to, &relayv1.Delivery{Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation})
 }
 
-func transportName(t internalv1.Transport) attribute.KeyValue {
-	if t == internalv1.Transport_TRANSPORT_HTTP {
-		return attribute.String("transport", "http")
-	}
-	return attribute.String("transport", "websocket")
+// transportLabel is made once, because it is needed for each message.
+var transportLabel = map[internalv1.Transport]metric.AddOption{
+	internalv1.Transport_TRANSPORT_HTTP:      metric.WithAttributeSet(attribute.NewSet(attribute.String("transport", "http"))),
+	internalv1.Transport_TRANSPORT_WEBSOCKET: metric.WithAttributeSet(attribute.NewSet(attribute.String("transport", "websocket"))),
 }

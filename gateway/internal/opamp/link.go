@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
@@ -92,7 +93,7 @@ func (l *link) judge(out outcome) outcome {
 		out.end = nil
 	}
 	if l.strikes.add(l.server.Clock()) && out.end == nil {
-		out.end = &ending{code: ws.StatusPolicyViolation, text: "too many bad messages", reason: session.ProtocolError, reject: out.fault}
+		out.end = &ending{code: ws.StatusPolicyViolation, text: "too many bad messages", reason: session.ProtocolError, punish: true}
 	}
 	return out
 }

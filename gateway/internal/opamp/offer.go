@@ -4,6 +4,7 @@
 package opamp
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 
@@ -38,7 +39,7 @@ func (e Endpoint) offer(certificate issued) (*protobufs.ConnectionSettingsOffers
 	if len(ca) > 0 && certificate.key == nil {
 		// An agent with a key of its own may look here for the issuer of its
 		// certificate, as the specification has it: give it both.
-		ca = append(append([]byte(nil), ca...), certificate.agentCA...)
+		ca = bytes.Join([][]byte{bytes.TrimSpace(ca), certificate.agentCA}, []byte("\n"))
 	}
 	settings := &protobufs.OpAMPConnectionSettings{
 		DestinationEndpoint:      e.URL,

@@ -205,5 +205,7 @@ func (f *inFlight) leave(key string) {
 	delete(f.keys, key)
 }
 
-var _ carrier = (*poller)(nil)
-var _ carrier = (*link)(nil)
+var (
+	_ carrier = (*poller)(nil)
+	_ carrier = (*link)(nil)
+)

@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"go.opentelemetry.io/otel/metric"
+
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // Config is what a [Server] needs. All fields are required.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 )

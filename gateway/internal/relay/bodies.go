@@ -12,11 +12,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"gitlab.com/ampora/ampora/gateway/internal/gather"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"golang.org/x/sync/singleflight"
 )
 
 // Hash is the SHA-256 of a body.
@@ -72,18 +73,12 @@ func (b *Bodies) Put(ctx context.Context, tenant identity.TenantID, body []byte)
 	return key.hash, err
 }
 
-// store is one call for each tenant among the bodies.
+// callBytes is how much of bodies one call carries, unless one alone is larger.
+const callBytes = 2 << 20
+
+// store makes as few calls as tenants and sizes allow.
 func (b *Bodies) store(ctx context.Context, puts []put) ([]struct{}, error) {
-	requests := make(map[identity.TenantID]*internalv1.PutBodiesRequest)
-	for _, p := range puts {
-		request := requests[p.key.tenant]
-		if request == nil {
-			request = &internalv1.PutBodiesRequest{Tenant: string(p.key.tenant)}
-			requests[p.key.tenant] = request
-		}
-		request.Bodies = append(request.Bodies, p.body)
-	}
-	for _, request := range requests {
+	for _, request := range requests(puts) {
 		if _, err := b.control.PutBodies(ctx, request); err != nil {
 			return nil, fmt.Errorf("storing %d bodies: %w", len(request.GetBodies()), err)
 		}
@@ -92,6 +87,32 @@ func (b *Bodies) store(ctx context.Context, puts []put) ([]struct{}, error) {
 		b.stored.put(p.key, struct{}{}, 1)
 	}
 	return make([]struct{}, len(puts)), nil
+}
+
+// requests sorts the bodies by tenant, each once, into calls of a bounded size.
+func requests(puts []put) []*internalv1.PutBodiesRequest {
+	type call struct {
+		request *internalv1.PutBodiesRequest
+		size    int
+	}
+	var all []*internalv1.PutBodiesRequest
+	open := make(map[identity.TenantID]call)
+	seen := make(map[bodyKey]struct{}, len(puts))
+	for _, p := range puts {
+		if _, again := seen[p.key]; again {
+			continue
+		}
+		seen[p.key] = struct{}{}
+		c := open[p.key.tenant]
+		if c.request == nil || c.size+len(p.body) > callBytes {
+			c = call{request: &internalv1.PutBodiesRequest{Tenant: string(p.key.tenant)}}
+			all = append(all, c.request)
+		}
+		c.request.Bodies = append(c.request.Bodies, p.body)
+		c.size += len(p.body)
+		open[p.key.tenant] = c
+	}
+	return all
 }
 
 var errWrongBody = errors.New("the body does not match its hash")

@@ -11,13 +11,14 @@ import (
 	"sync"
 	"time"
 
-	"gitlab.com/ampora/ampora/gateway/internal/session"
-	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
-	"gitlab.com/ampora/ampora/shared/bus"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gitlab.com/ampora/ampora/gateway/internal/session"
+	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/bus"
 )
 
 // Bounds of the uplink queue.

@@ -12,13 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/metric/noop"
+	"google.golang.org/protobuf/proto"
+
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/bus/inproc"
 	"gitlab.com/ampora/ampora/shared/identity"
-	"go.opentelemetry.io/otel/metric/noop"
-	"google.golang.org/protobuf/proto"
 )
 
 func newPublisher(t *testing.T, uplinks bus.Uplinks) *Publisher {
