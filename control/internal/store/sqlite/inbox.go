@@ -214,7 +214,7 @@ func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdi
 		failed = append(failed, err)
 	}
 	if a.Write.Park {
-		failed = append(failed, park(ctx, tx, ` WHERE tenant_id = ?1 AND id = ?2`, tenant, a.ID))
+		failed = append(failed, park(ctx, tx, tenant, a.ID))
 	}
 	return errors.Join(failed...)
 }

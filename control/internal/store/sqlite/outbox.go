@@ -21,14 +21,15 @@ const onDispatch = `
 // never is after every time.
 const never = math.MaxInt64
 
-// park puts off what is to be sent to the agents that where selects and whose sessions end, so that polling passes over
-// those who are away; a claim lets it fall due. What was to close the sessions is done. ?1 and ?2 are where's.
-func park(ctx context.Context, tx *sql.Tx, where string, args ...any) error {
-	selected := ` AND (tenant_id, agent_id) IN (SELECT tenant_id, id FROM agents` + where + `)`
-	if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE kind = 'close'`+selected, args...); err != nil {
+// park puts off what is to be sent to an agent whose session ended, so that polling passes over those who are away; a
+// claim lets it fall due. What was to close the session is done.
+func park(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.AgentID) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'close'`, tenant, agent)
+	if err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE outbox SET due_at = ?3 WHERE kind <> 'close'`+selected, append(args, int64(never))...)
+	_, err = tx.ExecContext(ctx, `UPDATE outbox SET due_at = ?3 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind <> 'close'`,
+		tenant, agent, int64(never))
 	return err
 }
 

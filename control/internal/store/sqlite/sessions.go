@@ -35,21 +35,32 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 // endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
 // sent to them (see park).
 func endEarlierBoots(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
-	of := verdict.Disconnected("", "", g.ID, verdict.EndGatewayRestarted, g.StartedAt)
-	const open = ` WHERE gateway_id = ?1 AND boot_id <> ?2 AND ended_at IS NULL AND epoch > 0`
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
-		SELECT tenant_id, ?3, ?4, id, ?5, ?6 FROM agents`+open,
-		g.ID, bits(g.BootID), moment(g.StartedAt), of.Kind, of.Message, asJSON(of.Attributes))
+	open, err := list(ctx, tx, scanOpen, `
+		SELECT tenant_id, id FROM agents
+		WHERE gateway_id = ?1 AND boot_id <> ?2 AND ended_at IS NULL AND epoch > 0 ORDER BY tenant_id, id`,
+		g.ID, bits(g.BootID))
 	if err != nil {
-		return fail("tell of the sessions of earlier boots", err)
+		return fail("find the sessions of earlier boots", err)
 	}
-	if err := park(ctx, tx, open, g.ID, bits(g.BootID)); err != nil {
-		return fail("park what was for the sessions of earlier boots", err)
+	for _, a := range open {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET ended_at = ?3, end_reason = ?4 WHERE tenant_id = ?1 AND id = ?2`,
+			a.Tenant, a.ID, moment(g.StartedAt), verdict.EndGatewayRestarted)
+		if err != nil {
+			return fail("end the sessions of earlier boots", err)
+		}
+		if err := park(ctx, tx, a.Tenant, a.ID); err != nil {
+			return fail("park what was for the sessions of earlier boots", err)
+		}
+		if err := appendEvent(ctx, tx, verdict.Disconnected(a.Tenant, a.ID, g.ID, verdict.EndGatewayRestarted, g.StartedAt)); err != nil {
+			return err
+		}
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE agents SET ended_at = ?3, end_reason = ?4`+open,
-		g.ID, bits(g.BootID), moment(g.StartedAt), verdict.EndGatewayRestarted)
-	return fail("end the sessions of earlier boots", err)
+	return nil
+}
+
+func scanOpen(row scanner) (a fleet.Agent, err error) {
+	err = row.Scan(&a.Tenant, &a.ID)
+	return a, err
 }
 
 // RenewLease implements store.Sessions. A lease that ran out is not renewed: its sessions were anybody's to claim since.

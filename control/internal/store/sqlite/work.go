@@ -112,9 +112,11 @@ func readGrant(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 		FROM grants g JOIN config_versions v USING (tenant_id, config_id, version)
 		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
 		WHERE g.tenant_id = ?1 AND g.agent_id = ?2`,
-		to.Tenant, to.Agent).Scan(append([]any{&g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch,
+		to.Tenant, to.Agent).Scan(append([]any{
+		&g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch,
 		&g.Seen.Sequence, (*instant)(&g.SentAt), (*instant)(&g.DeliveredAt), (*instant)(&g.ApplyingAt), (*instant)(&g.SettledAt),
-		&g.Message, &undelivered}, refOf(&g.Version)...)...)
+		&g.Message, &undelivered,
+	}, refOf(&g.Version)...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -4,6 +4,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -126,9 +127,11 @@ func recordAtOnce(w *world) {
 		for n := int64(1); n <= 50; n++ {
 			r := w.report(s, fleet.Sequence(n), "x", fleet.PartHealth)
 			_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: fmt.Sprint(n), Uplinks: []fleet.Uplink{{Report: r}}, At: w.now})
-			if err != nil {
-				w.want(err, store.ErrLeaseLost)
+			if errors.Is(err, store.ErrLeaseLost) {
 				break
+			}
+			if err != nil {
+				return store.PartitionLease{}, err
 			}
 			recorded.Store(n)
 		}
@@ -137,6 +140,9 @@ func recordAtOnce(w *world) {
 	last := fleet.Sequence(recorded.Load())
 	if got := w.parts(s.id)[fleet.PartHealth]; got.Stamp.Sequence != last {
 		w.Errorf("the part is of message %d, recorded were %d", got.Stamp.Sequence, last)
+	}
+	if len(taken) != 2 {
+		w.FailNow()
 	}
 	found := taken[0].Position + taken[1].Position // one of them is no lease
 	_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: "never", At: w.now})
@@ -211,9 +217,11 @@ func restartAtOnce(w *world) {
 			return true, w.RegisterGateway(w.Context(), again)
 		}
 		result, err := w.Claim(w.Context(), w.claimOf(agents[i], old))
-		if err != nil {
-			w.want(err, store.ErrLeaseLost)
+		if errors.Is(err, store.ErrLeaseLost) {
 			return false, nil
+		}
+		if err != nil {
+			return false, err
 		}
 		r := w.report(session{agents[i], old, result.Epoch}, 1, "x", fleet.PartDescription, fleet.PartHealth)
 		_, err = w.Record(w.Context(), store.Record{Lease: lease, Position: "p", Uplinks: []fleet.Uplink{{Report: r}}, At: w.now})

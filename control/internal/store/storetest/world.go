@@ -251,20 +251,17 @@ func (w *world) situation(item store.WorkItem) fleet.Situation {
 }
 
 // apply does the step for the one item that is due.
-func (w *world) apply(step fleet.Step) fleet.Situation {
+func (w *world) apply(step fleet.Step) {
 	w.Helper()
 	item := w.item()
-	s := w.situation(item)
-	w.must(w.Apply(w.Context(), item, s, step, w.now))
-	return s
+	w.must(w.Apply(w.Context(), item, w.situation(item), step, w.now))
 }
 
 // grant opens a grant of the version for the one item that is due, and sends it.
-func (w *world) grant(v fleet.VersionRef, generation fleet.Generation) fleet.Grant {
+func (w *world) grant(v fleet.VersionRef, generation fleet.Generation) {
 	w.Helper()
 	g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now}
 	w.apply(fleet.Step{Grant: &g, Send: true})
-	return g
 }
 
 // dispatches claims what is due, and again in ten seconds.

@@ -69,7 +69,7 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 	if reason := credential(c, on); reason != "" {
 		return Seating{Outcome: fleet.ClaimRefused, Reason: reason}
 	}
-	s := seat(c, on)
+	s := seat(on)
 	if s.Outcome == fleet.ClaimRefused || s.NewChild {
 		return s
 	}
@@ -102,7 +102,7 @@ func credential(c fleet.Claim, on Claimed) string {
 }
 
 // seat finds the agent that speaks as the uid: the identity itself, one of its children, or a new child.
-func seat(c fleet.Claim, on Claimed) Seating {
+func seat(on Claimed) Seating {
 	self := on.Identity
 	switch {
 	case on.Owner != nil && (on.Owner.Agent == self.Agent || on.Owner.Parent == self.Agent):

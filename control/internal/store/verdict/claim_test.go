@@ -22,12 +22,21 @@ func TestOfClaim(t *testing.T) {
 		want   verdict.Seating // less the seat
 		seat   fleet.AgentID
 	}{
-		"the first uid is its own": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Identity.UID, on.Owner = fleet.InstanceUID{}, nil },
-			verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true}, self},
-		"its uid": {func(*fleet.Claim, *verdict.Claimed) {},
-			verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
-		"a new uid": {func(c *fleet.Claim, on *verdict.Claimed) { c.UID, on.Owner = other, nil },
-			verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true}, self},
+		"the first uid is its own": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Identity.UID, on.Owner = fleet.InstanceUID{}, nil },
+			verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true},
+			self,
+		},
+		"its uid": {
+			func(*fleet.Claim, *verdict.Claimed) {},
+			verdict.Seating{Outcome: fleet.ClaimClaimed},
+			self,
+		},
+		"a new uid": {
+			func(c *fleet.Claim, on *verdict.Claimed) { c.UID, on.Owner = other, nil },
+			verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true},
+			self,
+		},
 		"the first uid of a parent is its own": {func(_ *fleet.Claim, on *verdict.Claimed) {
 			on.Identity.UID, on.Owner, on.Identity.MaxChildren = fleet.InstanceUID{}, nil, 3
 		}, verdict.Seating{Outcome: fleet.ClaimClaimed, Bind: true}, self},
@@ -37,37 +46,67 @@ func TestOfClaim(t *testing.T) {
 		"a new uid at a parent with all its children": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.UID, on.Owner, on.Identity.MaxChildren, on.Children = other, nil, 3, 3
 		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedChildrenExhausted}, ""},
-		"a child's uid": {func(c *fleet.Claim, on *verdict.Claimed) {
-			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self}
+		"a child's uid": {
+			func(c *fleet.Claim, on *verdict.Claimed) {
+				c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self}
+			},
+			verdict.Seating{Outcome: fleet.ClaimClaimed},
+			child,
 		},
-			verdict.Seating{Outcome: fleet.ClaimClaimed}, child},
-		"a stranger's uid": {func(c *fleet.Claim, on *verdict.Claimed) { c.UID, on.Owner = other, &verdict.Seat{Agent: stranger} },
-			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedForeignUID}, ""},
+		"a stranger's uid": {
+			func(c *fleet.Claim, on *verdict.Claimed) { c.UID, on.Owner = other, &verdict.Seat{Agent: stranger} },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedForeignUID},
+			"",
+		},
 		"the uid of a stranger's child": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: stranger}
 		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedForeignUID}, ""},
-		"no certificate": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate = nil },
-			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}, ""},
-		"another's certificate": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.Agent = stranger },
-			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}, ""},
-		"another issuer's serial": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.Fingerprint = "ff" },
-			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded}, ""},
-		"a revoked certificate": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.RevokedAt = now },
-			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedRevoked}, ""},
-		"a quarantined identity": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Identity.QuarantinedAt = now },
-			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined}, ""},
+		"no certificate": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate = nil },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded},
+			"",
+		},
+		"another's certificate": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.Agent = stranger },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded},
+			"",
+		},
+		"another issuer's serial": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.Fingerprint = "ff" },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedNotRecorded},
+			"",
+		},
+		"a revoked certificate": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Certificate.RevokedAt = now },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedRevoked},
+			"",
+		},
+		"a quarantined identity": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Identity.QuarantinedAt = now },
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined},
+			"",
+		},
 		"a quarantined child": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self, QuarantinedAt: now}
 		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined}, child},
-		"a living session": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.Alive = true, true },
-			verdict.Seating{Outcome: fleet.ClaimHeld}, self},
-		"a session whose gateway is gone": {func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open = true },
-			verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"a living session": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.Alive = true, true },
+			verdict.Seating{Outcome: fleet.ClaimHeld},
+			self,
+		},
+		"a session whose gateway is gone": {
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open = true },
+			verdict.Seating{Outcome: fleet.ClaimClaimed},
+			self,
+		},
 		"takeover after a restart": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.Takeover, on.Owner.Open, on.Owner.Alive = fleet.TakeoverRestart, true, true
 		}, verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
-		"takeover from a clone that left": {func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
-			verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"takeover from a clone that left": {
+			func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
+			verdict.Seating{Outcome: fleet.ClaimClaimed},
+			self,
+		},
 	} {
 		claim := fleet.Claim{Identity: self, Fingerprint: "aa", UID: one, At: now}
 		identity := &verdict.Seat{Agent: self, UID: one}

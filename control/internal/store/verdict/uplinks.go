@@ -213,7 +213,7 @@ func (a *Agent) summarize(kind fleet.PartKind, r *fleet.Report) {
 	case fleet.PartHealth:
 		to.Healthy = cmp.Or(from.Healthy, to.Healthy)
 	case fleet.PartEffectiveConfig, fleet.PartRemoteConfigStatus, fleet.PartPackageStatuses, fleet.PartComponents,
-		fleet.PartConnectionStatus, fleet.PartCustomCapabilities, fleet.PartCustomMessage:
+		fleet.PartConnectionStatus, fleet.PartCustomCapabilities, fleet.PartCustomMessage, fleet.PartExtra:
 		return // nothing of these stands in the row
 	}
 	a.Write.Row = true
