@@ -221,6 +221,13 @@ func (c *Control) AddBody(body []byte) []byte {
 	return hash[:]
 }
 
+// ReplaceBody stores a body under a hash that is not its own.
+func (c *Control) ReplaceBody(hash, body []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bodies[[32]byte(hash)] = body
+}
+
 // Sign makes a downlink as it stands in a gateway's stream.
 func (c *Control) Sign(downlink *relayv1.Downlink) []byte {
 	payload, err := proto.Marshal(downlink)
