@@ -81,7 +81,8 @@ var foreign = []struct {
 	{"github.com/smallstep/certificates", []string{"control/internal/pki"}, "only pki certifies"},
 	{"go.step.sm/crypto", []string{"control/internal/pki"}, "only pki certifies"},
 	{
-		"github.com/open-telemetry/opamp-go", []string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "control/internal/inbox", "loadtest/..."},
+		"github.com/open-telemetry/opamp-go",
+		[]string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "control/internal/inbox", "loadtest/..."},
 		"OpAMP's types stay where OpAMP is spoken and where it is read; everything between carries bytes",
 	},
 	{"github.com/jackc/pgx", []string{"control/internal/store/postgres/...", "migrations", "loadtest/..."}, "one package speaks to PostgreSQL"},

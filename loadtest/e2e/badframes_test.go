@@ -310,7 +310,7 @@ func sequenceDuplicate(b *bad) {
 		b.Errorf("the message behind the duplicate was answered %v, %v", answer, err)
 	}
 	rig.Await(b, "the message behind the duplicate to be recorded", func() string {
-		return map[bool]string{false: "it is not"}[b.s.Agent(id).GetRemoteConfigStatus().GetErrorMessage() != ""]
+		return unless(b.s.Agent(id).GetRemoteConfigStatus().GetErrorMessage() != "", "it is not")
 	})
 	b.healthIs(id, "first")
 }

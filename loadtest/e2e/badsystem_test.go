@@ -54,7 +54,7 @@ func dbAwayAtStart(b *bad) {
 	patient.Env["AMPORA_DATABASE_WAIT"] = "60s"
 	patient.Launch()
 	rig.Await(b, "the program to say that it waits", func() string {
-		return map[bool]string{false: patient.Process().Log()}[patient.Logged("the database cannot be reached")]
+		return unless(patient.Logged("the database cannot be reached"), "it does not")
 	})
 	if patient.Ready() {
 		b.Error("it is ready without a database")
@@ -87,7 +87,7 @@ func dbAwayInFlight(b *bad) {
 	if got := s.CLI("agents", "list"); got.Code != b.exit() || !strings.Contains(got.Stderr, "UNAVAILABLE") {
 		b.Errorf("amporactl: exit code %d, want %d: %s", got.Code, b.exit(), got.Stderr)
 	}
-	rig.Await(b, "readiness to be lost", func() string { return map[bool]string{true: "it is ready"}[s.Ready()] })
+	rig.Await(b, "readiness to be lost", func() string { return unless(!s.Ready(), "it is ready") })
 	changed := rawopamp.Beat(uid, 1)
 	changed.Health = &protobufs.ComponentHealth{Healthy: false, Status: "while the database was away"}
 	if answer, err := conn.Exchange(changed, answerTime); err != nil || answer.GetErrorResponse() != nil {

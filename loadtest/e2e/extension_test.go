@@ -112,7 +112,7 @@ service:
 			if got.Code != 0 && got.Code != 6 { // 6: its penalty is not over
 				t.Fatalf("enroll: %d: %s", got.Code, got.Stderr)
 			}
-			return map[bool]string{true: "", false: got.Stderr}[got.Code == 0]
+			return unless(got.Code == 0, got.Stderr)
 		})
 	})
 }

@@ -22,3 +22,11 @@ func flavours(t *testing.T, test func(*testing.T, *rig.Server)) {
 		})
 	}
 }
+
+// unless is what a condition is missing: nothing if it holds.
+func unless(holds bool, missing string) string {
+	if holds {
+		return ""
+	}
+	return missing
+}

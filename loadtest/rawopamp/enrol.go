@@ -91,6 +91,8 @@ func (p Peer) Bearing(token string) Peer {
 // With is the peer with an identity of its own in place of headers.
 func (p Peer) With(identity *tls.Certificate) Peer {
 	config := p.TLS.Clone()
-	config.Certificates = []tls.Certificate{*identity}
+	// Not Certificates: of those the library sends only one that the server's list of
+	// authorities names, and a stranger sends what it has.
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return identity, nil }
 	return Peer{Addr: p.Addr, TLS: config, From: p.From}
 }

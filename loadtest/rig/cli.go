@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -148,4 +149,10 @@ func (s *Server) Events(agent string) []*amporav1.Event {
 		events[i], events[j] = events[j], events[i]
 	}
 	return events
+}
+
+// Follow starts a command of amporactl that goes on until it is interrupted.
+func (s *Server) Follow(name string, args ...string) *Process {
+	s.t.Helper()
+	return Start(s.t, Command{Name: name, Path: Ours(s.t, "amporactl"), Args: args, Dir: s.Dir, Env: s.cliEnv, Stop: syscall.SIGINT})
 }
