@@ -57,6 +57,12 @@ func (c Config) Validate() error {
 	if _, err := opamp.ParseMask(c.AllowedCapabilities); err != nil {
 		refuse("AMPORA_OPAMP_ALLOWED_CAPABILITIES: %w", err)
 	}
+	return errors.Join(append(wrong, c.validateBounds())...)
+}
+
+func (c Config) validateBounds() error {
+	var wrong []error
+	refuse := func(sentence string) { wrong = append(wrong, errors.New(sentence)) }
 	if c.MaxMessageBytes < 1024 || c.MaxMessageBytes > 1<<30 {
 		refuse("AMPORA_OPAMP_MAX_MESSAGE_BYTES must be between 1024 and 1073741824")
 	}

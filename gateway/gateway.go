@@ -75,14 +75,6 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	certificate, serverCA, err := credentials(config, deps)
-	if err != nil {
-		return nil, err
-	}
-	mask, err := opamp.ParseMask(config.AllowedCapabilities)
-	if err != nil {
-		return nil, err
-	}
 	g := &Gateway{config: config}
 	origin := relay.Origin{Gateway: identity.GatewayID(config.GatewayID), BootID: newBootID()}
 
@@ -114,30 +106,46 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := g.openDoors(deps, registry, rejections); err != nil {
+		return nil, err
+	}
+	if g.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", config.Addr); err != nil {
+		return nil, fmt.Errorf("AMPORA_OPAMP_ADDR: %w", err)
+	}
+	return g, nil
+}
+
+// openDoors wires what agents meet: the edge, OpAMP and EST.
+func (g *Gateway) openDoors(deps Deps, registry *session.Registry, rejections *edge.Rejections) error {
+	certificate, serverCA, err := credentials(g.config, deps)
+	if err != nil {
+		return err
+	}
+	mask, err := opamp.ParseMask(g.config.AllowedCapabilities)
+	if err != nil {
+		return err
+	}
 	admission := edge.NewAdmission(edge.AdmissionConfig{
 		Control: deps.Control, Trust: g.trust, Box: edge.NewBox(), Rejections: rejections, Clock: deps.Clock,
-		Max: config.MaxSessions, Ready: g.takesAgents,
+		Max: g.config.MaxSessions, Ready: g.takesAgents,
 	})
 	enrolment, err := edge.NewEnrolment(deps.Control, deps.Log, deps.Meter)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	g.opamp, err = opamp.NewServer(opamp.Config{
 		Admission: admission, Rejections: rejections, Enrolment: enrolment, Registry: registry, Claims: g.claims,
 		Publisher: g.publisher, Bodies: g.bodies, Log: deps.Log, Clock: deps.Clock,
-		Endpoint: opamp.Endpoint{URL: config.PublicURL, ServerCA: serverCA}, Mask: mask, Limits: config.limits(),
+		Endpoint: opamp.Endpoint{URL: g.config.PublicURL, ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
 	}, deps.Meter)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	g.server = edge.NewServer(edge.ServerConfig{
 		Handler: routes(g.opamp, edge.NewEST(admission, g.trust, enrolment), deps.Other),
-		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: certificate, Handshakes: config.MaxHandshakes,
+		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: certificate, Handshakes: g.config.MaxHandshakes,
 	})
-	if g.listener, err = net.Listen("tcp", config.Addr); err != nil {
-		return nil, fmt.Errorf("AMPORA_OPAMP_ADDR: %w", err)
-	}
-	return g, nil
+	return nil
 }
 
 // Addr is the address that agents connect to.

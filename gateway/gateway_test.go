@@ -176,11 +176,11 @@ func isDelivery(u *relayv1.Uplink) bool { return u.GetDelivery() != nil }
 // downlink sends a downlink to the agent's session.
 func (w *world) downlink(downlink *relayv1.Downlink) {
 	w.t.Helper()
-	if downlink.GatewayId == "" {
+	if downlink.GetGatewayId() == "" {
 		downlink.GatewayId = "gw-1"
 	}
 	downlink.Tenant = string(tenant)
-	if downlink.NotAfter == nil {
+	if downlink.GetNotAfter() == nil {
 		downlink.NotAfter = timestamppb.New(time.Now().Add(time.Minute))
 	}
 	w.send(w.control.Sign(downlink))

@@ -71,7 +71,7 @@ func start(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	}
 	log := ops.NewLogger(stderr, c.LogLevel, c.LogFormat)
 	for _, note := range notes {
-		log.Warn(note)
+		log.WarnContext(ctx, "about the configuration", "note", note)
 	}
 	messages, err := openBus(c.BusURL)
 	if err != nil {
@@ -95,7 +95,7 @@ func inform(args []string, stdout io.Writer) error {
 }
 
 // openBus opens the bus of the address.
-func openBus(address conf.Secret) (bus.Bus, error) {
+func openBus(address conf.Secret) (bus.Bus, error) { //nolint:unparam // until one of them is built
 	scheme, _, _ := strings.Cut(address.Reveal(), ":")
 	switch scheme {
 	case "redis", "rediss", "postgres":
@@ -123,11 +123,11 @@ func serve(ctx context.Context, c config, messages bus.Bus, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	operations, err := net.Listen("tcp", c.OpsAddr)
+	operations, err := new(net.ListenConfig).Listen(ctx, "tcp", c.OpsAddr)
 	if err != nil {
 		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
 	}
-	log.Info("serving agents", "address", g.Addr().String(), "operations", operations.Addr().String())
+	log.InfoContext(ctx, "serving agents", "address", g.Addr().String(), "operations", operations.Addr().String())
 	options := ops.Options{Registry: registry, Log: log, Checks: []ops.Check{{Name: "gateway", Probe: g.Ready}}}
 	return run.Phases(ctx,
 		[]run.Task{{Name: "gateway", Run: g.Run}},

@@ -29,12 +29,13 @@ func TestPenaltyDoublesAndIsForgotten(t *testing.T) {
 		t.Errorf("a stranger waits %v", wait)
 	}
 	now := noon
-	for strike, want := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 600, 600} {
+	for strike, want := range []int{5, 10, 20, 40, 80, 160, 320, 600, 600} {
+		length := time.Duration(want) * time.Second
 		b.Punish("a", now)
-		if wait := b.Remaining("a", now); wait != want*time.Second {
+		if wait := b.Remaining("a", now); wait != length {
 			t.Errorf("strike %d: it waits %v, want %v s", strike+1, wait, want)
 		}
-		now = now.Add(want * time.Second)
+		now = now.Add(length)
 		if wait := b.Remaining("a", now); wait != 0 {
 			t.Errorf("strike %d: after its time it waits %v", strike+1, wait)
 		}

@@ -74,7 +74,7 @@ func (a *Agent) Message(message *protobufs.AgentToServer) *protobufs.AgentToServ
 // Full is a first report as agents send it.
 func Full(capabilities protobufs.AgentCapabilities) *protobufs.AgentToServer {
 	return &protobufs.AgentToServer{
-		Capabilities:     uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus | capabilities),
+		Capabilities:     uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus | capabilities), //nolint:gosec // a bit mask
 		AgentDescription: &protobufs.AgentDescription{},
 		Health:           &protobufs.ComponentHealth{Healthy: true, StartTimeUnixNano: 1},
 	}
@@ -124,15 +124,15 @@ func (a *Agent) Next() (*protobufs.ServerToAgent, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch frame.Header.OpCode {
-		case ws.OpPing:
+		switch op := frame.Header.OpCode; {
+		case op == ws.OpPing:
 			if err := wsutil.WriteClientMessage(a.conn, ws.OpPong, frame.Payload); err != nil {
 				return nil, err
 			}
-		case ws.OpClose:
+		case op == ws.OpClose:
 			code, text := ws.ParseCloseFrameData(frame.Payload)
 			return nil, Closed{code, text}
-		case ws.OpBinary:
+		case op == ws.OpBinary:
 			if len(frame.Payload) == 0 || frame.Payload[0] != 0 {
 				return nil, errors.New("a message without a header")
 			}

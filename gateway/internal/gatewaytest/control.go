@@ -422,7 +422,7 @@ func (c *Control) GetTrust(_ context.Context, r *internalv1.GetTrustRequest) (*i
 	}
 	defer leave()
 	response := &internalv1.GetTrustResponse{Version: fmt.Sprint(c.version), TrustDomain: TrustDomain}
-	if r.GetVersion() == response.Version {
+	if r.GetVersion() == response.GetVersion() {
 		return response, nil
 	}
 	response.DownlinkKeys = map[string][]byte{"k1": c.signing.Public().(ed25519.PublicKey)}

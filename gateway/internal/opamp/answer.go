@@ -6,7 +6,6 @@ package opamp
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
@@ -49,11 +48,11 @@ func (a answer) badRequest(format string, args ...any) answer {
 }
 
 // unavailable says that the message was not taken, and when to come back.
-func (a answer) unavailable(retry time.Duration) answer {
+func (a answer) unavailable() answer {
 	a.to.ErrorResponse = &protobufs.ServerErrorResponse{
 		Type:         protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable,
 		ErrorMessage: "the server is busy",
-		Details:      &protobufs.ServerErrorResponse_RetryInfo{RetryInfo: &protobufs.RetryInfo{RetryAfterNanoseconds: uint64(retry)}},
+		Details:      &protobufs.ServerErrorResponse_RetryInfo{RetryInfo: &protobufs.RetryInfo{RetryAfterNanoseconds: uint64(retryTime)}},
 	}
 	return a
 }

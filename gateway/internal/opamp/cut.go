@@ -27,9 +27,9 @@ func cut(message *protobufs.AgentToServer) ([]cutting, error) {
 	var cuttings []cutting
 	entries := message.GetEffectiveConfig().GetConfigMap().GetConfigMap()
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
-		if entry := entries[name]; len(entry.GetBody()) > 0 {
-			cuttings = append(cuttings, cutting{relayv1.Body_KIND_EFFECTIVE_CONFIG, name, entry.Body})
-			entry.Body = nil
+		if body := entries[name].GetBody(); len(body) > 0 {
+			cuttings = append(cuttings, cutting{relayv1.Body_KIND_EFFECTIVE_CONFIG, name, body})
+			entries[name].Body = nil
 		}
 	}
 	available := message.GetAvailableComponents()

@@ -59,22 +59,22 @@ func (s *Server) enrolOver(ctx context.Context, c *socket, caller edge.Caller) *
 	for range enrolMessages {
 		message, end := c.receive()
 		if end != nil {
-			return c.end(end)
+			return c.ended(end)
 		}
 		out := e.frame(ctx, message.data)
 		message.release()
 		err := c.compose(ws.OpBinary, func() []byte { return appendFrame(nil, out.answer.wire(nil)) })
 		switch {
 		case err != nil:
-			return c.end(endGone)
+			return c.ended(endGone)
 		case out.end != nil:
-			return c.end(out.end)
+			return c.ended(out.end)
 		case out.answer.to.GetConnectionSettings() != nil:
 			// The supervisor reconnects by itself within milliseconds.
 			settled.Reset(settleTime)
 		}
 	}
-	return c.end(endEnrolLate)
+	return c.ended(endEnrolLate)
 }
 
 var (
@@ -155,7 +155,7 @@ func (e *enrolment) keyed(ctx context.Context, reply answer) outcome {
 func (e *enrolment) offer(reply answer, certificate issued) outcome {
 	offers, err := e.server.Endpoint.offer(certificate)
 	if err != nil {
-		return outcome{answer: reply.unavailable(retryTime), end: endBusy}
+		return outcome{answer: reply.unavailable(), end: endBusy}
 	}
 	return outcome{answer: reply.settings(offers)}
 }
@@ -170,7 +170,7 @@ func (e *enrolment) refused(ctx context.Context, reply answer, err error) outcom
 		return outcome{answer: reply.badRequest("enrolment refused"), end: endRefused}
 	default:
 		e.server.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(e.caller)...)
-		return outcome{answer: reply.unavailable(retryTime), end: endBusy, shed: true}
+		return outcome{answer: reply.unavailable(), end: endBusy, shed: true}
 	}
 }
 

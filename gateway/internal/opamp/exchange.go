@@ -83,7 +83,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	}, s.Clock())
 	if verdict.Limited {
 		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
-		return outcome{answer: reply.unavailable(retryTime), session: current, shed: true}
+		return outcome{answer: reply.unavailable(), session: current, shed: true}
 	}
 	if verdict.Restart {
 		if err := s.restart(ctx, c, current); err != nil {
@@ -108,6 +108,9 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 
 // begin claims the session of a uid.
 func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID) (*session.Session, error) {
+	if l, shared := c.(*link); shared && l.carries() >= maxChildren {
+		return nil, &session.Refusal{Reason: "CHILDREN_EXHAUSTED"}
+	}
 	claim := s.claim(c, uid)
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
@@ -230,7 +233,7 @@ func (s *Server) shed(ctx context.Context, c carrier, current *session.Session, 
 	}
 	current.Doubt()
 	s.Rejections.Reject(ctx, edge.Overloaded, err, edge.Known(c.caller())...)
-	return outcome{answer: reply.unavailable(retryTime), session: current, shed: true}
+	return outcome{answer: reply.unavailable(), session: current, shed: true}
 }
 
 func (s *Server) refuse(ctx context.Context, c carrier, reply answer, reason edge.Reason, err error) outcome {
@@ -244,7 +247,7 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 	if !errors.As(err, &refusal) {
 		s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
 		return outcome{
-			answer: reply.unavailable(retryTime), shed: true,
+			answer: reply.unavailable(), shed: true,
 			end: &ending{code: statusTryAgainLater, text: "no session can be had now", reason: session.Closed},
 		}
 	}

@@ -45,7 +45,7 @@ func newLink(server *Server, socket *socket, from edge.Caller) *link {
 func (l *link) run(ctx context.Context) *ending {
 	end := l.loop(ctx)
 	// Nothing that was asked of the connection meanwhile counts any more.
-	end = l.socket.end(end)
+	end = l.socket.ended(end)
 	for _, s := range l.all() {
 		l.server.Registry.End(s, end.reason)
 	}
@@ -177,12 +177,9 @@ func (l *link) Close(s *session.Session, reason session.EndReason) {
 
 // endFor is how a connection ends when we end its session.
 func endFor(reason session.EndReason) *ending {
-	end := &ending{code: ws.StatusNormalClosure, text: string(reason), reason: reason}
-	switch reason {
-	case session.Superseded, session.Requested:
-		end.code, end.punish = ws.StatusPolicyViolation, true
-	case session.Revoked:
-		end.code, end.reject = ws.StatusPolicyViolation, edge.AuthFailed
+	end := &ending{code: ws.StatusPolicyViolation, text: string(reason), reason: reason, punish: true}
+	if reason == session.Revoked {
+		end.reject = edge.AuthFailed
 	}
 	return end
 }

@@ -54,14 +54,14 @@ func ParseMask(names []string) (Mask, error) {
 		if !known || bit == 0 {
 			return 0, fmt.Errorf("%q is not a capability of OpAMP agents; known are %s", name, strings.Join(capabilityNames(), ", "))
 		}
-		mask |= Mask(bit)
+		mask |= Mask(bit) //nolint:gosec // a bit
 	}
 	return mask, nil
 }
 
 // allows says whether an agent with the capabilities may be sent what the bit stands for.
 func (m Mask) allows(capabilities uint64, bit protobufs.AgentCapabilities) bool {
-	return uint64(m)&capabilities&uint64(bit) != 0
+	return uint64(m)&capabilities&uint64(bit) != 0 //nolint:gosec // a bit
 }
 
 func capabilityNames() []string {

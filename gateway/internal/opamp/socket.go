@@ -149,14 +149,14 @@ func (c *socket) header(inMessage bool) (ws.Header, *ending) {
 		case errors.Is(err, ws.ErrHeaderLengthMSB), errors.Is(err, ws.ErrHeaderLengthUnexpected):
 			return header, violation(err)
 		case !errors.Is(err, os.ErrDeadlineExceeded) || c.closing.Load() != nil:
-			return header, c.end(endGone)
+			return header, c.ended(endGone)
 		case c.inFrame || inMessage:
 			return header, endSlowSender
 		case c.clock().Sub(c.heard) >= c.limits.IdleTime:
 			return header, endIdle
 		}
 		if err := c.write(ws.OpPing, nil); err != nil {
-			return header, c.end(endGone)
+			return header, c.ended(endGone)
 		}
 	}
 }
@@ -211,8 +211,7 @@ func (c *socket) admit(header ws.Header, m *message) *ending {
 // payload reads and unmasks the payload of a data frame. Memory grows with what has
 // arrived, not with what the header promised.
 func (c *socket) payload(header ws.Header, m *message) *ending {
-	megabytes := time.Duration(header.Length>>20) + 1
-	if end := c.arm(megabytes * c.limits.FrameTime); end != nil {
+	if end := c.arm(c.limits.FrameTime * time.Duration(header.Length>>20+1)); end != nil {
 		return end
 	}
 	begin := len(m.data)
@@ -233,7 +232,7 @@ func (c *socket) interrupted(err error) *ending {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.closing.Load() == nil {
 		return endSlowSender
 	}
-	return c.end(endGone)
+	return c.ended(endGone)
 }
 
 // control reads and answers a control frame; its length was checked.
@@ -243,13 +242,11 @@ func (c *socket) control(header ws.Header) *ending {
 		return c.interrupted(err)
 	}
 	ws.Cipher(payload, header.Mask, 0)
-	switch header.OpCode {
-	case ws.OpPing:
-		if err := c.write(ws.OpPong, payload); err != nil {
-			return c.end(endGone)
-		}
-	case ws.OpClose:
+	if header.OpCode == ws.OpClose {
 		return closedByPeer(payload)
+	}
+	if header.OpCode == ws.OpPing && c.write(ws.OpPong, payload) != nil {
+		return c.ended(endGone)
 	}
 	return nil
 }
@@ -306,7 +303,7 @@ func appendHeader(dst []byte, op ws.OpCode, length int) []byte {
 	dst = append(dst, 0x80|byte(op))
 	switch {
 	case length < 126:
-		return append(dst, byte(length))
+		return append(dst, byte(length)) //nolint:gosec // below 126
 	case length < 1<<16:
 		return binary.BigEndian.AppendUint16(append(dst, 126), uint16(length))
 	default:
@@ -315,12 +312,16 @@ func appendHeader(dst []byte, op ws.OpCode, length int) []byte {
 }
 
 // end begins the end of the connection: the first ending stays, and the reader wakes.
-func (c *socket) end(e *ending) *ending {
-	if !c.closing.CompareAndSwap(nil, e) {
-		return c.closing.Load()
+func (c *socket) end(e *ending) {
+	if c.closing.CompareAndSwap(nil, e) {
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 	}
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
-	return e
+}
+
+// ended ends the connection and returns the ending that stays.
+func (c *socket) ended(e *ending) *ending {
+	c.end(e)
+	return c.closing.Load()
 }
 
 // finish ends the connection as e says: the close frame, then TCP, without waiting for

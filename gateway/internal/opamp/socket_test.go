@@ -167,7 +167,7 @@ func TestEndingWakesTheReaderOnce(t *testing.T) {
 		began := time.Now()
 		first := endFor("REQUESTED")
 		c.end(first)
-		if got := c.end(endDrained); got != first {
+		if got := c.ended(endDrained); got != first {
 			t.Errorf("a second ending replaced the first: %v", got)
 		}
 		frame, err := ws.ReadFrame(theirs)

@@ -120,7 +120,7 @@ var (
 func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	downlink, err := d.verified(payload)
 	if err != nil {
-		d.refuse(ctx, err.Error(), 1)
+		d.refuse(ctx, err.Error())
 		d.Log.WarnContext(ctx, "a downlink was refused", "reason", err)
 		return
 	}
@@ -132,7 +132,7 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	case relayv1.Downlink_KIND_CLOSE:
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostClose(to) })
 	default:
-		d.refuse(ctx, errKind.Error(), 1)
+		d.refuse(ctx, errKind.Error())
 	}
 }
 
@@ -209,19 +209,19 @@ func (d *Downlinks) each(ctx context.Context, downlink *relayv1.Downlink, post f
 	for _, target := range downlink.GetTargets() {
 		s := d.Registry.Get(session.Key{Tenant: identity.TenantID(downlink.GetTenant()), Agent: identity.AgentID(target.GetAgentId())})
 		if s == nil {
-			d.refuse(ctx, "no_session", 1)
+			d.refuse(ctx, "no_session")
 			continue
 		}
 		switch post(s, session.Address{Kind: downlink.GetKind().String(), Epoch: target.GetEpoch(), Generation: target.GetGeneration()}) {
 		case session.OtherEpoch:
-			d.refuse(ctx, "other_epoch", 1)
+			d.refuse(ctx, "other_epoch")
 		case session.Outdated:
-			d.refuse(ctx, "outdated_generation", 1)
+			d.refuse(ctx, "outdated_generation")
 		case session.Posted, session.AlreadySent:
 		}
 	}
 }
 
-func (d *Downlinks) refuse(ctx context.Context, reason string, n int64) {
-	d.refused.Add(ctx, n, metric.WithAttributes(attribute.String("reason", reason)))
+func (d *Downlinks) refuse(ctx context.Context, reason string) {
+	d.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
 }

@@ -6,7 +6,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -24,7 +23,7 @@ import (
 
 func newPublisher(t *testing.T, uplinks bus.Uplinks) *Publisher {
 	t.Helper()
-	p, err := NewPublisher(Origin{Gateway: "gw-1", BootID: 1}, uplinks, slog.New(slog.NewTextHandler(io.Discard, nil)), noop.Meter{}, time.Now)
+	p, err := NewPublisher(Origin{Gateway: "gw-1", BootID: 1}, uplinks, slog.New(slog.DiscardHandler), noop.Meter{}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
