@@ -33,6 +33,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
@@ -151,8 +152,13 @@ func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
 // Handler serves the public API.
 func (c *Control) Handler() http.Handler { return c.handler }
 
-// Ready fails while the control plane cannot work.
-func (c *Control) Ready(ctx context.Context) error { return c.store.Ping(ctx) } //nolint:wrapcheck // shown as it is
+// Ready fails while the control plane cannot work, with a reason that operators may be shown.
+func (c *Control) Ready(ctx context.Context) error {
+	if err := c.store.Ping(ctx); err != nil {
+		return fault.New(fault.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be used").WithCause(err)
+	}
+	return nil
+}
 
 // Close closes the database. Call it after Run.
 func (c *Control) Close() error { return c.store.Close() } //nolint:wrapcheck // shown as it is

@@ -62,17 +62,14 @@ func openOnce(ctx context.Context, url string) (store.Store, error) {
 	return s, nil
 }
 
-// Migrate brings the database to this program's schema, waiting for one that is away, and says what it did.
-func Migrate(ctx context.Context, d Database, log *slog.Logger) error {
-	err := patiently(ctx, d.Wait, log, migrations.Unreachable, func() error {
-		done, err := migrations.Apply(ctx, d.URL.Reveal())
-		for _, m := range done {
-			log.InfoContext(ctx, "migrated the database", "migration", m.Name)
-		}
+// Migrate brings the database to this program's schema, waiting for one that is away, and returns what that took.
+func Migrate(ctx context.Context, d Database, log *slog.Logger) (done []migrations.Migration, err error) {
+	err = patiently(ctx, d.Wait, log, migrations.Unreachable, func() (err error) {
+		done, err = migrations.Apply(ctx, d.URL.Reveal())
 		return err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return done, fmt.Errorf("migrate: %w", err)
 	}
-	return nil
+	return done, nil
 }

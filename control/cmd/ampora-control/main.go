@@ -111,7 +111,8 @@ func migrateUp(c *cobra.Command, environ []string) error {
 	if err != nil {
 		return err
 	}
-	done, err := migrations.Apply(c.Context(), config.Database.URL.Reveal())
+	log := ops.NewLogger(c.ErrOrStderr(), config.Ops.LogLevel, config.Ops.LogFormat)
+	done, err := control.Migrate(c.Context(), config.Database, log)
 	for _, m := range done {
 		fmt.Fprintln(c.OutOrStdout(), "applied", m.Name)
 	}

@@ -27,8 +27,12 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 		return err
 	}
 	if config.Migrate {
-		if err := control.Migrate(ctx, config.Control.Database, log); err != nil {
-			return err
+		done, err := control.Migrate(ctx, config.Control.Database, log)
+		for _, m := range done {
+			log.InfoContext(ctx, "migrated the database", "migration", m.Name)
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // a sentence for the operator already
 		}
 	}
 	registry := ops.NewRegistry()

@@ -27,6 +27,8 @@ const (
 	ReasonWrongState       = "WRONG_STATE"
 	ReasonRolloutRequired  = "ROLLOUT_REQUIRED"
 	ReasonUnavailable      = "UNAVAILABLE"
+	// ReasonLeaseLost: a gateway must register anew (ampora.internal.v1).
+	ReasonLeaseLost = "LEASE_LOST"
 	// ReasonMalformed: the request cannot be decoded.
 	ReasonMalformed = "MALFORMED_REQUEST"
 )
@@ -41,6 +43,7 @@ var sentinels = []struct {
 	{store.ErrConflict, fault.New(fault.Conflict, ReasonChangedMeanwhile, "it was changed meanwhile; read it again")},
 	{store.ErrState, fault.New(fault.FailedPrecondition, ReasonWrongState, "its state does not allow this")},
 	{store.ErrLimit, RolloutRequired(fleet.ImmediateLimit)},
+	{store.ErrLeaseLost, fault.New(fault.FailedPrecondition, ReasonLeaseLost, "the gateway's lease is lost; register anew")},
 	{store.ErrUnavailable, fault.New(fault.Unavailable, ReasonUnavailable, "the database cannot be used at the moment")},
 }
 

@@ -34,7 +34,7 @@ func TestAnswers(t *testing.T) {
 		"state":             {store.ErrState, connect.CodeFailedPrecondition, ReasonWrongState},
 		"limit":             {store.ErrLimit, connect.CodeFailedPrecondition, ReasonRolloutRequired},
 		"database away":     {fmt.Errorf("%w: %s", store.ErrUnavailable, private), connect.CodeUnavailable, ReasonUnavailable},
-		"lease":             {store.ErrLeaseLost, connect.CodeInternal, fault.ReasonInternal},
+		"lease":             {store.ErrLeaseLost, connect.CodeFailedPrecondition, ReasonLeaseLost},
 		"unforeseen":        {errors.New(private), connect.CodeInternal, fault.ReasonInternal},
 		"hung up":           {fmt.Errorf("read: %w", context.Canceled), connect.CodeCanceled, fault.ReasonCanceled},
 		"too slow":          {context.DeadlineExceeded, connect.CodeDeadlineExceeded, fault.ReasonDeadlineExceeded},

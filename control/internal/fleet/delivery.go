@@ -27,10 +27,11 @@ const (
 	GrantClosed GrantState = "closed" // withdrawn: another took its place, or nothing is assigned any more
 )
 
-// GrantTransitions is the one table of a grant's life.
+// GrantTransitions is the one table of a grant's life: it feeds the guard of the stores and the tests. A grant goes from
+// open to open when another takes its place, and from met to failed when what ran does not run any more.
 var GrantTransitions = map[GrantState][]GrantState{
-	GrantOpen:   {GrantMet, GrantFailed, GrantClosed},
-	GrantMet:    {GrantOpen, GrantClosed},
+	GrantOpen:   {GrantOpen, GrantMet, GrantFailed, GrantClosed},
+	GrantMet:    {GrantOpen, GrantFailed, GrantClosed},
 	GrantFailed: {GrantOpen, GrantClosed},
 	GrantClosed: {GrantOpen},
 }

@@ -70,6 +70,26 @@ func (h OfferHash) String() string { return hex.EncodeToString(h[:]) }
 // IsZero reports whether there is no offer.
 func (h OfferHash) IsZero() bool { return h == OfferHash{} }
 
+// MarshalText is the hexadecimal form, for JSON.
+func (h ContentHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads the hexadecimal form.
+func (h *ContentHash) UnmarshalText(text []byte) error { return unhex(h[:], text) }
+
+// MarshalText is the hexadecimal form, for JSON.
+func (h OfferHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads the hexadecimal form.
+func (h *OfferHash) UnmarshalText(text []byte) error { return unhex(h[:], text) }
+
+func unhex(to, text []byte) error {
+	if len(text) != hex.EncodedLen(len(to)) {
+		return ErrHashLength
+	}
+	_, err := hex.Decode(to, text)
+	return err
+}
+
 // ErrHashLength is returned for a hash that is not 32 bytes.
 var ErrHashLength = errors.New("fleet: a hash is 32 bytes")
 

@@ -81,7 +81,7 @@ func (s *Service) RenewLease(ctx context.Context, r *internalv1.RenewLeaseReques
 
 // CheckBootstrapToken says whether a token may enrol.
 func (s *Service) CheckBootstrapToken(ctx context.Context, r *internalv1.CheckBootstrapTokenRequest) (*internalv1.CheckBootstrapTokenResponse, error) {
-	tenant, err := s.d.Enrolment.Check(ctx, r.GetToken(), "", "")
+	tenant, err := s.d.Enrolment.Check(ctx, r.GetToken(), fleet.GatewayID(r.GetGatewayId()), r.GetPeer())
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,9 @@ func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*int
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.d.Enrolment.Enrol(ctx, enrolment.Request{Secret: r.GetToken(), CSR: r.GetCsrPem(), Method: method, Peer: r.GetPeer()})
+	id, err := s.d.Enrolment.Enrol(ctx, enrolment.Request{
+		Secret: r.GetToken(), CSR: r.GetCsrPem(), Method: method, Gateway: fleet.GatewayID(r.GetGatewayId()), Peer: r.GetPeer(),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -32,7 +33,9 @@ const (
 	retryPause   = time.Second
 	// resyncPause is the least time between two resyncs of a partition for one reason.
 	resyncPause = 30 * time.Second
-	batchLimit  = 500
+	// complaintPause is the least time between two complaints of a standstill.
+	complaintPause = 10 * time.Second
+	batchLimit     = 500
 	// leaveTime bounds what a reader does after it was told to stop, lastRead how long it waits for a last message.
 	leaveTime = 5 * time.Second
 	lastRead  = 50 * time.Millisecond
@@ -55,6 +58,8 @@ type Inbox struct {
 	d       Deps
 	uplinks metric.Int64Counter
 	resyncs metric.Int64Counter
+	// complained is when a standstill was last told.
+	complained atomic.Pointer[time.Time]
 }
 
 // New returns an Inbox; Run does the work.
@@ -109,11 +114,20 @@ func (r *reader) run(ctx context.Context) error {
 		case errors.Is(err, store.ErrLeaseLost):
 			pause = leaseRenewal
 		default:
-			r.log.WarnContext(ctx, "inbox stopped reading for a moment", "error", err)
+			r.in.complain(ctx, r.partition, err)
 		}
 		run.Sleep(ctx, pause)
 	}
 	return nil
+}
+
+// complain tells of readers that stand still: once in a while for all partitions, because they fail together.
+func (in *Inbox) complain(ctx context.Context, partition int, err error) {
+	now, last := in.d.Now(), in.complained.Load()
+	if last != nil && now.Sub(*last) < complaintPause || !in.complained.CompareAndSwap(last, &now) {
+		return
+	}
+	in.d.Log.WarnContext(ctx, "inbox stopped reading for a moment, maybe other partitions too", "partition", partition, "error", err)
 }
 
 // leave records what stands in the partition now and ends the lease. What it cannot do it leaves to the next reader.

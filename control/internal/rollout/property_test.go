@@ -6,6 +6,7 @@ package rollout_test
 import (
 	"bytes"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,6 +66,9 @@ func (w *world) decide(t *rapid.T) {
 	s := w.situation()
 	step := rollout.Decide(s, w.now)
 	w.apply(step)
+	if s.Grant != nil && step.Grant != nil && !slices.Contains(fleet.GrantTransitions[s.Grant.State], step.Grant.State) {
+		t.Fatalf("a grant goes from %s to %s", s.Grant.State, step.Grant.State)
+	}
 	if step.Send {
 		g := step.Grant
 		switch {

@@ -157,9 +157,17 @@ func assignmentChanged(ctx context.Context, tx pgx.Tx, by fleet.By, action strin
 		return err
 	}
 	return appendEvent(ctx, tx, fleet.Event{
-		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAssigned, Agent: a.Target.Agent, Message: action,
+		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAssigned, Agent: a.Target.Agent, Message: assignedMessage(action, a),
 		Attributes: map[string]string{"target": kind, "id": id, "config": string(a.Config), "version": strconv.Itoa(a.Version)},
 	})
+}
+
+func assignedMessage(action string, a fleet.Assignment) string {
+	kind, _ := targetOf(a.Target)
+	if action == "assignment.unassign" {
+		return "assignment of the " + kind + " removed"
+	}
+	return fmt.Sprintf("%s@%d assigned to the %s", a.ConfigName, a.Version, kind)
 }
 
 // targetOf is a target as its two columns.

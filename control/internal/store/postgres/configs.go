@@ -181,7 +181,7 @@ func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.
 			return err
 		}
 		return appendEvent(ctx, tx, fleet.Event{
-			Tenant: by.Tenant, At: by.At, Kind: fleet.EventConfigPublished, Message: "Published",
+			Tenant: by.Tenant, At: by.At, Kind: fleet.EventConfigPublished, Message: fmt.Sprintf("version %d published", version),
 			Attributes: map[string]string{"config": string(id), "version": strconv.Itoa(version)},
 		})
 	})

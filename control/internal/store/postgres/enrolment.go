@@ -143,7 +143,7 @@ func tellEnrolment(ctx context.Context, tx pgx.Tx, by fleet.By, r store.Redempti
 	}
 	return appendEvent(ctx, tx, fleet.Event{
 		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
-		Message: "Enrolled", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
+		Message: "enrolled (" + string(r.Method) + ")", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
 	})
 }
 

@@ -179,7 +179,7 @@ func (s *Store) ClearAttempts(ctx context.Context, by fleet.By, id fleet.AgentID
 		if err := wake(ctx, tx, by.Tenant, by.At, id); err != nil {
 			return err
 		}
-		return appendAudit(ctx, tx, by, "agent.clear_attempts", "agent", string(id), nil, map[string]int{"cleared": cleared})
+		return appendAudit(ctx, tx, by, "agent.retry_config", "agent", string(id), nil, map[string]int{"cleared": cleared})
 	})
 	return cleared, err
 }

@@ -167,6 +167,9 @@ func scanAttempt(row pgx.Row) (a fleet.Attempt, err error) {
 
 // Apply implements store.Work. The agent's row is locked first, as by everything that writes about an agent.
 func (s *Store) Apply(ctx context.Context, item store.WorkItem, on fleet.Situation, step fleet.Step, at time.Time) error {
+	if !verdict.Allowed(on, step) {
+		return fmt.Errorf("grant of agent %s cannot become %s: %w", item.Agent, step.Grant.State, store.ErrState)
+	}
 	return s.inTenant(ctx, item.Tenant, func(tx pgx.Tx) error {
 		generation, err := lockGrant(ctx, tx, item, on)
 		if err != nil {

@@ -142,7 +142,7 @@ func tellEnrolment(ctx context.Context, tx *sql.Tx, by fleet.By, r store.Redempt
 	}
 	return appendEvent(ctx, tx, fleet.Event{
 		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
-		Message: "Enrolled", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
+		Message: "enrolled (" + string(r.Method) + ")", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
 	})
 }
 

@@ -236,9 +236,10 @@ func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) erro
 	_, err := tx.ExecContext(ctx, `
 		UPDATE agents SET epoch = ?3, gateway_id = ?4, boot_id = ?5, transport = ?6, peer = ?7, serial = ?8,
 			connected_at = ?9, last_seen_at = ?9, ended_at = NULL, end_reason = '', last_sequence = 0,
-			takeovers = coalesce(?10, takeovers)
+			takeovers = coalesce(?10, takeovers), instance_uid = ?11
 		WHERE tenant_id = ?1 AND id = ?2`,
-		c.Tenant, agent, v.Seat.Epoch+1, c.Gateway, bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(v.Takeovers))
+		c.Tenant, agent, v.Seat.Epoch+1, c.Gateway, bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(v.Takeovers),
+		c.UID.String())
 	if err != nil {
 		return fail("write the session", err)
 	}
@@ -259,14 +260,10 @@ func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) erro
 	return appendEvent(ctx, tx, verdict.Connected(c, agent, v.Seat.Open))
 }
 
-// bind makes the uid the agent's, for good, and the one it is known by.
+// bind makes the uid the agent's, for good.
 func bind(ctx context.Context, tx *sql.Tx, c fleet.Claim, agent fleet.AgentID) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO agent_uids (tenant_id, instance_uid, agent_id, bound_at) VALUES (?1, ?2, ?3, ?4)`,
 		c.Tenant, c.UID.String(), agent, moment(c.At))
-	if err != nil {
-		return fail("bind the uid", err)
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE agents SET instance_uid = ?3 WHERE tenant_id = ?1 AND id = ?2`, c.Tenant, agent, c.UID.String())
 	return fail("bind the uid", err)
 }
 

@@ -167,6 +167,9 @@ func scanAttempt(row scanner) (a fleet.Attempt, err error) {
 
 // Apply implements store.Work.
 func (s *Store) Apply(ctx context.Context, item store.WorkItem, on fleet.Situation, step fleet.Step, at time.Time) error {
+	if !verdict.Allowed(on, step) {
+		return fmt.Errorf("grant of agent %s cannot become %s: %w", item.Agent, step.Grant.State, store.ErrState)
+	}
 	return s.inTenant(ctx, item.Tenant, func(tx *sql.Tx) error {
 		generation, err := checkGrant(ctx, tx, item, on)
 		if err != nil {

@@ -185,7 +185,7 @@ func clearAttempts(w *world) {
 			w.Errorf("the line is %+v", line)
 		}
 	}
-	if words := w.audited(string(s.id)); !slices.Contains(words, "agent.clear_attempts") {
+	if words := w.audited(string(s.id)); !slices.Contains(words, "agent.retry_config") {
 		w.Errorf("audited is %q", words)
 	}
 }

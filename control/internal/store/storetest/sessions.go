@@ -227,6 +227,9 @@ func changedUID(w *world) {
 	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
 	s.uid = former
 	w.connect(s.agent, s.gateway)
+	if got := w.agent(s.id).InstanceUID; got != former {
+		w.Errorf("an agent that went back to its former uid is known by %v, want %v", got, former)
+	}
 }
 
 func held(w *world) {

@@ -26,6 +26,18 @@ func OffersInQuestion(s fleet.Situation) [][]byte {
 	return offers
 }
 
+// Allowed reports whether a step may take the situation's grant to the state it gives it, by fleet.GrantTransitions.
+func Allowed(s fleet.Situation, step fleet.Step) bool {
+	switch {
+	case step.Grant == nil:
+		return true
+	case s.Grant == nil:
+		return step.Grant.State == fleet.GrantOpen
+	default:
+		return slices.Contains(fleet.GrantTransitions[s.Grant.State], step.Grant.State)
+	}
+}
+
 // StillStands reports whether a step decided on the situation may be done now that the agent's grant has the generation
 // and its row the remarks: a remark that came since, of a quarantine say, must not be written over.
 func StillStands(s fleet.Situation, generation fleet.Generation, attention []fleet.Attention) bool {

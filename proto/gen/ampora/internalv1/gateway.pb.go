@@ -440,8 +440,11 @@ func (x *RenewLeaseResponse) GetLeaseUntil() *timestamppb.Timestamp {
 }
 
 type CheckBootstrapTokenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Token     string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	GatewayId string                 `protobuf:"bytes,2,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	// Address of the peer as the gateway saw it.
+	Peer          string `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +482,20 @@ func (*CheckBootstrapTokenRequest) Descriptor() ([]byte, []int) {
 func (x *CheckBootstrapTokenRequest) GetToken() string {
 	if x != nil {
 		return x.Token
+	}
+	return ""
+}
+
+func (x *CheckBootstrapTokenRequest) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *CheckBootstrapTokenRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
 	}
 	return ""
 }
@@ -536,6 +553,7 @@ type EnrollRequest struct {
 	Method EnrollmentMethod `protobuf:"varint,3,opt,name=method,proto3,enum=ampora.internal.v1.EnrollmentMethod" json:"method,omitempty"`
 	// Address of the peer as the gateway saw it.
 	Peer          string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
+	GatewayId     string `protobuf:"bytes,5,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +612,13 @@ func (x *EnrollRequest) GetMethod() EnrollmentMethod {
 func (x *EnrollRequest) GetPeer() string {
 	if x != nil {
 		return x.Peer
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
 	}
 	return ""
 }
@@ -1383,18 +1408,23 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\"Q\n" +
 	"\x12RenewLeaseResponse\x12;\n" +
 	"\vlease_until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"leaseUntil\"?\n" +
+	"leaseUntil\"\x84\x01\n" +
 	"\x1aCheckBootstrapTokenRequest\x12!\n" +
-	"\x05token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x05token\"5\n" +
+	"\x05token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x05token\x12&\n" +
+	"\n" +
+	"gateway_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18?R\tgatewayId\x12\x1b\n" +
+	"\x04peer\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04peer\"5\n" +
 	"\x1bCheckBootstrapTokenResponse\x12\x16\n" +
-	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"\xbe\x01\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"\xe6\x01\n" +
 	"\rEnrollRequest\x12!\n" +
 	"\x05token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x05token\x12#\n" +
 	"\acsr_pem\x18\x02 \x01(\fB\n" +
 	"\xbaH\az\x05\x10\x01\x18\x80@R\x06csrPem\x12H\n" +
 	"\x06method\x18\x03 \x01(\x0e2$.ampora.internal.v1.EnrollmentMethodB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06method\x12\x1b\n" +
-	"\x04peer\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04peer\"\xc7\x01\n" +
+	"\x04peer\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04peer\x12&\n" +
+	"\n" +
+	"gateway_id\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18?R\tgatewayId\"\xc7\x01\n" +
 	"\x0eEnrollResponse\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x122\n" +
