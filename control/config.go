@@ -94,8 +94,9 @@ func (c *Config) Validate() error {
 	return errors.Join(problems...)
 }
 
-// check refuses what the mode does not allow. shared says that the API is served on the gateway's TLS port.
-func (c *Config) check(mode Mode, shared bool) error {
+// Check refuses what the mode does not allow. shared says that the API is served on the gateway's TLS port. Open calls
+// it; a program may before it touches anything.
+func (c *Config) Check(mode Mode, shared bool) error {
 	var problems []error
 	if c.Database.URL.IsZero() {
 		problems = append(problems, errors.New("AMPORA_DATABASE_URL is required"))

@@ -69,7 +69,7 @@ type Control struct {
 
 // Open opens the database (which must have this program's schema), makes what a first start makes, and wires the parts.
 func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
-	if err := config.check(d.Mode, d.SharedPort); err != nil {
+	if err := config.Check(d.Mode, d.SharedPort); err != nil {
 		return nil, err
 	}
 	db, err := openStore(ctx, config.Database, d.Log)

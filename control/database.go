@@ -66,10 +66,7 @@ func openOnce(ctx context.Context, url string) (store.Store, error) {
 func Migrate(ctx context.Context, d Database, log *slog.Logger) (done []migrations.Migration, err error) {
 	err = patiently(ctx, d.Wait, log, migrations.Unreachable, func() (err error) {
 		done, err = migrations.Apply(ctx, d.URL.Reveal())
-		return err //nolint:wrapcheck // wrapped below
+		return err //nolint:wrapcheck // it says what it was doing
 	})
-	if err != nil {
-		return done, fmt.Errorf("migrate: %w", err)
-	}
-	return done, nil
+	return done, err
 }

@@ -21,7 +21,12 @@ BEGIN
         END;
         -- Who creates a role may grant it, not yet take it.
         IF NOT pg_has_role(current_user, r, 'SET') THEN
-            EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', r, current_user);
+            BEGIN
+                EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', r, current_user);
+            EXCEPTION WHEN insufficient_privilege THEN
+                RAISE EXCEPTION 'the role % exists in this cluster already, and % may not take it; a superuser can let it: GRANT ampora_api, ampora_worker TO %',
+                    r, current_user, quote_ident(current_user);
+            END;
         END IF;
     END LOOP;
 END

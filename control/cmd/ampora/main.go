@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,6 +53,10 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 	}
 	config, notes, err := conf.Load[Config](environ)
 	if err != nil {
+		fmt.Fprintln(errs, "ampora:", err)
+		return 2
+	}
+	if err := errors.Join(config.prepare(), config.Control.Check(config.Mode, config.sharedPort())); err != nil {
 		fmt.Fprintln(errs, "ampora:", err)
 		return 2
 	}

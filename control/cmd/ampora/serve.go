@@ -23,9 +23,6 @@ import (
 // serve wires the parts and runs them until ctx is done: agents and API stop first, then what records, decides and
 // sends, and last the operations listener and the database.
 func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
-	if err := config.prepare(); err != nil {
-		return err
-	}
 	if config.Migrate {
 		done, err := control.Migrate(ctx, config.Control.Database, log)
 		for _, m := range done {
