@@ -81,7 +81,7 @@ func (a *Agent) apply(ctx context.Context, opamp client.OpAMPClient, config *pro
 	a.state.set(func(s *State) { s.Running, s.running = offerOf(config).Body, config.GetConfig() })
 	a.report(opamp, config.GetConfigHash(), protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLIED, "")
 	if err := opamp.UpdateEffectiveConfig(ctx); err != nil {
-		a.log.Warn("effective configuration not reported", "error", err)
+		a.log.WarnContext(ctx, "effective configuration not reported", "error", err)
 	}
 }
 

@@ -44,7 +44,7 @@ func (a *Agent) session(ctx context.Context, with *settings) (*settings, error) 
 	stopping, stopped := context.WithTimeout(context.Background(), stopTime)
 	defer stopped()
 	if err := opamp.Stop(stopping); err != nil {
-		a.log.Debug("the client did not stop in time", "error", err)
+		a.log.DebugContext(ctx, "the client did not stop in time", "error", err)
 	}
 	return next, nil
 }
@@ -107,16 +107,16 @@ func (a *Agent) introduce(opamp client.OpAMPClient, abilities *protobufs.AgentCa
 func (a *Agent) callbacks(with *settings, offers chan<- *settings) types.Callbacks {
 	var hash []byte // of the offer in hand: OnMessage is called first, and never at the same time
 	return types.Callbacks{
-		OnConnect: func(context.Context) {
-			a.log.Info("connected", "enrolling", with.enrolment != nil)
+		OnConnect: func(ctx context.Context) {
+			a.log.InfoContext(ctx, "connected", "enrolling", with.enrolment != nil)
 			a.state.set(func(s *State) { s.connected(with) })
 		},
-		OnConnectFailed: func(_ context.Context, err error) {
-			a.log.Info("not connected", "error", err)
+		OnConnectFailed: func(ctx context.Context, err error) {
+			a.log.InfoContext(ctx, "not connected", "error", err)
 			a.state.set(func(s *State) { s.Connected, s.ConnectError = false, err })
 		},
-		OnError: func(_ context.Context, e *protobufs.ServerErrorResponse) {
-			a.log.Warn("the server refused a message", "type", e.GetType(), "error", e.GetErrorMessage())
+		OnError: func(ctx context.Context, e *protobufs.ServerErrorResponse) {
+			a.log.WarnContext(ctx, "the server refused a message", "type", e.GetType(), "error", e.GetErrorMessage())
 			a.state.set(func(s *State) { s.Refusals = append(s.Refusals, e.GetErrorMessage()) })
 		},
 		OnOpampConnectionSettings: func(_ context.Context, offer *protobufs.OpAMPConnectionSettings) error {

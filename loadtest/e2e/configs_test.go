@@ -105,7 +105,7 @@ func publish(t *testing.T, s *rig.Server, name, body string) (offer string) {
 func file(t *testing.T, s *rig.Server, name, text string) string {
 	t.Helper()
 	path := filepath.Join(s.Dir, name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil { //nolint:gosec // a name of the test's own
 		t.Fatal(err)
 	}
 	return path

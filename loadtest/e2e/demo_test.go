@@ -25,11 +25,7 @@ import (
 // leaves nothing behind and ends well.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "ampora-e2e-demo-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	ports := []string{rig.FreePort(t), rig.FreePort(t), rig.FreePort(t)}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)

@@ -4,6 +4,7 @@
 package rig
 
 import (
+	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
@@ -12,8 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
-	_ "modernc.org/sqlite"             // driver "sqlite"
+	_ "github.com/jackc/pgx/v5/stdlib" //nolint:depguard // driver "pgx": tests count what was stored
+	_ "modernc.org/sqlite"             //nolint:depguard // driver "sqlite", likewise
 )
 
 // Database is the database of one installation, seen from outside.
@@ -111,7 +112,8 @@ func connect(t testing.TB, driver, source string) *sql.DB {
 
 func do(t testing.TB, db *sql.DB, statement string) {
 	t.Helper()
-	if _, err := db.Exec(statement); err != nil { // also in cleanups, where the test's context has ended
+	// Also in cleanups, where the test's context has ended.
+	if _, err := db.ExecContext(context.WithoutCancel(t.Context()), statement); err != nil {
 		t.Errorf("%s: %v", statement, err)
 	}
 }

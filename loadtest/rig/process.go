@@ -37,7 +37,7 @@ func program(t testing.TB, variable, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(path); err != nil { //nolint:gosec // where the caller says it is
 		t.Fatalf("%s: %v", variable, err)
 	}
 	return path
@@ -85,7 +85,8 @@ func Start(t testing.TB, c Command) *Process {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(c.Path, c.Args...)
+	// Not CommandContext: it would kill the program when the test ends, before it can stop by itself.
+	p.cmd = exec.Command(c.Path, c.Args...) //nolint:gosec,noctx // what the test says, see above
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = c.Dir, environ(c.Dir, c.Env), log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
@@ -178,7 +179,7 @@ func Run(t testing.TB, c Command, stdin string) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd := exec.CommandContext(ctx, c.Path, c.Args...) //nolint:gosec // what the test says
 	var out, errs strings.Builder
 	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, environ(c.Dir, c.Env), strings.NewReader(stdin), &out, &errs
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

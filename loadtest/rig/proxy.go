@@ -38,7 +38,8 @@ func Through(t testing.TB, database string) (p *Proxy, through string) {
 // Join lets connections through.
 func (p *Proxy) Join() {
 	p.t.Helper()
-	listener, err := net.Listen("tcp", p.addr)
+	var config net.ListenConfig
+	listener, err := config.Listen(p.t.Context(), "tcp", p.addr)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -71,7 +72,8 @@ func (p *Proxy) Cut() {
 
 func (p *Proxy) carry(in net.Conn) {
 	defer in.Close()
-	out, err := net.Dial("tcp", p.target)
+	var dialer net.Dialer
+	out, err := dialer.DialContext(p.t.Context(), "tcp", p.target)
 	if err != nil || !p.keep(in, out) {
 		return
 	}

@@ -54,7 +54,7 @@ type Server struct {
 // NewServer prepares an installation; nothing runs yet.
 func NewServer(t testing.TB, flavour Flavour) *Server {
 	t.Helper()
-	dir := shortDir(t)
+	dir := t.TempDir()
 	s := &Server{t: t, Dir: dir, flavour: flavour, OpAMP: FreeAddr(t), API: FreeAddr(t), Ops: FreeAddr(t)}
 	s.cliEnv = map[string]string{"AMPORA_SERVER": "http://" + s.API}
 	s.Env = map[string]string{
@@ -74,17 +74,6 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 	s.Database = PostgreSQL(t)
 	s.production()
 	return s
-}
-
-// shortDir is a folder with a short path that is removed with everything in it.
-func shortDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ampora-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 // production sets what an operator sets, and migrates.

@@ -55,7 +55,8 @@ func Never(t testing.TB, span time.Duration, what string, check func() (happened
 // FreeAddr is a loopback address that nobody listened on a moment ago.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
