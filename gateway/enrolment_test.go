@@ -139,6 +139,11 @@ func TestEnrolWithAgentKey(t *testing.T) {
 			t.Errorf("the certificate is for another key: %v", err)
 		}
 	}
+	// What it says before it leaves is no wish for another key.
+	last := enrolling.Exchange(&protobufs.AgentToServer{Capabilities: uint64(connectionSettings)})
+	if last.GetErrorResponse() != nil || last.GetConnectionSettings() != nil {
+		t.Errorf("the last answer is %v", last)
+	}
 }
 
 func TestEnrolmentThatFails(t *testing.T) {

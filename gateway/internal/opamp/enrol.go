@@ -41,7 +41,7 @@ type enrolment struct {
 	server *Server
 	caller edge.Caller
 	made   *madeKey // of this connection alone; wiped at its end
-	done   bool     // an offer with a key of ours was made
+	done   bool     // a certificate was issued: whoever has its own key needs none of ours
 }
 
 // madeKey is a key that we made for an agent that cannot.
@@ -129,6 +129,7 @@ func (e *enrolment) signed(ctx context.Context, reply answer, csr []byte) outcom
 	if err != nil {
 		return e.refused(ctx, reply, err)
 	}
+	e.done = true
 	return e.offer(reply, issued{chain: response.GetCertificateChainPem(), agentCA: response.GetCaPem()})
 }
 
