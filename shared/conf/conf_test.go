@@ -58,8 +58,10 @@ func TestLoad(t *testing.T) {
 	if err != nil || len(notes) != 0 {
 		t.Fatalf("Load = %v, %v", notes, err)
 	}
-	want := program{Addr: "127.0.0.1:8080", Timeout: 5 * time.Minute, Limit: 7, Level: slog.LevelWarn, Origins: []string{"a", "b"},
-		Domain: "example.org", Database: conf.NewSecret("sqlite:x"), Key: key("secret")}
+	want := program{
+		Addr: "127.0.0.1:8080", Timeout: 5 * time.Minute, Limit: 7, Level: slog.LevelWarn, Origins: []string{"a", "b"},
+		Domain: "example.org", Database: conf.NewSecret("sqlite:x"), Key: key("secret"),
+	}
 	want.Ops.Addr = ":1"
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("Load = %+v, want %+v", got, want)
@@ -69,7 +71,8 @@ func TestLoad(t *testing.T) {
 func TestAllProblemsAtOnce(t *testing.T) {
 	_, _, err := conf.Load[program]([]string{
 		"AMPORA_TIMEOUT=soon", "AMPORA_LIMIT=" + strings.Repeat("9", 200), "AMPORA_LOG_LEVEL=loud", "AMPORA_HTPP_ADDR=:80",
-		"AMPORA_OPS_ADR=:80", "AMPORA_MASTER_KEYFILE=x", "OTHER_HTPP_ADDR=x", "AMPORA_DATABASE_URL="})
+		"AMPORA_OPS_ADR=:80", "AMPORA_MASTER_KEYFILE=x", "OTHER_HTPP_ADDR=x", "AMPORA_DATABASE_URL=",
+	})
 	var wrong *conf.Error
 	if !errors.As(err, &wrong) {
 		t.Fatalf("Load = %v, want a conf.Error", err)
@@ -223,7 +226,8 @@ func TestValidate(t *testing.T) {
 		{[]string{"AMPORA_LOW=3"}, []string{"AMPORA_LOW is above AMPORA_HIGH"}},
 		{[]string{"AMPORA_LOW=300", "AMPORA_HIGH=200", "AMPORA_HUGH=1"}, []string{
 			"AMPORA_LOW is above AMPORA_HIGH", "AMPORA_HIGH is above 100",
-			"AMPORA_HUGH is not a variable of this program; did you mean AMPORA_HIGH?"}},
+			"AMPORA_HUGH is not a variable of this program; did you mean AMPORA_HIGH?",
+		}},
 		// What could not be read contradicts nothing.
 		{[]string{"AMPORA_LOW=300", "AMPORA_HIGH=x"}, []string{`AMPORA_HIGH is "x", want a whole number`}},
 	} {

@@ -87,7 +87,10 @@ func TestSerialOf(t *testing.T) {
 		number *big.Int
 		want   identity.Serial
 	}{
-		{big.NewInt(0), "0"}, {big.NewInt(10), "a"}, {big.NewInt(0x00ff), "ff"}, {big.NewInt(-1), "-1"},
+		{big.NewInt(0), "0"},
+		{big.NewInt(10), "a"},
+		{big.NewInt(0x00ff), "ff"},
+		{big.NewInt(-1), "-1"},
 		{long, identity.Serial("8" + strings.Repeat("0", 39))},
 	} {
 		if got := identity.SerialOf(c.number); got != c.want {
