@@ -170,6 +170,32 @@ func TestEmptyHealthAfterNoOfferOfOurs(t *testing.T) {
 	}
 }
 
+// The list of components is asked for once for each hash, and travels as a body.
+func TestComponentsAreAskedForOnce(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	const asked = uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportAvailableComponents)
+	say := func(hash string, list map[string]*protobufs.ComponentDetails) uint64 {
+		report := gatewaytest.Full(0)
+		report.AvailableComponents = &protobufs.AvailableComponents{Hash: []byte(hash), Components: list}
+		return agent.Exchange(report).GetFlags()
+	}
+	list := map[string]*protobufs.ComponentDetails{"receivers": {}}
+	for i, step := range []struct {
+		hash string
+		list map[string]*protobufs.ComponentDetails
+		want uint64
+	}{{"one", nil, asked}, {"one", nil, 0}, {"one", list, 0}, {"one", nil, 0}, {"two", nil, asked}, {"two", list, 0}, {"three", list, 0}, {"three", nil, 0}} {
+		if flags := say(step.hash, step.list); flags != step.want {
+			t.Errorf("step %d: the flags are %d, want %d", i, flags, step.want)
+		}
+	}
+	report := w.uplink(w.agent.ID, func(u *relayv1.Uplink) bool { return len(u.GetReport().GetBodies()) > 0 }).GetReport()
+	if body := report.GetBodies()[0]; body.GetKind() != relayv1.Body_KIND_AVAILABLE_COMPONENTS || w.control.Body(body.GetHash()) == nil {
+		t.Errorf("the body is %v", body)
+	}
+}
+
 func TestDownlinksThatAreRefused(t *testing.T) {
 	w := start(t)
 	agent := w.dial()

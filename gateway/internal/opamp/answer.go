@@ -38,6 +38,12 @@ func (a answer) askFullState() answer {
 	return a
 }
 
+// askComponents asks for the list of what the agent is built of.
+func (a answer) askComponents() answer {
+	a.to.Flags |= uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportAvailableComponents)
+	return a
+}
+
 // badRequest says what was wrong with the message.
 func (a answer) badRequest(format string, args ...any) answer {
 	a.to.ErrorResponse = &protobufs.ServerErrorResponse{

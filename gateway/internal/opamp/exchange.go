@@ -91,6 +91,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 		}
 		reply = reply.greet()
 	}
+	ask := verdict.Relay && asksComponents(current, message.GetAvailableComponents())
 	if verdict.Relay {
 		if err := s.relay(ctx, current, message, payload); err != nil {
 			return s.shed(ctx, c, current, reply, err)
@@ -103,7 +104,14 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	if verdict.Ask {
 		reply = reply.askFullState()
 	}
+	if ask {
+		reply = reply.askComponents()
+	}
 	return outcome{answer: reply, session: current}
+}
+
+func asksComponents(current *session.Session, components *protobufs.AvailableComponents) bool {
+	return len(components.GetHash()) > 0 && current.AskComponents(components.GetHash(), len(components.GetComponents()) > 0)
 }
 
 // begin claims the session of a uid.

@@ -13,6 +13,7 @@ package session
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"sync"
 	"time"
 
@@ -87,6 +88,7 @@ type Session struct {
 	mail         Mail
 	sent         offerMark
 	generations  map[string]int64
+	components   [sha256.Size]byte // of the hash last listed or asked for
 	afterOffer   bool
 	ended        bool
 }
@@ -191,6 +193,18 @@ func (s *Session) AfterOwnOffer(healthKnown bool) bool {
 		s.afterOffer = false
 	}
 	return s.afterOffer
+}
+
+// AskComponents says whether to ask for the list of the agent's components. Agents name
+// the hash of the list and send the list itself only when asked (specification,
+// "AvailableComponents"). It is asked for once for each hash in a session.
+func (s *Session) AskComponents(hash []byte, listed bool) bool {
+	named := sha256.Sum256(hash) // the agent's hash has any length
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ask := !listed && s.components != named
+	s.components = named
+	return ask
 }
 
 // Ended says whether the session has ended.
