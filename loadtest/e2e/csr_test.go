@@ -17,14 +17,19 @@ import (
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
 
-// run runs a simulated agent until the test ends, and returns its id.
+// run runs a simulated agent with a fresh token until the test ends, and returns its id.
 func run(t *testing.T, s *rig.Server, name string, respond agent.Respond, issue ...string) (a *agent.Agent, id string) {
 	t.Helper()
 	issued := s.Issue(issue...)
-	a, err := agent.New(agent.Config{
-		Endpoint: s.OpAMPURL(), Roots: s.Roots(), Token: issued.GetSecret(), Name: name, Respond: respond,
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	a = start(t, agent.Config{Endpoint: s.OpAMPURL(), Roots: s.Roots(), Token: issued.GetSecret(), Name: name, Respond: respond})
+	return a, s.AwaitAgent(issued.GetToken().GetId())
+}
+
+// start runs a simulated agent until the test ends.
+func start(t *testing.T, config agent.Config) *agent.Agent {
+	t.Helper()
+	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	a, err := agent.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,10 +39,10 @@ func run(t *testing.T, s *rig.Server, name string, respond agent.Respond, issue 
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("agent %s: %v", name, err)
+			t.Errorf("agent %s: %v", config.Name, err)
 		}
 	})
-	return a, s.AwaitAgent(issued.GetToken().GetId())
+	return a
 }
 
 func await(t *testing.T, a *agent.Agent, what string, holds func(agent.State) bool) agent.State {
@@ -89,6 +94,26 @@ func takesWhatIsAssigned(t *testing.T, s *rig.Server, a *agent.Agent, id string)
 	if n := state.Offered(offer); n != 1 {
 		t.Errorf("it was offered %d times", n)
 	}
+}
+
+// TestPolling: what is to be sent to an agent that polls waits for its next poll.
+func TestPolling(t *testing.T) {
+	flavours(t, func(t *testing.T, s *rig.Server) {
+		issued := s.Issue()
+		certificate, err := s.Stranger().Enrol(t.Context(), issued.GetSecret())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := start(t, agent.Config{
+			Endpoint: "https" + strings.TrimPrefix(s.OpAMPURL(), "wss"), Roots: s.Roots(), Certificate: certificate,
+			Name: "polling", Heartbeat: time.Second,
+		})
+		id := s.AwaitAgent(issued.GetToken().GetId())
+		if got := s.AwaitOnline(id).GetSession().GetTransport(); got != amporav1.Transport_TRANSPORT_HTTP {
+			t.Errorf("transport is %s", got)
+		}
+		takesWhatIsAssigned(t, s, a, id)
+	})
 }
 
 // TestGroup: one assignment decides for all members, each of which ends as it ends.

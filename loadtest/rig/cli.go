@@ -53,6 +53,7 @@ func (s *Server) Issue(args ...string) *amporav1.IssueBootstrapTokenResponse {
 	s.t.Helper()
 	issued := new(amporav1.IssueBootstrapTokenResponse)
 	s.Get(issued, append([]string{"tokens", "issue"}, args...)...)
+	s.secrets = append(s.secrets, issued.GetSecret())
 	return issued
 }
 

@@ -49,6 +49,7 @@ type Server struct {
 	flavour Flavour
 	cliEnv  map[string]string
 	process *Process
+	secrets []string // that no log may show
 }
 
 // NewServer prepares an installation; nothing runs yet.
@@ -57,6 +58,7 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 	dir := t.TempDir()
 	s := &Server{t: t, Dir: dir, flavour: flavour, OpAMP: FreeAddr(t), API: FreeAddr(t), Ops: FreeAddr(t)}
 	s.cliEnv = map[string]string{"AMPORA_SERVER": "http://" + s.API}
+	t.Cleanup(s.keepsSecrets)
 	s.Env = map[string]string{
 		"AMPORA_DATA_DIR":         filepath.Join(dir, "data"),
 		"AMPORA_HTTP_ADDR":        s.API,
@@ -74,6 +76,19 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 	s.Database = PostgreSQL(t)
 	s.production()
 	return s
+}
+
+// keepsSecrets looks for what no log may show. It runs when everything has stopped.
+func (s *Server) keepsSecrets() {
+	if s.process == nil {
+		return
+	}
+	log := s.process.Log()
+	for _, secret := range append(s.secrets, "PRIVATE KEY") {
+		if strings.Contains(log, secret) {
+			s.t.Errorf("the log of ampora shows a secret that begins with %.12s", secret)
+		}
+	}
 }
 
 // production sets what an operator sets, and migrates.
@@ -109,6 +124,7 @@ func (s *Server) production() {
 	}
 	token := filepath.Join(s.Dir, "api-token")
 	write(s.t, token, []byte(admin.Stdout))
+	s.secrets = append(s.secrets, strings.TrimSpace(admin.Stdout), base64.StdEncoding.EncodeToString(key))
 	s.cliEnv["AMPORA_TOKEN_FILE"] = token
 }
 
