@@ -6,14 +6,14 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // Assign implements store.Configs.
@@ -26,7 +26,7 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 		if err != nil {
 			return err
 		}
-		kind, id := targetOf(a.Target)
+		kind, id := column.Target(a.Target)
 		_, err = tx.Exec(ctx, `
 			INSERT INTO assignments AS a (tenant_id, target, target_id, config_id, version, generation, created_by, created_at)
 			VALUES ($1, $2, $3, $4, $5, 1, $6, $7)
@@ -44,7 +44,7 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 		if agents, err = decidesFor(ctx, tx, by.Tenant, a.Target); err != nil {
 			return err
 		}
-		return assignmentChanged(ctx, tx, by, "assignment.assign", assigned)
+		return assignmentChanged(ctx, tx, by, assigned, trail.Assigned)
 	})
 	if err != nil {
 		return fleet.Assignment{}, 0, err
@@ -59,7 +59,7 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 		if err != nil {
 			return err
 		}
-		kind, id := targetOf(t)
+		kind, id := column.Target(t)
 		deleted, err := tx.Exec(ctx, "DELETE FROM assignments WHERE tenant_id = $1 AND target = $2 AND target_id = $3", by.Tenant, kind, id)
 		if err != nil {
 			return fail("unassign", err)
@@ -67,28 +67,25 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 		if deleted.RowsAffected() == 0 {
 			return fmt.Errorf("unassign: %w", store.ErrNotFound)
 		}
-		return assignmentChanged(ctx, tx, by, "assignment.unassign", a)
+		return assignmentChanged(ctx, tx, by, a, trail.Unassigned)
 	})
 }
 
 // Assignments implements store.Configs.
 func (s *Store) Assignments(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (assignments []fleet.Assignment, next string, err error) {
-	kind, id := "", uuid.Nil.String()
-	if page.After != "" {
-		kind, id, _ = strings.Cut(page.After, "/")
-		if uuid.Validate(id) != nil {
-			return nil, "", fmt.Errorf("page: %w", store.ErrNotFound)
-		}
+	after, err := keyset.TargetPlaceOf(page.After)
+	if err != nil {
+		return nil, "", err
 	}
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		assignments, err = list(ctx, tx, scanAssignment, assignmentQuery+`
 			WHERE a.tenant_id = $1 AND (a.target, a.target_id) > ($2, $3)
-			ORDER BY a.target, a.target_id LIMIT $4`, tenant, kind, id, size(page)+1)
+			ORDER BY a.target, a.target_id LIMIT $4`, tenant, after.Kind, after.ID, keyset.Limit(page))
 		return fail("list assignments", err)
 	})
-	assignments, next = keyset(assignments, size(page), func(a fleet.Assignment) string {
-		kind, id := targetOf(a.Target)
-		return kind + "/" + id
+	assignments, next = keyset.Cut(assignments, page, func(a fleet.Assignment) string {
+		kind, id := column.Target(a.Target)
+		return keyset.TargetPlace{Kind: kind, ID: id}.String()
 	})
 	return assignments, next, err
 }
@@ -139,8 +136,10 @@ func decidesFor(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, t fleet.T
 	return n, fail("count the agents", err)
 }
 
-// assignmentChanged wakes the engine for whom it may concern, and tells.
-func assignmentChanged(ctx context.Context, tx pgx.Tx, by fleet.By, action string, a fleet.Assignment) error {
+// assignmentChanged wakes the engine for whom it may concern, and leaves the trail.
+func assignmentChanged(ctx context.Context, tx pgx.Tx, by fleet.By, a fleet.Assignment,
+	tell func(fleet.By, fleet.Assignment) (trail.Entry, fleet.Event),
+) error {
 	var err error
 	if a.Target.Agent != "" {
 		err = wake(ctx, tx, by.Tenant, by.At, a.Target.Agent)
@@ -150,32 +149,11 @@ func assignmentChanged(ctx context.Context, tx pgx.Tx, by fleet.By, action strin
 	if err != nil {
 		return err
 	}
-	kind, id := targetOf(a.Target)
-	err = appendAudit(ctx, tx, by, action, "assignment", id, nil,
-		fields{"target": kind, "config": a.Config, "name": a.ConfigName, "version": a.Version, "generation": a.Generation})
-	if err != nil {
+	entry, event := tell(by, a)
+	if err := appendAudit(ctx, tx, by, entry); err != nil {
 		return err
 	}
-	return appendEvent(ctx, tx, fleet.Event{
-		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAssigned, Agent: a.Target.Agent, Message: assignedMessage(action, a),
-		Attributes: map[string]string{"target": kind, "id": id, "config": string(a.Config), "version": strconv.Itoa(a.Version)},
-	})
-}
-
-func assignedMessage(action string, a fleet.Assignment) string {
-	kind, _ := targetOf(a.Target)
-	if action == "assignment.unassign" {
-		return "assignment of the " + kind + " removed"
-	}
-	return fmt.Sprintf("%s@%d assigned to the %s", a.ConfigName, a.Version, kind)
-}
-
-// targetOf is a target as its two columns.
-func targetOf(t fleet.Target) (kind, id string) {
-	if t.Agent != "" {
-		return "agent", string(t.Agent)
-	}
-	return "group", string(t.Group)
+	return appendEvent(ctx, tx, event)
 }
 
 const assignmentQuery = `
@@ -188,16 +166,12 @@ func scanAssignment(row pgx.Row) (a fleet.Assignment, err error) {
 	var kind, id string
 	err = row.Scan(&a.Tenant, &kind, &id, &a.Config, &a.ConfigName, &a.Version, (*hash)(&a.Offer), &a.CreatedBy,
 		(*instant)(&a.CreatedAt), &a.Generation)
-	if kind == "agent" {
-		a.Target.Agent = fleet.AgentID(id)
-	} else {
-		a.Target.Group = fleet.GroupID(id)
-	}
+	a.Target = column.TargetOf(kind, id)
 	return a, err
 }
 
 func assignment(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, t fleet.Target) (fleet.Assignment, error) {
-	kind, id := targetOf(t)
+	kind, id := column.Target(t)
 	a, err := one(ctx, tx, scanAssignment, assignmentQuery+`
 		WHERE a.tenant_id = $1 AND a.target = $2 AND a.target_id = $3`, tenant, kind, id)
 	return a, fail("find the assignment", err)

@@ -5,31 +5,18 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
-// fields is the object of an audit event: what a person would want to know of the entity before or after. Never a
-// secret, never a body.
-type fields map[string]any
-
-// appendAudit writes the event of a change into the transaction of the change. before and after become JSON objects;
-// nil for none.
-func appendAudit(ctx context.Context, tx pgx.Tx, by fleet.By, action, entityKind, entityID string, before, after any) error {
-	old, err := object(before)
-	if err != nil {
-		return err
-	}
-	now, err := object(after)
+// appendAudit writes the event of a change into the transaction of the change.
+func appendAudit(ctx context.Context, tx pgx.Tx, by fleet.By, e trail.Entry) error {
+	before, after, err := e.Objects()
 	if err != nil {
 		return err
 	}
@@ -38,26 +25,14 @@ func appendAudit(ctx context.Context, tx pgx.Tx, by fleet.By, action, entityKind
 		INSERT INTO audit_events (tenant_id, at, actor_kind, actor_id, actor_name, role, action, entity_kind, entity_id,
 		                          before, after, source, trace_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		by.Tenant, moment(by.At), p.Kind, p.ID, p.Name, int(p.Role), action, entityKind, entityID, old, now, by.Source, by.TraceID)
+		by.Tenant, moment(by.At), p.Kind, p.ID, p.Name, int(p.Role), e.Action, e.EntityKind, e.EntityID, before, after, by.Source, by.TraceID)
 	return fail("append to the audit log", err)
-}
-
-// object is v as JSON, NULL for nil.
-func object(v any) (any, error) {
-	if v == nil {
-		return nil, nil
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode for the audit log: %w", err)
-	}
-	return string(b), nil
 }
 
 // RecordAudit implements store.Access.
 func (s *Store) RecordAudit(ctx context.Context, by fleet.By, action, entityKind, entityID string) error {
 	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		return appendAudit(ctx, tx, by, action, entityKind, entityID, nil, nil)
+		return appendAudit(ctx, tx, by, trail.Entry{Action: action, EntityKind: entityKind, EntityID: entityID})
 	})
 }
 
@@ -83,7 +58,7 @@ func countRefusal(ctx context.Context, tx pgx.Tx, r fleet.Refusal) error {
 
 // AuditRecords implements store.Access. A refusal stands where it was last counted, so it may move ahead of a reader.
 func (s *Store) AuditRecords(ctx context.Context, tenant fleet.TenantID, entity string, page fleet.Page) (records []fleet.AuditRecord, next string, err error) {
-	after, err := auditPlaceOf(page.After)
+	after, err := keyset.AuditPlaceOf(page.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -103,10 +78,10 @@ func (s *Store) AuditRecords(ctx context.Context, tenant fleet.TenantID, entity 
 			 FROM audit_refusals WHERE tenant_id = $1 AND (last_at, id) < ($2, $4) AND `+narrow+`
 			 ORDER BY last_at DESC, id DESC LIMIT $5)
 			ORDER BY at DESC, refused DESC, id DESC LIMIT $5`,
-			tenant, moment(after.at), after.event, after.refusal, size(page)+1, entity)
+			tenant, moment(after.At), after.Event, after.Refusal, keyset.Limit(page), entity)
 		return fail("read the audit log", err)
 	})
-	records, next = keyset(records, size(page), auditKey)
+	records, next = keyset.Cut(records, page, keyset.AuditKey)
 	return records, next, err
 }
 
@@ -115,39 +90,4 @@ func scanAuditRecord(row pgx.Row) (r fleet.AuditRecord, err error) {
 	err = row.Scan(&r.ID, (*instant)(&r.At), &r.Tenant, &r.ActorKind, &r.ActorID, &r.ActorName, &r.Role, &r.Action,
 		&r.EntityKind, &r.EntityID, &r.Before, &r.After, &r.Source, &r.TraceID, &r.RefusalReason, &r.Count, &refused)
 	return r, err
-}
-
-// auditPlace is a place in the log: a time and, of each of its two tables, the id that was reached at that time.
-// Refusals come before events of their time.
-type auditPlace struct {
-	at             time.Time
-	event, refusal int64
-}
-
-func auditKey(r fleet.AuditRecord) string {
-	table := "e"
-	if r.RefusalReason != "" {
-		table = "r"
-	}
-	return fmt.Sprintf("%d.%s%d", r.At.UnixMicro(), table, r.ID)
-}
-
-// auditPlaceOf reads a key that auditKey wrote; the empty key is before the newest.
-func auditPlaceOf(key string) (auditPlace, error) {
-	if key == "" {
-		return auditPlace{at: newest.at}, nil
-	}
-	at, rest, _ := strings.Cut(key, ".")
-	micros, err := strconv.ParseInt(at, 10, 64)
-	if err != nil || len(rest) < 2 {
-		return auditPlace{}, fmt.Errorf("page: %w", store.ErrNotFound)
-	}
-	id, err := strconv.ParseInt(rest[1:], 10, 64)
-	if err != nil {
-		return auditPlace{}, fmt.Errorf("page: %w", store.ErrNotFound)
-	}
-	if rest[0] == 'r' {
-		return auditPlace{time.UnixMicro(micros).UTC(), math.MaxInt64, id}, nil
-	}
-	return auditPlace{time.UnixMicro(micros).UTC(), id, 0}, nil
 }

@@ -6,14 +6,15 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // CreateConfig implements store.Configs.
@@ -25,8 +26,7 @@ func (s *Store) CreateConfig(ctx context.Context, by fleet.By, c fleet.Config, f
 		if err != nil {
 			return fail("create a configuration", err)
 		}
-		err = appendAudit(ctx, tx, by, "config.create", "config", string(c.ID), nil,
-			fields{"name": c.Name, "description": c.Description, "kind": c.Kind})
+		err = appendAudit(ctx, tx, by, trail.ConfigCreated(c))
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Store) Config(ctx context.Context, tenant fleet.TenantID, idOrName stri
 func config(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, idOrName string) (fleet.Config, error) {
 	c, err := one(ctx, tx, scanConfig, `
 		SELECT `+configColumns+` FROM configs c WHERE tenant_id = $1 AND (id = $2::uuid OR name = $3)
-		ORDER BY name = $3 LIMIT 1`, tenant, idOrNull(idOrName), idOrName)
+		ORDER BY name = $3 LIMIT 1`, tenant, column.IDOrNull(idOrName), idOrName)
 	return c, fail("find a configuration", err)
 }
 
@@ -67,10 +67,10 @@ func (s *Store) Configs(ctx context.Context, tenant fleet.TenantID, page fleet.P
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		configs, err = list(ctx, tx, scanConfig, `
 			SELECT `+configColumns+` FROM configs c WHERE tenant_id = $1 AND name > $2 ORDER BY name LIMIT $3`,
-			tenant, page.After, size(page)+1)
+			tenant, page.After, keyset.Limit(page))
 		return fail("list configurations", err)
 	})
-	configs, next = keyset(configs, size(page), func(c fleet.Config) string { return c.Name })
+	configs, next = keyset.Cut(configs, page, func(c fleet.Config) string { return c.Name })
 	return configs, next, err
 }
 
@@ -106,7 +106,7 @@ func insertVersion(ctx context.Context, tx pgx.Tx, by fleet.By, v fleet.ConfigVe
 	if err != nil {
 		return v, fail("create a version", err)
 	}
-	return v, appendAudit(ctx, tx, by, "config_version.create", "config_version", versionID(v), nil, versionFields(v))
+	return v, appendAudit(ctx, tx, by, trail.VersionCreated(v))
 }
 
 // UpdateConfigVersion implements store.Configs.
@@ -128,7 +128,7 @@ func (s *Store) UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.Co
 		if err != nil {
 			return fail("update a version", err)
 		}
-		return appendAudit(ctx, tx, by, "config_version.update", "config_version", versionID(v), versionFields(before), versionFields(updated))
+		return appendAudit(ctx, tx, by, trail.VersionUpdated(before, updated))
 	})
 	if err != nil {
 		return fleet.ConfigVersion{}, err
@@ -149,19 +149,17 @@ func (s *Store) ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fle
 
 // ConfigVersions implements store.Configs.
 func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, page fleet.Page) (versions []fleet.ConfigVersion, next string, err error) {
-	before := math.MaxInt32
-	if page.After != "" {
-		if before, err = strconv.Atoi(page.After); err != nil {
-			return nil, "", fmt.Errorf("page: %w", store.ErrNotFound)
-		}
+	before, err := keyset.NumberOf(page.After)
+	if err != nil {
+		return nil, "", err
 	}
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		versions, err = list(ctx, tx, scanVersion, `
 			SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = $1 AND config_id = $2 AND version < $3
-			ORDER BY version DESC LIMIT $4`, tenant, id, before, size(page)+1)
+			ORDER BY version DESC LIMIT $4`, tenant, id, before, keyset.Limit(page))
 		return fail("list versions", err)
 	})
-	versions, next = keyset(versions, size(page), func(v fleet.ConfigVersion) string { return strconv.Itoa(v.Version) })
+	versions, next = keyset.Cut(versions, page, func(v fleet.ConfigVersion) string { return keyset.Number(v.Version) })
 	return versions, next, err
 }
 
@@ -177,13 +175,11 @@ func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.
 		if err != nil {
 			return err
 		}
-		if err := appendAudit(ctx, tx, by, "config_version.publish", "config_version", versionID(v), nil, versionFields(v)); err != nil {
+		entry, event := trail.VersionPublished(by, v)
+		if err := appendAudit(ctx, tx, by, entry); err != nil {
 			return err
 		}
-		return appendEvent(ctx, tx, fleet.Event{
-			Tenant: by.Tenant, At: by.At, Kind: fleet.EventConfigPublished, Message: fmt.Sprintf("version %d published", version),
-			Attributes: map[string]string{"config": string(id), "version": strconv.Itoa(version)},
-		})
+		return appendEvent(ctx, tx, event)
 	})
 	if err != nil {
 		return fleet.ConfigVersion{}, err
@@ -200,7 +196,7 @@ func (s *Store) ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.
 		if err != nil {
 			return err
 		}
-		return appendAudit(ctx, tx, by, "config_version.archive", "config_version", versionID(v), nil, nil)
+		return appendAudit(ctx, tx, by, trail.VersionArchived(v))
 	})
 	if err != nil {
 		return fleet.ConfigVersion{}, err
@@ -245,12 +241,6 @@ func lockVersion(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet
 		SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = $1 AND config_id = $2 AND version = $3 FOR NO KEY UPDATE`,
 		tenant, id, version)
 	return v, fail("find a version", err)
-}
-
-func versionID(v fleet.ConfigVersion) string { return string(v.Config) + "/" + strconv.Itoa(v.Version) }
-
-func versionFields(v fleet.ConfigVersion) fields {
-	return fields{"state": v.State, "hash": v.Hash.String(), "revision": v.Revision, "note": v.Note}
 }
 
 const configColumns = `c.tenant_id, c.id, c.name, c.description, c.kind, c.created_at,

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // What changes a group, its members or its assignment holds the lock of its row, and so finds the others counted.
@@ -27,7 +29,7 @@ func (s *Store) CreateGroup(ctx context.Context, by fleet.By, g fleet.Group) (cr
 		if err != nil {
 			return fail("create a group", err)
 		}
-		if err := appendAudit(ctx, tx, by, "group.create", "group", string(g.ID), nil, groupFields(g)); err != nil {
+		if err := appendAudit(ctx, tx, by, trail.GroupCreated(g)); err != nil {
 			return err
 		}
 		created, err = livingGroup(ctx, tx, by.Tenant, g.ID, "")
@@ -42,7 +44,7 @@ func (s *Store) Group(ctx context.Context, tenant fleet.TenantID, idOrName strin
 		g, err = one(ctx, tx, scanGroup, `
 			SELECT `+groupColumns+` FROM groups g
 			WHERE tenant_id = $1 AND (id = $2::uuid OR (name = $3 AND deleted_at IS NULL))
-			ORDER BY name = $3 LIMIT 1`, tenant, idOrNull(idOrName), idOrName)
+			ORDER BY name = $3 LIMIT 1`, tenant, column.IDOrNull(idOrName), idOrName)
 		return fail("find a group", err)
 	})
 	return g, err
@@ -51,7 +53,7 @@ func (s *Store) Group(ctx context.Context, tenant fleet.TenantID, idOrName strin
 // Groups implements store.Groups.
 func (s *Store) Groups(ctx context.Context, tenant fleet.TenantID, deleted bool, page fleet.Page) (groups []fleet.Group, next string, err error) {
 	// A deleted group may share its name, so the id decides after it.
-	name, id, err := namePlaceOf(page.After)
+	after, err := keyset.NamePlaceOf(page.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -59,23 +61,13 @@ func (s *Store) Groups(ctx context.Context, tenant fleet.TenantID, deleted bool,
 		groups, err = list(ctx, tx, scanGroup, `
 			SELECT `+groupColumns+` FROM groups g
 			WHERE tenant_id = $1 AND ($2 OR deleted_at IS NULL) AND (name, id) > ($3, $4)
-			ORDER BY name, id LIMIT $5`, tenant, deleted, name, id, size(page)+1)
+			ORDER BY name, id LIMIT $5`, tenant, deleted, after.Name, after.ID, keyset.Limit(page))
 		return fail("list groups", err)
 	})
-	groups, next = keyset(groups, size(page), func(g fleet.Group) string { return string(g.ID) + g.Name })
+	groups, next = keyset.Cut(groups, page, func(g fleet.Group) string {
+		return keyset.NamePlace{Name: g.Name, ID: string(g.ID)}.String()
+	})
 	return groups, next, err
-}
-
-// namePlaceOf reads the key of a list ordered by name, then id: the id and the name.
-func namePlaceOf(key string) (name, id string, err error) {
-	if key == "" {
-		return "", uuid.Nil.String(), nil
-	}
-	n := min(len(key), len(uuid.Nil.String()))
-	if idOrNull(key[:n]) == nil {
-		return "", "", fmt.Errorf("page: %w", store.ErrNotFound)
-	}
-	return key[n:], key[:n], nil
 }
 
 // DeleteGroup implements store.Groups.
@@ -98,7 +90,7 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return fail("delete a group", err)
 		}
-		return appendAudit(ctx, tx, by, "group.delete", "group", string(id), groupFields(g), nil)
+		return appendAudit(ctx, tx, by, trail.GroupDeleted(g))
 	})
 }
 
@@ -106,9 +98,9 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 func tellMembers(ctx context.Context, tx pgx.Tx, by fleet.By, id fleet.GroupID) error {
 	_, err := tx.Exec(ctx, `
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
-		SELECT tenant_id, $3, $4, id, 'Left its group', jsonb_build_object('from', group_id, 'to', '')
+		SELECT tenant_id, $3, $4, id, $5, jsonb_build_object('from', group_id, 'to', '')
 		FROM agents WHERE tenant_id = $1 AND group_id = $2 ORDER BY id`,
-		by.Tenant, id, moment(by.At), fleet.EventGroupChanged)
+		by.Tenant, id, moment(by.At), fleet.EventGroupChanged, trail.LeftGroup)
 	return fail("append events", err)
 }
 
@@ -127,7 +119,7 @@ func (s *Store) UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID
 		if err != nil {
 			return err
 		}
-		return appendAudit(ctx, tx, by, "group.undelete", "group", string(id), nil, groupFields(g))
+		return appendAudit(ctx, tx, by, trail.GroupUndeleted(g))
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -158,7 +150,7 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return fmt.Errorf("add to an assigned group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
 		g.MemberCount += len(joining)
-		return moveMembers(ctx, tx, by, "group.add_members", id, joining, id)
+		return moveMembers(ctx, tx, by, id, joining, id)
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -183,7 +175,7 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 			return nil
 		}
 		g.MemberCount -= len(leaving)
-		return moveMembers(ctx, tx, by, "group.remove_members", id, leaving, "")
+		return moveMembers(ctx, tx, by, id, leaving, "")
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -223,13 +215,14 @@ func isAssigned(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, group fle
 	return assigned, fail("find the assignment", err)
 }
 
-// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and tells.
-func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, action string, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and
+// leaves the trail.
+func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
 	agents := make([]fleet.AgentID, len(members))
 	for i, m := range members {
 		agents[i] = m.agent
 	}
-	_, err := tx.Exec(ctx, "UPDATE agents SET group_id = $3 WHERE tenant_id = $1 AND id = ANY($2)", by.Tenant, agents, orNull(to))
+	_, err := tx.Exec(ctx, "UPDATE agents SET group_id = $3 WHERE tenant_id = $1 AND id = ANY($2)", by.Tenant, agents, column.OrNull(to))
 	if err != nil {
 		return fail("move members", err)
 	}
@@ -237,25 +230,12 @@ func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, action string, abo
 		return err
 	}
 	for _, m := range members {
-		err := appendEvent(ctx, tx, fleet.Event{
-			Tenant: by.Tenant, At: by.At, Kind: fleet.EventGroupChanged, Agent: m.agent, Message: movedMessage(to),
-			Attributes: map[string]string{"from": string(m.group), "to": string(to)},
-		})
-		if err != nil {
+		if err := appendEvent(ctx, tx, trail.Moved(by, m.agent, m.group, to)); err != nil {
 			return err
 		}
 	}
-	return appendAudit(ctx, tx, by, action, "group", string(about), nil, fields{"agents": agents})
+	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agents, to))
 }
-
-func movedMessage(to fleet.GroupID) string {
-	if to == "" {
-		return "Left its group"
-	}
-	return "Joined a group"
-}
-
-func groupFields(g fleet.Group) fields { return fields{"name": g.Name, "description": g.Description} }
 
 const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,
 	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id)`

@@ -15,6 +15,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
@@ -50,7 +51,7 @@ func (s *Store) Counters(ctx context.Context, partition int) (counters []store.C
 func scanCounter(row pgx.Row) (c store.Counter, err error) {
 	var boot, value int64
 	err = row.Scan(&c.Gateway, &boot, &value)
-	c.BootID, c.Value = unbits(boot), unbits(value)
+	c.BootID, c.Value = column.Unbits(boot), column.Unbits(value)
 	return c, err
 }
 
@@ -98,7 +99,7 @@ func advance(ctx context.Context, tx pgx.Tx, r store.Record) error {
 		batch.Queue(`
 			INSERT INTO partition_counters (partition, gateway_id, boot_id, counter) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (partition, gateway_id) DO UPDATE SET boot_id = excluded.boot_id, counter = excluded.counter`,
-			r.Lease.Partition, c.Gateway, bits(c.BootID), bits(c.Value))
+			r.Lease.Partition, c.Gateway, column.Bits(c.BootID), column.Bits(c.Value))
 	}
 	return fail("move the counters", tx.SendBatch(ctx, &batch).Close())
 }
@@ -141,7 +142,7 @@ func scanStanding(row pgx.Row) (a verdict.Agent, err error) {
 	var boot int64
 	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
 		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen)
-	a.BootID, a.Parts = unbits(boot), map[fleet.PartKind]verdict.Mark{}
+	a.BootID, a.Parts = column.Unbits(boot), map[fleet.PartKind]verdict.Mark{}
 	return a, err
 }
 
@@ -232,28 +233,17 @@ func queueRow(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent) {
 			accepts_config = coalesce($12, accepts_config), healthy = coalesce($13, healthy)
 		WHERE tenant_id = $1 AND id = $2`,
 		tenant, a.ID, a.LastSequence, a.StateKnown, moment(a.LastSeenAt), moment(a.EndedAt), a.EndReason,
-		s.ServiceName, s.ServiceVersion, s.HostName, capabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
-}
-
-func capabilityBits(c *fleet.Capabilities) any {
-	if c == nil {
-		return nil
-	}
-	return bits(uint64(*c))
+		s.ServiceName, s.ServiceVersion, s.HostName, column.CapabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
 }
 
 func queuePart(batch *pgx.Batch, tenant fleet.TenantID, agent fleet.AgentID, p fleet.Part) {
-	raw := p.Raw
-	if raw == nil {
-		raw = []byte{}
-	}
 	batch.Queue(`
 		INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw, digest)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
 			at = excluded.at, value = excluded.value, raw = excluded.raw, digest = excluded.digest
 		WHERE (agent_parts.epoch, agent_parts.sequence) < (excluded.epoch, excluded.sequence)`,
-		tenant, agent, p.Kind, p.Stamp.Epoch, p.Stamp.Sequence, moment(p.At), p.Value, raw, p.Digest)
+		tenant, agent, p.Kind, p.Stamp.Epoch, p.Stamp.Sequence, moment(p.At), p.Value, column.NotNull(p.Raw), p.Digest)
 }
 
 func queueLabels(batch *pgx.Batch, tenant fleet.TenantID, agent fleet.AgentID, labels map[string]string) {

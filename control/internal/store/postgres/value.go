@@ -41,14 +41,6 @@ func (s *text) ScanText(v pgtype.Text) error {
 	return nil
 }
 
-// orNull is s as a parameter, NULL if empty.
-func orNull[S ~string](s S) any {
-	if s == "" {
-		return nil
-	}
-	return string(s)
-}
-
 // hash is a bytea of 32 bytes; NULL is the zero hash.
 type hash [32]byte
 

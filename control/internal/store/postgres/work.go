@@ -14,6 +14,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
@@ -91,7 +92,7 @@ func readAssigned(ctx context.Context, tx pgx.Tx, to *fleet.Situation, group fle
 		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
 		WHERE s.tenant_id = $1 AND (s.target, s.target_id) IN (('agent', $2), ('group', $3))
 		ORDER BY s.target LIMIT 1`,
-		to.Tenant, to.Agent, orNull(group)).Scan(append([]any{&to.Through}, refOf(&v)...)...)
+		to.Tenant, to.Agent, column.OrNull(group)).Scan(append([]any{&to.Through}, refOf(&v)...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

@@ -10,6 +10,9 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // CreateAPIToken implements store.Access.
@@ -29,12 +32,11 @@ func (s *Store) CreateAPIToken(ctx context.Context, by fleet.By, t fleet.APIToke
 		_, err = tx.ExecContext(ctx, `
 			INSERT INTO api_tokens (tenant_id, id, name, role, hash, procedures, created_by, created_at, expires_at)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
-			by.Tenant, t.ID, t.Name, int(t.Role), t.Hash[:], asJSON(names(t.Procedures)), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+			by.Tenant, t.ID, t.Name, int(t.Role), t.Hash[:], asJSON(column.NotNull(t.Procedures)), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 		if err != nil {
 			return fail("create an API token", err)
 		}
-		return appendAudit(ctx, tx, by, "api_token.create", "api_token", string(t.ID), nil,
-			fields{"name": t.Name, "role": t.Role.String(), "procedures": names(t.Procedures), "expires_at": t.ExpiresAt})
+		return appendAudit(ctx, tx, by, trail.APITokenCreated(t))
 	})
 }
 
@@ -49,7 +51,7 @@ func (s *Store) APITokenByHash(ctx context.Context, hash [32]byte) (t fleet.APIT
 
 // APITokens implements store.Access.
 func (s *Store) APITokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (tokens []fleet.APIToken, next string, err error) {
-	after, err := placeOf(page.After)
+	after, err := keyset.PlaceOf(page.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -57,10 +59,12 @@ func (s *Store) APITokens(ctx context.Context, tenant fleet.TenantID, page fleet
 		tokens, err = list(ctx, tx, scanAPIToken, `
 			SELECT `+accessColumns+` FROM api_tokens
 			WHERE tenant_id = ?1 AND (created_at, id) < (?2, ?3)
-			ORDER BY created_at DESC, id DESC LIMIT ?4`, tenant, moment(after.at), after.id, size(page)+1)
+			ORDER BY created_at DESC, id DESC LIMIT ?4`, tenant, moment(after.At), after.ID, keyset.Limit(page))
 		return fail("list API tokens", err)
 	})
-	tokens, next = keyset(tokens, size(page), func(t fleet.APIToken) string { return place{t.CreatedAt, string(t.ID)}.String() })
+	tokens, next = keyset.Cut(tokens, page, func(t fleet.APIToken) string {
+		return keyset.Place{At: t.CreatedAt, ID: string(t.ID)}.String()
+	})
 	return tokens, next, err
 }
 
@@ -81,7 +85,7 @@ func (s *Store) RevokeAPIToken(ctx context.Context, by fleet.By, id fleet.TokenI
 		if err != nil {
 			return fail("revoke an API token", err)
 		}
-		return appendAudit(ctx, tx, by, "api_token.revoke", "api_token", string(id), nil, fields{"name": t.Name})
+		return appendAudit(ctx, tx, by, trail.APITokenRevoked(t))
 	})
 	if err != nil {
 		return fleet.APIToken{}, err
@@ -95,12 +99,4 @@ func scanAPIToken(row scanner) (t fleet.APIToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, &t.Name, &t.Role, (*hash)(&t.Hash), document(&t.Procedures), &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt))
 	return t, err
-}
-
-// names is list without the difference between nil and empty, which columns do not know.
-func names(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
 }

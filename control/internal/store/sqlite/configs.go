@@ -7,12 +7,13 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // CreateConfig implements store.Configs.
@@ -24,8 +25,7 @@ func (s *Store) CreateConfig(ctx context.Context, by fleet.By, c fleet.Config, f
 		if err != nil {
 			return fail("create a configuration", err)
 		}
-		err = appendAudit(ctx, tx, by, "config.create", "config", string(c.ID), nil,
-			fields{"name": c.Name, "description": c.Description, "kind": c.Kind})
+		err = appendAudit(ctx, tx, by, trail.ConfigCreated(c))
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (s *Store) Config(ctx context.Context, tenant fleet.TenantID, idOrName stri
 func config(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, idOrName string) (fleet.Config, error) {
 	c, err := one(ctx, tx, scanConfig, `
 		SELECT `+configColumns+` FROM configs c WHERE tenant_id = ?1 AND (id = ?2 OR name = ?3)
-		ORDER BY name = ?3 LIMIT 1`, tenant, idOrNull(idOrName), idOrName)
+		ORDER BY name = ?3 LIMIT 1`, tenant, column.IDOrNull(idOrName), idOrName)
 	return c, fail("find a configuration", err)
 }
 
@@ -66,10 +66,10 @@ func (s *Store) Configs(ctx context.Context, tenant fleet.TenantID, page fleet.P
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		configs, err = list(ctx, tx, scanConfig, `
 			SELECT `+configColumns+` FROM configs c WHERE tenant_id = ?1 AND name > ?2 ORDER BY name LIMIT ?3`,
-			tenant, page.After, size(page)+1)
+			tenant, page.After, keyset.Limit(page))
 		return fail("list configurations", err)
 	})
-	configs, next = keyset(configs, size(page), func(c fleet.Config) string { return c.Name })
+	configs, next = keyset.Cut(configs, page, func(c fleet.Config) string { return c.Name })
 	return configs, next, err
 }
 
@@ -101,7 +101,7 @@ func insertVersion(ctx context.Context, tx *sql.Tx, by fleet.By, v fleet.ConfigV
 	if err != nil {
 		return v, fail("create a version", err)
 	}
-	return v, appendAudit(ctx, tx, by, "config_version.create", "config_version", versionID(v), nil, versionFields(v))
+	return v, appendAudit(ctx, tx, by, trail.VersionCreated(v))
 }
 
 // UpdateConfigVersion implements store.Configs.
@@ -123,7 +123,7 @@ func (s *Store) UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.Co
 		if err != nil {
 			return fail("update a version", err)
 		}
-		return appendAudit(ctx, tx, by, "config_version.update", "config_version", versionID(v), versionFields(before), versionFields(updated))
+		return appendAudit(ctx, tx, by, trail.VersionUpdated(before, updated))
 	})
 	if err != nil {
 		return fleet.ConfigVersion{}, err
@@ -144,19 +144,17 @@ func (s *Store) ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fle
 
 // ConfigVersions implements store.Configs.
 func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, page fleet.Page) (versions []fleet.ConfigVersion, next string, err error) {
-	before := math.MaxInt32
-	if page.After != "" {
-		if before, err = strconv.Atoi(page.After); err != nil {
-			return nil, "", fmt.Errorf("page: %w", store.ErrNotFound)
-		}
+	before, err := keyset.NumberOf(page.After)
+	if err != nil {
+		return nil, "", err
 	}
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		versions, err = list(ctx, tx, scanVersion, `
 			SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = ?1 AND config_id = ?2 AND version < ?3
-			ORDER BY version DESC LIMIT ?4`, tenant, id, before, size(page)+1)
+			ORDER BY version DESC LIMIT ?4`, tenant, id, before, keyset.Limit(page))
 		return fail("list versions", err)
 	})
-	versions, next = keyset(versions, size(page), func(v fleet.ConfigVersion) string { return strconv.Itoa(v.Version) })
+	versions, next = keyset.Cut(versions, page, func(v fleet.ConfigVersion) string { return keyset.Number(v.Version) })
 	return versions, next, err
 }
 
@@ -172,13 +170,11 @@ func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.
 		if err != nil {
 			return err
 		}
-		if err := appendAudit(ctx, tx, by, "config_version.publish", "config_version", versionID(v), nil, versionFields(v)); err != nil {
+		entry, event := trail.VersionPublished(by, v)
+		if err := appendAudit(ctx, tx, by, entry); err != nil {
 			return err
 		}
-		return appendEvent(ctx, tx, fleet.Event{
-			Tenant: by.Tenant, At: by.At, Kind: fleet.EventConfigPublished, Message: fmt.Sprintf("version %d published", version),
-			Attributes: map[string]string{"config": string(id), "version": strconv.Itoa(version)},
-		})
+		return appendEvent(ctx, tx, event)
 	})
 	if err != nil {
 		return fleet.ConfigVersion{}, err
@@ -195,7 +191,7 @@ func (s *Store) ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.
 		if err != nil {
 			return err
 		}
-		return appendAudit(ctx, tx, by, "config_version.archive", "config_version", versionID(v), nil, nil)
+		return appendAudit(ctx, tx, by, trail.VersionArchived(v))
 	})
 	if err != nil {
 		return fleet.ConfigVersion{}, err
@@ -240,12 +236,6 @@ func configVersion(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fl
 		SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3`,
 		tenant, id, version)
 	return v, fail("find a version", err)
-}
-
-func versionID(v fleet.ConfigVersion) string { return string(v.Config) + "/" + strconv.Itoa(v.Version) }
-
-func versionFields(v fleet.ConfigVersion) fields {
-	return fields{"state": v.State, "hash": v.Hash.String(), "revision": v.Revision, "note": v.Note}
 }
 
 const configColumns = `c.tenant_id, c.id, c.name, c.description, c.kind, c.created_at,

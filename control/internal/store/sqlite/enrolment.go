@@ -11,6 +11,9 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // IssueBootstrapToken implements store.Enrolment.
@@ -24,12 +27,11 @@ func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.Bo
 		_, err := tx.ExecContext(ctx, `
 			INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, created_by, created_at, expires_at)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
-			by.Tenant, t.ID, t.Hash[:], orNull(t.Group), t.Description, t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+			by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 		if err != nil {
 			return fail("issue a bootstrap token", err)
 		}
-		return appendAudit(ctx, tx, by, "bootstrap_token.issue", "bootstrap_token", string(t.ID), nil,
-			fields{"group": t.Group, "description": t.Description, "expires_at": t.ExpiresAt})
+		return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
 	})
 }
 
@@ -45,7 +47,7 @@ func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t flee
 
 // BootstrapTokens implements store.Enrolment.
 func (s *Store) BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (tokens []fleet.BootstrapToken, next string, err error) {
-	after, err := placeOf(page.After)
+	after, err := keyset.PlaceOf(page.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -53,10 +55,12 @@ func (s *Store) BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page
 		tokens, err = list(ctx, tx, scanBootstrapToken, `
 			SELECT `+enrolmentColumns+` FROM bootstrap_tokens
 			WHERE tenant_id = ?1 AND (created_at, id) < (?2, ?3)
-			ORDER BY created_at DESC, id DESC LIMIT ?4`, tenant, moment(after.at), after.id, size(page)+1)
+			ORDER BY created_at DESC, id DESC LIMIT ?4`, tenant, moment(after.At), after.ID, keyset.Limit(page))
 		return fail("list bootstrap tokens", err)
 	})
-	tokens, next = keyset(tokens, size(page), func(t fleet.BootstrapToken) string { return place{t.CreatedAt, string(t.ID)}.String() })
+	tokens, next = keyset.Cut(tokens, page, func(t fleet.BootstrapToken) string {
+		return keyset.Place{At: t.CreatedAt, ID: string(t.ID)}.String()
+	})
 	return tokens, next, err
 }
 
@@ -76,7 +80,7 @@ func (s *Store) RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.
 		if err != nil {
 			return fail("revoke a bootstrap token", err)
 		}
-		return appendAudit(ctx, tx, by, "bootstrap_token.revoke", "bootstrap_token", string(id), nil, nil)
+		return appendAudit(ctx, tx, by, trail.BootstrapTokenRevoked(id))
 	})
 	if err != nil {
 		return fleet.BootstrapToken{}, err
@@ -109,7 +113,11 @@ func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		if err != nil {
 			return fail("redeem a bootstrap token", err)
 		}
-		return tellEnrolment(ctx, tx, by, r, group)
+		entry, event := trail.Enrolled(by, r, group)
+		if err := appendAudit(ctx, tx, by, entry); err != nil {
+			return err
+		}
+		return appendEvent(ctx, tx, event)
 	})
 }
 
@@ -120,7 +128,7 @@ func enrol(ctx context.Context, tx *sql.Tx, by fleet.By, token fleet.BootstrapTo
 		VALUES (?1, ?2, ?3, ?4, ?5,
 		        (SELECT id FROM groups WHERE tenant_id = ?1 AND id = ?6 AND deleted_at IS NULL))
 		RETURNING group_id`,
-		by.Tenant, r.Agent, r.Partition, moment(by.At), r.Method, orNull(token.Group)).Scan((*text)(&group))
+		by.Tenant, r.Agent, r.Partition, moment(by.At), r.Method, column.OrNull(token.Group)).Scan((*text)(&group))
 	if err != nil {
 		return "", fail("record the identity", err)
 	}
@@ -131,19 +139,6 @@ func enrol(ctx context.Context, tx *sql.Tx, by fleet.By, token fleet.BootstrapTo
 		by.Tenant, c.Serial, c.Fingerprint, r.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
 		moment(by.At))
 	return group, fail("record the certificate", err)
-}
-
-func tellEnrolment(ctx context.Context, tx *sql.Tx, by fleet.By, r store.Redemption, group fleet.GroupID) error {
-	err := appendAudit(ctx, tx, by, "agent.enrol", "agent", string(r.Agent), nil, fields{
-		"token": r.Token, "method": r.Method, "serial": r.Certificate.Serial, "fingerprint": r.Certificate.Fingerprint, "group": group,
-	})
-	if err != nil {
-		return err
-	}
-	return appendEvent(ctx, tx, fleet.Event{
-		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
-		Message: "enrolled (" + string(r.Method) + ")", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
-	})
 }
 
 // Certificate implements store.Enrolment.

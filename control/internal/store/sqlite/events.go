@@ -13,6 +13,8 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 )
 
 // appendEvent writes what happened into the transaction in which it happened.
@@ -23,7 +25,7 @@ func appendEvent(ctx context.Context, tx *sql.Tx, e fleet.Event) error {
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
-		e.Tenant, moment(e.At), e.Kind, orNull(e.Agent), e.Message, asJSON(attributes))
+		e.Tenant, moment(e.At), e.Kind, column.OrNull(e.Agent), e.Message, asJSON(attributes))
 	return fail("append an event", err)
 }
 
@@ -42,10 +44,10 @@ func (s *Store) EventsBefore(ctx context.Context, tenant fleet.TenantID, agent f
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		events, err = list(ctx, tx, scanEvent, `
 			SELECT `+eventColumns+` FROM events WHERE tenant_id = ?1 AND id < ?2 AND `+narrow+`
-			ORDER BY id DESC LIMIT ?3`, tenant, before, size(page)+1, agent)
+			ORDER BY id DESC LIMIT ?3`, tenant, before, keyset.Limit(page), agent)
 		return fail("read events", err)
 	})
-	events, next = keyset(events, size(page), func(e fleet.Event) string { return string(e.Cursor) })
+	events, next = keyset.Cut(events, page, func(e fleet.Event) string { return string(e.Cursor) })
 	return events, next, err
 }
 

@@ -14,6 +14,9 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // selectAgent reads agents a with group, and with the lease of the gateway boot that holds the session.
@@ -39,7 +42,7 @@ func scanAgent(row scanner) (a fleet.Agent, err error) {
 		&a.AcceptsConfig, &a.Healthy, &s.Epoch, &s.Gateway, &boot, &s.Transport, &s.Peer,
 		(*instant)(&s.ConnectedAt), (*instant)(&s.LastSeenAt), (*instant)(&s.EndedAt), &s.EndReason, (*instant)(&s.GatewayLeaseUntil), &a.Serial,
 		&state, document(&a.Delivery), document(&a.Attention))
-	a.Capabilities, s.BootID, a.Delivery.State = fleet.Capabilities(unbits(capabilities)), unbits(boot), state
+	a.Capabilities, s.BootID, a.Delivery.State = fleet.Capabilities(column.Unbits(capabilities)), column.Unbits(boot), state
 	return a, err
 }
 
@@ -64,12 +67,12 @@ func (s *Store) Agents(ctx context.Context, tenant fleet.TenantID, f fleet.Agent
 	if page.After != "" {
 		where.and("a.id > %s", page.After)
 	}
-	query := selectAgent + where.sql.String() + where.number(" ORDER BY a.id LIMIT %s", size(page)+1)
+	query := selectAgent + where.sql.String() + where.number(" ORDER BY a.id LIMIT %s", keyset.Limit(page))
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		agents, err = list(ctx, tx, scanAgent, query, where.args...)
 		return fail("list agents", err)
 	})
-	agents, next = keyset(agents, size(page), func(a fleet.Agent) string { return string(a.ID) })
+	agents, next = keyset.Cut(agents, page, func(a fleet.Agent) string { return string(a.ID) })
 	return agents, next, err
 }
 
@@ -176,7 +179,7 @@ func (s *Store) ClearAttempts(ctx context.Context, by fleet.By, id fleet.AgentID
 		if err := wake(ctx, tx, by.Tenant, by.At, id); err != nil {
 			return err
 		}
-		return appendAudit(ctx, tx, by, "agent.retry_config", "agent", string(id), nil, map[string]int{"cleared": cleared})
+		return appendAudit(ctx, tx, by, trail.ConfigRetried(id, cleared))
 	})
 	return cleared, err
 }
@@ -204,8 +207,7 @@ func (s *Store) AllowChildren(ctx context.Context, by fleet.By, id fleet.AgentID
 		}
 		before := a.MaxChildren
 		a.MaxChildren = n
-		return appendAudit(ctx, tx, by, "agent.allow_children", "agent", string(id),
-			map[string]int{"max_children": before}, map[string]int{"max_children": n})
+		return appendAudit(ctx, tx, by, trail.ChildrenAllowed(id, before, n))
 	})
 	if err != nil {
 		return fleet.Agent{}, err

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/keyset"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // CreateGroup implements store.Groups.
@@ -24,7 +25,7 @@ func (s *Store) CreateGroup(ctx context.Context, by fleet.By, g fleet.Group) (cr
 		if err != nil {
 			return fail("create a group", err)
 		}
-		if err := appendAudit(ctx, tx, by, "group.create", "group", string(g.ID), nil, groupFields(g)); err != nil {
+		if err := appendAudit(ctx, tx, by, trail.GroupCreated(g)); err != nil {
 			return err
 		}
 		created, err = livingGroup(ctx, tx, by.Tenant, g.ID)
@@ -39,7 +40,7 @@ func (s *Store) Group(ctx context.Context, tenant fleet.TenantID, idOrName strin
 		g, err = one(ctx, tx, scanGroup, `
 			SELECT `+groupColumns+` FROM groups g
 			WHERE tenant_id = ?1 AND (id = ?2 OR (name = ?3 AND deleted_at IS NULL))
-			ORDER BY name = ?3 LIMIT 1`, tenant, idOrNull(idOrName), idOrName)
+			ORDER BY name = ?3 LIMIT 1`, tenant, column.IDOrNull(idOrName), idOrName)
 		return fail("find a group", err)
 	})
 	return g, err
@@ -48,7 +49,7 @@ func (s *Store) Group(ctx context.Context, tenant fleet.TenantID, idOrName strin
 // Groups implements store.Groups.
 func (s *Store) Groups(ctx context.Context, tenant fleet.TenantID, deleted bool, page fleet.Page) (groups []fleet.Group, next string, err error) {
 	// A deleted group may share its name, so the id decides after it.
-	name, id, err := namePlaceOf(page.After)
+	after, err := keyset.NamePlaceOf(page.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -56,23 +57,13 @@ func (s *Store) Groups(ctx context.Context, tenant fleet.TenantID, deleted bool,
 		groups, err = list(ctx, tx, scanGroup, `
 			SELECT `+groupColumns+` FROM groups g
 			WHERE tenant_id = ?1 AND (?2 OR deleted_at IS NULL) AND (name, id) > (?3, ?4)
-			ORDER BY name, id LIMIT ?5`, tenant, deleted, name, id, size(page)+1)
+			ORDER BY name, id LIMIT ?5`, tenant, deleted, after.Name, after.ID, keyset.Limit(page))
 		return fail("list groups", err)
 	})
-	groups, next = keyset(groups, size(page), func(g fleet.Group) string { return string(g.ID) + g.Name })
+	groups, next = keyset.Cut(groups, page, func(g fleet.Group) string {
+		return keyset.NamePlace{Name: g.Name, ID: string(g.ID)}.String()
+	})
 	return groups, next, err
-}
-
-// namePlaceOf reads the key of a list ordered by name, then id: the id and the name.
-func namePlaceOf(key string) (name, id string, err error) {
-	if key == "" {
-		return "", uuid.Nil.String(), nil
-	}
-	n := min(len(key), len(uuid.Nil.String()))
-	if idOrNull(key[:n]) == nil {
-		return "", "", fmt.Errorf("page: %w", store.ErrNotFound)
-	}
-	return key[n:], key[:n], nil
 }
 
 // DeleteGroup implements store.Groups.
@@ -97,7 +88,7 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 				return fail("delete a group", err)
 			}
 		}
-		return appendAudit(ctx, tx, by, "group.delete", "group", string(id), groupFields(g), nil)
+		return appendAudit(ctx, tx, by, trail.GroupDeleted(g))
 	})
 }
 
@@ -105,9 +96,9 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 func tellMembers(ctx context.Context, tx *sql.Tx, by fleet.By, id fleet.GroupID) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
-		SELECT tenant_id, ?3, ?4, id, 'Left its group', json_object('from', group_id, 'to', '')
+		SELECT tenant_id, ?3, ?4, id, ?5, json_object('from', group_id, 'to', '')
 		FROM agents WHERE tenant_id = ?1 AND group_id = ?2 ORDER BY id`,
-		by.Tenant, id, moment(by.At), fleet.EventGroupChanged)
+		by.Tenant, id, moment(by.At), fleet.EventGroupChanged, trail.LeftGroup)
 	return fail("append events", err)
 }
 
@@ -126,7 +117,7 @@ func (s *Store) UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID
 		if err != nil {
 			return err
 		}
-		return appendAudit(ctx, tx, by, "group.undelete", "group", string(id), nil, groupFields(g))
+		return appendAudit(ctx, tx, by, trail.GroupUndeleted(g))
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -157,7 +148,7 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return fmt.Errorf("add to an assigned group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
 		g.MemberCount += len(joining)
-		return moveMembers(ctx, tx, by, "group.add_members", id, joining, id)
+		return moveMembers(ctx, tx, by, id, joining, id)
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -182,7 +173,7 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 			return nil
 		}
 		g.MemberCount -= len(leaving)
-		return moveMembers(ctx, tx, by, "group.remove_members", id, leaving, "")
+		return moveMembers(ctx, tx, by, id, leaving, "")
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -222,13 +213,14 @@ func isAssigned(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fl
 	return assigned, fail("find the assignment", err)
 }
 
-// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and tells.
-func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, action string, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and
+// leaves the trail.
+func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
 	agents := make([]fleet.AgentID, len(members))
 	for i, m := range members {
 		agents[i] = m.agent
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE agents SET group_id = ?3 WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents), orNull(to))
+	_, err := tx.ExecContext(ctx, "UPDATE agents SET group_id = ?3 WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents), column.OrNull(to))
 	if err != nil {
 		return fail("move members", err)
 	}
@@ -236,25 +228,12 @@ func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, action string, ab
 		return err
 	}
 	for _, m := range members {
-		err := appendEvent(ctx, tx, fleet.Event{
-			Tenant: by.Tenant, At: by.At, Kind: fleet.EventGroupChanged, Agent: m.agent, Message: movedMessage(to),
-			Attributes: map[string]string{"from": string(m.group), "to": string(to)},
-		})
-		if err != nil {
+		if err := appendEvent(ctx, tx, trail.Moved(by, m.agent, m.group, to)); err != nil {
 			return err
 		}
 	}
-	return appendAudit(ctx, tx, by, action, "group", string(about), nil, fields{"agents": agents})
+	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agents, to))
 }
-
-func movedMessage(to fleet.GroupID) string {
-	if to == "" {
-		return "Left its group"
-	}
-	return "Joined a group"
-}
-
-func groupFields(g fleet.Group) fields { return fields{"name": g.Name, "description": g.Description} }
 
 const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,
 	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id)`

@@ -14,6 +14,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
@@ -49,7 +50,7 @@ func (s *Store) Counters(ctx context.Context, partition int) (counters []store.C
 func scanCounter(row scanner) (c store.Counter, err error) {
 	var boot, value int64
 	err = row.Scan(&c.Gateway, &boot, &value)
-	c.BootID, c.Value = unbits(boot), unbits(value)
+	c.BootID, c.Value = column.Unbits(boot), column.Unbits(value)
 	return c, err
 }
 
@@ -95,7 +96,7 @@ func advance(ctx context.Context, tx *sql.Tx, r store.Record) error {
 		_, err := tx.ExecContext(ctx, `
 			INSERT INTO partition_counters (partition, gateway_id, boot_id, counter) VALUES (?1, ?2, ?3, ?4)
 			ON CONFLICT (partition, gateway_id) DO UPDATE SET boot_id = excluded.boot_id, counter = excluded.counter`,
-			r.Lease.Partition, c.Gateway, bits(c.BootID), bits(c.Value))
+			r.Lease.Partition, c.Gateway, column.Bits(c.BootID), column.Bits(c.Value))
 		if err != nil {
 			return fail("move the counters", err)
 		}
@@ -141,7 +142,7 @@ func scanStanding(row scanner) (a verdict.Agent, err error) {
 	var boot int64
 	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
 		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen)
-	a.BootID, a.Parts = unbits(boot), map[fleet.PartKind]verdict.Mark{}
+	a.BootID, a.Parts = column.Unbits(boot), map[fleet.PartKind]verdict.Mark{}
 	return a, err
 }
 
@@ -228,29 +229,18 @@ func writeRow(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdict
 			accepts_config = coalesce(?12, accepts_config), healthy = coalesce(?13, healthy)
 		WHERE tenant_id = ?1 AND id = ?2`,
 		tenant, a.ID, a.LastSequence, a.StateKnown, moment(a.LastSeenAt), moment(a.EndedAt), a.EndReason,
-		s.ServiceName, s.ServiceVersion, s.HostName, capabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
+		s.ServiceName, s.ServiceVersion, s.HostName, column.CapabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
 	return err
 }
 
-func capabilityBits(c *fleet.Capabilities) any {
-	if c == nil {
-		return nil
-	}
-	return bits(uint64(*c))
-}
-
 func writePart(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.AgentID, p fleet.Part) error {
-	raw := p.Raw
-	if raw == nil {
-		raw = []byte{}
-	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw, digest)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
 			at = excluded.at, value = excluded.value, raw = excluded.raw, digest = excluded.digest
 		WHERE (agent_parts.epoch, agent_parts.sequence) < (excluded.epoch, excluded.sequence)`,
-		tenant, agent, p.Kind, p.Stamp.Epoch, p.Stamp.Sequence, moment(p.At), string(p.Value), raw, p.Digest)
+		tenant, agent, p.Kind, p.Stamp.Epoch, p.Stamp.Sequence, moment(p.At), string(p.Value), column.NotNull(p.Raw), p.Digest)
 	return err
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/identity"
@@ -24,7 +26,7 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 			INSERT INTO gateways (id, boot_id, version, started_at, lease_until) VALUES (?1, ?2, ?3, ?4, ?5)
 			ON CONFLICT (id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version,
 				started_at = excluded.started_at, lease_until = excluded.lease_until`,
-			g.ID, bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
+			g.ID, column.Bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
 		if err != nil {
 			return fail("register the gateway", err)
 		}
@@ -38,20 +40,20 @@ func endEarlierBoots(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
 	open, err := list(ctx, tx, scanOpen, `
 		SELECT tenant_id, id FROM agents
 		WHERE gateway_id = ?1 AND boot_id <> ?2 AND ended_at IS NULL AND epoch > 0 ORDER BY tenant_id, id`,
-		g.ID, bits(g.BootID))
+		g.ID, column.Bits(g.BootID))
 	if err != nil {
 		return fail("find the sessions of earlier boots", err)
 	}
 	for _, a := range open {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET ended_at = ?3, end_reason = ?4 WHERE tenant_id = ?1 AND id = ?2`,
-			a.Tenant, a.ID, moment(g.StartedAt), verdict.EndGatewayRestarted)
+			a.Tenant, a.ID, moment(g.StartedAt), trail.EndGatewayRestarted)
 		if err != nil {
 			return fail("end the sessions of earlier boots", err)
 		}
 		if err := park(ctx, tx, a.Tenant, a.ID); err != nil {
 			return fail("park what was for the sessions of earlier boots", err)
 		}
-		if err := appendEvent(ctx, tx, verdict.Disconnected(a.Tenant, a.ID, g.ID, verdict.EndGatewayRestarted, g.StartedAt)); err != nil {
+		if err := appendEvent(ctx, tx, trail.Disconnected(a.Tenant, a.ID, g.ID, trail.EndGatewayRestarted, g.StartedAt)); err != nil {
 			return err
 		}
 	}
@@ -68,7 +70,7 @@ func (s *Store) RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64,
 	return s.asWorker(ctx, func(tx *sql.Tx) error {
 		renewed, err := changed(tx.ExecContext(ctx, `
 			UPDATE gateways SET lease_until = ?4 WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3`,
-			id, bits(boot), moment(now), moment(until)))
+			id, column.Bits(boot), moment(now), moment(until)))
 		if err == nil && renewed == 0 {
 			return fmt.Errorf("renew the lease of gateway %s: %w", id, store.ErrLeaseLost)
 		}
@@ -100,7 +102,7 @@ func checkGateway(ctx context.Context, tx *sql.Tx, c fleet.Claim) error {
 	var alive bool
 	err := tx.QueryRowContext(ctx, `
 		SELECT EXISTS (SELECT 1 FROM gateways WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3)`,
-		c.Gateway, bits(c.BootID), moment(c.At)).Scan(&alive)
+		c.Gateway, column.Bits(c.BootID), moment(c.At)).Scan(&alive)
 	if err == nil && !alive {
 		return fmt.Errorf("claim at gateway %s: %w", c.Gateway, store.ErrLeaseLost)
 	}
@@ -187,17 +189,11 @@ func seat(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) (fl
 		}
 		v.Seat = &verdict.Seat{Agent: child, Method: fleet.EnrolledAsChild, UID: c.UID}
 	}
-	result := fleet.ClaimResult{Outcome: v.Outcome, Reason: v.Reason}
-	if v.Seat != nil {
-		result.Agent, result.Method = v.Seat.Agent, v.Seat.Method
-		result.LastSequence, result.StateKnown = v.Seat.LastSequence, v.Seat.StateKnown
-	}
+	result := v.Result()
 	switch v.Outcome {
 	case fleet.ClaimHeld:
-		result.HolderGateway, result.HolderEpoch = v.Seat.Gateway, v.Seat.Epoch
 		return result, nil
 	case fleet.ClaimClaimed:
-		result.Epoch = v.Seat.Epoch + 1
 		return result, sit(ctx, tx, c, v)
 	default:
 		if v.Quarantine {
@@ -205,14 +201,14 @@ func seat(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) (fl
 				return result, err
 			}
 		}
-		return result, countRefusal(ctx, tx, verdict.Refusal(c, v.Reason))
+		return result, countRefusal(ctx, tx, trail.Refusal(c, v.Reason))
 	}
 }
 
 // createChild records an agent that the identity speaks for.
 func createChild(ctx context.Context, tx *sql.Tx, c fleet.Claim) (fleet.AgentID, error) {
 	minted := identity.NewAgentID()
-	child, enrolled := verdict.Child(c, fleet.AgentID(minted))
+	child, entry, enrolled := trail.Child(c, fleet.AgentID(minted))
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, parent_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
 		child.Tenant, child.ID, bus.PartitionOf(minted), moment(child.EnrolledAt), child.Method, child.Parent)
@@ -222,7 +218,7 @@ func createChild(ctx context.Context, tx *sql.Tx, c fleet.Claim) (fleet.AgentID,
 	if err := appendEvent(ctx, tx, enrolled); err != nil {
 		return "", err
 	}
-	return child.ID, appendAudit(ctx, tx, verdict.By(c), "agent.enrol", "agent", string(child.ID), nil, enrolled.Attributes)
+	return child.ID, appendAudit(ctx, tx, trail.Claimant(c), entry)
 }
 
 // sit gives the agent its session under the next epoch.
@@ -238,7 +234,7 @@ func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) erro
 			connected_at = ?9, last_seen_at = ?9, ended_at = NULL, end_reason = '', last_sequence = 0,
 			takeovers = coalesce(?10, takeovers), instance_uid = ?11
 		WHERE tenant_id = ?1 AND id = ?2`,
-		c.Tenant, agent, v.Seat.Epoch+1, c.Gateway, bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(v.Takeovers),
+		c.Tenant, agent, v.Seat.Epoch+1, c.Gateway, column.Bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(v.Takeovers),
 		c.UID.String())
 	if err != nil {
 		return fail("write the session", err)
@@ -257,7 +253,7 @@ func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) erro
 	if err := wake(ctx, tx, c.Tenant, c.At, agent); err != nil {
 		return err
 	}
-	return appendEvent(ctx, tx, verdict.Connected(c, agent, v.Seat.Open))
+	return appendEvent(ctx, tx, trail.Connected(c, agent, v.Seat.Open))
 }
 
 // bind makes the uid the agent's, for good.
@@ -269,7 +265,7 @@ func bind(ctx context.Context, tx *sql.Tx, c fleet.Claim, agent fleet.AgentID) e
 
 // quarantine refuses the agent from now on and closes the session that is open: nobody knows which of them is the clone.
 func quarantine(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) error {
-	remark, event := verdict.Quarantined(c, v.Seat.Agent)
+	remark, entry, event := trail.Quarantined(c, v.Seat.Agent)
 	_, err := tx.ExecContext(ctx, `
 		UPDATE agents SET quarantined_at = ?3, takeovers = ?4, attention = ?5 WHERE tenant_id = ?1 AND id = ?2`,
 		c.Tenant, v.Seat.Agent, moment(c.At), momentsOrNull(v.Takeovers), asJSON(fleet.WithAttention(v.Seat.Attention, remark)))
@@ -285,7 +281,7 @@ func quarantine(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seatin
 	if err := appendEvent(ctx, tx, event); err != nil {
 		return err
 	}
-	return appendAudit(ctx, tx, fleet.System(c.Tenant, c.At), "agent.quarantine", "agent", string(v.Seat.Agent), nil, event.Attributes)
+	return appendAudit(ctx, tx, fleet.System(c.Tenant, c.At), entry)
 }
 
 // momentsOrNull is a list of times as a parameter: JSON, NULL if nil.
@@ -299,8 +295,3 @@ func momentsOrNull(times []time.Time) any {
 	}
 	return asJSON(micros)
 }
-
-// bits keeps a boot id or counter, which uses all 64 bits, in an INTEGER, which has a sign.
-func bits(u uint64) int64 { return int64(u) } //nolint:gosec // the same bits, read back by unbits
-
-func unbits(i int64) uint64 { return uint64(i) } //nolint:gosec // the same bits, written by bits

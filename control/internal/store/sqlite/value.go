@@ -56,14 +56,6 @@ func (s *text) Scan(v any) error {
 	return nil
 }
 
-// orNull is s as a parameter, NULL if empty.
-func orNull[S ~string](s S) any {
-	if s == "" {
-		return nil
-	}
-	return string(s)
-}
-
 // hash is a BLOB of 32 bytes; NULL is the zero hash.
 type hash [32]byte
 

@@ -3,7 +3,7 @@
 
 // Package verdict is what the stores of both backends decide alike: who gets a session, and what of the gateways'
 // messages counts. A store reads the rows that a decision needs, locked until it commits, asks here, and writes what the
-// answer says; so two backends cannot come to differ in what they admit.
+// answer says; so two backends cannot come to differ in what they admit. What is told of it is composed in trail.
 //
 // It is pure: no clock, no I/O, and an answer depends on nothing but the arguments.
 package verdict
@@ -14,9 +14,6 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
-
-// EndGatewayRestarted is the end reason of sessions whose gateway came back under another boot.
-const EndGatewayRestarted = "GATEWAY_RESTARTED"
 
 // Seat is the row of an agent as far as a claim looks at it.
 type Seat struct {
@@ -62,6 +59,23 @@ type Seating struct {
 	Takeovers []time.Time
 	// Quarantine says that the agent is quarantined now; the claim is refused with it.
 	Quarantine bool
+}
+
+// Result is what the gateway gets to hear. A NewChild has its Seat by now.
+func (s Seating) Result() fleet.ClaimResult {
+	result := fleet.ClaimResult{Outcome: s.Outcome, Reason: s.Reason}
+	if s.Seat != nil {
+		result.Agent, result.Method = s.Seat.Agent, s.Seat.Method
+		result.LastSequence, result.StateKnown = s.Seat.LastSequence, s.Seat.StateKnown
+	}
+	switch s.Outcome {
+	case fleet.ClaimHeld:
+		result.HolderGateway, result.HolderEpoch = s.Seat.Gateway, s.Seat.Epoch
+	case fleet.ClaimClaimed:
+		result.Epoch = s.Seat.Epoch + 1
+	case fleet.ClaimRefused: // the reason says it all
+	}
+	return result
 }
 
 // OfClaim decides a claim (product specification, section 4). The gateway's own lease is the caller's to check.

@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
 // Uplinks are messages about agents of one tenant, in the order they came, with what must be read to judge them.
@@ -236,15 +237,7 @@ func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
 		return nil
 	}
 	a.EndedAt, a.EndReason, a.Write.Row, a.Write.Park = e.At, cleanText(e.Reason), true, true
-	return []fleet.Event{Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
-}
-
-// Disconnected is the event of a session that ended.
-func Disconnected(tenant fleet.TenantID, agent fleet.AgentID, gateway fleet.GatewayID, reason string, at time.Time) fleet.Event {
-	return fleet.Event{
-		Tenant: tenant, At: at, Kind: fleet.EventAgentDisconnected, Agent: agent, Message: "disconnected: " + reason,
-		Attributes: map[string]string{"gateway": string(gateway), "reason": reason},
-	}
+	return []fleet.Event{trail.Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
 }
 
 // deliver notes a gateway's word on the open grant; a word on another generation is of the past.

@@ -1,0 +1,36 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package trail
+
+import (
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// Enrolled is what a redeemed bootstrap token leaves behind: an identity, in a group or in none.
+func Enrolled(by fleet.By, r store.Redemption, group fleet.GroupID) (Entry, fleet.Event) {
+	entry := ofAgent("agent.enrol", r.Agent, Fields{
+		"token": r.Token, "method": r.Method, "serial": r.Certificate.Serial, "fingerprint": r.Certificate.Fingerprint, "group": group,
+	})
+	return entry, fleet.Event{
+		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
+		Message: "enrolled (" + string(r.Method) + ")", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
+	}
+}
+
+// ConfigRetried is the entry of an agent whose failed attempts were cleared, so many of them.
+func ConfigRetried(id fleet.AgentID, cleared int) Entry {
+	return ofAgent("agent.retry_config", id, Fields{"cleared": cleared})
+}
+
+// ChildrenAllowed is the entry of an agent that may speak for n others, which were as many as before until then.
+func ChildrenAllowed(id fleet.AgentID, before, n int) Entry {
+	entry := ofAgent("agent.allow_children", id, Fields{"max_children": n})
+	entry.Before = Fields{"max_children": before}
+	return entry
+}
+
+func ofAgent(action string, id fleet.AgentID, after Fields) Entry {
+	return Entry{Action: action, EntityKind: "agent", EntityID: string(id), After: after}
+}
