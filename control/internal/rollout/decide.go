@@ -4,8 +4,8 @@
 // Package rollout decides, and does nothing else: from what is known of an agent and the time, what happens next.
 //
 // Its functions are pure: no clock, no I/O, no randomness outside their arguments. Called twice with the same arguments
-// they say the same, and called again after their step was taken they say "nothing more", which is what lets any
-// replica go on after any crash. Safety, as the property tests state it:
+// they say the same, and called again after their step was taken they say "nothing more" (unless the step asked to be
+// called again at once), which is what lets any replica go on after any crash. Safety, as the property tests state it:
 //
 //   - a version that failed on an agent, or that the agent rolled back by itself, is not granted to it again until an
 //     operator clears the attempt;
@@ -181,6 +181,9 @@ func (d *decision) restore(want fleet.VersionRef) {
 	case good == nil:
 		d.withdraw()
 		d.remark(fleet.AttentionNoLastGood, fmt.Sprintf("%s failed and there is no last good version to put back; the agent is left alone", name(want)))
+	case d.blocked(*good):
+		// It failed in this very step. The one before it is not part of the snapshot; look again at once.
+		d.step.WakeAt = d.now
 	case d.runs(*good):
 		d.alreadyThere(*good)
 		d.delivery.Restored = *good

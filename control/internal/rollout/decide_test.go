@@ -132,6 +132,20 @@ func TestDecide(t *testing.T) {
 			attention: "CONFIG_FAILED",
 		},
 		{
+			name: "the last good version itself fails: it is not put back, the one before it is looked for at once",
+			given: situation(lastGood(v1), says(fleet.ConfigFailed, v1, "out of memory", 2), func(s *fleet.Situation) {
+				s.Grant = &fleet.Grant{Version: v1, State: fleet.GrantMet, Reason: fleet.GrantAssigned, Generation: 7, OpenedAt: start}
+			}),
+			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 failed", state: fleet.DeliveryFailed,
+			attention: "CONFIG_FAILED", wake: true,
+		},
+		{
+			name: "the last good version fails when it is offered again: the same",
+			given: situation(granted(v1, fleet.GrantAssigned, true), lastGood(v1), says(fleet.ConfigFailed, v1, "out of memory", 2)),
+			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 failed", state: fleet.DeliveryFailed,
+			attention: "CONFIG_FAILED", wake: true,
+		},
+		{
 			name:  "a failure said before the grant was opened is an old word",
 			given: situation(granted(v1, fleet.GrantAssigned, true), says(fleet.ConfigFailed, v1, "long ago", 1)),
 			state: fleet.DeliverySent, wake: true,

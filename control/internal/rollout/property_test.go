@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,17 @@ func (w *world) decide(t *rapid.T) {
 		case g.Version.Hash.IsZero():
 			t.Fatalf("grants nothing")
 		}
+	}
+	failed := func(e fleet.Event) bool {
+		return step.Send && e.Kind == fleet.EventConfigSettled && strings.Contains(e.Message, ": failed") &&
+			e.Attributes["offer_hash"] == step.Grant.Version.Offer.String()
+	}
+	if slices.ContainsFunc(step.Events, failed) {
+		t.Fatalf("grants edge@%d in the step in which it failed", step.Grant.Version.Version)
+	}
+	if !step.WakeAt.IsZero() && !step.WakeAt.After(w.now) {
+		w.decide(t) // it asked for it
+		return
 	}
 	if again := rollout.Decide(w.situation(), w.now); again.Send || again.Grant != nil || len(again.Attempts) > 0 || again.Delivery != nil {
 		t.Fatalf("decides again after its own step was taken:\nfirst %+v\nthen  %+v", step, again)
@@ -171,6 +183,11 @@ func TestSafety(t *testing.T) {
 			"forget": func(*rapid.T) {
 				w.status, w.runs = fleet.RemoteConfigStatus{}, 0
 				w.stamp = fleet.Stamp{Epoch: w.stamp.Epoch + 1}
+			},
+			"die": func(*rapid.T) {
+				if w.runs > 0 {
+					w.say(fleet.ConfigFailed, version(w.runs))
+				}
 			},
 			"clear": func(*rapid.T) {
 				for h, a := range w.ledger {
