@@ -5,6 +5,7 @@ package rollout_test
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -51,13 +52,17 @@ func (w *world) situation() fleet.Situation {
 		g := *w.grant
 		s.Grant = &g
 	}
-	var newest time.Time
+	var newest *fleet.Attempt // of two of one moment the lower hash, as the stores have it
 	for _, a := range w.ledger {
-		if a.Outcome == fleet.AttemptApplied && !a.LastAt.Before(newest) {
-			newest = a.LastAt
-			v := a.Version
-			s.LastGood = &v
+		if a.Outcome != fleet.AttemptApplied {
+			continue
 		}
+		if newest == nil || cmp.Or(newest.LastAt.Compare(a.LastAt), bytes.Compare(a.Version.Offer[:], newest.Version.Offer[:])) < 0 {
+			newest = &a
+		}
+	}
+	if newest != nil {
+		s.LastGood = &newest.Version
 	}
 	return s
 }
