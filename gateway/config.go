@@ -19,7 +19,7 @@ import (
 type Config struct {
 	GatewayID   string `env:"AMPORA_GATEWAY_ID" envDefault:"gateway-1" help:"Name of this gateway, 1 to 63 characters of a-z, 0-9 and '-'. No two gateways share one."`
 	Addr        string `env:"AMPORA_OPAMP_ADDR" envDefault:"127.0.0.1:4320" help:"Where agents connect, host:port. Always TLS; the path is /v1/opamp."`
-	PublicURL   string `env:"AMPORA_OPAMP_PUBLIC_URL" envDefault:"wss://localhost:4320/v1/opamp" help:"What agents are told to connect to when they are given a certificate: wss:// or https://."`
+	PublicURL   string `env:"AMPORA_OPAMP_PUBLIC_URL" help:"What agents are told to connect to when they are given a certificate: wss:// or https://. Empty: wss:// at AMPORA_OPAMP_ADDR, which then must name one address."`
 	TLSCertFile string `env:"AMPORA_OPAMP_TLS_CERT_FILE" help:"Certificate chain of the OpAMP listener, PEM. Read again when it changes."`
 	TLSKeyFile  string `env:"AMPORA_OPAMP_TLS_KEY_FILE" help:"Key of that certificate, PEM."`
 	ServerCA    string `env:"AMPORA_OPAMP_SERVER_CA_FILE" help:"Certificates, PEM, that agents shall verify this server with. Empty means their system's roots."`
@@ -38,6 +38,21 @@ type Config struct {
 	DrainDuration time.Duration `env:"AMPORA_DRAIN_DURATION" envDefault:"10s" help:"Time over which connections are closed when the gateway stops."`
 }
 
+// Endpoint is what agents are told to connect to.
+func (c Config) Endpoint() string {
+	if c.PublicURL != "" {
+		return c.PublicURL
+	}
+	return "wss://" + c.Addr + opamp.Path
+}
+
+// namesOneAddress says whether a listen address is one that can be connected to.
+func namesOneAddress(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && host != "" && port != "0" && (ip == nil || !ip.IsUnspecified())
+}
+
 // Validate says what is wrong or contradictory, all of it joined.
 func (c Config) Validate() error {
 	var wrong []error
@@ -48,7 +63,9 @@ func (c Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		refuse("AMPORA_OPAMP_ADDR must be host:port")
 	}
-	if u, err := url.Parse(c.PublicURL); err != nil || u.Host == "" || u.Scheme != "wss" && u.Scheme != "https" {
+	if c.PublicURL == "" && !namesOneAddress(c.Addr) {
+		refuse("AMPORA_OPAMP_PUBLIC_URL is required: AMPORA_OPAMP_ADDR names no single address that agents could be told")
+	} else if u, err := url.Parse(c.Endpoint()); err != nil || u.Host == "" || u.Scheme != "wss" && u.Scheme != "https" {
 		refuse("AMPORA_OPAMP_PUBLIC_URL must be a wss:// or https:// address")
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {

@@ -32,6 +32,7 @@ import (
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
 )
@@ -106,7 +107,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.openDoors(deps, registry, rejections); err != nil {
+	if err := g.openDoors(deps, origin.Gateway, registry, rejections); err != nil {
 		return nil, err
 	}
 	if g.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", config.Addr); err != nil {
@@ -116,7 +117,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 }
 
 // openDoors wires what agents meet: the edge, OpAMP and EST.
-func (g *Gateway) openDoors(deps Deps, registry *session.Registry, rejections *edge.Rejections) error {
+func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.Registry, rejections *edge.Rejections) error {
 	certificate, serverCA, err := credentials(g.config, deps)
 	if err != nil {
 		return err
@@ -126,17 +127,17 @@ func (g *Gateway) openDoors(deps Deps, registry *session.Registry, rejections *e
 		return err
 	}
 	admission := edge.NewAdmission(edge.AdmissionConfig{
-		Control: deps.Control, Trust: g.trust, Box: edge.NewBox(), Rejections: rejections, Clock: deps.Clock,
+		Gateway: id, Control: deps.Control, Trust: g.trust, Box: edge.NewBox(), Rejections: rejections, Clock: deps.Clock,
 		Max: g.config.MaxSessions, Ready: g.takesAgents,
 	})
-	enrolment, err := edge.NewEnrolment(deps.Control, deps.Log, deps.Meter)
+	enrolment, err := edge.NewEnrolment(id, deps.Control, deps.Log, deps.Meter)
 	if err != nil {
 		return err
 	}
 	g.opamp, err = opamp.NewServer(opamp.Config{
 		Admission: admission, Rejections: rejections, Enrolment: enrolment, Registry: registry, Claims: g.claims,
 		Publisher: g.publisher, Bodies: g.bodies, Log: deps.Log, Clock: deps.Clock,
-		Endpoint: opamp.Endpoint{URL: g.config.PublicURL, ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
+		Endpoint: opamp.Endpoint{URL: g.config.Endpoint(), ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
 	}, deps.Meter)
 	if err != nil {
 		return err
@@ -154,10 +155,13 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 // Ready says why the gateway would turn agents away now; nil if it would not.
 func (g *Gateway) Ready(context.Context) error {
 	if _, err := g.trust.Current(); err != nil {
-		return err
+		return fault.New(fault.Unavailable, "NO_TRUST", "there is no fresh trust snapshot of the control plane").WithCause(err)
 	}
-	if !g.takesAgents() {
-		return errors.New("no lease from the control plane, or the bus does not keep up")
+	if !g.lease.Held() {
+		return fault.New(fault.Unavailable, "NO_LEASE", "there is no lease from the control plane")
+	}
+	if g.publisher.Full() {
+		return fault.New(fault.Unavailable, "BUS_BEHIND", "the bus does not take what agents say")
 	}
 	return nil
 }
@@ -228,7 +232,7 @@ func cutRevoked(registry *session.Registry, snapshot *edge.Snapshot) {
 
 func routes(agents http.Handler, est *edge.EST, other http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/opamp", agents)
+	mux.Handle(opamp.Path, agents)
 	est.Register(mux)
 	if other != nil {
 		mux.Handle("/", other)

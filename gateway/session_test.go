@@ -46,7 +46,7 @@ func TestDuplicateIsAnsweredAndNotRelayed(t *testing.T) {
 	w := start(t)
 	agent := w.dial()
 	agent.Exchange(gatewaytest.Full(0))
-	message := agent.Message(&protobufs.AgentToServer{Capabilities: 1})
+	message := agent.Message(healthy())
 	data, err := proto.Marshal(message)
 	if err != nil {
 		t.Fatal(err)
@@ -57,11 +57,54 @@ func TestDuplicateIsAnsweredAndNotRelayed(t *testing.T) {
 			t.Errorf("the answer is %v", answer)
 		}
 	}
-	agent.Exchange(&protobufs.AgentToServer{Capabilities: 1})
+	agent.Exchange(healthy())
 	for want := range uint64(3) {
 		if got := w.uplink(w.agent.ID, isReport).GetReport().GetSequence(); got != want {
 			t.Errorf("report %d came in place of %d", got, want)
 		}
+	}
+}
+
+func healthy() *protobufs.AgentToServer {
+	return &protobufs.AgentToServer{Capabilities: 1, Health: &protobufs.ComponentHealth{Healthy: true}}
+}
+
+func TestHeartbeatsEndInTheGateway(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	const beats = 5
+	for range beats {
+		agent.Exchange(&protobufs.AgentToServer{Capabilities: 1})
+	}
+	agent.Exchange(&protobufs.AgentToServer{Capabilities: 3}) // another capability is news
+	agent.Close()
+	for _, want := range []uint64{0, beats + 1} {
+		if got := w.uplink(w.agent.ID, isReport).GetReport().GetSequence(); got != want {
+			t.Errorf("report %d was relayed in place of %d", got, want)
+		}
+	}
+	ended := w.uplink(w.agent.ID, isEnd).GetEnded()
+	if ended.GetLastSequence() != beats+1 || ended.GetInDoubt() {
+		t.Errorf("the session ended with %v", ended)
+	}
+}
+
+func TestWhatIsInDoubtSaysSo(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	agent.Skip(1)
+	agent.Exchange(healthy())
+	agent.Close()
+	if report := w.uplink(w.agent.ID, isReport).GetReport(); report.GetInDoubt() {
+		t.Error("a full report is in doubt")
+	}
+	if report := w.uplink(w.agent.ID, isReport).GetReport(); !report.GetInDoubt() {
+		t.Error("a report after a gap is not in doubt")
+	}
+	if ended := w.uplink(w.agent.ID, isEnd).GetEnded(); !ended.GetInDoubt() {
+		t.Error("a session whose full state never came ended without doubt")
 	}
 }
 
@@ -279,7 +322,7 @@ func TestLostLeaseClaimsEverythingAnew(t *testing.T) {
 		after, found := w.control.Session(w.agent)
 		return found && after.Epoch > before.Epoch
 	})
-	agent.Exchange(&protobufs.AgentToServer{Capabilities: 1})
+	agent.Exchange(healthy())
 	session, _ := w.control.Session(w.agent)
 	w.uplink(w.agent.ID, func(u *relayv1.Uplink) bool { return isReport(u) && u.GetEpoch() == session.Epoch })
 }

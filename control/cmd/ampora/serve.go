@@ -43,7 +43,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 
 	plane, err := control.Open(ctx, config.Control, control.Deps{
 		Mode: config.Mode, Bus: bus, Log: log, Meter: meter, Now: time.Now, Version: ops.Version().Version,
-		OpAMPURL: config.Gateway.PublicURL, SharedPort: config.sharedPort(),
+		OpAMPURL: config.Gateway.Endpoint(), SharedPort: config.sharedPort(),
 		DevelopmentLogin: config.Mode == control.Development,
 	})
 	if err != nil {

@@ -66,7 +66,7 @@ func addSession(lines *properties, now time.Time, agent *amporav1.Agent) {
 	lines.add("Transport", word(session.GetTransport()))
 	lines.add("Peer", or(session.GetPeer()))
 	lines.add("Connected", relative(now, session.GetConnectedAt()))
-	lines.add("Last seen", relative(now, session.GetLastSeenAt()))
+	lines.add("Last seen", lastSeen(now, agent))
 	if session.GetEndedAt() != nil {
 		lines.add("Disconnected", fmt.Sprintf("%s, %s", relative(now, session.GetEndedAt()), or(session.GetEndReason())))
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -88,12 +89,21 @@ func (p *program) agentTable(agents []*amporav1.Agent) view {
 	for _, agent := range agents {
 		t.row(
 			or(agent.GetId()), or(agent.GetDisplayName()), or(agent.GetGroupName()), word(agent.GetPresence()),
-			relative(p.now(), agent.GetSession().GetLastSeenAt()), healthWord(agent.GetHealth()),
+			lastSeen(p.now(), agent), healthWord(agent.GetHealth()),
 			configOf(agent.GetConfigDelivery()), word(agent.GetConfigDelivery().GetState()),
 			or(strings.Join(reasons(agent.GetAttention()), ",")),
 		)
 	}
 	return t
+}
+
+// lastSeen is when an agent was last seen. An online one is there now: its heartbeats end in its gateway, and what is on
+// record of it is only when it last said something new.
+func lastSeen(now time.Time, agent *amporav1.Agent) string {
+	if agent.GetPresence() == amporav1.Presence_PRESENCE_ONLINE {
+		return "now"
+	}
+	return relative(now, agent.GetSession().GetLastSeenAt())
 }
 
 func healthWord(health *amporav1.Health) string {

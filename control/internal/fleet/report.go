@@ -57,6 +57,8 @@ type Report struct {
 	Labels map[string]string
 	// Bodies the parts refer to. If one is not stored the report is not recorded and full state is asked for.
 	Bodies []ContentHash
+	// InDoubt says that something the agent said before may be lost: its state is known again when it is whole.
+	InDoubt bool
 	// Wake asks for the engine's attention: the report says something a grant may wait for.
 	Wake bool
 }
@@ -72,6 +74,8 @@ type SessionEnd struct {
 	Reason       string
 	LastSeenAt   time.Time
 	LastSequence Sequence
+	// InDoubt says that something the agent said may be lost.
+	InDoubt bool
 }
 
 // Uplink is one message of a gateway, ready to be recorded: exactly one field is set.

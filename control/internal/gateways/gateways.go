@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gitlab.com/ampora/ampora/control/internal/content"
@@ -59,24 +60,22 @@ func New(d Deps) *Service { return &Service{d: d} }
 // Register records the gateway process and gives it its lease.
 func (s *Service) Register(ctx context.Context, r *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
 	now := s.d.Now()
-	until := now.Add(leaseLife)
 	err := s.d.Store.RegisterGateway(ctx, fleet.Gateway{
-		ID: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Version: r.GetVersion(), StartedAt: now, LeaseUntil: until,
+		ID: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Version: r.GetVersion(), StartedAt: now, LeaseUntil: now.Add(leaseLife),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register gateway: %w", err)
 	}
-	return &internalv1.RegisterResponse{LeaseUntil: timestamppb.New(until)}, nil
+	return &internalv1.RegisterResponse{Lease: durationpb.New(leaseLife)}, nil
 }
 
 // RenewLease prolongs the lease.
 func (s *Service) RenewLease(ctx context.Context, r *internalv1.RenewLeaseRequest) (*internalv1.RenewLeaseResponse, error) {
 	now := s.d.Now()
-	until := now.Add(leaseLife)
-	if err := s.d.Store.RenewLease(ctx, fleet.GatewayID(r.GetGatewayId()), r.GetBootId(), now, until); err != nil {
+	if err := s.d.Store.RenewLease(ctx, fleet.GatewayID(r.GetGatewayId()), r.GetBootId(), now, now.Add(leaseLife)); err != nil {
 		return nil, fmt.Errorf("renew lease: %w", err)
 	}
-	return &internalv1.RenewLeaseResponse{LeaseUntil: timestamppb.New(until)}, nil
+	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(leaseLife)}, nil
 }
 
 // CheckBootstrapToken says whether a token may enrol.

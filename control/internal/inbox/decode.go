@@ -77,7 +77,8 @@ func (in *Inbox) uplink(ctx context.Context, e *relayv1.Uplink) (fleet.Uplink, e
 		}
 		report := &fleet.Report{
 			Tenant: tenant, Agent: agent, Gateway: gateway, BootID: e.GetBootId(), At: at,
-			Stamp: fleet.Stamp{Epoch: epoch, Sequence: fleet.Sequence(event.Report.GetSequence())}, //nolint:gosec // a counter of messages
+			InDoubt: event.Report.GetInDoubt(),
+			Stamp:   fleet.Stamp{Epoch: epoch, Sequence: fleet.Sequence(event.Report.GetSequence())}, //nolint:gosec // a counter of messages
 		}
 		c := &reportDecoder{in: in, report: report, message: &message, cut: event.Report}
 		if err := c.decode(ctx); err != nil {
@@ -89,6 +90,7 @@ func (in *Inbox) uplink(ctx context.Context, e *relayv1.Uplink) (fleet.Uplink, e
 			Tenant: tenant, Agent: agent, Gateway: gateway, BootID: e.GetBootId(), Epoch: epoch, At: at,
 			Reason: clean(event.Ended.GetReason()), LastSeenAt: timeOf(event.Ended.GetLastSeenAt()),
 			LastSequence: fleet.Sequence(event.Ended.GetLastSequence()), //nolint:gosec // a counter of messages
+			InDoubt:      event.Ended.GetInDoubt(),
 		}}, nil
 	case *relayv1.Uplink_Delivery:
 		return delivery(e, event.Delivery, at)

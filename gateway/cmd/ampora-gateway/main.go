@@ -31,14 +31,15 @@ import (
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
+// maxResponse bounds what control may answer in bytes: a configuration of 8 MiB and what surrounds it.
+const maxResponse = 16 << 20
+
 // config is the configuration of the program.
 type config struct {
 	gateway.Config
-	ControlURL string        `env:"AMPORA_CONTROL_URL,required" help:"Address of the control plane's internal service, https://host:port."`
-	BusURL     conf.Secret   `env:"AMPORA_BUS_URL,required" help:"The bus, redis://, rediss:// or postgres, the same as the control plane's."`
-	OpsAddr    string        `env:"AMPORA_OPS_ADDR" envDefault:"127.0.0.1:9321" help:"Where health, metrics and profiles are served. No authentication: keep it private."`
-	LogLevel   slog.Level    `env:"AMPORA_LOG_LEVEL" envDefault:"INFO" help:"DEBUG, INFO, WARN or ERROR."`
-	LogFormat  ops.LogFormat `env:"AMPORA_LOG_FORMAT" envDefault:"json" help:"json or text."`
+	ControlURL string      `env:"AMPORA_CONTROL_URL,required" help:"Address of the control plane's internal service, https://host:port."`
+	BusURL     conf.Secret `env:"AMPORA_BUS_URL,required" help:"The bus, redis://, rediss:// or postgres, the same as the control plane's."`
+	Ops        ops.Config
 }
 
 // Validate says what is wrong or contradictory.
@@ -49,6 +50,8 @@ func (c config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+//go:generate sh -c "{ echo '# Configuration of ampora-gateway'; echo; echo 'Generated from `ampora-gateway --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-gateway.md"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -69,7 +72,7 @@ func start(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	log := ops.NewLogger(stderr, c.LogLevel, c.LogFormat)
+	log := ops.NewLogger(stderr, c.Ops.LogLevel, c.Ops.LogFormat)
 	for _, note := range notes {
 		log.WarnContext(ctx, "about the configuration", "note", note)
 	}
@@ -114,7 +117,7 @@ func serve(ctx context.Context, c config, messages bus.Bus, log *slog.Logger) er
 		return err
 	}
 	defer func() { _ = meters.Shutdown(context.WithoutCancel(ctx)) }()
-	transport := connecthttp.NewTransport(http.DefaultClient, c.ControlURL)
+	transport := connecthttp.NewTransport(http.DefaultClient, c.ControlURL, connecthttp.WithReadMaxBytes(maxResponse))
 	g, err := gateway.New(c.Config, gateway.Deps{
 		Control: internalv1connect.NewGatewayServiceClient(connect.NewClient(transport)),
 		Bus:     messages, Log: log, Meter: meters.Meter("gitlab.com/ampora/ampora/gateway"), Clock: time.Now,
@@ -123,7 +126,7 @@ func serve(ctx context.Context, c config, messages bus.Bus, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	operations, err := new(net.ListenConfig).Listen(ctx, "tcp", c.OpsAddr)
+	operations, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Ops.Addr)
 	if err != nil {
 		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 // connectionsPerIdentity is one live connection and one that contests it: a second
@@ -27,6 +28,7 @@ const connectionsPerIdentity = 2
 
 // Admission decides who may open a connection.
 type Admission struct {
+	gateway    identity.GatewayID
 	control    internalv1connect.GatewayServiceClient
 	trust      *Trust
 	box        *Box
@@ -43,6 +45,7 @@ type Admission struct {
 
 // AdmissionConfig is what an [Admission] needs.
 type AdmissionConfig struct {
+	Gateway    identity.GatewayID
 	Control    internalv1connect.GatewayServiceClient
 	Trust      *Trust
 	Box        *Box
@@ -57,7 +60,7 @@ type AdmissionConfig struct {
 // NewAdmission makes an Admission with nobody admitted.
 func NewAdmission(c AdmissionConfig) *Admission {
 	return &Admission{
-		control: c.Control, trust: c.Trust, box: c.Box, rejections: c.Rejections, clock: c.Clock,
+		gateway: c.Gateway, control: c.Control, trust: c.Trust, box: c.Box, rejections: c.Rejections, clock: c.Clock,
 		max: c.Max, ready: c.Ready, checks: make(chan struct{}, tokenChecks), byIdentity: make(map[string]int),
 	}
 }
@@ -136,7 +139,9 @@ func (a *Admission) checkToken(ctx context.Context, caller Caller) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := a.control.CheckBootstrapToken(ctx, &internalv1.CheckBootstrapTokenRequest{Token: caller.Token.Reveal()})
+	_, err := a.control.CheckBootstrapToken(ctx, &internalv1.CheckBootstrapTokenRequest{
+		Token: caller.Token.Reveal(), GatewayId: string(a.gateway), Peer: caller.Peer,
+	})
 	if err == nil {
 		return nil
 	}

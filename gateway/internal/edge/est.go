@@ -25,6 +25,7 @@ import (
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 // maxCSR bounds a certificate request in bytes, in each of its encodings.
@@ -32,16 +33,17 @@ const maxCSR = 8 << 10
 
 // Enrolment redeems bootstrap tokens at the control plane and counts what came of it.
 type Enrolment struct {
+	gateway identity.GatewayID
 	control internalv1connect.GatewayServiceClient
 	log     *slog.Logger
 	count   metric.Int64Counter
 }
 
 // NewEnrolment makes the counter on the meter.
-func NewEnrolment(control internalv1connect.GatewayServiceClient, log *slog.Logger, meter metric.Meter) (*Enrolment, error) {
+func NewEnrolment(gateway identity.GatewayID, control internalv1connect.GatewayServiceClient, log *slog.Logger, meter metric.Meter) (*Enrolment, error) {
 	count, err := meter.Int64Counter("ampora_gateway_enrolments_total",
 		metric.WithDescription("Redemptions of bootstrap tokens, by method and outcome."))
-	return &Enrolment{control: control, log: log, count: count}, err
+	return &Enrolment{gateway: gateway, control: control, log: log, count: count}, err
 }
 
 var methodNames = map[internalv1.EnrollmentMethod]string{
@@ -56,7 +58,9 @@ func (e *Enrolment) Redeem(ctx context.Context, caller Caller, csr []byte, metho
 	// Signing may wait for a key management service.
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	response, err := e.control.Enroll(ctx, &internalv1.EnrollRequest{Token: caller.Token.Reveal(), CsrPem: csr, Method: method, Peer: caller.Peer})
+	response, err := e.control.Enroll(ctx, &internalv1.EnrollRequest{
+		Token: caller.Token.Reveal(), CsrPem: csr, Method: method, GatewayId: string(e.gateway), Peer: caller.Peer,
+	})
 	outcome := "enrolled"
 	if err != nil {
 		outcome = connect.CodeOf(err).String()

@@ -34,6 +34,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectinprocess"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
@@ -260,7 +261,7 @@ func (c *Control) Register(context.Context, *internalv1.RegisterRequest) (*inter
 	}
 	defer leave()
 	c.lost = false
-	return &internalv1.RegisterResponse{LeaseUntil: timestamppb.New(time.Now().Add(c.lease))}, nil
+	return &internalv1.RegisterResponse{Lease: durationpb.New(c.lease)}, nil
 }
 
 // RenewLease implements the service.
@@ -273,7 +274,7 @@ func (c *Control) RenewLease(context.Context, *internalv1.RenewLeaseRequest) (*i
 	if c.lost {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, "lease lost")
 	}
-	return &internalv1.RenewLeaseResponse{LeaseUntil: timestamppb.New(time.Now().Add(c.lease))}, nil
+	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(c.lease)}, nil
 }
 
 var errToken = connect.NewError(connect.CodeUnauthenticated, "the token is not valid")

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
@@ -80,6 +81,7 @@ func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcom
 func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session, message *protobufs.AgentToServer, payload []byte, reply answer) outcome {
 	verdict := current.Arrive(session.Arrival{
 		Sequence: message.GetSequenceNum(), Capabilities: message.GetCapabilities(), FullState: message.GetAgentDescription() != nil,
+		News: saysAnything(message),
 	}, s.Clock())
 	if verdict.Limited {
 		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
@@ -93,7 +95,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	}
 	ask := verdict.Relay && asksComponents(current, message.GetAvailableComponents())
 	if verdict.Relay {
-		if err := s.relay(ctx, current, message, payload); err != nil {
+		if err := s.relay(ctx, current, message, payload, verdict.InDoubt); err != nil {
 			return s.shed(ctx, c, current, reply, err)
 		}
 	}
@@ -108,6 +110,20 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 		reply = reply.askComponents()
 	}
 	return outcome{answer: reply, session: current}
+}
+
+// routing are the fields of AgentToServer that every message carries; the rest is news.
+var routing = map[protoreflect.Name]bool{"instance_uid": true, "sequence_num": true, "capabilities": true}
+
+// saysAnything reports whether a message is more than a heartbeat: fields we do not know count too.
+func saysAnything(message *protobufs.AgentToServer) bool {
+	m := message.ProtoReflect()
+	news := len(m.GetUnknown()) > 0
+	m.Range(func(field protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		news = news || !routing[field.Name()]
+		return !news
+	})
+	return news
 }
 
 func asksComponents(current *session.Session, components *protobufs.AvailableComponents) bool {
@@ -198,10 +214,10 @@ func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {
 }
 
 // relay stores the bodies of a message and queues the rest of it.
-func (s *Server) relay(ctx context.Context, current *session.Session, message *protobufs.AgentToServer, payload []byte) error {
+func (s *Server) relay(ctx context.Context, current *session.Session, message *protobufs.AgentToServer, payload []byte, inDoubt bool) error {
 	healthKnown := message.GetHealth() != nil && proto.Size(message.GetHealth()) > 0
 	afterOwnOffer := current.AfterOwnOffer(healthKnown) && message.GetHealth() != nil
-	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: payload, AfterOwnOffer: afterOwnOffer}
+	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: payload, AfterOwnOffer: afterOwnOffer, InDoubt: inDoubt}
 	cuttings, err := cut(message)
 	if err != nil {
 		return err

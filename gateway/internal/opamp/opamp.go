@@ -23,6 +23,9 @@ import (
 	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
+// Path is where agents connect (specification, "WebSocket Transport" and "Plain HTTP Transport": the default).
+const Path = "/v1/opamp"
+
 // serverCapabilities is what we implement, and nothing else.
 const serverCapabilities = protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus |
 	protobufs.ServerCapabilities_ServerCapabilities_OffersRemoteConfig |

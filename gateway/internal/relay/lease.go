@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
@@ -90,25 +91,30 @@ func (l *Lease) pause(err error) time.Duration {
 }
 
 func (l *Lease) register(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	response, err := l.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, Version: l.version})
-	if err != nil {
-		return err
-	}
-	until := response.GetLeaseUntil().AsTime()
-	l.until.Store(&until)
-	return nil
+	return l.take(ctx, func(ctx context.Context) (*durationpb.Duration, error) {
+		response, err := l.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, Version: l.version})
+		return response.GetLease(), err
+	})
 }
 
 func (l *Lease) renew(ctx context.Context) error {
+	return l.take(ctx, func(ctx context.Context) (*durationpb.Duration, error) {
+		response, err := l.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID})
+		return response.GetLease(), err
+	})
+}
+
+// take asks for the lease and counts its time from before the question, so that it never seems to last longer here than
+// where it is kept.
+func (l *Lease) take(ctx context.Context, ask func(context.Context) (*durationpb.Duration, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	response, err := l.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID})
+	asked := l.clock()
+	lasts, err := ask(ctx)
 	if err != nil {
 		return err
 	}
-	until := response.GetLeaseUntil().AsTime()
+	until := asked.Add(lasts.AsDuration())
 	l.until.Store(&until)
 	return nil
 }

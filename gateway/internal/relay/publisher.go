@@ -83,7 +83,10 @@ func (p *Publisher) Report(s *session.Session, report *relayv1.Report) error {
 // Ended queues the end of a session.
 func (p *Publisher) Ended(s *session.Session, reason session.EndReason) {
 	message := p.envelope(s)
-	message.Event = &relayv1.Uplink_Ended{Ended: &relayv1.SessionEnded{Reason: string(reason), LastSeenAt: timestamppb.New(s.LastSeen())}}
+	sequence, inDoubt := s.Left()
+	message.Event = &relayv1.Uplink_Ended{Ended: &relayv1.SessionEnded{
+		Reason: string(reason), LastSeenAt: timestamppb.New(s.LastSeen()), LastSequence: sequence, InDoubt: inDoubt,
+	}}
 	_ = p.enqueue(s, message, true)
 }
 

@@ -112,6 +112,8 @@ type Arrival struct {
 	// FullState: it carries an agent description, which agents send when they
 	// report everything.
 	FullState bool
+	// News: it says anything but that the agent lives.
+	News bool
 }
 
 // Verdict says what to do with an arrival. All of them are answered.
@@ -119,12 +121,16 @@ type Verdict struct {
 	Step
 	// Limited: over the rate limit. Shed it and say so; the session is in doubt now.
 	Limited bool
+	// InDoubt: something that the agent said before is lost, and full state has not come since.
+	InDoubt bool
 }
 
-// Arrive records an arrival and decides about it.
+// Arrive records an arrival and decides about it. Heartbeats end here: what says nothing new is answered and counted,
+// not relayed.
 func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	news := arrival.News || arrival.Capabilities != s.capabilities
 	s.lastSeen = now
 	s.capabilities = arrival.Capabilities
 	var taken bool
@@ -134,7 +140,8 @@ func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
 	}
 	next, step := s.sequence.Next(arrival.Sequence, arrival.FullState, now)
 	s.sequence = next
-	return Verdict{Step: step}
+	step.Relay = step.Relay && news
+	return Verdict{Step: step, InDoubt: next.doubtful}
 }
 
 // Doubt makes the session ask for the agent's full state: something of it was lost.
@@ -159,6 +166,14 @@ func (s *Session) Touch(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastSeen = now
+}
+
+// Left is what to remember of the session when it ends: the number of the agent's last message, relayed or not, and
+// whether something of it is lost.
+func (s *Session) Left() (sequence uint64, inDoubt bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sequence.last, s.sequence.doubtful || !s.sequence.begun
 }
 
 // Epoch is the epoch the session is claimed under.

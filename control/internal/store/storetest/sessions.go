@@ -20,6 +20,7 @@ var sessions = suite{
 	"a claim needs a gateway with a lease":                    claimWithoutLease,
 	"a claim needs a recorded certificate of the identity":    claimUnrecorded,
 	"a uid belongs to one agent for good":                     foreignUID,
+	"what was lost makes the state unknown":                   doubt,
 	"an agent may change its uid":                             changedUID,
 	"an open session is held":                                 held,
 	"a session without a living gateway is not held":          notHeld,
@@ -382,6 +383,39 @@ func lastSequence(w *world) {
 	if got := w.claim(w.claimOf(s.agent, s.gateway)); got.LastSequence != 3 || !got.StateKnown {
 		w.Errorf("after a report of a client that counts anew: %+v", got)
 	}
+}
+
+func doubt(w *world) {
+	known := func(what string, want bool, say func(s session)) {
+		w.Helper()
+		s := w.connected()
+		w.said(w.report(s, 1, "x", fleet.PartDescription))
+		say(s)
+		if got := w.claim(w.claimOf(s.agent, w.gateway("gw-other", 9))); got.StateKnown != want {
+			w.Errorf("%s: state known is %v", what, got.StateKnown)
+		}
+	}
+	ended := func(s session, inDoubt bool) {
+		end := w.end(s, "closed")
+		end.InDoubt = inDoubt
+		w.record(fleet.Uplink{Ended: end})
+	}
+	doubtful := func(s session, sequence fleet.Sequence, kind fleet.PartKind) {
+		r := w.report(s, sequence, "y", kind)
+		r.InDoubt = true
+		w.said(r)
+	}
+	known("nothing was lost", true, func(s session) { ended(s, false) })
+	known("the session ended in doubt", false, func(s session) { ended(s, true) })
+	known("a report came after a gap", false, func(s session) {
+		doubtful(s, 3, fleet.PartHealth)
+		ended(s, false)
+	})
+	known("the gap was filled by the full state", true, func(s session) {
+		doubtful(s, 3, fleet.PartHealth)
+		w.said(w.report(s, 4, "z", fleet.PartDescription))
+		ended(s, false)
+	})
 }
 
 func claimFallsDue(w *world) {

@@ -162,6 +162,7 @@ func (a *Agent) take(u fleet.Uplink) []fleet.Event {
 
 func (a *Agent) report(r *fleet.Report) []fleet.Event {
 	var events []fleet.Event
+	a.doubt(r.InDoubt)
 	for _, part := range r.Parts {
 		if news := a.part(r, part); news != nil {
 			events = append(events, clean(*news, r))
@@ -220,6 +221,13 @@ func (a *Agent) summarize(kind fleet.PartKind, r *fleet.Report) {
 	a.Write.Row = true
 }
 
+// doubt forgets that the agent's state is known, until it describes itself again: something it said was lost.
+func (a *Agent) doubt(inDoubt bool) {
+	if inDoubt && a.StateKnown {
+		a.StateKnown, a.Write.Row = false, true
+	}
+}
+
 // seen moves the session's last sequence and time, which never go back.
 func (a *Agent) seen(at time.Time, sequence fleet.Sequence) {
 	if sequence > a.LastSequence {
@@ -233,6 +241,7 @@ func (a *Agent) seen(at time.Time, sequence fleet.Sequence) {
 // end ends the session. One that has ended keeps its end; what was seen last still counts.
 func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
 	a.seen(e.LastSeenAt, e.LastSequence)
+	a.doubt(e.InDoubt)
 	if !a.EndedAt.IsZero() {
 		return nil
 	}

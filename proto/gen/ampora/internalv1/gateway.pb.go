@@ -16,6 +16,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -300,8 +301,9 @@ func (x *RegisterRequest) GetVersion() string {
 }
 
 type RegisterResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LeaseUntil    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=lease_until,json=leaseUntil,proto3" json:"lease_until,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the lease lasts from the moment the request was sent. No clock but the gateway's own is asked.
+	Lease         *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,9 +338,9 @@ func (*RegisterResponse) Descriptor() ([]byte, []int) {
 	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *RegisterResponse) GetLeaseUntil() *timestamppb.Timestamp {
+func (x *RegisterResponse) GetLease() *durationpb.Duration {
 	if x != nil {
-		return x.LeaseUntil
+		return x.Lease
 	}
 	return nil
 }
@@ -397,7 +399,7 @@ func (x *RenewLeaseRequest) GetBootId() uint64 {
 
 type RenewLeaseResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	LeaseUntil    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=lease_until,json=leaseUntil,proto3" json:"lease_until,omitempty"`
+	Lease         *durationpb.Duration   `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,9 +434,9 @@ func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
 	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *RenewLeaseResponse) GetLeaseUntil() *timestamppb.Timestamp {
+func (x *RenewLeaseResponse) GetLease() *durationpb.Duration {
 	if x != nil {
-		return x.LeaseUntil
+		return x.Lease
 	}
 	return nil
 }
@@ -1393,22 +1395,20 @@ var File_ampora_internal_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" ampora/internal/v1/gateway.proto\x12\x12ampora.internal.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n" +
+	" ampora/internal/v1/gateway.proto\x12\x12ampora.internal.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n" +
 	"\x0fRegisterRequest\x12(\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\tgatewayId\x12'\n" +
 	"\aboot_id\x18\x02 \x01(\x06B\x0e\xbaH\vR\t!\x00\x00\x00\x00\x00\x00\x00\x00R\x06bootId\x12!\n" +
-	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\"O\n" +
-	"\x10RegisterResponse\x12;\n" +
-	"\vlease_until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"leaseUntil\"T\n" +
+	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\"C\n" +
+	"\x10RegisterResponse\x12/\n" +
+	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"T\n" +
 	"\x11RenewLeaseRequest\x12&\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
-	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\"Q\n" +
-	"\x12RenewLeaseResponse\x12;\n" +
-	"\vlease_until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"leaseUntil\"\x84\x01\n" +
+	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\"E\n" +
+	"\x12RenewLeaseResponse\x12/\n" +
+	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x84\x01\n" +
 	"\x1aCheckBootstrapTokenRequest\x12!\n" +
 	"\x05token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x05token\x12&\n" +
 	"\n" +
@@ -1551,13 +1551,14 @@ var file_ampora_internal_v1_gateway_proto_goTypes = []any{
 	(*GetTrustResponse)(nil),            // 21: ampora.internal.v1.GetTrustResponse
 	(*TenantTrust)(nil),                 // 22: ampora.internal.v1.TenantTrust
 	nil,                                 // 23: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
 }
 var file_ampora_internal_v1_gateway_proto_depIdxs = []int32{
-	24, // 0: ampora.internal.v1.RegisterResponse.lease_until:type_name -> google.protobuf.Timestamp
-	24, // 1: ampora.internal.v1.RenewLeaseResponse.lease_until:type_name -> google.protobuf.Timestamp
+	24, // 0: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
+	24, // 1: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
 	0,  // 2: ampora.internal.v1.EnrollRequest.method:type_name -> ampora.internal.v1.EnrollmentMethod
-	24, // 3: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
+	25, // 3: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
 	13, // 4: ampora.internal.v1.ClaimSessionsRequest.claims:type_name -> ampora.internal.v1.Claim
 	1,  // 5: ampora.internal.v1.Claim.transport:type_name -> ampora.internal.v1.Transport
 	2,  // 6: ampora.internal.v1.Claim.takeover:type_name -> ampora.internal.v1.Takeover

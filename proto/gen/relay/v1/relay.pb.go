@@ -374,6 +374,8 @@ type Report struct {
 	Bodies        []*Body `protobuf:"bytes,3,rep,name=bodies,proto3" json:"bodies,omitempty"`
 	// Set when an empty health follows an offer of ours (a fresh client object has nothing to say yet): keep the former.
 	AfterOwnOffer bool `protobuf:"varint,4,opt,name=after_own_offer,json=afterOwnOffer,proto3" json:"after_own_offer,omitempty"`
+	// Something the agent said before this message may be lost: its state is not known again until it is whole.
+	InDoubt       bool `protobuf:"varint,5,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +434,13 @@ func (x *Report) GetBodies() []*Body {
 func (x *Report) GetAfterOwnOffer() bool {
 	if x != nil {
 		return x.AfterOwnOffer
+	}
+	return false
+}
+
+func (x *Report) GetInDoubt() bool {
+	if x != nil {
+		return x.InDoubt
 	}
 	return false
 }
@@ -513,7 +522,9 @@ type SessionEnded struct {
 	Reason     string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	LastSeenAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
 	// The sequence number of the agent's last message, relayed or not: heartbeats end in the gateway.
-	LastSequence  uint64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	LastSequence uint64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// Something the agent said may be lost.
+	InDoubt       bool `protobuf:"varint,4,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -567,6 +578,13 @@ func (x *SessionEnded) GetLastSequence() uint64 {
 		return x.LastSequence
 	}
 	return 0
+}
+
+func (x *SessionEnded) GetInDoubt() bool {
+	if x != nil {
+		return x.InDoubt
+	}
+	return false
 }
 
 // Delivery says what became of a downlink.
@@ -966,12 +984,13 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	" \x01(\v2\x10.relay.v1.ReportH\x00R\x06report\x12.\n" +
 	"\x05ended\x18\v \x01(\v2\x16.relay.v1.SessionEndedH\x00R\x05ended\x120\n" +
 	"\bdelivery\x18\f \x01(\v2\x12.relay.v1.DeliveryH\x00R\bdeliveryB\a\n" +
-	"\x05event\"\x9c\x01\n" +
+	"\x05event\"\xb7\x01\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12&\n" +
 	"\x0fagent_to_server\x18\x02 \x01(\fR\ragentToServer\x12&\n" +
 	"\x06bodies\x18\x03 \x03(\v2\x0e.relay.v1.BodyR\x06bodies\x12&\n" +
-	"\x0fafter_own_offer\x18\x04 \x01(\bR\rafterOwnOffer\"\xc3\x01\n" +
+	"\x0fafter_own_offer\x18\x04 \x01(\bR\rafterOwnOffer\x12\x19\n" +
+	"\bin_doubt\x18\x05 \x01(\bR\ainDoubt\"\xc3\x01\n" +
 	"\x04Body\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.relay.v1.Body.KindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -980,12 +999,13 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15KIND_EFFECTIVE_CONFIG\x10\x01\x12\x1d\n" +
-	"\x19KIND_AVAILABLE_COMPONENTS\x10\x02\"\x89\x01\n" +
+	"\x19KIND_AVAILABLE_COMPONENTS\x10\x02\"\xa4\x01\n" +
 	"\fSessionEnded\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12<\n" +
 	"\flast_seen_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastSeenAt\x12#\n" +
-	"\rlast_sequence\x18\x03 \x01(\x04R\flastSequence\"\x93\x02\n" +
+	"\rlast_sequence\x18\x03 \x01(\x04R\flastSequence\x12\x19\n" +
+	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\x93\x02\n" +
 	"\bDelivery\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.relay.v1.Delivery.OutcomeR\aoutcome\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.relay.v1.Downlink.KindR\x04kind\x12\x12\n" +
