@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"gitlab.com/ampora/ampora/loadtest/agent"
@@ -34,11 +33,12 @@ func TestAtRest(t *testing.T) {
 		t.Errorf("ampora stopped with %d", code)
 	}
 	looked := 0
-	err := filepath.WalkDir(s.Env["AMPORA_DATA_DIR"], func(path string, entry fs.DirEntry, err error) error {
+	data := os.DirFS(s.Env["AMPORA_DATA_DIR"])
+	err := fs.WalkDir(data, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || entry.Name() == "master.key" {
 			return err
 		}
-		content, err := os.ReadFile(path)
+		content, err := fs.ReadFile(data, path)
 		if err != nil {
 			return err
 		}

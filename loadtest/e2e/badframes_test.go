@@ -172,7 +172,7 @@ func (b *bad) malformedPoll(peer rawopamp.Peer, body []byte, words string) {
 }
 
 func frameCompressedBomb(b *bad) {
-	counted, bomb := b.counted(), must(rawopamp.Gzip(256<<20))
+	counted, bomb := b.counted(), must(rawopamp.Gzip(3*limit))
 	_, peer, _ := b.enrolled()
 	unchanged := b.unchanged()
 	answer, err := peer.PostBytes(b.Context(), bomb, http.Header{"Content-Encoding": {"gzip"}})

@@ -5,7 +5,9 @@ package rig
 
 import (
 	"net"
+	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -52,26 +54,40 @@ func Never(t testing.TB, span time.Duration, what string, check func() (happened
 	}
 }
 
-// FreeAddr is a loopback address that nobody listened on a moment ago.
+// FreeAddr is a loopback address that nobody listens on, and that no other call in this
+// process was given. It is below the ports that the kernel gives to outgoing connections
+// by itself, so that none of those takes it before the program that is to listen there.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	var config net.ListenConfig
-	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range ports {
+		addr := "127.0.0.1:" + strconv.Itoa(firstPort+(os.Getpid()*137+int(nextPort.Add(1)))%ports)
+		l, err := config.Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			continue // somebody else's
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
+
+// The ports to choose from. Each process begins elsewhere, as several may run at once.
+const (
+	firstPort = 10000
+	ports     = 5000
+)
+
+var nextPort atomic.Int64
 
 // FreePort is the port of a [FreeAddr].
 func FreePort(t testing.TB) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(FreeAddr(t))
 	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := strconv.Atoi(port); err != nil {
 		t.Fatal(err)
 	}
 	return port
