@@ -84,10 +84,16 @@ type plane struct {
 
 func start(t *testing.T, db store.Store, b bus.Bus, masterKey string) *plane {
 	t.Helper()
+	return startAt(t, db, b, masterKey, time.Now)
+}
+
+// startAt starts a control plane with a clock of the test's.
+func startAt(t *testing.T, db store.Store, b bus.Bus, masterKey string, now func() time.Time) *plane {
+	t.Helper()
 	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
 	c, err := assemble(t.Context(), config, Deps{
-		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: time.Now, SharedPort: true, DevelopmentLogin: true,
+		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,
 	}, db)
 	if err != nil {
 		t.Fatal(err)
@@ -160,6 +166,7 @@ type simulated struct {
 	current  string          // offer hash it holds
 	broken   map[string]bool // offers it cannot run, by hash
 	offered  []string        // offers it was given, in order
+	asked    int             // how often it was asked for its full state
 }
 
 func newCrowd(t *testing.T, p *plane, b bus.Bus, n int) *crowd {
@@ -288,7 +295,15 @@ func (c *crowd) deliver(down *relayv1.Downlink, target *relayv1.Target) {
 	c.mu.Lock()
 	a := c.agents[target.GetAgentId()]
 	c.mu.Unlock()
-	if a == nil || a.epoch != target.GetEpoch() || down.GetKind() != relayv1.Downlink_KIND_CONFIG {
+	if a == nil || a.epoch != target.GetEpoch() {
+		return
+	}
+	if down.GetKind() != relayv1.Downlink_KIND_CONFIG {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if down.GetKind() == relayv1.Downlink_KIND_FULL_STATE {
+			a.asked++
+		}
 		return
 	}
 	c.publish(a, &relayv1.Uplink{Event: &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{

@@ -25,20 +25,20 @@ type Bodies interface {
 	Get(ctx context.Context, tenant fleet.TenantID, hash fleet.ContentHash) ([]byte, error)
 }
 
-// decode turns messages into uplinks and names the gateways whose counters have a hole. What cannot be read is counted
-// and dropped: it would not become readable by waiting.
-func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Uplink, []fleet.GatewayID) {
+// decode turns messages into uplinks and notes the holes between them. What cannot be read is counted and dropped: it
+// would not become readable by waiting. What needs a database that is away is an error: the batch is read again.
+func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Uplink, error) {
 	uplinks := make([]fleet.Uplink, 0, len(messages))
-	var holes []fleet.GatewayID
 	for _, m := range messages {
 		var envelope relayv1.Uplink
 		err := proto.Unmarshal(m.Payload, &envelope)
 		var u fleet.Uplink
 		if err == nil {
-			if r.hole(&envelope) {
-				holes = append(holes, fleet.GatewayID(envelope.GetGatewayId()))
-			}
+			r.follow(&envelope)
 			u, err = r.in.uplink(ctx, &envelope)
+		}
+		if err != nil && (retryable(err) || ctx.Err() != nil) {
+			return nil, fmt.Errorf("decode: %w", err)
 		}
 		if err != nil {
 			r.log.WarnContext(ctx, "inbox dropped a malformed uplink", "gateway", envelope.GetGatewayId(), "agent", envelope.GetAgentId(), "error", err)
@@ -47,21 +47,22 @@ func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Up
 		}
 		uplinks = append(uplinks, u)
 	}
-	return uplinks, holes
+	return uplinks, nil
 }
 
-// hole notes the envelope's counter and reports whether messages before it are missing. A gateway counts from 1 in each
-// partition at each boot; a repeated or older counter is a repetition, no hole.
-func (r *reader) hole(e *relayv1.Uplink) bool {
+// follow notes the envelope's counter and, if messages before it are missing, that a resync is owed. A gateway counts
+// from 1 in each partition at each boot; a repeated or older counter is a repetition, no hole.
+func (r *reader) follow(e *relayv1.Uplink) {
 	gateway := fleet.GatewayID(e.GetGatewayId())
 	last := r.counters[gateway]
-	if last.BootID != e.GetBootId() {
+	if last.Gateway == "" || last.BootID != e.GetBootId() {
 		last = store.Counter{Gateway: gateway, BootID: e.GetBootId()}
 	}
-	hole := e.GetCounter() > last.Value+1
+	if e.GetCounter() > last.Value+1 {
+		r.owe(gateway, debt{reason: "hole", before: last})
+	}
 	last.Value = max(last.Value, e.GetCounter())
 	r.counters[gateway] = last
-	return hole
 }
 
 // uplink decodes one envelope.

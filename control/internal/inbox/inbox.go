@@ -81,7 +81,7 @@ func New(d Deps) (*Inbox, error) {
 func (in *Inbox) Run(ctx context.Context) error {
 	tasks := make([]run.Task, bus.Partitions)
 	for n := range tasks {
-		r := &reader{in: in, partition: n, log: in.d.Log.With("partition", n), lastResync: map[fleet.GatewayID]time.Time{}}
+		r := &reader{in: in, partition: n, log: in.d.Log.With("partition", n), owed: map[fleet.GatewayID]debt{}, lastResync: map[fleet.GatewayID]time.Time{}}
 		tasks[n] = run.Task{Name: fmt.Sprintf("inbox partition %d", n), Run: r.run}
 	}
 	return run.All(ctx, tasks...)
@@ -95,7 +95,16 @@ type reader struct {
 
 	lease      store.PartitionLease
 	counters   map[fleet.GatewayID]store.Counter
+	owed       map[fleet.GatewayID]debt
 	lastResync map[fleet.GatewayID]time.Time
+}
+
+// debt is a resync of a gateway's agents (of all, under the empty id) that is still to be asked for: it may have to wait
+// its turn, or the database may fail. Until it is paid, the counter on record stays before the loss, so that a reader
+// that takes over finds the hole again.
+type debt struct {
+	reason string
+	before store.Counter
 }
 
 // run takes the lease and reads, over and over; only the end of ctx ends it. It then reads what the gateways said last
@@ -179,6 +188,9 @@ func (r *reader) renew(ctx context.Context) error {
 
 // turn reads once and records what it read; a quiet turn renews the lease.
 func (r *reader) turn(ctx context.Context) error {
+	if err := r.payResyncs(ctx); err != nil {
+		return err
+	}
 	reading, cancel := context.WithTimeout(ctx, leaseRenewal)
 	defer cancel()
 	batch, err := r.in.d.Bus.Read(reading, r.partition, bus.Position(r.lease.Position), batchLimit)
@@ -198,8 +210,13 @@ func (r *reader) turn(ctx context.Context) error {
 
 // record writes a batch and asks again for what was lost.
 func (r *reader) record(ctx context.Context, batch bus.Batch) error {
-	known := r.lease.Position != ""
-	uplinks, holes := r.decode(ctx, batch.Messages)
+	if batch.Lost && r.lease.Position != "" {
+		r.owe("", debt{reason: "lost"})
+	}
+	uplinks, err := r.decode(ctx, batch.Messages)
+	if err != nil {
+		return err
+	}
 	if err := r.write(ctx, uplinks, batch.Next); err != nil {
 		return err
 	}
@@ -207,15 +224,7 @@ func (r *reader) record(ctx context.Context, batch bus.Batch) error {
 		// The next trim covers this one.
 		r.log.WarnContext(ctx, "inbox could not trim the bus", "error", err)
 	}
-	if batch.Lost && known {
-		return r.resync(ctx, "", "lost")
-	}
-	for _, gateway := range holes {
-		if err := r.resync(ctx, gateway, "hole"); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.payResyncs(ctx)
 }
 
 // write records uplinks and moves the position. If the database refuses the batch as such, its messages are written one
@@ -266,25 +275,49 @@ func (r *reader) count(ctx context.Context, done store.Recorded) {
 	}
 }
 
+// counterList is what is to be put on record: see debt.
 func (r *reader) counterList() []store.Counter {
 	list := make([]store.Counter, 0, len(r.counters))
-	for _, c := range r.counters {
+	_, all := r.owed[""]
+	for gateway, c := range r.counters {
+		if d, owed := r.owed[gateway]; owed {
+			c = d.before
+		} else if all {
+			c.Value = 0
+		}
 		list = append(list, c)
 	}
 	return list
 }
 
-// resync asks the agents of a gateway (of all, if empty) for their full state, at most once in a while.
-func (r *reader) resync(ctx context.Context, gateway fleet.GatewayID, reason string) error {
-	now := r.in.d.Now()
-	if last, ok := r.lastResync[gateway]; ok && now.Sub(last) < resyncPause {
-		return nil
+// owe notes a debt; the first of a gateway stands for those that follow.
+func (r *reader) owe(gateway fleet.GatewayID, d debt) {
+	if _, owed := r.owed[gateway]; !owed {
+		r.owed[gateway] = d
 	}
+}
+
+// payResyncs asks for what is owed, of each gateway at most once in a while.
+func (r *reader) payResyncs(ctx context.Context) error {
+	for gateway, d := range r.owed {
+		now := r.in.d.Now()
+		if last, ok := r.lastResync[gateway]; ok && now.Sub(last) < resyncPause {
+			continue
+		}
+		if err := r.resync(ctx, gateway, d.reason, now); err != nil {
+			return err
+		}
+		r.lastResync[gateway] = now
+		delete(r.owed, gateway)
+	}
+	return nil
+}
+
+func (r *reader) resync(ctx context.Context, gateway fleet.GatewayID, reason string, now time.Time) error {
 	agents, err := r.in.d.Store.Resync(ctx, r.partition, gateway, now)
 	if err != nil {
 		return fmt.Errorf("resync: %w", err)
 	}
-	r.lastResync[gateway] = now
 	if agents > 0 {
 		r.log.InfoContext(ctx, "the bus lost messages; asking agents for their full state", "reason", reason, "gateway", gateway, "agents", agents)
 	}

@@ -224,7 +224,7 @@ func TestCapabilityNames(t *testing.T) {
 }
 
 func TestHoles(t *testing.T) {
-	r := &reader{counters: map[fleet.GatewayID]store.Counter{}}
+	r := &reader{counters: map[fleet.GatewayID]store.Counter{}, owed: map[fleet.GatewayID]debt{}}
 	for _, c := range []struct {
 		boot, counter uint64
 		hole          bool
@@ -233,9 +233,16 @@ func TestHoles(t *testing.T) {
 		{2, 1, false}, {3, 2, true}, // a boot whose first message is not its first
 	} {
 		e := &relayv1.Uplink{GatewayId: "g", BootId: c.boot, Counter: c.counter}
-		if got := r.hole(e); got != c.hole {
-			t.Errorf("boot %d counter %d: hole %v, want %v", c.boot, c.counter, got, c.hole)
+		before := r.counters["g"]
+		r.follow(e)
+		d, owed := r.owed["g"]
+		if owed != c.hole {
+			t.Errorf("boot %d counter %d: hole %v, want %v", c.boot, c.counter, owed, c.hole)
 		}
+		if owed && d.before.BootID == before.BootID && d.before != before {
+			t.Errorf("boot %d counter %d: on record stays %+v, want %+v", c.boot, c.counter, d.before, before)
+		}
+		clear(r.owed)
 	}
 }
 
