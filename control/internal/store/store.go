@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package store is the contract between Ampora and its database: PostgreSQL in store/postgres, SQLite in
-// store/sqlite, both held to the suite in store/storetest.
+// store/sqlite, both held to the suite in store/storetest. What they decide, tell, page through and keep alike is
+// written once, in store/verdict, store/trail, store/keyset and store/column.
 //
 // Every method is one transaction: all of it happens or nothing. A method that changes something on behalf of somebody
 // takes a fleet.By and writes its audit event in that transaction. Writes are guarded: they name the state they expect,

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The types below scan columns whose NULL is a zero value of the vocabulary: (*instant)(&token.RevokedAt). The
-// functions go the other way.
+// The types below scan columns whose NULL is a zero value of the vocabulary: (*instant)(&token.RevokedAt). moment
+// goes the other way; what both backends say alike does so in package column.
 
 // instant is a timestamptz; NULL is the zero time.
 type instant time.Time

@@ -14,7 +14,7 @@ import (
 )
 
 // The types below scan columns whose NULL is a zero value of the vocabulary: (*instant)(&token.RevokedAt). The
-// functions go the other way.
+// functions go the other way; what both backends say alike does so in package column.
 
 // instant is an INTEGER of microseconds; NULL is the zero time.
 type instant time.Time

@@ -146,3 +146,39 @@ func TestTakeoversByClones(t *testing.T) {
 		}
 	}
 }
+
+func TestResult(t *testing.T) {
+	at := verdict.Seat{
+		Agent: self, Method: fleet.EnrolledAsChild, Epoch: 7, Gateway: "gw", LastSequence: 9, StateKnown: true,
+	}
+	known := fleet.ClaimResult{Agent: self, Method: fleet.EnrolledAsChild, LastSequence: 9, StateKnown: true}
+	for name, c := range map[string]struct {
+		of   verdict.Seating
+		want func(*fleet.ClaimResult)
+	}{
+		"claimed": {
+			verdict.Seating{Outcome: fleet.ClaimClaimed, Seat: &at},
+			func(r *fleet.ClaimResult) { r.Outcome, r.Epoch = fleet.ClaimClaimed, 8 },
+		},
+		"held": {
+			verdict.Seating{Outcome: fleet.ClaimHeld, Seat: &at},
+			func(r *fleet.ClaimResult) { r.Outcome, r.HolderGateway, r.HolderEpoch = fleet.ClaimHeld, "gw", 7 },
+		},
+		"refused": {
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: &at},
+			func(r *fleet.ClaimResult) { r.Outcome, r.Reason = fleet.ClaimRefused, fleet.RefusedQuarantined },
+		},
+		"refused before it was clear whom": {
+			verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedRevoked},
+			func(r *fleet.ClaimResult) {
+				*r = fleet.ClaimResult{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedRevoked}
+			},
+		},
+	} {
+		want := known
+		c.want(&want)
+		if got := c.of.Result(); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package trail_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+)
+
+var (
+	at = time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
+	by = fleet.By{Tenant: "t", At: at}
+
+	group      = fleet.Group{ID: "g", Name: "edge", Description: "at the edge"}
+	draft      = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionDraft, Revision: 1, Note: "first"}
+	published  = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionPublished, Revision: 1, Note: "first"}
+	assignment = fleet.Assignment{Config: "c", ConfigName: "base", Version: 2, Generation: 3, Target: fleet.Target{Group: "g"}}
+	redemption = store.Redemption{
+		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild, PublicKey: [32]byte{1},
+		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", DER: []byte("DER"), ChainPEM: []byte("PEM")},
+	}
+	claim = fleet.Claim{Tenant: "t", Identity: "a", Gateway: "gw", Peer: "192.0.2.1:7", At: at, Takeover: fleet.TakeoverClone}
+)
+
+var noHash = fleet.ContentHash{}.String()
+
+func TestEntries(t *testing.T) {
+	versionIs := func(state string) string {
+		return fmt.Sprintf(`{"hash":%q,"note":"first","revision":1,"state":%q}`, noHash, state)
+	}
+	first := func(e trail.Entry, _ fleet.Event) trail.Entry { return e }
+	_, child, _ := trail.Child(claim, "k")
+	_, quarantined, _ := trail.Quarantined(claim, "a")
+	for _, c := range []struct {
+		entry               trail.Entry
+		what, before, after string
+	}{
+		{
+			trail.APITokenCreated(fleet.APIToken{ID: "i", Name: "ci", Role: fleet.RoleViewer, Hash: [32]byte{1}, ExpiresAt: at}),
+			"api_token.create api_token i", "",
+			fmt.Sprintf(`{"expires_at":"2026-05-04T09:00:00Z","name":"ci","procedures":[],"role":%q}`, fleet.RoleViewer),
+		},
+		{trail.APITokenRevoked(fleet.APIToken{ID: "i", Name: "ci"}), "api_token.revoke api_token i", "", `{"name":"ci"}`},
+		{
+			trail.BootstrapTokenIssued(fleet.BootstrapToken{ID: "b", Group: "g", Hash: [32]byte{1}, ExpiresAt: at}),
+			"bootstrap_token.issue bootstrap_token b", "",
+			`{"description":"","expires_at":"2026-05-04T09:00:00Z","group":"g"}`,
+		},
+		{trail.BootstrapTokenRevoked("b"), "bootstrap_token.revoke bootstrap_token b", "", ""},
+		{
+			first(trail.Enrolled(by, redemption, "g")), "agent.enrol agent a", "",
+			fmt.Sprintf(`{"fingerprint":"f1","group":"g","method":%q,"serial":"5e","token":"b"}`, fleet.EnrolledAsChild),
+		},
+		{child, "agent.enrol agent k", "", fmt.Sprintf(`{"method":%q,"parent":"a"}`, fleet.EnrolledAsChild)},
+		{quarantined, "agent.quarantine agent a", "", `{"gateway":"gw","peer":"192.0.2.1:7"}`},
+		{trail.ConfigRetried("a", 2), "agent.retry_config agent a", "", `{"cleared":2}`},
+		{trail.ChildrenAllowed("a", 1, 4), "agent.allow_children agent a", `{"max_children":1}`, `{"max_children":4}`},
+		{trail.GroupCreated(group), "group.create group g", "", `{"description":"at the edge","name":"edge"}`},
+		{trail.GroupDeleted(group), "group.delete group g", `{"description":"at the edge","name":"edge"}`, ""},
+		{trail.GroupUndeleted(group), "group.undelete group g", "", `{"description":"at the edge","name":"edge"}`},
+		{trail.MembersMoved("g", []fleet.AgentID{"a", "k"}, "g"), "group.add_members group g", "", `{"agents":["a","k"]}`},
+		{trail.MembersMoved("g", []fleet.AgentID{"a"}, ""), "group.remove_members group g", "", `{"agents":["a"]}`},
+		{
+			trail.ConfigCreated(fleet.Config{ID: "c", Name: "base"}), "config.create config c", "",
+			`{"description":"","kind":"","name":"base"}`,
+		},
+		{trail.VersionCreated(draft), "config_version.create config_version c/2", "", versionIs("draft")},
+		{trail.VersionUpdated(draft, published), "config_version.update config_version c/2", versionIs("draft"), versionIs("published")},
+		{first(trail.VersionPublished(by, published)), "config_version.publish config_version c/2", "", versionIs("published")},
+		{trail.VersionArchived(published), "config_version.archive config_version c/2", "", ""},
+		{
+			first(trail.Assigned(by, assignment)), "assignment.assign assignment g", "",
+			`{"config":"c","generation":3,"name":"base","target":"group","version":2}`,
+		},
+		{
+			first(trail.Unassigned(by, assignment)), "assignment.unassign assignment g", "",
+			`{"config":"c","generation":3,"name":"base","target":"group","version":2}`,
+		},
+	} {
+		before, after, err := c.entry.Objects()
+		what := strings.Join([]string{c.entry.Action, c.entry.EntityKind, c.entry.EntityID}, " ")
+		if err != nil || what != c.what || before != orNil(c.before) || after != orNil(c.after) {
+			t.Errorf("%s: %v to %v (%v)\nwant %s: %s to %s", what, before, after, err, c.what, c.before, c.after)
+		}
+	}
+}
+
+func orNil(object string) any {
+	if object == "" {
+		return nil
+	}
+	return object
+}
+
+func TestEvents(t *testing.T) {
+	second := func(_ trail.Entry, e fleet.Event) fleet.Event { return e }
+	ofAgent := assignment
+	ofAgent.Target = fleet.Target{Agent: "a"}
+	_, _, child := trail.Child(claim, "k")
+	_, _, quarantined := trail.Quarantined(claim, "a")
+	for _, c := range []struct {
+		event                     fleet.Event
+		kind                      fleet.EventKind
+		agent, message, attribute string
+	}{
+		{second(trail.Enrolled(by, redemption, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "group=g"},
+		{child, fleet.EventAgentEnrolled, "k", "first seen behind its parent", "parent=a"},
+		{quarantined, fleet.EventAgentQuarantined, "a", "taken over by a clone 3 times within 10m0s", "gateway=gw"},
+		{trail.Connected(claim, "a", true), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over=clone"},
+		{trail.Connected(claim, "a", false), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over="},
+		{
+			trail.Disconnected("t", "a", "gw", trail.EndGatewayRestarted, at), fleet.EventAgentDisconnected, "a",
+			"disconnected: GATEWAY_RESTARTED", "reason=GATEWAY_RESTARTED",
+		},
+		{trail.Moved(by, "a", "", "g"), fleet.EventGroupChanged, "a", "Joined a group", "to=g"},
+		{trail.Moved(by, "a", "g", ""), fleet.EventGroupChanged, "a", trail.LeftGroup, "from=g"},
+		{second(trail.VersionPublished(by, published)), fleet.EventConfigPublished, "", "version 2 published", "version=2"},
+		{second(trail.Assigned(by, ofAgent)), fleet.EventAssigned, "a", "base@2 assigned to the agent", "target=agent"},
+		{second(trail.Assigned(by, assignment)), fleet.EventAssigned, "", "base@2 assigned to the group", "id=g"},
+		{second(trail.Unassigned(by, assignment)), fleet.EventAssigned, "", "assignment of the group removed", "config=c"},
+	} {
+		e := c.event
+		key, value, _ := strings.Cut(c.attribute, "=")
+		if e.Tenant != "t" || !e.At.Equal(at) || e.Kind != c.kind || string(e.Agent) != c.agent || e.Message != c.message ||
+			e.Attributes[key] != value {
+			t.Errorf("%+v\nwant %s of agent %q: %q with %s", e, c.kind, c.agent, c.message, c.attribute)
+		}
+	}
+}
+
+func TestWhatIsNoJSON(t *testing.T) {
+	for _, e := range []trail.Entry{{Before: trail.Fields{"f": func() {}}}, {After: trail.Fields{"f": func() {}}}} {
+		if before, after, err := e.Objects(); err == nil {
+			t.Errorf("%v became %v and %v", e, before, after)
+		}
+	}
+}
