@@ -133,7 +133,7 @@ func (c *reportDecoder) remoteConfigStatus() {
 		return
 	}
 	value := fleet.RemoteConfigStatus{
-		LastOffer: s.GetLastRemoteConfigHash(), State: configState(int32(s.GetStatus())), Error: clean(s.GetErrorMessage()),
+		LastOffer: s.GetLastRemoteConfigHash(), State: configState(int32(s.GetStatus())), Error: words(s.GetErrorMessage()),
 	}
 	c.report.Wake = true
 	message := "says its configuration is " + string(value.State)
@@ -157,7 +157,7 @@ func (c *reportDecoder) packages() {
 	for name, s := range p.GetPackages() {
 		list = append(list, fleet.PackageStatus{
 			Name: clean(name), HasVersion: clean(s.GetAgentHasVersion()), OfferedVersion: clean(s.GetServerOfferedVersion()),
-			Status: strings.TrimPrefix(s.GetStatus().String(), "PackageStatusEnum_"), Error: clean(s.GetErrorMessage()),
+			Status: strings.TrimPrefix(s.GetStatus().String(), "PackageStatusEnum_"), Error: words(s.GetErrorMessage()),
 		})
 	}
 	slices.SortFunc(list, func(a, b fleet.PackageStatus) int { return strings.Compare(a.Name, b.Name) })
@@ -170,7 +170,7 @@ func (c *reportDecoder) connectionStatus() {
 		return
 	}
 	c.part(fleet.PartConnectionStatus, fleet.ConnectionStatus{
-		LastOffer: s.GetLastConnectionSettingsHash(), State: configState(int32(s.GetStatus())), Error: clean(s.GetErrorMessage()),
+		LastOffer: s.GetLastConnectionSettingsHash(), State: configState(int32(s.GetStatus())), Error: words(s.GetErrorMessage()),
 	}, s, "", nil)
 }
 

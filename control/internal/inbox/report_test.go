@@ -223,6 +223,30 @@ func TestCapabilityNames(t *testing.T) {
 	}
 }
 
+func TestWordsAreBounded(t *testing.T) {
+	endless := strings.Repeat("ä", 1<<20)
+	r := decoded(t, nil, envelope(t, &protobufs.AgentToServer{
+		Health:                   &protobufs.ComponentHealth{LastError: endless, Status: endless},
+		RemoteConfigStatus:       &protobufs.RemoteConfigStatus{Status: protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED, ErrorMessage: endless},
+		PackageStatuses:          &protobufs.PackageStatuses{ErrorMessage: endless, Packages: map[string]*protobufs.PackageStatus{"p": {ErrorMessage: endless}}},
+		ConnectionSettingsStatus: &protobufs.ConnectionSettingsStatus{ErrorMessage: endless},
+	}))
+	for _, p := range r.Parts {
+		if len(p.Value) > 3*maxWords {
+			t.Errorf("%s has %d bytes", p.Kind, len(p.Value))
+		}
+		if p.News == nil {
+			continue
+		}
+		if n := len(p.News.Message) + len(p.News.Attributes["status"]); n > 3*maxWords || strings.Contains(p.News.Message, "\uFFFD") {
+			t.Errorf("the news of %s has %d bytes: …%q", p.Kind, n, p.News.Message[max(0, len(p.News.Message)-20):])
+		}
+	}
+	if kept := len(part(t, r, fleet.PartRemoteConfigStatus).Raw); kept < len(endless) {
+		t.Errorf("of the message itself %d bytes are kept", kept)
+	}
+}
+
 func TestHoles(t *testing.T) {
 	r := &reader{counters: map[fleet.GatewayID]store.Counter{}, owed: map[fleet.GatewayID]debt{}}
 	for _, c := range []struct {

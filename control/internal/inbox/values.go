@@ -23,6 +23,9 @@ const (
 	maxDepth  = 16
 	maxLabels = 64
 	maxLabel  = 256
+	// maxWords bounds an error message: it is repeated in events, in the ledger and in the rows that lists of agents show.
+	// The message as received stays in the part's raw bytes.
+	maxWords = 4096
 )
 
 // CapabilityNames names the bits an agent set, by OpAMP's own constants; a bit without a name is "bit N".
@@ -139,7 +142,7 @@ func float(f float64) any {
 
 func health(h *protobufs.ComponentHealth, depth int) fleet.Health {
 	out := fleet.Health{
-		Healthy: h.GetHealthy(), Status: clean(h.GetStatus()), LastError: clean(h.GetLastError()),
+		Healthy: h.GetHealthy(), Status: words(h.GetStatus()), LastError: words(h.GetLastError()),
 		StartTime: nano(h.GetStartTimeUnixNano()), StatusTime: nano(h.GetStatusTimeUnixNano()),
 	}
 	if len(h.GetComponentHealthMap()) > 0 && depth < maxDepth {
@@ -195,4 +198,12 @@ func nano(n uint64) time.Time {
 // clean makes text of an agent fit to be stored: valid UTF-8 without the NUL that PostgreSQL's text cannot hold.
 func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// words is what an agent says to people: clean, and cut where it goes on too long.
+func words(s string) string {
+	if len(s) > maxWords {
+		s = strings.ToValidUTF8(s[:maxWords], "") + "…"
+	}
+	return clean(s)
 }

@@ -140,7 +140,7 @@ func TestDecide(t *testing.T) {
 			attention: "CONFIG_FAILED", wake: true,
 		},
 		{
-			name: "the last good version fails when it is offered again: the same",
+			name:  "the last good version fails when it is offered again: the same",
 			given: situation(granted(v1, fleet.GrantAssigned, true), lastGood(v1), says(fleet.ConfigFailed, v1, "out of memory", 2)),
 			grant: "failed edge@1 assigned", withdraw: true, attempts: "edge@1 failed", state: fleet.DeliveryFailed,
 			attention: "CONFIG_FAILED", wake: true,
