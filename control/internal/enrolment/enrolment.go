@@ -113,8 +113,8 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 		Token: token.ID, Agent: agent, Method: r.Method, PublicKey: key, Certificate: certificate,
 		Partition: bus.PartitionOf(identity.AgentID(agent)),
 	})
-	if errors.Is(err, store.ErrConflict) {
-		// Somebody redeemed it while we signed. If that was the same agent asking twice, it gets what was recorded.
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrState) {
+		// Somebody redeemed or revoked it while we signed. If that was the same agent asking twice, it gets what was recorded.
 		if token, err = e.token(ctx, r.Secret, r.Gateway, r.Peer); err != nil {
 			return Identity{}, err
 		}

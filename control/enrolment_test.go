@@ -1,0 +1,59 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+)
+
+// revoking is a store in which an operator revokes each token in the moment before it is redeemed.
+type revoking struct{ store.Store }
+
+func (r revoking) Redeem(ctx context.Context, by fleet.By, redemption store.Redemption) error {
+	if _, err := r.RevokeBootstrapToken(ctx, fleet.System(by.Tenant, by.At), redemption.Token); err != nil {
+		return err
+	}
+	return r.Store.Redeem(ctx, by, redemption)
+}
+
+// TestATokenRevokedWhileItsCertificateIsSigned: the agent is refused as with any revoked token, and that is on record.
+func TestATokenRevokedWhileItsCertificateIsSigned(t *testing.T) {
+	t.Parallel()
+	onBackends(t, func(t *testing.T, db store.Store) {
+		b := newBus(t)
+		p := start(t, revoking{db}, b, newMasterKey())
+		c := newCrowd(t, p, b, 0)
+		issued, err := p.tokens.IssueBootstrapToken(t.Context(), &amporav1.IssueBootstrapTokenRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.control.Enroll(t.Context(), &internalv1.EnrollRequest{
+			Token: issued.GetSecret(), CsrPem: newCSR(t), Method: internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST, GatewayId: "g",
+		})
+		if connect.CodeOf(err) != connect.CodeUnauthenticated {
+			t.Errorf("enrolled with %v", err)
+		}
+		list, _, err := db.AuditRecords(t.Context(), "default", issued.GetToken().GetId(), fleet.Page{Size: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for _, r := range list {
+			if r.RefusalReason == "TOKEN_REVOKED" {
+				refused++
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%d refusals on record: %+v", refused, list)
+		}
+	})
+}
