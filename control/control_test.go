@@ -6,6 +6,7 @@ package control
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 
@@ -176,6 +177,25 @@ func TestTheTrustDomainIsFixed(t *testing.T) {
 		}
 		if err := fixTrustDomain(t.Context(), db, "example.com"); err == nil {
 			t.Error("the trust domain changed")
+		}
+	})
+}
+
+// TestATenantWithoutAuthorityHarmsNoOther: a tenant that was only just created (by bootstrap-admin, say) has no
+// certificate authority yet.
+func TestATenantWithoutAuthorityHarmsNoOther(t *testing.T) {
+	t.Parallel()
+	onBackends(t, func(t *testing.T, db store.Store) {
+		p := start(t, db, newBus(t), newMasterKey())
+		if _, err := db.EnsureTenant(t.Context(), fleet.Tenant{ID: "another", CreatedAt: time.Now(), WrappedDataKey: []byte("k")}); err != nil {
+			t.Fatal(err)
+		}
+		trust, err := p.Gateways().GetTrust(t.Context(), &internalv1.GetTrustRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(trust.GetTenants()); n != 1 || trust.GetTenants()[0].GetTenant() != "default" {
+			t.Errorf("trust of %d tenants", n)
 		}
 	})
 }
