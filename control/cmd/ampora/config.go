@@ -67,22 +67,39 @@ func (c *Config) prepare() error {
 	return nil
 }
 
-// ownMasterKey reads the master key of a development installation, or makes it. It is written under another name first,
-// so that no crash leaves half a key behind.
+// ownMasterKey reads the master key of a development installation, or makes it.
 func ownMasterKey(path string) (conf.Secret, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the folder
 	if errors.Is(err, os.ErrNotExist) {
-		secret := make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails
-		text = []byte(base64.StdEncoding.EncodeToString(secret) + "\n")
-		if err = os.WriteFile(path+".new", text, 0o600); err == nil {
-			err = os.Rename(path+".new", path)
+		if err = makeMasterKey(path); err == nil {
+			text, err = os.ReadFile(path) //nolint:gosec // likewise
 		}
 	}
 	if err != nil {
 		return conf.Secret{}, fmt.Errorf("the master key in AMPORA_DATA_DIR: %w", err)
 	}
 	return conf.NewSecret(strings.TrimSpace(string(text))), nil
+}
+
+// makeMasterKey keeps a new master key at path, readable by its owner alone. It is whole and on disk before it gets its
+// name, so that no crash leaves half a key behind; and the first to name it wins: what another process that starts at
+// the same moment has sealed under its key stays readable.
+func makeMasterKey(path string) error {
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails
+	file, err := os.CreateTemp(filepath.Dir(path), ".master.key-*")
+	if err != nil {
+		return err //nolint:wrapcheck // wrapped above
+	}
+	defer func() { _ = os.Remove(file.Name()) }()
+	_, err = file.WriteString(base64.StdEncoding.EncodeToString(secret) + "\n")
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err //nolint:wrapcheck // wrapped above
+	}
+	return nil
 }
 
 // names are the host names and addresses under which agents may reach the development listener.
