@@ -124,6 +124,50 @@ func TestRequestsAreValidated(t *testing.T) {
 	}
 }
 
+// PostgreSQL's text cannot hold U+0000, so that no request may bring it anywhere.
+func TestTextWithoutNUL(t *testing.T) {
+	w := newWorld(t)
+	admin := w.as(fleet.RoleAdmin)
+	ctx := t.Context()
+	for field, call := range map[string]func() error{
+		"description": func() error {
+			_, err := admin.groups.CreateGroup(ctx, &amporav1.CreateGroupRequest{Name: "edge", Description: "a\x00b"})
+			return err
+		},
+		"config": func() error {
+			_, err := admin.configs.GetConfig(ctx, &amporav1.GetConfigRequest{Config: "\x00"})
+			return err
+		},
+		"note": func() error {
+			_, err := admin.configs.CreateConfig(ctx, &amporav1.CreateConfigRequest{Name: "edge", Note: "\x00", Body: []byte("a: b\n")})
+			return err
+		},
+		"filter.name_prefix": func() error {
+			_, err := admin.agents.ListAgents(ctx, &amporav1.ListAgentsRequest{Filter: &amporav1.AgentFilter{NamePrefix: "\x00"}})
+			return err
+		},
+		`filter.labels["a"]`: func() error {
+			_, err := admin.agents.ListAgents(ctx, &amporav1.ListAgentsRequest{Filter: &amporav1.AgentFilter{Labels: map[string]string{"a": "\x00"}}})
+			return err
+		},
+		`filter.labels["\x00"]`: func() error {
+			_, err := admin.agents.ListAgents(ctx, &amporav1.ListAgentsRequest{Filter: &amporav1.AgentFilter{Labels: map[string]string{"\x00": "a"}}})
+			return err
+		},
+		"entity_id": func() error {
+			_, err := admin.audit.ListAuditEvents(ctx, &amporav1.ListAuditEventsRequest{EntityId: "\x00"})
+			return err
+		},
+	} {
+		about := refused(t, call(), connect.CodeInvalidArgument, auth.ReasonInvalidField)
+		if len(about) != 1 || about[strings.ReplaceAll(field, "\x00", `\x00`)] == "" {
+			t.Errorf("%q is not named in %v", field, about)
+		}
+	}
+	// Bodies are bytes, not text.
+	must(admin.configs.CreateConfig(ctx, &amporav1.CreateConfigRequest{Name: "edge", Kind: amporav1.ConfigKind_CONFIG_KIND_OPAQUE, Body: []byte{0}}))(t)
+}
+
 func TestNamesThatReadAsIDsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	c, id := w.as(fleet.RoleOperator), string(newID[fleet.GroupID]())

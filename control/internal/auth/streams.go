@@ -5,11 +5,14 @@ package auth
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"buf.build/go/protovalidate"
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 
 	"gitlab.com/ampora/ampora/shared/fault"
 )
@@ -41,7 +44,25 @@ func (s *validatedStream) Receive(request any) error {
 	if !ok {
 		return errors.New("auth: a request that is no protobuf message cannot be validated")
 	}
-	return invalidFields(s.rules.Validate(message))
+	if err := invalidFields(s.rules.Validate(message)); err != nil {
+		return err
+	}
+	return withoutNUL(message)
+}
+
+// withoutNUL refuses U+0000 in any text of a request: PostgreSQL's text cannot hold it.
+func withoutNUL(message proto.Message) error {
+	return protorange.Range(message.ProtoReflect(), func(at protopath.Values) error { //nolint:wrapcheck // a fault already
+		here := at.Index(-1)
+		text, _ := here.Value.Interface().(string)
+		if here.Step.Kind() == protopath.MapIndexStep {
+			text += here.Step.MapIndex().String()
+		}
+		if strings.ContainsRune(text, 0) {
+			return InvalidField(strings.TrimPrefix(at.Path[1:].String(), "."), "must not contain U+0000")
+		}
+		return nil
+	})
 }
 
 func invalidFields(err error) error {
