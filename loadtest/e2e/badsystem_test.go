@@ -139,7 +139,7 @@ func diskFull(b *bad) {
 	s.Start()
 	var stored int
 	for ; stored < 20; stored++ {
-		if got := s.CLI("configs", "create", fmt.Sprintf("big-%d", stored), "-f", big(b, s, stored)); got.Code != 0 {
+		if got := s.CLI("configs", "create", fmt.Sprintf("big-%d", stored), "-f", mebibyte(b, s, stored)); got.Code != 0 {
 			b.fullAnswer(s, got)
 			break
 		}
@@ -162,14 +162,14 @@ func diskFull(b *bad) {
 	if out, err := exec.CommandContext(b.Context(), "nsenter", grow...).CombinedOutput(); err != nil {
 		b.Fatalf("grow the file system: %v: %s", err, out)
 	}
-	s.Do("configs", "create", "after", "-f", big(b, s, stored))
+	s.Do("configs", "create", "after", "-f", mebibyte(b, s, stored))
 	if n := list(); n != stored+1 {
 		b.Errorf("%d configurations are there, want %d", n, stored+1)
 	}
 }
 
-// big is a file of a mebibyte, another one for each n: equal bodies are stored once.
-func big(b *bad, s *rig.Server, n int) string {
+// mebibyte is a file of that size, another one for each n: equal bodies are stored once.
+func mebibyte(b *bad, s *rig.Server, n int) string {
 	b.Helper()
 	return file(b.T, s, "big.yaml", fmt.Sprintf("n: %d\nbig: %s\n", n, strings.Repeat("x", 1<<20)))
 }

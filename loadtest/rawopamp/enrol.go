@@ -28,6 +28,11 @@ func (p Peer) Enrol(ctx context.Context, token string) (*tls.Certificate, error)
 	if err != nil {
 		return nil, err
 	}
+	return p.EnrolKey(ctx, token, key)
+}
+
+// EnrolKey is Enrol for a key that is there already: to ask again after a lost answer.
+func (p Peer) EnrolKey(ctx context.Context, token string, key *ecdsa.PrivateKey) (*tls.Certificate, error) {
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
 		return nil, err
