@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Times of the API's listener. Streams have no write timeout; each call bounds itself.
+// Times of the API's listener. How long a peer may take for a request or an answer is bounded by the handler (package api).
 const (
 	headerTimeout   = 10 * time.Second
 	idleTimeout     = 2 * time.Minute

@@ -24,7 +24,7 @@ const preflightSeconds = 7200
 func NewHandler(server *connect.Server, origins []string) http.Handler {
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, connecthttp.WithReadMaxBytes(MaxRequestBytes))
-	handler := uncached(mux)
+	handler := withoutSlowPeers(uncached(mux), peerTime)
 	if len(origins) == 0 {
 		return handler
 	}
