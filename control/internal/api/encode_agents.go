@@ -101,16 +101,17 @@ func delivery(d fleet.Delivery) *amporav1.ConfigDelivery {
 		d.State = fleet.DeliveryNone
 	}
 	return &amporav1.ConfigDelivery{
-		State:            deliveryStates.encode(d.State),
-		ConfigId:         string(d.Desired.Config),
-		ConfigName:       d.Desired.ConfigName,
-		Version:          count(d.Desired.Version),
-		OfferHash:        hashText(d.Desired.Offer),
-		AssignedThrough:  d.Through,
-		Message:          d.Message,
-		Since:            moment(d.Since),
-		RestoredConfigId: string(d.Restored.Config),
-		RestoredVersion:  count(d.Restored.Version),
+		State:              deliveryStates.encode(d.State),
+		ConfigId:           string(d.Desired.Config),
+		ConfigName:         d.Desired.ConfigName,
+		Version:            count(d.Desired.Version),
+		OfferHash:          hashText(d.Desired.Offer),
+		AssignedThrough:    d.Through,
+		Message:            d.Message,
+		Since:              moment(d.Since),
+		RestoredConfigId:   string(d.Restored.Config),
+		RestoredConfigName: d.Restored.ConfigName,
+		RestoredVersion:    count(d.Restored.Version),
 	}
 }
 

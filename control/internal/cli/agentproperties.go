@@ -106,7 +106,7 @@ func addDelivery(lines *properties, now time.Time, agent *amporav1.Agent) {
 	lines.add("State", strings.TrimSuffix(word(delivery.GetState())+", "+relative(now, delivery.GetSince()), ", "+none))
 	lines.add("Message", or(delivery.GetMessage()))
 	if delivery.GetRestoredVersion() != 0 {
-		lines.add("Put back to", fmt.Sprintf("version %d", delivery.GetRestoredVersion()))
+		lines.add("Put back to", fmt.Sprintf("%s@%d", escape(delivery.GetRestoredConfigName()), delivery.GetRestoredVersion()))
 	}
 	for _, file := range agent.GetEffectiveConfig().GetFiles() {
 		lines.add("Runs", fmt.Sprintf("%q, %s, sha256 %s", file.GetName(), bytesOf(file.GetSize()), or(file.GetContentHash())))

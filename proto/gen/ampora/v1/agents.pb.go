@@ -1331,10 +1331,11 @@ type ConfigDelivery struct {
 	Message string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
 	Since   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	// What it was put back to after a failure, if anything.
-	RestoredConfigId string `protobuf:"bytes,9,opt,name=restored_config_id,json=restoredConfigId,proto3" json:"restored_config_id,omitempty"`
-	RestoredVersion  int32  `protobuf:"varint,10,opt,name=restored_version,json=restoredVersion,proto3" json:"restored_version,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	RestoredConfigId   string `protobuf:"bytes,9,opt,name=restored_config_id,json=restoredConfigId,proto3" json:"restored_config_id,omitempty"`
+	RestoredVersion    int32  `protobuf:"varint,10,opt,name=restored_version,json=restoredVersion,proto3" json:"restored_version,omitempty"`
+	RestoredConfigName string `protobuf:"bytes,11,opt,name=restored_config_name,json=restoredConfigName,proto3" json:"restored_config_name,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ConfigDelivery) Reset() {
@@ -1435,6 +1436,13 @@ func (x *ConfigDelivery) GetRestoredVersion() int32 {
 		return x.RestoredVersion
 	}
 	return 0
+}
+
+func (x *ConfigDelivery) GetRestoredConfigName() string {
+	if x != nil {
+		return x.RestoredConfigName
+	}
+	return ""
 }
 
 type ListAgentsRequest struct {
@@ -2162,7 +2170,7 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\tComponent\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
-	"\x06module\x18\x03 \x01(\tR\x06module\"\x87\x03\n" +
+	"\x06module\x18\x03 \x01(\tR\x06module\"\xb9\x03\n" +
 	"\x0eConfigDelivery\x12.\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x18.ampora.v1.DeliveryStateR\x05state\x12\x1b\n" +
 	"\tconfig_id\x18\x02 \x01(\tR\bconfigId\x12\x1f\n" +
@@ -2176,7 +2184,8 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12,\n" +
 	"\x12restored_config_id\x18\t \x01(\tR\x10restoredConfigId\x12)\n" +
 	"\x10restored_version\x18\n" +
-	" \x01(\x05R\x0frestoredVersion\"\x95\x01\n" +
+	" \x01(\x05R\x0frestoredVersion\x120\n" +
+	"\x14restored_config_name\x18\v \x01(\tR\x12restoredConfigName\"\x95\x01\n" +
 	"\x11ListAgentsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
