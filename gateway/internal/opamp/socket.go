@@ -24,7 +24,7 @@ import (
 // Limits bounds what peers may do. All are required.
 type Limits struct {
 	MessageBytes int           // of one message, all its fragments together
-	FrameTime    time.Duration // for one frame to arrive, per MiB begun
+	FrameTime    time.Duration // for a message to arrive, per MiB begun
 	WriteTime    time.Duration // for one write
 	PingInterval time.Duration // of silence, then we ping
 	IdleTime     time.Duration // of silence, then we give up
@@ -78,6 +78,7 @@ type socket struct {
 	// Of the reader.
 	heard   time.Time
 	inFrame bool
+	begun   time.Time // the message under way; zero between messages
 
 	writing sync.Mutex // the writer's turn
 	broken  error      // a write failed: TLS cannot write any more
@@ -103,7 +104,7 @@ func (m *message) release() {
 func (c *socket) receive() (*message, *ending) {
 	var m *message
 	for {
-		header, end := c.header(m != nil)
+		header, end := c.header(m)
 		if end == nil {
 			end = c.admit(header, m)
 		}
@@ -117,24 +118,25 @@ func (c *socket) receive() (*message, *ending) {
 			continue
 		}
 		if m == nil {
-			m = messages.Get().(*message)
+			m, c.begun = messages.Get().(*message), time.Now()
 		}
 		if end := c.payload(header, m); end != nil {
 			return nil, end
 		}
 		if header.Fin {
+			c.begun = time.Time{}
 			return m, nil
 		}
 	}
 }
 
 // header waits for the next frame: between messages as long as the peer shows that it
-// lives, inside a message as long as a frame may take.
-func (c *socket) header(inMessage bool) (ws.Header, *ending) {
+// lives, inside a message as long as the message may take.
+func (c *socket) header(m *message) (ws.Header, *ending) {
 	for {
 		wait := c.limits.PingInterval
-		if inMessage {
-			wait = c.limits.FrameTime
+		if m != nil {
+			wait = c.left(int64(len(m.data)))
 		}
 		c.inFrame = false
 		if end := c.arm(wait); end != nil {
@@ -150,7 +152,7 @@ func (c *socket) header(inMessage bool) (ws.Header, *ending) {
 			return header, violation(err)
 		case !errors.Is(err, os.ErrDeadlineExceeded) || c.closing.Load() != nil:
 			return header, c.ended(endGone)
-		case c.inFrame || inMessage:
+		case c.inFrame || m != nil:
 			return header, endSlowSender
 		case c.clock().Sub(c.heard) >= c.limits.IdleTime:
 			return header, endIdle
@@ -161,8 +163,14 @@ func (c *socket) header(inMessage bool) (ws.Header, *ending) {
 	}
 }
 
+// left is the time that a message of the size still has to arrive. All its fragments
+// share it: a peer that sent them one by one could otherwise hold their memory for ever.
+func (c *socket) left(size int64) time.Duration {
+	return time.Until(c.begun.Add(c.limits.FrameTime * time.Duration(size>>20+1)))
+}
+
 // Read reads for the frame reader. With the first byte of a frame the idle deadline
-// gives way to the deadline for a frame.
+// gives way to the deadline for a frame; inside a message its deadline stays.
 func (c *socket) Read(p []byte) (int, error) {
 	if len(c.ahead) > 0 {
 		n := copy(p, c.ahead)
@@ -174,6 +182,9 @@ func (c *socket) Read(p []byte) (int, error) {
 	n, err := c.conn.Read(p)
 	if n > 0 && !c.inFrame {
 		c.inFrame = true
+		if !c.begun.IsZero() {
+			return n, err
+		}
 		if end := c.arm(c.limits.FrameTime); end != nil {
 			return n, end
 		}
@@ -191,10 +202,10 @@ func (c *socket) arm(wait time.Duration) *ending {
 // admit checks a frame before anything is allocated for it.
 func (c *socket) admit(header ws.Header, m *message) *ending {
 	state := ws.StateServerSide
-	size := header.Length
+	room := int64(c.limits.MessageBytes) // what came is taken from it: the sum could overflow
 	if m != nil {
 		state = state.Set(ws.StateFragmented)
-		size += int64(len(m.data))
+		room -= int64(len(m.data))
 	}
 	if err := ws.CheckHeader(header, state); err != nil {
 		return violation(err)
@@ -202,7 +213,7 @@ func (c *socket) admit(header ws.Header, m *message) *ending {
 	switch {
 	case header.OpCode == ws.OpText:
 		return endText
-	case header.OpCode.IsData() && size > int64(c.limits.MessageBytes):
+	case header.OpCode.IsData() && header.Length > room:
 		return endOversize
 	}
 	return nil
@@ -211,10 +222,10 @@ func (c *socket) admit(header ws.Header, m *message) *ending {
 // payload reads and unmasks the payload of a data frame. Memory grows with what has
 // arrived, not with what the header promised.
 func (c *socket) payload(header ws.Header, m *message) *ending {
-	if end := c.arm(c.limits.FrameTime * time.Duration(header.Length>>20+1)); end != nil {
+	begin := len(m.data)
+	if end := c.arm(c.left(int64(begin) + header.Length)); end != nil {
 		return end
 	}
-	begin := len(m.data)
 	for left := int(header.Length); left > 0; {
 		m.data = slices.Grow(m.data, min(left, max(4096, len(m.data))))
 		room := m.data[len(m.data):min(cap(m.data), len(m.data)+left)]

@@ -52,6 +52,7 @@ func FuzzSocket(f *testing.F) {
 	f.Add(compile(ws.NewFrame(ws.OpBinary, false, []byte("a")), ws.NewPingFrame([]byte("p")), ws.NewFrame(ws.OpContinuation, true, []byte("b"))))
 	f.Add(compile(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "bye"))))
 	f.Add(compile(ws.NewTextFrame([]byte("t"))))
+	f.Add(append(compile(ws.NewFrame(ws.OpBinary, false, []byte("a"))), longest...))
 	f.Add([]byte{0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		conn := &replay{data: bytes.NewReader(data)}
@@ -74,6 +75,45 @@ func FuzzSocket(f *testing.F) {
 				t.Fatalf("half a frame was written: %v", err)
 			}
 		}
+	})
+}
+
+// longest is the header of a continuation of 2^63-1 bytes, the most that one can announce.
+var longest = []byte{0x80, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}
+
+// What has come and what is announced are more together than any integer can say.
+func TestFragmentOfAnyLengthCountsAgainstTheLimit(t *testing.T) {
+	sent := append(compile(ws.NewFrame(ws.OpBinary, false, []byte("a"))), longest...)
+	c := newSocket(&replay{data: bytes.NewReader(sent)})
+	if _, end := c.receive(); end != endOversize {
+		t.Errorf("it ended with %v", end)
+	}
+}
+
+// The time for a message is one for all its fragments, or a peer could hold its memory
+// for ever.
+func TestFragmentsShareTheTimeOfTheirMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		c := newSocket(ours)
+		go func() {
+			op := ws.OpBinary
+			for {
+				if _, err := theirs.Write(compile(ws.NewFrame(op, false, nil))); err != nil {
+					return
+				}
+				op = ws.OpContinuation
+				time.Sleep(c.limits.FrameTime / 4) // of the bubble's clock
+			}
+		}()
+		began := time.Now()
+		if _, end := c.receive(); end != endSlowSender {
+			t.Errorf("it ended with %v", end)
+		}
+		if took := time.Since(began); took != c.limits.FrameTime {
+			t.Errorf("the message was given %v", took)
+		}
+		_ = ours.Close()
 	})
 }
 
