@@ -231,12 +231,17 @@ func cutRevoked(registry *session.Registry, snapshot *edge.Snapshot) {
 }
 
 func routes(agents http.Handler, est *edge.EST, other http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(opamp.Path, agents)
-	est.Register(mux)
-	if other != nil {
-		mux.Handle("/", other)
+	ours := http.NewServeMux()
+	ours.Handle(opamp.Path, agents)
+	est.Register(ours)
+	bounded := edge.Bounded(ours)
+	if other == nil {
+		return bounded
 	}
+	mux := http.NewServeMux()
+	mux.Handle(opamp.Path, bounded)
+	mux.Handle(edge.ESTPath, bounded)
+	mux.Handle("/", other)
 	return mux
 }
 

@@ -197,6 +197,8 @@ func (a *Admission) refuse(w http.ResponseWriter, r *http.Request, caller Caller
 	errors.As(err, &refused)
 	a.rejections.Reject(r.Context(), refused.reason, refused.cause, Known(caller)...)
 	if refused.retry == 0 {
+		// A 401 names the schemes (RFC 9110, section 15.5.2); clients of EST wait for it.
+		w.Header()["Www-Authenticate"] = []string{"Bearer", `Basic realm="ampora"`}
 		http.Error(w, "unauthorized", http.StatusUnauthorized)
 		return
 	}

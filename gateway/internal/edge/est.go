@@ -86,10 +86,13 @@ func NewEST(admission *Admission, trust *Trust, enrolment *Enrolment) *EST {
 	return &EST{admission: admission, trust: trust, enrolment: enrolment}
 }
 
-// Register adds the well-known paths (RFC 7030, section 3.2.2) to the mux.
+// ESTPath is where all of EST is (RFC 7030, section 3.2.2).
+const ESTPath = "/.well-known/est/"
+
+// Register adds the operations to the mux.
 func (e *EST) Register(mux *http.ServeMux) {
-	mux.HandleFunc("POST /.well-known/est/simpleenroll", e.simpleEnroll)
-	mux.HandleFunc("GET /.well-known/est/cacerts", e.caCerts)
+	mux.HandleFunc("POST "+ESTPath+"simpleenroll", e.simpleEnroll)
+	mux.HandleFunc("GET "+ESTPath+"cacerts", e.caCerts)
 }
 
 var errHasIdentity = errors.New("simpleenroll with a certificate in place of a token")
@@ -104,7 +107,10 @@ func (e *EST) simpleEnroll(w http.ResponseWriter, r *http.Request) {
 		e.admission.refuse(w, r, caller, &refusal{reason: AuthFailed, cause: errHasIdentity})
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second))
+	if !e.admission.Reserve(w, r, caller) {
+		return
+	}
+	defer e.admission.Release(caller)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 2*maxCSR))
 	if err != nil {
 		http.Error(w, "the request could not be read, or is too large", http.StatusBadRequest)

@@ -62,8 +62,12 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.Admission.Release(caller)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime * time.Duration(1+s.Limits.MessageBytes>>20)))
-	body, err := s.body(w, r)
+	limit := s.Limits.MessageBytes
+	if caller.Enrolling() {
+		limit = min(limit, enrolBytes)
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime * time.Duration(1+limit>>20)))
+	body, err := readBody(w, r, int64(limit))
 	switch {
 	case errors.Is(err, errTooBig):
 		s.Rejections.Reject(r.Context(), edge.Oversize, err, edge.Known(caller)...)
@@ -74,7 +78,6 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body cannot be read", http.StatusBadRequest)
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if caller.Enrolling() {
 		s.enrolPoll(w, r, caller, body)
 		return
@@ -110,9 +113,8 @@ func (s *Server) answerPoll(w http.ResponseWriter, r *http.Request, p *poller, b
 
 var errTooBig = errors.New("the message is too big")
 
-// body reads the request. The limit counts what is sent as well as what it inflates to.
-func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	limit := int64(s.Limits.MessageBytes)
+// readBody reads the request. The limit counts what is sent as well as what it inflates to.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	var reader io.Reader = http.MaxBytesReader(w, r.Body, limit)
 	switch encoding := r.Header.Get("Content-Encoding"); {
 	case strings.EqualFold(encoding, "gzip"):
