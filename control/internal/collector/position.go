@@ -36,6 +36,9 @@ func refusal(reason string, p position, what string) *fault.Error {
 
 var parserLine = regexp.MustCompile(`^line ([0-9]+): `)
 
+// countsFromZero matches what the grammar (not the scanner) of the parser complains of: it counts those lines from 0.
+var countsFromZero = regexp.MustCompile(`^did not find expected (<document start>|<stream-start>|node content|key|'-' indicator|',' or '[\]}]')$`)
+
 // fromParser turns an error of the parser into ours. The parser knows lines only; root, if there is one, knows what
 // stands on them. Without a root the column is that of the line's first character that is no space, which for the
 // commonest mistakes (indentation, tabs) is the place.
@@ -49,6 +52,9 @@ func fromParser(body []byte, root *yaml.Node, err error) *fault.Error {
 	if match := parserLine.FindStringSubmatch(text); match != nil {
 		text = strings.TrimPrefix(text, match[0])
 		line, _ = strconv.Atoi(match[1])
+		if countsFromZero.MatchString(text) {
+			line++
+		}
 	}
 	if root != nil {
 		if node := firstOn(root, line); node != nil {
