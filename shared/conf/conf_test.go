@@ -43,7 +43,7 @@ type program struct {
 	Ops      struct {
 		Addr string `env:"ADDR" envDefault:"127.0.0.1:9090"`
 	} `envPrefix:"AMPORA_OPS_"`
-	notRead string
+	notRead string //nolint:unused // what a program keeps beside its variables must not disturb
 }
 
 // enough is what the program cannot do without.

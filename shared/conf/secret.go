@@ -94,7 +94,7 @@ func (l *loader) loadFile(v variable, environment map[string]string) bool {
 // readSecret returns the contents of a file without one newline at its end, which
 // editors add, and whether others may read it.
 func readSecret(path string) (text string, public bool, err error) {
-	file, err := os.Open(path)
+	file, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return "", false, err
 	}

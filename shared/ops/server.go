@@ -87,6 +87,8 @@ func Serve(ctx context.Context, listener net.Listener, options Options) error {
 	if err := server.Shutdown(brief); errors.Is(err, context.DeadlineExceeded) {
 		_ = server.Close()
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operations: %w", err)
+	}
 	return nil
 }

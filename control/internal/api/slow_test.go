@@ -66,11 +66,11 @@ func TestWhoDoesNotSendItsRequestIsCutOff(t *testing.T) {
 }
 
 func TestWhoDoesNotReadItsAnswerIsCutOff(t *testing.T) {
-	gone := make(chan error, 2)
+	gone := make(chan struct{}, 2)
 	url, clients := served(t, func(w http.ResponseWriter, _ *http.Request) {
 		for {
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
-				gone <- err
+				gone <- struct{}{}
 				return
 			}
 		}
