@@ -69,5 +69,6 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 		fmt.Fprintln(errs, "ampora:", err)
 		return 1
 	}
+	log.InfoContext(ctx, "ampora stopped in order")
 	return 0
 }
