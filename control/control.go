@@ -65,6 +65,8 @@ type Control struct {
 	outbox    *outbox.Outbox
 	internal  *connect.Server
 	handler   http.Handler
+	// stopping is closed when the intake stops.
+	stopping chan struct{}
 }
 
 // Open opens the database (which must have this program's schema), makes what a first start makes, and wires the parts.
@@ -110,7 +112,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 		return nil, err
 	}
 
-	c := &Control{deps: d, config: config, store: db, authority: authority}
+	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
 	holder := processName()
 	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
 		return nil, err
@@ -139,6 +141,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	public := connect.NewServer(gate)
 	api.Register(public, api.Deps{
 		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
@@ -163,12 +166,20 @@ func (c *Control) Ready(ctx context.Context) error {
 // Close closes the database. Call it after Run.
 func (c *Control) Close() error { return c.store.Close() } //nolint:wrapcheck // shown as it is
 
-// Intake is what must stop first: the API's own listener, if it has one.
+// Intake is what must stop first: the streams of events, which would otherwise hold up whoever serves them, and the
+// API's own listener, if it has one. Run it once.
 func (c *Control) Intake() []run.Task {
-	if c.deps.SharedPort {
-		return nil
+	tasks := []run.Task{{Name: "event streams", Run: c.endStreams}}
+	if !c.deps.SharedPort {
+		tasks = append(tasks, run.Task{Name: "api", Run: c.serveAPI})
 	}
-	return []run.Task{{Name: "api", Run: c.serveAPI}}
+	return tasks
+}
+
+func (c *Control) endStreams(ctx context.Context) error {
+	<-ctx.Done()
+	close(c.stopping)
+	return nil
 }
 
 // Loops are what records, decides and sends; they stop after the intake.

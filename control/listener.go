@@ -21,13 +21,14 @@ const (
 	shutdownTimeout = 10 * time.Second
 )
 
-// serveAPI serves the public API until ctx is done: Connect, gRPC and gRPC-Web on one port, over TLS or on loopback.
+// serveAPI serves the public API until ctx is done: Connect, gRPC and gRPC-Web on one port, over TLS or on loopback. Calls
+// that are under way then get shutdownTimeout to end well: theirs is not the context that ended.
 func (c *Control) serveAPI(ctx context.Context) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	server := &http.Server{
 		Handler: c.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		Protocols: protocols, BaseContext: func(net.Listener) context.Context { return ctx },
+		Protocols: protocols,
 	}
 	listen := net.ListenConfig{}
 	l, err := listen.Listen(ctx, "tcp", c.config.API.Addr)

@@ -13,7 +13,7 @@ import (
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
 )
 
-// Deps is what the services are made of. All fields but Changed are required.
+// Deps is what the services are made of. All fields but Changed and Stopping are required.
 type Deps struct {
 	Store   store.Store
 	Content *content.Content
@@ -21,6 +21,8 @@ type Deps struct {
 	// Changed returns a channel that is closed when this process next commits an event; streams wait for it. Nil: they
 	// look every [pollInterval].
 	Changed func() <-chan struct{}
+	// Stopping is closed when the process is about to stop: streams end then, so that it waits for other calls alone.
+	Stopping <-chan struct{}
 
 	Version     string // of the program
 	TrustDomain string // of agents' identities

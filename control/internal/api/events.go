@@ -34,14 +34,15 @@ const ReasonTooManyStreams = "TOO_MANY_STREAMS"
 
 // events is the EventService.
 type events struct {
-	store   store.Events
-	now     func() time.Time
-	changed func() <-chan struct{}
-	slots   chan struct{} // one element per stream
+	store    store.Events
+	now      func() time.Time
+	changed  func() <-chan struct{}
+	stopping <-chan struct{}
+	slots    chan struct{} // one element per stream
 }
 
 func newEvents(d Deps) *events {
-	return &events{store: d.Store, now: d.Now, changed: d.Changed, slots: make(chan struct{}, maxStreams)}
+	return &events{store: d.Store, now: d.Now, changed: d.Changed, stopping: d.Stopping, slots: make(chan struct{}, maxStreams)}
 }
 
 // ListEvents lists newest first.
@@ -92,9 +93,9 @@ type watch struct {
 	lastSent time.Time
 }
 
-// run sends until the context ends, which is no error.
+// run sends until the context ends or the process is about to stop, which is no error: callers go on from their cursor.
 func (w *watch) run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !w.stops() {
 		// Taken before reading, or an event between reading and waiting would wait for the next look.
 		changed := w.wake()
 		more, err := w.send(ctx)
@@ -106,6 +107,15 @@ func (w *watch) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (w *watch) stops() bool {
+	select {
+	case <-w.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 func (w *watch) wake() <-chan struct{} {
@@ -151,6 +161,7 @@ func (w *watch) wait(ctx context.Context, changed <-chan struct{}) {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+	case <-w.stopping:
 	case <-changed:
 	case <-timer.C:
 	}
