@@ -21,6 +21,7 @@ import (
 	"gitlab.com/ampora/ampora/control"
 	"gitlab.com/ampora/ampora/migrations"
 	"gitlab.com/ampora/ampora/shared/conf"
+	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/ops"
 )
 
@@ -30,6 +31,14 @@ type Config struct {
 	Keys     control.Keys
 	Tenant   string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant the first Admin belongs to."`
 	Ops      ops.Config
+}
+
+// Validate refuses a tenant that cannot be one, before anything is made for it.
+func (c *Config) Validate() error {
+	if _, err := identity.ParseTenantID(c.Tenant); err != nil {
+		return fmt.Errorf("AMPORA_TENANT: %w", err)
+	}
+	return nil
 }
 
 //go:generate sh -c "{ echo '# Configuration of ampora-control'; echo; echo 'Generated from `ampora-control --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-control.md"
