@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"github.com/open-telemetry/opamp-go/protobufs"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -197,5 +198,29 @@ func TestATenantWithoutAuthorityHarmsNoOther(t *testing.T) {
 		if n := len(trust.GetTenants()); n != 1 || trust.GetTenants()[0].GetTenant() != "default" {
 			t.Errorf("trust of %d tenants", n)
 		}
+	})
+}
+
+// TestAnAgentThatBecomesCapableIsLookedAtAgain: an agent may change its capabilities at any time, and says nothing else.
+func TestAnAgentThatBecomesCapableIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	onBackends(t, func(t *testing.T, db store.Store) {
+		b := newBus(t)
+		p := start(t, db, b, newMasterKey())
+		c := newCrowd(t, p, b, 1)
+		a := c.only()
+		reports := uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus)
+		c.report(a, &protobufs.AgentToServer{Capabilities: reports, Health: &protobufs.ComponentHealth{Healthy: true}})
+		eventually(t, "capabilities", func() error {
+			got, err := p.agents.GetAgent(t.Context(), &amporav1.GetAgentRequest{Id: a.id})
+			if n := len(got.GetAgent().GetCapabilities()); err == nil && n != 1 {
+				err = fmt.Errorf("%d capabilities", n)
+			}
+			return err
+		})
+		p.assignTo(t, p.published(t, "edge", bodyOne), a.id)
+		p.deliveryOf(t, a.id, amporav1.DeliveryState_DELIVERY_STATE_SKIPPED)
+		c.report(a, &protobufs.AgentToServer{Capabilities: reports | uint64(protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig)})
+		p.deliveryOf(t, a.id, amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
 	})
 }
