@@ -178,6 +178,14 @@ func (a *Admission) reserve(key string) error {
 	return nil
 }
 
+// Revoked says whether the caller's certificate was revoked since it was admitted. It is
+// asked once a session is registered: a revocation that came while it was claimed found
+// nothing to cut.
+func (a *Admission) Revoked(caller Caller) bool {
+	snapshot, err := a.trust.Current()
+	return err == nil && snapshot.Revoked(caller.Agent.Tenant, caller.Serial)
+}
+
 // Release gives a place back.
 func (a *Admission) Release(caller Caller) {
 	a.mu.Lock()

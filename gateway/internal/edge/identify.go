@@ -24,6 +24,8 @@ type Caller struct {
 	Agent       identity.Agent
 	Serial      identity.Serial
 	Fingerprint identity.Fingerprint
+	// NotAfter is when that certificate expires.
+	NotAfter time.Time
 	// Token is set if Agent is not. It is well-formed; the control plane has not
 	// been asked about it.
 	Token identity.Token
@@ -63,6 +65,7 @@ func (t *Trust) Identify(r *http.Request) (Caller, error) {
 		}
 		leaf := r.TLS.PeerCertificates[0]
 		caller.Agent, caller.Serial, caller.Fingerprint = agent, identity.SerialOf(leaf.SerialNumber), identity.FingerprintOf(leaf.Raw)
+		caller.NotAfter = leaf.NotAfter
 		return caller, nil
 	}
 	caller.Token, err = bootstrapToken(r.Header)

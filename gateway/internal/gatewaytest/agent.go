@@ -162,6 +162,9 @@ func (a *Agent) Exchange(message *protobufs.AgentToServer) *protobufs.ServerToAg
 	return a.Receive()
 }
 
+// Restart begins to count anew, as an agent that restarted.
+func (a *Agent) Restart() { a.seq = 0 }
+
 // Skip leaves out sequence numbers.
 func (a *Agent) Skip(n uint64) { a.seq += n }
 

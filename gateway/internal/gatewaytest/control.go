@@ -64,6 +64,8 @@ type Control struct {
 	mu       sync.Mutex
 	down     bool
 	lease    time.Duration
+	onClaim  func() // before the next claims are answered
+	told     int    // the version last given out
 	lost     bool
 	version  int
 	epoch    uint64
@@ -126,11 +128,27 @@ func (c *Control) Authority(id identity.TenantID) *Authority {
 // AddAgent records an agent and returns its certificate.
 func (c *Control) AddAgent(tenant identity.TenantID) (identity.Agent, tls.Certificate) {
 	agent := identity.Agent{TrustDomain: TrustDomain, Tenant: tenant, ID: identity.NewAgentID()}
+	return agent, c.Certify(agent, time.Hour)
+}
+
+// Certify records another certificate of an agent, valid for as long as is said.
+func (c *Control) Certify(agent identity.Agent, valid time.Duration) tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	certificate := c.tenants[tenant].Issue(agent.URI(), time.Hour)
-	c.recorded[string(tenant)+"/"+string(identity.SerialOf(certificate.Leaf.SerialNumber))] = true
-	return agent, certificate
+	certificate := c.tenants[agent.Tenant].Issue(agent.URI(), valid)
+	c.recorded[record(agent.Tenant, certificate)] = true
+	return certificate
+}
+
+// Strike takes a certificate off the record.
+func (c *Control) Strike(tenant identity.TenantID, certificate tls.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.recorded, record(tenant, certificate))
+}
+
+func record(tenant identity.TenantID, certificate tls.Certificate) string {
+	return string(tenant) + "/" + string(identity.SerialOf(certificate.Leaf.SerialNumber))
 }
 
 // AllowChildren lets an identity carry agents beside itself.
@@ -155,6 +173,20 @@ func (c *Control) Revoke(tenant identity.TenantID, certificate tls.Certificate) 
 	defer c.mu.Unlock()
 	c.revoked[tenant] = append(c.revoked[tenant], string(identity.SerialOf(certificate.Leaf.SerialNumber)))
 	c.version++
+}
+
+// OnClaim sets what happens once between the next claim and its answer.
+func (c *Control) OnClaim(do func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onClaim = do
+}
+
+// Told says whether the present trust was given out.
+func (c *Control) Told() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told == c.version
 }
 
 // SetDown makes every call fail with UNAVAILABLE, or ends that.
@@ -336,10 +368,15 @@ func (c *Control) ClaimSessions(_ context.Context, r *internalv1.ClaimSessionsRe
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
 	response := &internalv1.ClaimSessionsResponse{}
 	for _, claim := range r.GetClaims() {
 		response.Results = append(response.Results, c.claim(r.GetGatewayId(), claim))
+	}
+	onClaim := c.onClaim
+	c.onClaim = nil
+	leave()
+	if onClaim != nil {
+		onClaim()
 	}
 	return response, nil
 }
@@ -422,6 +459,7 @@ func (c *Control) GetTrust(_ context.Context, r *internalv1.GetTrustRequest) (*i
 		return nil, err
 	}
 	defer leave()
+	c.told = c.version
 	response := &internalv1.GetTrustResponse{Version: fmt.Sprint(c.version), TrustDomain: TrustDomain}
 	if r.GetVersion() == response.GetVersion() {
 		return response, nil

@@ -46,22 +46,29 @@ func (a answer) askComponents() answer {
 
 // badRequest says what was wrong with the message.
 func (a answer) badRequest(format string, args ...any) answer {
-	a.to.ErrorResponse = &protobufs.ServerErrorResponse{
+	return a.fail(&protobufs.ServerErrorResponse{
 		Type:         protobufs.ServerErrorResponseType_ServerErrorResponseType_BadRequest,
 		ErrorMessage: strings.ToValidUTF8(fmt.Sprintf(format, args...), "?"),
-	}
-	return a
+	})
 }
 
 // unavailable says that the message was not taken, and when to come back.
 func (a answer) unavailable() answer {
-	a.to.ErrorResponse = &protobufs.ServerErrorResponse{
+	return a.fail(&protobufs.ServerErrorResponse{
 		Type:         protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable,
 		ErrorMessage: "the server is busy",
 		Details:      &protobufs.ServerErrorResponse_RetryInfo{RetryInfo: &protobufs.RetryInfo{RetryAfterNanoseconds: uint64(retryTime)}},
-	}
-	return a
+	})
 }
+
+// fail makes the answer an error and nothing else: beside one all other fields but the
+// uid must be empty (specification, "ServerErrorResponse").
+func (a answer) fail(because *protobufs.ServerErrorResponse) answer {
+	return answer{&protobufs.ServerToAgent{InstanceUid: a.to.GetInstanceUid(), ErrorResponse: because}}
+}
+
+// failed says that the answer is an error; nothing may be added to it.
+func (a answer) failed() bool { return a.to.GetErrorResponse() != nil }
 
 // settings offers connection settings.
 func (a answer) settings(offers *protobufs.ConnectionSettingsOffers) answer {
@@ -96,4 +103,4 @@ func RenderConfig(hash []byte, entries []relay.Entry) ([]byte, error) {
 }
 
 // says that there is more in the answer than its uid.
-func (a answer) says() bool { return a.to.GetFlags() != 0 || a.to.GetErrorResponse() != nil }
+func (a answer) says() bool { return a.to.GetFlags() != 0 || a.failed() }

@@ -50,6 +50,7 @@ type outcome struct {
 	end     *ending          // of the connection, after the answer
 	fault   edge.Reason      // the message was bad: malformed ones are counted against the connection
 	shed    bool             // the message was not taken, for no fault of its own
+	limited bool             // it was shed because there are too many
 }
 
 var parsed = sync.Pool{New: func() any { return new(protobufs.AgentToServer) }}
@@ -72,7 +73,6 @@ func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcom
 		if current, err = s.begin(ctx, c, uid); err != nil {
 			return s.turnAway(ctx, c, reply, err)
 		}
-		reply = reply.greet()
 	}
 	return s.arrive(ctx, c, current, message, payload, reply)
 }
@@ -85,19 +85,21 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	}, s.Clock())
 	if verdict.Limited {
 		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
-		return outcome{answer: reply.unavailable(), session: current, shed: true}
+		return outcome{answer: reply.unavailable(), session: current, shed: true, limited: true}
 	}
 	if verdict.Restart {
 		if err := s.restart(ctx, c, current); err != nil {
 			return s.turnAway(ctx, c, reply, err)
 		}
-		reply = reply.greet()
 	}
 	ask := verdict.Relay && asksComponents(current, message.GetAvailableComponents())
 	if verdict.Relay {
 		if err := s.relay(ctx, current, message, payload, verdict.InDoubt); err != nil {
 			return s.shed(ctx, c, current, reply, err)
 		}
+	}
+	if current.Greet() {
+		reply = reply.greet()
 	}
 	if message.GetAgentDisconnect() != nil {
 		s.Registry.End(current, session.AgentDisconnect)
@@ -150,6 +152,10 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
 	}, c, s.Clock())
 	c.start(uid, begun)
+	if s.Admission.Revoked(caller) {
+		c.Close(begun, session.Revoked)
+		return nil, &session.Refusal{Reason: "CERTIFICATE_REVOKED"}
+	}
 	return begun, nil
 }
 
@@ -160,10 +166,17 @@ func (s *Server) restart(ctx context.Context, c carrier, current *session.Sessio
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	result, err := s.Claims.Claim(ctx, claim, c)
+	if _, refused := errors.AsType[*session.Refusal](err); refused {
+		s.Registry.End(current, session.Superseded)
+	}
 	if err != nil {
+		current.Doubt() // the message that began anew is lost
 		return err
 	}
-	current.Rebind(result.GetEpoch())
+	if !current.Rebind(result.GetEpoch()) {
+		s.Publisher.Ended(current, session.Closed)
+		return relay.ErrEnded
+	}
 	return nil
 }
 
@@ -195,12 +208,15 @@ func (s *Server) reclaim(ctx context.Context, current *session.Session) {
 	result, err := s.Claims.Again(ctx, s.claim(c, current.UID))
 	if err != nil {
 		s.Log.WarnContext(ctx, "a session was not claimed again", "tenant", current.Key.Tenant, "agent", current.Key.Agent, "error", err)
-		c.Close(current, session.Superseded)
+		reason := session.Unclaimed
+		if _, refused := errors.AsType[*session.Refusal](err); refused {
+			reason = session.Superseded
+		}
+		c.Close(current, reason)
 		return
 	}
-	current.Rebind(result.GetEpoch())
-	if !result.GetStateKnown() {
-		current.Doubt()
+	if !current.Reclaim(result.GetEpoch(), result.GetLastSequence(), result.GetStateKnown()) {
+		s.Publisher.Ended(current, session.Closed)
 	}
 }
 
@@ -290,7 +306,7 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 // the writer's turn. sent says what was offered in it.
 func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (payload []byte, sent *session.ConfigOffer) {
 	var mail session.Mail
-	if to != nil {
+	if to != nil && !reply.failed() {
 		mail = to.TakeMail()
 	}
 	if mail.FullState {
@@ -301,7 +317,7 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 			sent = mail.Config
 		} else {
 			s.Rejections.Reject(ctx, edge.CapMismatch, nil)
-			s.report(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
+			s.Publisher.Delivery(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
 		}
 	}
 	return reply.wire(sent), sent
@@ -311,12 +327,8 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 func (s *Server) delivered(to *session.Session, sent *session.ConfigOffer) {
 	if sent != nil {
 		to.Sent(sent)
-		s.report(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
+		s.Publisher.Delivery(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
 	}
-}
-
-func (s *Server) report(to *session.Session, offer *session.ConfigOffer, outcome relayv1.Delivery_Outcome) {
-	s.Publisher.Delivery(to, &relayv1.Delivery{Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation})
 }
 
 // transportLabel is made once, because it is needed for each message.

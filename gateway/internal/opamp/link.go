@@ -6,6 +6,7 @@ package opamp
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,8 @@ func newLink(server *Server, socket *socket, from edge.Caller) *link {
 
 // run answers messages until the connection ends, and ends its sessions.
 func (l *link) run(ctx context.Context) *ending {
+	expiry := time.AfterFunc(l.from.NotAfter.Sub(l.server.Clock()), func() { l.socket.end(endExpired) })
+	defer expiry.Stop()
 	end := l.loop(ctx)
 	// Nothing that was asked of the connection meanwhile counts any more.
 	end = l.socket.ended(end)
@@ -65,6 +68,9 @@ func (l *link) loop(ctx context.Context) *ending {
 		}
 		if out.end != nil {
 			return out.end
+		}
+		if out.limited {
+			time.Sleep(session.PaceOfMessages) // what comes faster waits at the peer, not here
 		}
 	}
 }
@@ -162,13 +168,7 @@ func (l *link) Ping() {
 
 // Close ends the connection, or takes one of several sessions off it.
 func (l *link) Close(s *session.Session, reason session.EndReason) {
-	l.mu.Lock()
-	others := len(l.sessions) > 1 && reason != session.Revoked
-	if others && l.sessions[s.UID] == s {
-		delete(l.sessions, s.UID)
-	}
-	l.mu.Unlock()
-	if others {
+	if reason != session.Revoked && l.carriesBeside(s) {
 		l.server.Registry.End(s, reason)
 		return
 	}
@@ -178,11 +178,18 @@ func (l *link) Close(s *session.Session, reason session.EndReason) {
 // endFor is how a connection ends when we end its session.
 func endFor(reason session.EndReason) *ending {
 	end := &ending{code: ws.StatusPolicyViolation, text: string(reason), reason: reason, punish: true}
-	if reason == session.Revoked {
+	switch reason {
+	case session.Revoked:
 		end.reject = edge.AuthFailed
+	case session.Unclaimed: // our fault alone
+		end.code, end.punish = statusTryAgainLater, false
 	}
 	return end
 }
+
+// endExpired ends a connection with the certificate that opened it. Its agent may have
+// another by now.
+var endExpired = &ending{code: ws.StatusPolicyViolation, text: "the certificate has expired", reason: session.Expired}
 
 func (l *link) caller() edge.Caller             { return l.from }
 func (l *link) transport() internalv1.Transport { return internalv1.Transport_TRANSPORT_WEBSOCKET }
@@ -206,10 +213,25 @@ func (l *link) start(uid identity.InstanceUID, s *session.Session) {
 	l.server.Registry.Start(s)
 }
 
+// carries counts the live sessions, and forgets those that have ended: agents behind a
+// parent come and go while it stays.
 func (l *link) carries() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	maps.DeleteFunc(l.sessions, func(_ identity.InstanceUID, s *session.Session) bool { return s.Ended() })
 	return len(l.sessions)
+}
+
+// carriesBeside says whether there is a live session but this one.
+func (l *link) carriesBeside(this *session.Session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sessions {
+		if s != this && !s.Ended() {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *link) all() []*session.Session {

@@ -78,7 +78,8 @@ type socket struct {
 	// Of the reader.
 	heard   time.Time
 	inFrame bool
-	begun   time.Time // the message under way; zero between messages
+	signs   session.Bucket // of control frames
+	begun   time.Time      // the message under way; zero between messages
 
 	writing sync.Mutex // the writer's turn
 	broken  error      // a write failed: TLS cannot write any more
@@ -246,8 +247,13 @@ func (c *socket) interrupted(err error) *ending {
 	return c.ended(endGone)
 }
 
-// control reads and answers a control frame; its length was checked.
+// control reads and answers a control frame; its length was checked. Those that come
+// too fast wait at the peer: no bucket of a session counts them.
 func (c *socket) control(header ws.Header) *ending {
+	var taken bool
+	if c.signs, taken = c.signs.Take(c.clock()); !taken {
+		time.Sleep(session.PaceOfMessages)
+	}
 	payload := make([]byte, header.Length)
 	if _, err := io.ReadFull(c, payload); err != nil {
 		return c.interrupted(err)

@@ -170,6 +170,29 @@ func TestPongsKeepAlive(t *testing.T) {
 	})
 }
 
+// A flood of pings is answered at a pace.
+func TestFloodOfPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pings = 1000
+		ours, theirs := net.Pipe()
+		c := newSocket(ours)
+		go func() { _, _ = io.Copy(io.Discard, theirs) }()
+		go func() {
+			for range pings {
+				_, _ = theirs.Write(compile(ws.NewPingFrame([]byte("p"))))
+			}
+			_ = theirs.Close()
+		}()
+		began := time.Now()
+		if _, end := c.receive(); end != endGone {
+			t.Errorf("it ended with %v", end)
+		}
+		if took := time.Since(began); took < 5*time.Second {
+			t.Errorf("%d pings took %v", pings, took)
+		}
+	})
+}
+
 func TestPeerThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()

@@ -170,23 +170,19 @@ func (d *Downlinks) config(ctx context.Context, downlink *relayv1.Downlink) {
 		d.Log.WarnContext(ctx, "a configuration could not be fetched", "tenant", downlink.GetTenant(), "error", err)
 	}
 	d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
-		offer := &session.ConfigOffer{Hash: downlink.GetHash(), Generation: to.Generation, Wire: wire}
+		offer := &session.ConfigOffer{Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch, Wire: wire}
 		if err != nil {
 			if s.Epoch() == to.Epoch {
-				d.report(s, offer, relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE)
+				d.Publisher.Delivery(s, offer, relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE)
 			}
 			return session.Posted
 		}
 		posting := s.PostConfig(to, offer)
 		if posting == session.AlreadySent {
-			d.report(s, offer, relayv1.Delivery_OUTCOME_DELIVERED) // the first report was lost, or it would not be asked again
+			d.Publisher.Delivery(s, offer, relayv1.Delivery_OUTCOME_DELIVERED) // the first report was lost, or it would not be asked again
 		}
 		return posting
 	})
-}
-
-func (d *Downlinks) report(s *session.Session, offer *session.ConfigOffer, outcome relayv1.Delivery_Outcome) {
-	d.Publisher.Delivery(s, &relayv1.Delivery{Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation})
 }
 
 func (d *Downlinks) render(ctx context.Context, downlink *relayv1.Downlink) ([]byte, error) {

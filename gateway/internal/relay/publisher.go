@@ -38,10 +38,13 @@ var (
 	ErrShed = errors.New("the uplink queue is full")
 	// ErrTooLarge: the message does not fit the bus even without its bodies.
 	ErrTooLarge = errors.New("the message is too large for the bus")
+	// ErrEnded: the session's end was told already. A report behind it would bring the
+	// agent back.
+	ErrEnded = errors.New("the session has ended")
 )
 
-// Publisher sends uplinks. Reports may be refused when its queue is full; ends of
-// sessions and delivery reports may not, as there are only so many of them.
+// Publisher sends uplinks. Reports and deliveries may be refused when its queue is full;
+// ends of sessions may not, as there are only so many of them.
 type Publisher struct {
 	origin Origin
 	bus    bus.Uplinks
@@ -73,11 +76,11 @@ func NewPublisher(origin Origin, uplinks bus.Uplinks, log *slog.Logger, meter me
 	return p, err
 }
 
-// Report queues an agent's message. The error is [ErrShed] or [ErrTooLarge].
+// Report queues an agent's message. The error is [ErrShed], [ErrTooLarge] or [ErrEnded].
 func (p *Publisher) Report(s *session.Session, report *relayv1.Report) error {
 	message := p.envelope(s)
 	message.Event = &relayv1.Uplink_Report{Report: report}
-	return p.enqueue(s, message, false)
+	return p.enqueue(s, message, true)
 }
 
 // Ended queues the end of a session.
@@ -87,13 +90,17 @@ func (p *Publisher) Ended(s *session.Session, reason session.EndReason) {
 	message.Event = &relayv1.Uplink_Ended{Ended: &relayv1.SessionEnded{
 		Reason: string(reason), LastSeenAt: timestamppb.New(s.LastSeen()), LastSequence: sequence, InDoubt: inDoubt,
 	}}
-	_ = p.enqueue(s, message, true)
+	_ = p.enqueue(s, message, false)
 }
 
-// Delivery queues what became of a downlink.
-func (p *Publisher) Delivery(s *session.Session, delivery *relayv1.Delivery) {
+// Delivery queues what became of an offer, under the epoch it was made for. When the
+// queue is full it is dropped: the control plane repeats the offer, and is told again.
+func (p *Publisher) Delivery(s *session.Session, offer *session.ConfigOffer, outcome relayv1.Delivery_Outcome) {
 	message := p.envelope(s)
-	message.Event = &relayv1.Uplink_Delivery{Delivery: delivery}
+	message.Epoch = offer.Epoch
+	message.Event = &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{
+		Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation,
+	}}
 	_ = p.enqueue(s, message, true)
 }
 
@@ -121,15 +128,19 @@ func (p *Publisher) envelope(s *session.Session) *relayv1.Uplink {
 	}
 }
 
-func (p *Publisher) enqueue(s *session.Session, message *relayv1.Uplink, always bool) error {
+// enqueue queues an envelope, or refuses one that can be shed.
+func (p *Publisher) enqueue(s *session.Session, message *relayv1.Uplink, sheds bool) error {
 	payload, err := proto.Marshal(message)
 	if err != nil || len(payload)+counterRoom > bus.MaxPayload {
 		return ErrTooLarge
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.full() && !always {
+	switch {
+	case sheds && p.full():
 		return ErrShed
+	case message.GetReport() != nil && s.Ended(): // asked in the turn of whoever tells the end
+		return ErrEnded
 	}
 	p.queue = append(p.queue, uplink{partition: bus.PartitionOf(s.Key.Agent), payload: payload})
 	p.bytes += len(payload)

@@ -96,7 +96,7 @@ func TestPublisherThroughAFullBus(t *testing.T) {
 	running.Wait()
 }
 
-func TestPublisherShedsReportsAlone(t *testing.T) {
+func TestPublisherShedsAllButEnds(t *testing.T) {
 	p := newPublisher(t, inproc.New(inproc.Options{}))
 	s := newSession(identity.NewAgentID())
 	for range queueMessages {
@@ -107,12 +107,29 @@ func TestPublisherShedsReportsAlone(t *testing.T) {
 	if err := p.Report(s, &relayv1.Report{}); !errors.Is(err, ErrShed) || !p.Full() {
 		t.Errorf("a report to a full queue gives %v", err)
 	}
+	p.Delivery(s, &session.ConfigOffer{}, relayv1.Delivery_OUTCOME_DELIVERED)
 	p.Ended(s, session.Closed)
 	if n := p.Waiting(); n != queueMessages+1 {
 		t.Errorf("%d messages wait", n)
 	}
 	if err := p.Report(s, &relayv1.Report{AgentToServer: make([]byte, bus.MaxPayload)}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a huge report gives %v", err)
+	}
+}
+
+// The end of a session is the last that is told of it, whoever else speaks meanwhile.
+func TestNoReportFollowsTheEnd(t *testing.T) {
+	uplinks := inproc.New(inproc.Options{})
+	p := newPublisher(t, uplinks)
+	registry := session.NewRegistry(p.Ended)
+	s := newSession(identity.NewAgentID())
+	registry.Start(s)
+	if err := p.Report(s, &relayv1.Report{}); err != nil {
+		t.Fatal(err)
+	}
+	registry.End(s, session.Superseded)
+	if err := p.Report(s, &relayv1.Report{}); !errors.Is(err, ErrEnded) || p.Waiting() != 2 {
+		t.Errorf("a report after the end gives %v, and %d messages wait", err, p.Waiting())
 	}
 }
 

@@ -12,7 +12,10 @@ const (
 	MessageBurst      = 200
 )
 
-// Bucket is a token bucket as a value.
+// PaceOfMessages is the time in which the bucket gains one token.
+const PaceOfMessages = time.Second / MessagesPerSecond
+
+// Bucket is a token bucket as a value. The zero value is full.
 type Bucket struct {
 	tokens float64
 	at     time.Time

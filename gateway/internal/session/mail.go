@@ -9,6 +9,8 @@ type ConfigOffer struct {
 	Hash []byte
 	// Generation is that of the grant the offer stands on.
 	Generation int64
+	// Epoch is that of the session it was made for.
+	Epoch uint64
 	// Wire is the offer as the agent receives it, made once for all its targets.
 	// It is shared: nobody changes it.
 	Wire []byte
@@ -96,10 +98,14 @@ func (s *Session) TakeMail() Mail {
 	return mail
 }
 
-// Sent records that an offer was written, so that the same one is not written again.
+// Sent records that an offer was written, so that the same one is not written again
+// under its epoch.
 func (s *Session) Sent(offer *ConfigOffer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if offer.Epoch != s.epoch {
+		return
+	}
 	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation}
 }
 

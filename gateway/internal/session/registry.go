@@ -34,16 +34,20 @@ func NewRegistry(onEnd func(*Session, EndReason)) *Registry {
 	for i := range r.shards {
 		r.shards[i].sessions = make(map[Key]*Session)
 	}
-	r.polls.sessions = make(map[Poller]*Session)
+	r.polls.sessions, r.polls.pollers = make(map[Poller]*Session), make(map[*Session]Poller)
 	return r
 }
 
-// Start adds a session. One of the same agent that is still there has lost its
-// epoch to this one: it ends as superseded and its link is closed.
+// Start adds a session. Of two of the same agent the one with the lower epoch has lost
+// it to the other, whichever comes here first: it ends as superseded and its link is
+// closed.
 func (r *Registry) Start(s *Session) {
 	shard := r.shard(s.Key)
 	shard.mu.Lock()
 	older := shard.sessions[s.Key]
+	if older != nil && older.Epoch() > s.Epoch() {
+		older, s = s, older
+	}
 	shard.sessions[s.Key] = s
 	shard.mu.Unlock()
 	if older != nil && older != s {
@@ -129,14 +133,8 @@ type polls struct {
 
 // StartPolling adds a session that is found again by its poller.
 func (r *Registry) StartPolling(p Poller, s *Session) {
+	r.polls.remember(p, s) // before anything can end it, which forgets it
 	r.Start(s)
-	r.polls.mu.Lock()
-	defer r.polls.mu.Unlock()
-	r.polls.sessions[p] = s
-	if r.polls.pollers == nil {
-		r.polls.pollers = make(map[*Session]Poller)
-	}
-	r.polls.pollers[s] = p
 }
 
 // Polling returns the live session of a poller, or nil.
@@ -156,6 +154,13 @@ func (r *Registry) AllPolling() []*Session {
 		sessions = append(sessions, s)
 	}
 	return sessions
+}
+
+func (p *polls) remember(poller Poller, s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sessions[poller] = s
+	p.pollers[s] = poller
 }
 
 func (p *polls) forget(s *Session) {

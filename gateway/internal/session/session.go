@@ -41,6 +41,8 @@ const (
 	ProtocolError   EndReason = "PROTOCOL_ERROR"   // it broke WebSocket's or OpAMP's rules
 	Requested       EndReason = "REQUESTED"        // the control plane asked for it
 	Revoked         EndReason = "REVOKED"          // its certificate was revoked
+	Expired         EndReason = "EXPIRED"          // its certificate expired
+	Unclaimed       EndReason = "UNCLAIMED"        // the lease was lost and no new claim could be made
 )
 
 // Link is how a session reaches its agent: a WebSocket that may carry several
@@ -82,6 +84,8 @@ type Session struct {
 	mu           sync.Mutex
 	epoch        uint64
 	sequence     Sequence
+	lastRelayed  uint64 // the number of the last message for the control plane, if relayed
+	relayed      bool
 	bucket       Bucket
 	capabilities uint64
 	lastSeen     time.Time
@@ -90,6 +94,7 @@ type Session struct {
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
 	afterOffer   bool
+	greeted      bool
 	ended        bool
 }
 
@@ -141,6 +146,9 @@ func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
 	next, step := s.sequence.Next(arrival.Sequence, arrival.FullState, now)
 	s.sequence = next
 	step.Relay = step.Relay && news
+	if step.Relay {
+		s.lastRelayed, s.relayed = arrival.Sequence, true
+	}
 	return Verdict{Step: step, InDoubt: next.doubtful}
 }
 
@@ -152,13 +160,36 @@ func (s *Session) Doubt() {
 }
 
 // Rebind puts the session under a new epoch: after a restart of the agent on the
-// same session, or after the gateway's lease was lost and everything claimed anew.
-func (s *Session) Rebind(epoch uint64) {
+// same session, or after the gateway's lease was lost and everything claimed anew. An
+// offer for the old epoch is thrown away. Of two claims that overtook each other the
+// later counts. It says whether the session still lives; if it ended meanwhile, its end
+// was told for an epoch that counts no more.
+func (s *Session) Rebind(epoch uint64) (live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch = epoch
-	s.generations = nil
-	s.sent = offerMark{}
+	if epoch > s.epoch {
+		s.epoch = epoch
+		s.generations = nil
+		s.sent = offerMark{}
+		s.mail.Config = nil
+		s.greeted = false
+	}
+	return !s.ended
+}
+
+// Reclaim puts the session under a new epoch after the gateway's lease was lost, as
+// [Session.Rebind] does. last is the number of the agent's last report on record and
+// known says that its state is: whatever was relayed and is not on record by then is
+// lost, because it carries the old epoch.
+func (s *Session) Reclaim(epoch, last uint64, known bool) (live bool) {
+	live = s.Rebind(epoch)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !known || s.relayed && last != s.lastRelayed {
+		s.sequence = s.sequence.Doubt()
+	}
+	s.relayed = false // nothing yet under this epoch
+	return live
 }
 
 // Touch records a sign of life that is no message, such as a pong.
@@ -210,6 +241,15 @@ func (s *Session) AfterOwnOffer(healthKnown bool) bool {
 	return s.afterOffer
 }
 
+// Greet says once for each epoch that the agent is to be told what the server can do.
+func (s *Session) Greet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	greet := !s.greeted
+	s.greeted = true
+	return greet
+}
+
 // AskComponents says whether to ask for the list of the agent's components. Agents name
 // the hash of the list and send the list itself only when asked (specification,
 // "AvailableComponents"). It is asked for once for each hash in a session.
@@ -229,12 +269,13 @@ func (s *Session) Ended() bool {
 	return s.ended
 }
 
-// end says true once.
+// end says true once. Nobody gets the mail of a session that is over.
 func (s *Session) end() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := !s.ended
 	s.ended = true
+	s.mail = Mail{}
 	return first
 }
 

@@ -32,7 +32,7 @@ func (l *slot) Close(_ *Session, reason EndReason) {
 }
 
 func offer(hash string, generation int64) *ConfigOffer {
-	return &ConfigOffer{Hash: []byte(hash), Generation: generation}
+	return &ConfigOffer{Hash: []byte(hash), Generation: generation, Epoch: 7}
 }
 
 func TestMailboxKeepsTheLatest(t *testing.T) {
@@ -67,6 +67,66 @@ func TestMailboxKeepsTheLatest(t *testing.T) {
 	s.Rebind(8)
 	if got := s.PostConfig(Address{Kind: "config", Epoch: 8, Generation: 1}, offer("b", 1)); got != Posted {
 		t.Errorf("under a new epoch: %v", got)
+	}
+}
+
+// What was meant for one epoch does not reach the agent under another, nor after the end.
+func TestMailEndsWithItsEpoch(t *testing.T) {
+	s := New(Claimed{Epoch: 7}, &slot{}, noon)
+	s.PostConfig(Address{Kind: "config", Epoch: 7, Generation: 5}, offer("a", 5))
+	taken := s.TakeMail().Config
+	s.PostConfig(Address{Kind: "config", Epoch: 7, Generation: 5}, offer("a", 5))
+	if !s.Rebind(8) || s.HasMail() {
+		t.Error("an offer outlived its epoch")
+	}
+	s.Sent(taken) // its writer was slow
+	again := offer("a", 5)
+	again.Epoch = 8
+	if got := s.PostConfig(Address{Kind: "config", Epoch: 8, Generation: 5}, again); got != Posted {
+		t.Errorf("an offer of the new epoch counts as written: %v", got)
+	}
+	if s.Rebind(6); s.Epoch() != 8 {
+		t.Errorf("a claim that came late took the epoch back to %d", s.Epoch())
+	}
+	r := NewRegistry(func(*Session, EndReason) {})
+	r.Start(s)
+	r.End(s, Idle)
+	if s.HasMail() || s.Rebind(9) || s.Epoch() != 9 {
+		t.Error("a session that ended has mail, or lives")
+	}
+}
+
+// A report that was on its way when the lease was lost carries the old epoch and is lost.
+func TestReclaimDoubtsWhatIsNotOnRecord(t *testing.T) {
+	for name, test := range map[string]struct {
+		last  uint64
+		known bool
+		doubt bool
+	}{
+		"all on record":       {4, true, false},
+		"a report on its way": {3, true, true},
+		"nothing on record":   {4, false, true},
+	} {
+		s := New(Claimed{Epoch: 1, LastSequence: 3, StateKnown: true}, &slot{}, noon)
+		s.Arrive(Arrival{Sequence: 4, News: true}, noon)
+		s.Arrive(Arrival{Sequence: 5}, noon) // a heartbeat
+		s.Reclaim(2, test.last, test.known)
+		if _, doubt := s.Left(); doubt != test.doubt || s.Epoch() != 2 {
+			t.Errorf("%s: in doubt: %v", name, doubt)
+		}
+	}
+}
+
+// Two connections claim one agent, and the one that claimed first begins last.
+func TestTheLaterClaimWins(t *testing.T) {
+	r := NewRegistry(func(*Session, EndReason) {})
+	key := Key{Tenant: "acme", Agent: identity.NewAgentID()}
+	link := &slot{}
+	first, second := New(Claimed{Key: key, Epoch: 1}, link, noon), New(Claimed{Key: key, Epoch: 2}, &slot{}, noon)
+	r.Start(second)
+	r.Start(first)
+	if r.Get(key) != second || second.Ended() || !first.Ended() || len(link.closed) != 1 {
+		t.Error("the session with the lower epoch stayed")
 	}
 }
 
