@@ -327,6 +327,24 @@ func TestLostLeaseClaimsEverythingAnew(t *testing.T) {
 	w.uplink(w.agent.ID, func(u *relayv1.Uplink) bool { return isReport(u) && u.GetEpoch() == session.Epoch })
 }
 
+// The first attempt to claim anew fails, for no fault of the agent's.
+func TestClaimAnewThatFailsIsRepeated(t *testing.T) {
+	w := start(t)
+	w.control.SetLease(300 * time.Millisecond)
+	w.control.LoseLease()
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	before, _ := w.control.Session(w.agent)
+	w.control.FailClaims(1)
+	w.eventually("the session has a new epoch", func() bool {
+		after, found := w.control.Session(w.agent)
+		return found && after.Epoch > before.Epoch
+	})
+	if answer := agent.Exchange(healthy()); answer.GetErrorResponse() != nil {
+		t.Errorf("the answer is %v", answer)
+	}
+}
+
 func TestControlPlaneOutOfReach(t *testing.T) {
 	w := start(t)
 	agent := w.dial()

@@ -66,6 +66,7 @@ type Control struct {
 	lease    time.Duration
 	onClaim  func() // before the next claims are answered
 	told     int    // the version last given out
+	failing  int    // claims that fail
 	lost     bool
 	version  int
 	epoch    uint64
@@ -180,6 +181,13 @@ func (c *Control) OnClaim(do func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.onClaim = do
+}
+
+// FailClaims makes the next calls for claims fail.
+func (c *Control) FailClaims(calls int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failing = calls
 }
 
 // Told says whether the present trust was given out.
@@ -367,6 +375,11 @@ func (c *Control) ClaimSessions(_ context.Context, r *internalv1.ClaimSessionsRe
 	leave, err := c.enter()
 	if err != nil {
 		return nil, err
+	}
+	if c.failing > 0 {
+		c.failing--
+		leave()
+		return nil, connect.NewError(connect.CodeUnavailable, "busy")
 	}
 	response := &internalv1.ClaimSessionsResponse{}
 	for _, claim := range r.GetClaims() {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // carrier is what brings messages of one identity: a WebSocket, or a poll. It is the
@@ -180,8 +182,9 @@ func (s *Server) restart(ctx context.Context, c carrier, current *session.Sessio
 	return nil
 }
 
-// Reclaim claims every live session anew, after the gateway's lease was lost. Sessions
-// that are not ours any more end.
+// Reclaim claims every live session anew, after the gateway's lease was lost, and goes
+// on until it has an answer for each or the context ends. Sessions that are not ours any
+// more end.
 func (s *Server) Reclaim(ctx context.Context) {
 	slots := make(chan struct{}, reclaimParallel)
 	var claiming sync.WaitGroup
@@ -189,7 +192,9 @@ func (s *Server) Reclaim(ctx context.Context) {
 		slots <- struct{}{}
 		claiming.Go(func() {
 			defer func() { <-slots }()
-			s.reclaim(ctx, current)
+			for ctx.Err() == nil && !current.Ended() && !s.reclaim(ctx, current) {
+				run.Sleep(ctx, time.Second+rand.N(time.Second))
+			}
 		})
 	}
 	claiming.Wait()
@@ -198,26 +203,28 @@ func (s *Server) Reclaim(ctx context.Context) {
 // reclaimParallel fills the batches of claims.
 const reclaimParallel = 2000
 
-func (s *Server) reclaim(ctx context.Context, current *session.Session) {
+// reclaim says whether there was an answer. Without one the session is kept: nothing is
+// wrong with its agent.
+func (s *Server) reclaim(ctx context.Context, current *session.Session) (answered bool) {
 	c, ok := current.Link.(carrier)
 	if !ok {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	result, err := s.Claims.Again(ctx, s.claim(c, current.UID))
-	if err != nil {
+	if _, refused := errors.AsType[*session.Refusal](err); refused {
 		s.Log.WarnContext(ctx, "a session was not claimed again", "tenant", current.Key.Tenant, "agent", current.Key.Agent, "error", err)
-		reason := session.Unclaimed
-		if _, refused := errors.AsType[*session.Refusal](err); refused {
-			reason = session.Superseded
-		}
-		c.Close(current, reason)
-		return
+		c.Close(current, session.Superseded)
+		return true
+	}
+	if err != nil {
+		return false
 	}
 	if !current.Reclaim(result.GetEpoch(), result.GetLastSequence(), result.GetStateKnown()) {
 		s.Publisher.Ended(current, session.Closed)
 	}
+	return true
 }
 
 func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {

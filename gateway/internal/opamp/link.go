@@ -178,11 +178,8 @@ func (l *link) Close(s *session.Session, reason session.EndReason) {
 // endFor is how a connection ends when we end its session.
 func endFor(reason session.EndReason) *ending {
 	end := &ending{code: ws.StatusPolicyViolation, text: string(reason), reason: reason, punish: true}
-	switch reason {
-	case session.Revoked:
+	if reason == session.Revoked {
 		end.reject = edge.AuthFailed
-	case session.Unclaimed: // our fault alone
-		end.code, end.punish = statusTryAgainLater, false
 	}
 	return end
 }

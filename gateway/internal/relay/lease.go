@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +38,8 @@ type LeaseConfig struct {
 	Log     *slog.Logger
 	Clock   func() time.Time
 	// OnLost is called after the lease was lost and taken again: every session must
-	// be claimed anew.
+	// be claimed anew. It takes as long as it takes, while renewals go on; its context
+	// ends when the lease is lost again. Calls never overlap.
 	OnLost func(context.Context)
 }
 
@@ -55,6 +57,8 @@ func (l *Lease) Held() bool {
 // Run takes the lease and renews it until the context ends.
 func (l *Lease) Run(ctx context.Context) error {
 	registered, lost := false, false
+	stop := func() {} // what follows a loss
+	defer func() { stop() }()
 	for {
 		var err error
 		if !registered {
@@ -71,13 +75,25 @@ func (l *Lease) Run(ctx context.Context) error {
 		}
 		if registered && lost {
 			lost = false
-			l.onLost(ctx)
+			stop()
+			stop = beside(ctx, l.onLost)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(l.pause(err)):
 		}
+	}
+}
+
+// beside starts a call and returns how to end it, which waits for its return.
+func beside(ctx context.Context, call func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var calling sync.WaitGroup
+	calling.Go(func() { call(ctx) })
+	return func() {
+		cancel()
+		calling.Wait()
 	}
 }
 

@@ -42,7 +42,6 @@ const (
 	Requested       EndReason = "REQUESTED"        // the control plane asked for it
 	Revoked         EndReason = "REVOKED"          // its certificate was revoked
 	Expired         EndReason = "EXPIRED"          // its certificate expired
-	Unclaimed       EndReason = "UNCLAIMED"        // the lease was lost and no new claim could be made
 )
 
 // Link is how a session reaches its agent: a WebSocket that may carry several
