@@ -4,8 +4,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +12,7 @@ import (
 	"strings"
 
 	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/ops"
@@ -85,14 +84,12 @@ func ownMasterKey(path string) (conf.Secret, error) {
 // name, so that no crash leaves half a key behind; and the first to name it wins: what another process that starts at
 // the same moment has sealed under its key stays readable.
 func makeMasterKey(path string) error {
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret) // never fails
 	file, err := os.CreateTemp(filepath.Dir(path), ".master.key-*")
 	if err != nil {
 		return err //nolint:wrapcheck // wrapped above
 	}
 	defer func() { _ = os.Remove(file.Name()) }()
-	_, err = file.WriteString(base64.StdEncoding.EncodeToString(secret) + "\n")
+	_, err = file.WriteString(seal.NewMasterKey().Base64() + "\n")
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
