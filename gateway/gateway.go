@@ -204,6 +204,7 @@ func (g *Gateway) serve(ctx context.Context) error {
 	}()
 	g.opamp.Drain(g.config.DrainDuration)
 	<-requests
+	g.opamp.DrainPolling()
 	return err
 }
 

@@ -4,6 +4,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"net/http"
 	"runtime"
@@ -402,6 +403,45 @@ func TestDrain(t *testing.T) {
 	}
 	if n := w.sessions(); n != 0 {
 		t.Errorf("%d sessions are left", n)
+	}
+}
+
+// A peer that takes nothing does not hold up the end.
+func TestDrainOfASlowReader(t *testing.T) {
+	w := start(t, func(c *gateway.Config) { c.DrainDuration = 0 })
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(remoteConfig))
+	hash := w.control.AddBody(bytes.Repeat([]byte("x"), 8<<20))
+	for generation := range int64(4) {
+		w.downlink(w.configDownlink(generation+1, hash))
+	}
+	w.uplink(w.agent.ID, isReport)
+	<-time.After(time.Second) // the buffers are full, and somebody writes
+	began := time.Now()
+	w.stop()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	w.uplink(w.agent.ID, isEnd)
+}
+
+// A poll that was under way when the gateway began to stop begins a session.
+func TestDrainOfALatePoll(t *testing.T) {
+	w := start(t)
+	stopping := make(chan struct{})
+	w.control.OnClaim(func() {
+		go func() { w.stop(); close(stopping) }()
+		w.eventually("the gateway turns agents away", func() bool {
+			_, err := gatewaytest.Dial(t, w.gateway.Addr().String(), w.tls(w.certificate), nil)
+			return err != nil
+		})
+		<-time.After(100 * time.Millisecond) // whoever polls was ended
+	})
+	p := &poller{w: w, uid: [16]byte{1}}
+	p.poll(gatewaytest.Full(0))
+	<-stopping
+	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "DRAINED" {
+		t.Errorf("the session ended with %s", reason)
 	}
 }
 

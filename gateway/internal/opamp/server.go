@@ -6,10 +6,13 @@ package opamp
 import (
 	"context"
 	"io"
+	"iter"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -176,31 +179,54 @@ func (s *Server) Run(ctx context.Context) error {
 
 var endDrained = &ending{code: ws.StatusGoingAway, text: "the gateway is stopping", reason: session.Drained}
 
+// farewellTime is what peers get to take their close frame once all were told to go.
+const farewellTime = 2 * time.Second
+
 // Drain admits nobody any more and ends all connections, spread over the duration so
-// that other gateways do not get them all at once. It returns when all have ended.
+// that other gateways do not get them all at once. It returns when all have ended: a
+// peer that does not read is cut off, and nobody makes it take much longer.
 func (s *Server) Drain(duration time.Duration) {
 	s.mu.Lock()
 	s.draining.Store(true)
-	sockets := make([]*socket, 0, len(s.sockets))
-	for c := range s.sockets {
-		sockets = append(sockets, c)
-	}
+	sockets := slices.Collect(maps.Keys(s.sockets))
 	s.mu.Unlock()
 	rand.Shuffle(len(sockets), func(i, j int) { sockets[i], sockets[j] = sockets[j], sockets[i] })
-	step := duration / time.Duration(max(1, len(sockets)))
-	for i, c := range sockets {
-		if i > 0 {
-			time.Sleep(step/2 + rand.N(step+1))
-		}
+	for c := range spread(sockets, duration) {
 		c.end(endDrained)
 		s.drained.Add(context.Background(), 1)
 	}
+	s.endLife()
+	late := time.AfterFunc(farewellTime, func() {
+		for _, c := range sockets {
+			c.cut()
+		}
+	})
+	defer late.Stop()
+	s.running.Wait()
+}
+
+// DrainPolling ends the sessions of agents that poll. It comes after the last poll has
+// been answered, which may have begun one.
+func (s *Server) DrainPolling() {
 	for _, polling := range s.Registry.AllPolling() {
 		s.Registry.End(polling, session.Drained)
 		s.drained.Add(context.Background(), 1)
 	}
-	s.endLife()
-	s.running.Wait()
+}
+
+// spread yields the items evenly over the duration, the last before its end. Each has a
+// moment of its own, so pauses that last too long do not add up.
+func spread[T any](items []T, duration time.Duration) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		began := time.Now()
+		for i, item := range items {
+			moment := time.Duration(float64(duration) * float64(i) / float64(len(items)))
+			time.Sleep(time.Until(began.Add(moment)))
+			if !yield(item) {
+				return
+			}
+		}
+	}
 }
 
 // recent remembers for a minute whom this gateway gave a certificate with its key.

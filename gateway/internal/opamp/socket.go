@@ -341,13 +341,21 @@ func (c *socket) ended(e *ending) *ending {
 	return c.closing.Load()
 }
 
+// raw is the connection without TLS.
+func (c *socket) raw() net.Conn {
+	if secured, ok := c.conn.(*tls.Conn); ok {
+		return secured.NetConn()
+	}
+	return c.conn
+}
+
+// cut ends the connection at once, whoever reads or writes.
+func (c *socket) cut() { _ = c.raw().Close() }
+
 // finish ends the connection as e says: the close frame, then TCP, without waiting for
 // TLS to say goodbye as well.
 func (c *socket) finish(e *ending) {
-	raw := c.conn
-	if secured, ok := raw.(*tls.Conn); ok {
-		raw = secured.NetConn()
-	}
+	raw := c.raw()
 	defer func() { _ = raw.Close() }()
 	if e.code == 0 || c.write(ws.OpClose, ws.NewCloseFrameBody(e.code, e.text)) != nil {
 		return
