@@ -145,6 +145,7 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	g.server = edge.NewServer(edge.ServerConfig{
 		Handler: routes(g.opamp, edge.NewEST(admission, g.trust, enrolment), deps.Other),
 		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: certificate, Handshakes: g.config.MaxHandshakes,
+		Connections: g.config.MaxSessions + max(minUnadmitted, g.config.MaxSessions/4),
 	})
 	return nil
 }
@@ -207,6 +208,10 @@ func (g *Gateway) serve(ctx context.Context) error {
 	g.opamp.DrainPolling()
 	return err
 }
+
+// minUnadmitted is how many connections there may be beside MaxSessions, at least: those
+// in a handshake, those that are turned away, and those that wait between two polls.
+const minUnadmitted = 1024
 
 // shutdownTime is what polls under way get to finish, beyond the drain.
 const shutdownTime = 5 * time.Second

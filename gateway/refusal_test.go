@@ -186,12 +186,17 @@ func TestBadCertificates(t *testing.T) {
 	})
 	expired := w.tenantAuthority().Issue(ours.URI(), -time.Minute)
 	server := w.tenantAuthority().Server()
+	long := w.tenantAuthority().Issue(w.agent.URI(), time.Hour)
+	for range 5 {
+		long.Certificate = append(long.Certificate, long.Certificate[0])
+	}
 	for name, certificate := range map[string]tls.Certificate{
 		"foreign CA":           stranger.Issue(w.agent.URI(), time.Hour),
 		"expired":              expired,
 		"another tenant's CA":  other.Issue(w.agent.URI(), time.Hour),
 		"another trust domain": other.Issue(elsewhere.URI(), time.Hour),
 		"a server certificate": server,
+		"a long chain":         long,
 	} {
 		before := w.rejections("auth_failed")
 		config := w.tls(certificate)

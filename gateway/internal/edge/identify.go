@@ -42,6 +42,7 @@ var (
 	errRevoked   = errors.New("the certificate is revoked")
 	errDomain    = errors.New("the certificate is of another trust domain")
 	errTenant    = errors.New("no trust for the tenant of the certificate")
+	errChain     = errors.New("too many certificates")
 )
 
 // Identify says who sent a request, by its client certificate or else by its bootstrap
@@ -82,8 +83,15 @@ func (s *Snapshot) verify(chain []*x509.Certificate, now time.Time) (identity.Ag
 	return agent, nil
 }
 
+// maxChain bounds what anybody can make us verify: each certificate of a stranger may
+// cost signatures, and they are checked before anything is known of their sender.
+const maxChain = 5
+
 func (s *Snapshot) proven(chain []*x509.Certificate, now time.Time) (identity.Agent, error) {
 	leaf := chain[0]
+	if len(chain) > maxChain {
+		return identity.Agent{}, errChain
+	}
 	agent, err := identity.FromCertificate(leaf)
 	if err != nil {
 		return agent, err

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +24,7 @@ type Server struct {
 	trust      *Trust
 	rejections *Rejections
 	slots      chan struct{}
+	open       chan struct{}
 	base       *tls.Config
 	current    atomic.Pointer[configured]
 }
@@ -42,11 +44,13 @@ type ServerConfig struct {
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Handshakes is how many handshakes may compute at a time.
 	Handshakes int
+	// Connections is how many may be open, admitted or not. One more is closed at once.
+	Connections int
 }
 
 // NewServer makes a server.
 func NewServer(c ServerConfig) *Server {
-	s := &Server{trust: c.Trust, rejections: c.Rejections, slots: make(chan struct{}, c.Handshakes)}
+	s := &Server{trust: c.Trust, rejections: c.Rejections, slots: make(chan struct{}, c.Handshakes), open: make(chan struct{}, c.Connections)}
 	s.base = &tls.Config{
 		MinVersion:             tls.VersionTLS12,
 		GetCertificate:         c.Certificate,
@@ -72,7 +76,7 @@ func NewServer(c ServerConfig) *Server {
 
 // Serve accepts connections until [Server.Shutdown].
 func (s *Server) Serve(listener net.Listener) error {
-	err := s.http.ServeTLS(slotted{Listener: listener, slots: s.slots}, "", "")
+	err := s.http.ServeTLS(slotted{Listener: listener, slots: s.slots, open: s.open}, "", "")
 	if err == http.ErrServerClosed {
 		return nil
 	}
@@ -126,25 +130,35 @@ func (s *Server) verifyConnection(state tls.ConnectionState) error {
 	return nil
 }
 
-// slotted is a listener whose connections bound the handshakes that compute at a time.
+// slotted is a listener that bounds its open connections, because those that nobody
+// admitted cost memory as well, and the handshakes among them that compute at a time.
 type slotted struct {
 	net.Listener
 	slots chan struct{}
+	open  chan struct{}
 }
 
-// Accept wraps the next connection.
+// Accept wraps the next connection for which there is room.
 func (l slotted) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.open <- struct{}{}:
+			return &slottedConn{Conn: conn, slots: l.slots, leave: sync.OnceFunc(func() { <-l.open })}, nil
+		default:
+			_ = conn.Close()
+		}
 	}
-	return &slottedConn{Conn: conn, slots: l.slots}, nil
 }
 
 type slottedConn struct {
 	net.Conn
 	slots chan struct{}
 	held  atomic.Bool
+	leave func()
 }
 
 func (c *slottedConn) acquire(ctx context.Context) error {
@@ -169,9 +183,10 @@ func (c *slottedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Close gives the slot back of a handshake that failed before.
+// Close gives the place back, and the slot of a handshake that failed before.
 func (c *slottedConn) Close() error {
 	c.release()
+	c.leave()
 	return c.Conn.Close()
 }
 
