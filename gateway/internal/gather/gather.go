@@ -4,13 +4,15 @@
 // Package gather turns many small calls into few large ones: callers that arrive
 // within a moment of each other share one call.
 //
-// Each caller gets the result of its own input. The queue is bounded: a caller that
+// Each caller gets the result of its own input; one that left before the call is left
+// out of it. The queue is bounded: a caller that
 // finds it full is told so at once instead of waiting.
 package gather
 
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -36,7 +38,17 @@ type Bound struct {
 
 type item[In, Out any] struct {
 	in     In
+	gone   <-chan struct{} // nobody waits any more
 	answer chan answer[Out]
+}
+
+func (i item[In, Out]) left() bool {
+	select {
+	case <-i.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 type answer[Out any] struct {
@@ -56,7 +68,7 @@ func New[In, Out any](bound Bound, call func(context.Context, []In) ([]Out, erro
 // Do adds an input to the next call and returns its result.
 func (g *Gatherer[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	var none Out
-	mine := item[In, Out]{in: in, answer: make(chan answer[Out], 1)}
+	mine := item[In, Out]{in: in, gone: ctx.Done(), answer: make(chan answer[Out], 1)}
 	select {
 	case g.queue <- mine:
 	default:
@@ -120,6 +132,10 @@ func (g *Gatherer[In, Out]) collect(ctx context.Context, first item[In, Out]) []
 var errShort = errors.New("the call answered fewer results than it had inputs")
 
 func (g *Gatherer[In, Out]) answer(ctx context.Context, items []item[In, Out]) {
+	items = slices.DeleteFunc(items, item[In, Out].left)
+	if len(items) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.bound.Timeout)
 	defer cancel()
 	ins := make([]In, len(items))

@@ -78,6 +78,34 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// What nobody waits for any more is not called for: a claim would take a session that
+// nobody holds.
+func TestCallersThatLeftAreLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var called []int
+		g := gather.New(bound, func(_ context.Context, in []int) ([]int, error) {
+			called = append(called, in...)
+			return in, nil
+		})
+		impatient, leave := context.WithCancel(ctx)
+		leave()
+		for i := range 2 {
+			if _, err := g.Do(impatient, i); !errors.Is(err, context.Canceled) {
+				t.Errorf("%d gives %v", i, err)
+			}
+		}
+		go func() { _ = g.Run(ctx) }()
+		if out, err := g.Do(ctx, 2); err != nil || out != 2 {
+			t.Errorf("the last gives %d, %v", out, err)
+		}
+		if len(called) != 1 || called[0] != 2 {
+			t.Errorf("the inputs called for are %v", called)
+		}
+	})
+}
+
 func TestFullQueueIsSaidAtOnce(t *testing.T) {
 	var calls atomic.Int64
 	g := gather.New(gather.Bound{Waiting: 1, Size: 1, Parallel: 1}, double(&calls)) // not running
