@@ -63,7 +63,11 @@ func (s *Server) enrolOver(ctx context.Context, c *socket, caller edge.Caller) *
 		}
 		out := e.frame(ctx, message.data)
 		message.release()
-		err := c.compose(ws.OpBinary, func() []byte { return appendFrame(nil, out.answer.wire(nil)) })
+		err := c.compose(ws.OpBinary, func() []byte {
+			payload := out.answer.wire(nil)
+			defer clear(payload)
+			return appendFrame(make([]byte, 0, len(payload)+1), payload)
+		})
 		switch {
 		case err != nil:
 			return c.ended(endGone)

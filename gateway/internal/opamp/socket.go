@@ -288,7 +288,7 @@ func (c *socket) write(op ws.OpCode, payload []byte) error {
 }
 
 // compose makes a frame in the writer's turn and writes it, so that what is made later
-// is written later. A nil payload of a data frame writes nothing.
+// is written later. A nil payload of a data frame writes nothing; any other is wiped.
 func (c *socket) compose(op ws.OpCode, payload func() []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -304,6 +304,7 @@ func (c *socket) compose(op ws.OpCode, payload func() []byte) error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(c.limits.WriteTime))
 	_, err := c.conn.Write(frame)
 	clear(frame) // an offer may hold a private key
+	clear(data)
 	if err != nil {
 		c.broken = errBroken
 		end := endGone
