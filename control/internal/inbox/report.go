@@ -16,7 +16,6 @@ import (
 
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -34,8 +33,6 @@ type reportDecoder struct {
 
 func (c *reportDecoder) decode(ctx context.Context) error {
 	c.capabilities()
-	// Heartbeats end in the gateway, so capabilities without anything else are news: what was skipped may be possible now.
-	c.report.Wake = c.message.GetCapabilities() != 0 && !c.saysMore()
 	c.description()
 	c.health()
 	c.remoteConfigStatus()
@@ -47,21 +44,6 @@ func (c *reportDecoder) decode(ctx context.Context) error {
 		return err
 	}
 	return c.components(ctx)
-}
-
-// saysMore reports whether there is anything besides what every message carries.
-func (c *reportDecoder) saysMore() bool {
-	m := c.message.ProtoReflect()
-	more := len(m.GetUnknown()) > 0
-	m.Range(func(field protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		switch field.Name() {
-		case "instance_uid", "sequence_num", "capabilities":
-		default:
-			more = true
-		}
-		return !more
-	})
-	return more
 }
 
 // part adds a part: value in our vocabulary, raw as received.

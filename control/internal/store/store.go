@@ -266,7 +266,8 @@ type Inbox interface {
 	Counters(ctx context.Context, partition int) ([]Counter, error)
 	// Record writes effects, counters and position in one transaction, fenced by the lease's epoch: ErrLeaseLost and
 	// nothing written if it was taken over. A part is written only by a later stamp than the one on record. A report, end
-	// or delivery counts only if its gateway, boot and epoch are those of the agent's session.
+	// or delivery counts only if its gateway, boot and epoch are those of the agent's session. The engine wakes for a
+	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant.
 	Record(ctx context.Context, r Record) (Recorded, error)
 	// Resync asks every agent of the partition with an open session at gateway (all gateways if empty) for its full
 	// state, through the outbox.

@@ -31,6 +31,7 @@ var inbox = suite{
 	"a session ends once":                                  sessionEnds,
 	"a delivery counts for the open grant":                 deliveries,
 	"a report that says so wakes the engine":               reportWakes,
+	"capabilities wake the engine when they change":        capabilitiesWake,
 	"uplinks of several tenants go to their own":           recordTenants,
 	"resync asks for the full state of open sessions":      resync,
 	"text that a database refuses does not stop a message": unstorableText,
@@ -372,6 +373,25 @@ func reportWakes(w *world) {
 	r.Wake = true
 	if w.said(r); w.item().Agent != s.id {
 		w.Error("the engine was not woken for the agent")
+	}
+}
+
+func capabilitiesWake(w *world) {
+	s := w.connected()
+	w.apply(fleet.Step{})
+	for i, said := range []struct {
+		capabilities string
+		wakes        bool
+	}{{"reports", true}, {"reports", false}, {"reports, accepts", true}, {"reports", true}} {
+		w.said(w.report(s, fleet.Sequence(i+1), said.capabilities, fleet.PartCapabilities, fleet.PartHealth))
+		if woken := len(w.work()) == 1; woken != said.wakes {
+			w.Errorf("message %d with %q woke: %v, want %v", i+1, said.capabilities, woken, said.wakes)
+		}
+	}
+	late := w.report(s, 2, "of the past", fleet.PartCapabilities)
+	w.said(late)
+	if items := w.work(); len(items) != 0 {
+		w.Errorf("capabilities of the past woke %+v", items)
 	}
 }
 

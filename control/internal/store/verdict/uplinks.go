@@ -194,6 +194,8 @@ func (a *Agent) part(r *fleet.Report, p fleet.Part) *fleet.Event {
 	if said && mark.Digest == p.Digest {
 		return nil
 	}
+	// Capabilities travel with every message, so only their change says anything: what was skipped may be possible now.
+	a.Write.Wake = a.Write.Wake || p.Kind == fleet.PartCapabilities
 	return p.News
 }
 
