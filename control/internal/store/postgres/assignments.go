@@ -52,9 +52,15 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 	return assigned, agents, nil
 }
 
-// Unassign implements store.Configs.
+// Unassign implements store.Configs. The members of a group cannot change until the assignment is gone: one that joined
+// meanwhile would be granted what it says, and not be looked at again.
 func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error {
 	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if t.Agent == "" {
+			if _, err := livingGroup(ctx, tx, by.Tenant, t.Group, lockGroup); err != nil {
+				return err
+			}
+		}
 		a, err := assignment(ctx, tx, by.Tenant, t)
 		if err != nil {
 			return err

@@ -29,6 +29,7 @@ var together = suite{
 	"no session of an earlier boot is left open":                     restartAtOnce,
 	"no wake is lost between a claim of work and its settlement":     wakesAtOnce,
 	"of two steps decided on one situation the second is a conflict": applyAtOnce,
+	"who joins a group while it is unassigned is looked at again":    unassignAtOnce,
 }
 
 func claimsAtOnce(w *world) {
@@ -266,4 +267,57 @@ func applyAtOnce(w *world) {
 	for _, err := range failures {
 		w.want(err, store.ErrConflict)
 	}
+}
+
+// unassignAtOnce lets agents join a group while its assignment is removed, with an engine that looks at each as soon as
+// it is woken. Its last look at each must find nothing assigned.
+func unassignAtOnce(w *world) {
+	v := w.version("v1")
+	for round := range 10 {
+		g := w.group(fmt.Sprint("web", round))
+		w.assign(fleet.Target{Group: g.ID}, v)
+		agents := make([]fleet.AgentID, racers)
+		for i := range agents {
+			agents[i] = w.member("")
+		}
+		assigned := map[fleet.AgentID]bool{}
+		var done atomic.Int64
+		atOnce(w, racers+2, func(i int) (bool, error) {
+			if i > racers {
+				var err error
+				for err == nil && done.Load() <= racers {
+					err = w.look(assigned)
+				}
+				return true, err
+			}
+			defer done.Add(1)
+			if i == racers {
+				return true, w.Unassign(w.Context(), w.by(), fleet.Target{Group: g.ID})
+			}
+			_, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, agents[i:i+1], fleet.ImmediateLimit)
+			return true, err
+		})
+		w.must(w.look(assigned))
+		for id, still := range assigned {
+			if still {
+				w.Errorf("agent %s was last seen with an assignment that is none", id)
+			}
+		}
+	}
+}
+
+// look claims what is due and notes of each agent whether something is assigned to it.
+func (w *world) look(assigned map[fleet.AgentID]bool) error {
+	items, err := w.ClaimWork(w.Context(), w.now, w.now.Add(time.Minute), 1000)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		s, err := w.Situation(w.Context(), item)
+		if err != nil {
+			return err
+		}
+		assigned[item.Agent] = s.Assigned != nil
+	}
+	return nil
 }
