@@ -262,9 +262,11 @@ func (r *reader) write(ctx context.Context, uplinks []fleet.Uplink, next bus.Pos
 	return nil
 }
 
-// retryable reports whether the same record may succeed later.
+// retryable reports whether the same record may succeed later. One whose fate is unknown may be on record already: the
+// position, read again with the lease, says what is left of it.
 func retryable(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrConflict)
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) ||
+		errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrConflict)
 }
 
 func (r *reader) count(ctx context.Context, done store.Recorded) {

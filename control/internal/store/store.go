@@ -5,7 +5,7 @@
 // store/sqlite, both held to the suite in store/storetest. What they decide, tell, page through and keep alike is
 // written once, in store/verdict, store/trail, store/keyset and store/column.
 //
-// Every method is one transaction: all of it happens or nothing. A method that changes something on behalf of somebody
+// Every method is one transaction: all of it happens or nothing, and with any error but ErrUnknown nothing. A method that changes something on behalf of somebody
 // takes a fleet.By and writes its audit event in that transaction. Writes are guarded: they name the state they expect,
 // and a write that finds another fails with ErrConflict and changes nothing. Methods are safe for concurrent use, over
 // several processes too. Time is an argument; no store reads a clock for what it writes.
@@ -38,6 +38,9 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrUnavailable: the database cannot be reached or has no room; nothing was written. Worth trying again.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrUnknown: the answer to a commit was lost. Nobody knows whether it was written; doing it again is for the caller
+	// to decide.
+	ErrUnknown = errors.New("not known whether it was written")
 )
 
 // Store is everything. Callers ask for the smallest part they need.

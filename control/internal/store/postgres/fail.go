@@ -58,21 +58,40 @@ func failCode(what string, pg *pgconn.PgError) error {
 		strings.HasPrefix(pg.Code, "57P"), // shutdown, crash, cannot connect now
 		strings.HasPrefix(pg.Code, "58"),  // the server's own I/O
 		pg.Code == "25006",                // read_only_sql_transaction: a standby, after a switch
-		pg.Code == "25P03":                // idle_in_transaction_session_timeout
+		pg.Code == "25P03",                // idle_in_transaction_session_timeout
+		pg.Code == "55P03",                // lock_not_available: lock_timeout
+		pg.Code == "57014":                // query_canceled: statement_timeout, as a context that is over closes the connection
 		return fmt.Errorf("%s: %w: %s (%s)", what, store.ErrUnavailable, pg.Message, pg.Code)
 	default:
 		return fmt.Errorf("%s: %w", what, pg)
 	}
 }
 
-// failCommit maps an error of COMMIT. If the connection went away meanwhile nobody knows whether it happened, and
-// ErrUnavailable would promise that it did not.
+// failCommit maps an error of COMMIT. If it was sent and the answer is not the server's word on it, nobody knows whether
+// it happened: ErrUnavailable would promise that it did not.
 func failCommit(err error) error {
-	var pg *pgconn.PgError
-	if err != nil && !errors.As(err, &pg) && disconnected(err) {
-		return fmt.Errorf("commit: connection lost, outcome unknown: %w", err)
+	switch {
+	case err == nil:
+		return nil
+	case pgconn.SafeToRetry(err): // it was not sent
+		return fail("commit", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("commit: %w: %w", store.ErrUnknown, err)
+	case cutOff(err):
+		return fmt.Errorf("commit: %w: %v", store.ErrUnknown, err) //nolint:errorlint // the driver's error dies here
+	default:
+		return fail("commit", err)
 	}
-	return fail("commit", err)
+}
+
+// cutOff reports whether the connection ended while the server was at work. A server that goes away says so even after
+// it wrote the commit: waiting for a standby's confirmation, it is past undoing it.
+func cutOff(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
+	}
+	return disconnected(err)
 }
 
 func disconnected(err error) bool {

@@ -40,6 +40,8 @@ func TestDriverErrorsDie(t *testing.T) {
 		{code("57P03"), store.ErrUnavailable}, // cannot connect now
 		{code("08006"), store.ErrUnavailable}, // connection failure
 		{code("25006"), store.ErrUnavailable}, // a standby
+		{code("55P03"), store.ErrUnavailable}, // lock_timeout
+		{code("57014"), store.ErrUnavailable}, // statement_timeout
 		{io.ErrUnexpectedEOF, store.ErrUnavailable},
 		{&net.OpError{Op: "read", Err: errors.New("connection reset")}, store.ErrUnavailable},
 		{puddle.ErrClosedPool, store.ErrUnavailable},
@@ -177,15 +179,39 @@ func TestAConnectionThatBreaksIsUnavailableOnce(t *testing.T) {
 }
 
 // Whether a commit whose connection broke took place nobody knows; ErrUnavailable would say that it did not.
-func TestACommitWithoutAnswerIsNotUnavailable(t *testing.T) {
-	if err := postgres.FailCommit(io.ErrUnexpectedEOF); err == nil || errors.Is(err, store.ErrUnavailable) {
+func TestACommitWithoutAnswerIsUnknown(t *testing.T) {
+	for _, test := range []struct{ in, want error }{
+		{io.ErrUnexpectedEOF, store.ErrUnknown},
+		{&net.OpError{Op: "read", Err: errors.New("connection reset")}, store.ErrUnknown},
+		{code("57P01"), store.ErrUnknown}, // admin shutdown
+		{context.Canceled, store.ErrUnknown},
+		{context.Canceled, context.Canceled},
+		{fmt.Errorf("timeout: %w", context.DeadlineExceeded), context.DeadlineExceeded},
+		{code("53100"), store.ErrUnavailable}, // a full disk
+		{code("40001"), store.ErrConflict},
+		{code("23503"), store.ErrNotFound}, // a deferred constraint
+	} {
+		got := postgres.FailCommit(test.in)
+		if !errors.Is(got, test.want) {
+			t.Errorf("%v became %v, want %v", test.in, got, test.want)
+		}
+		if errors.Is(test.want, store.ErrUnknown) && errors.Is(got, store.ErrUnavailable) {
+			t.Errorf("%v promises that nothing was written", got)
+		}
+	}
+	if postgres.FailCommit(nil) != nil {
+		t.Error("nothing became something")
+	}
+}
+
+func TestAStatementThatTakesTooLongIsUnavailable(t *testing.T) {
+	s := acme(t)
+	err := postgres.InTenant(s, t.Context(), "acme", func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), "SET LOCAL statement_timeout = '1ms'; SELECT pg_sleep(60)")
+		return postgres.Fail("sleep", err)
+	})
+	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("got %v", err)
-	}
-	if err := postgres.FailCommit(code("53100")); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("refused by a full disk: %v", err)
-	}
-	if err := postgres.FailCommit(code("40001")); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("refused for another's sake: %v", err)
 	}
 }
 
