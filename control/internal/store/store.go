@@ -300,11 +300,16 @@ type Work interface {
 // Outbox is the sender's.
 type Outbox interface {
 	// ClaimDispatches takes up to max rows due at now, of all tenants, whose agents have an open session at a gateway
+// DispatchTries is how often a request for full state or a close is sent before it is given up.
+const DispatchTries = 5
+
 	// with a live lease, and moves their due time to retry. A configuration row counts only while its grant is open and
 	// of the same generation.
 	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
-	// MarkSent notes that dispatches went to their gateways: configurations keep their row until the grant settles,
-	// others are done.
+	// MarkSent notes that dispatches went to their gateways. Their rows stay, due again at the retry of the claim, until
+	// the effect is seen: an offer until the grant settles, a request for full state until a description is recorded after
+	// it was claimed, a close until the session ends or another is claimed. The latter two are dropped with try
+	// DispatchTries, unless they were asked for anew since the claim.
 	MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Time) error
 }
 

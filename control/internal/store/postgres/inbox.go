@@ -215,6 +215,9 @@ func queueAgent(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent, at ti
 	if d := a.Write.Delivery; d != nil {
 		queueDelivery(batch, d)
 	}
+	if a.Write.Answered {
+		batch.Queue(answered, tenant, a.ID)
+	}
 	if a.Write.FullState {
 		batch.Queue(`INSERT INTO outbox (tenant_id, agent_id, kind, due_at) VALUES ($1, $2, $3, $4)`+onDispatch,
 			tenant, a.ID, fleet.DispatchFullState, moment(at))

@@ -12,7 +12,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
 )
+
+// answered ends a request for full state that was sent (to agent $2 of tenant $1). What an agent says before is no answer.
+const answered = `
+		DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'full_state' AND tries > 0`
 
 // onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
 // that noting an earlier one as sent does not take it away.
@@ -92,8 +97,10 @@ func queueSent(batch *pgx.Batch, d fleet.Dispatch, at time.Time) {
 			d.Tenant, d.Agent, d.Generation, moment(at))
 		return
 	}
-	batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = $3 AND tries = $4`,
-		d.Tenant, d.Agent, d.Kind, d.Tries)
+	if d.Tries >= store.DispatchTries {
+		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = $3 AND tries = $4`,
+			d.Tenant, d.Agent, d.Kind, d.Tries)
+	}
 }
 
 func tenantsOf(sent []fleet.Dispatch) []fleet.TenantID {

@@ -209,6 +209,10 @@ func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdi
 	if d := a.Write.Delivery; d != nil {
 		failed = append(failed, writeDelivery(ctx, tx, d))
 	}
+	if a.Write.Answered {
+		_, err := tx.ExecContext(ctx, answered, tenant, a.ID)
+		failed = append(failed, err)
+	}
 	if a.Write.FullState {
 		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (tenant_id, agent_id, kind, due_at) VALUES (?1, ?2, ?3, ?4)`+onDispatch,
 			tenant, a.ID, fleet.DispatchFullState, moment(at))

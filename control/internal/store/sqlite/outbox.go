@@ -10,7 +10,12 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
 )
+
+// answered ends a request for full state that was sent (to agent ?2 of tenant ?1). What an agent says before is no answer.
+const answered = `
+		DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'full_state' AND tries > 0`
 
 // onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
 // that noting an earlier one as sent does not take it away.
@@ -91,6 +96,9 @@ func markSent(ctx context.Context, tx *sql.Tx, d fleet.Dispatch, at time.Time) (
 			UPDATE grants SET sent_at = ?4 WHERE tenant_id = ?1 AND agent_id = ?2 AND generation = ?3 AND state = 'open'`,
 			d.Tenant, d.Agent, d.Generation, moment(at))
 		return err
+	}
+	if d.Tries < store.DispatchTries {
+		return nil
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3 AND tries = ?4`,
 		d.Tenant, d.Agent, d.Kind, d.Tries)

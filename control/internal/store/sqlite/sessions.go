@@ -245,15 +245,24 @@ func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) erro
 	if err != nil {
 		return fail("note the first connection", err)
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE outbox SET due_at = min(due_at, ?3), tries = 0 WHERE tenant_id = ?1 AND agent_id = ?2`,
-		c.Tenant, agent, moment(c.At))
-	if err != nil {
-		return fail("let dispatches fall due", err)
+	if err := unpark(ctx, tx, c, agent); err != nil {
+		return err
 	}
 	if err := wake(ctx, tx, c.Tenant, c.At, agent); err != nil {
 		return err
 	}
 	return appendEvent(ctx, tx, trail.Connected(c, agent, v.Seat.Open))
+}
+
+// unpark lets what is to be sent to the agent fall due. What was to close its former session is done.
+func unpark(ctx context.Context, tx *sql.Tx, c fleet.Claim, agent fleet.AgentID) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'close'`, c.Tenant, agent)
+	if err != nil {
+		return fail("drop the close of the former session", err)
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE outbox SET due_at = min(due_at, ?3), tries = 0 WHERE tenant_id = ?1 AND agent_id = ?2`,
+		c.Tenant, agent, moment(c.At))
+	return fail("let dispatches fall due", err)
 }
 
 // bind makes the uid the agent's, for good.

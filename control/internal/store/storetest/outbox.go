@@ -20,8 +20,11 @@ var outbox = suite{
 	"what was to close a session is done when it ends":         dispatchClosed,
 	"an offer counts while its grant is open":                  dispatchGranted,
 	"dispatches of all tenants, at most as many as asked":      dispatchTenants,
-	"offers keep their row when sent, others are done":         dispatchSent,
-	"what was asked for anew since the claim is not done":      dispatchAnew,
+	"what was sent is due again until its effect is seen":      dispatchSent,
+	"full state is asked for until a description comes":        dispatchFullState,
+	"a session is closed until it ends":                        dispatchClose,
+	"what has no effect is given up":                           dispatchGivenUp,
+	"what was asked for anew since the claim is not given up":  dispatchAnew,
 	"a word on an offer of an old generation changes nothing":  dispatchSentLate,
 }
 
@@ -174,25 +177,102 @@ func dispatchSent(w *world) {
 		w.Errorf("the grant is %+v", got.Grant)
 	}
 	w.pass(10 * time.Second)
-	if due := w.dispatches(); len(due) != 1 || due[0].Kind != fleet.DispatchConfig {
+	if due := w.dispatches(); len(due) != 2 || due[0].Tries != 2 || due[1].Tries != 2 {
 		w.Errorf("due is %+v", due)
 	}
 }
 
+// ask asks the session's agent for its full state.
+func (w *world) ask(s session) {
+	w.Helper()
+	_, err := w.Resync(w.Context(), s.partition, "", w.now)
+	w.must(err)
+}
+
+// sends claims and sends what is due, as often as the tries tell.
+func (w *world) sends(kind fleet.DispatchKind, tries ...int) {
+	w.Helper()
+	for _, n := range tries {
+		due := w.dispatches()
+		if len(due) != 1 || due[0].Kind != kind || due[0].Tries != n {
+			w.Fatalf("due is %+v, want try %d of %s", due, n, kind)
+		}
+		w.must(w.MarkSent(w.Context(), due, w.now))
+		w.pass(10 * time.Second)
+	}
+}
+
+func (w *world) sendsNothing() {
+	w.Helper()
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("due is %+v", due)
+	}
+}
+
+func dispatchFullState(w *world) {
+	s := w.connected()
+	w.ask(s)
+	w.said(w.report(s, 1, "said before it was asked", fleet.PartDescription))
+	w.sends(fleet.DispatchFullState, 1)
+	w.said(w.report(s, 2, "x", fleet.PartHealth))
+	w.sends(fleet.DispatchFullState, 2)
+	w.said(w.report(s, 3, "here I am", fleet.PartDescription, fleet.PartHealth))
+	w.sendsNothing()
+
+	w.ask(s)
+	w.sends(fleet.DispatchFullState, 1)
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	s = w.connect(s.agent, s.gateway) // what was lost before is missing still
+	w.sends(fleet.DispatchFullState, 1)
+	unknown := w.report(s, 2, "x", fleet.PartEffectiveConfig)
+	unknown.Bodies = []fleet.ContentHash{fleet.HashOf([]byte("lost"))}
+	w.record(fleet.Uplink{Report: w.report(s, 1, "y", fleet.PartDescription)}, fleet.Uplink{Report: unknown})
+	w.sends(fleet.DispatchFullState, 1)
+}
+
+// quarantined is a session that is to be closed: its agent was cloned too often.
+func (w *world) quarantined() session {
+	w.Helper()
+	s := w.connected()
+	for range fleet.CloneTakeovers {
+		w.clone(s.agent, s.gateway)
+	}
+	if w.agent(s.id).QuarantinedAt.IsZero() {
+		w.Fatal("the agent is not quarantined")
+	}
+	s.epoch = w.agent(s.id).Session.Epoch
+	return s
+}
+
+func dispatchClose(w *world) {
+	s := w.quarantined()
+	w.sends(fleet.DispatchClose, 1, 2)
+	w.said(w.report(s, 1, "still here", fleet.PartDescription))
+	w.sends(fleet.DispatchClose, 3)
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	w.sendsNothing()
+}
+
+func dispatchGivenUp(w *world) {
+	s := w.connected()
+	w.ask(s)
+	w.dispatches() // and nothing is sent
+	w.pass(10 * time.Second)
+	w.sends(fleet.DispatchFullState, 2, 3, 4, 5)
+	w.sendsNothing()
+	w.ask(s)
+	w.sends(fleet.DispatchFullState, 1)
+}
+
 func dispatchAnew(w *world) {
 	s := w.connected()
-	ask := func() {
-		_, err := w.Resync(w.Context(), s.partition, "", w.now)
-		w.must(err)
-	}
-	ask()
-	due := w.dispatches()
+	w.ask(s)
+	w.sends(fleet.DispatchFullState, 1, 2, 3, 4)
+	last := w.dispatches()
 	w.pass(time.Second)
-	ask()
-	w.must(w.MarkSent(w.Context(), due, w.now))
-	if again := w.dispatches(); len(again) != 1 {
-		w.Errorf("due is %+v", again)
-	}
+	w.ask(s)
+	w.must(w.MarkSent(w.Context(), last, w.now))
+	w.sends(fleet.DispatchFullState, 1)
 }
 
 func dispatchSentLate(w *world) {

@@ -105,9 +105,10 @@ type Write struct {
 	Parts  map[fleet.PartKind]fleet.Part
 	// Delivery is the gateway's word on the open grant; nil if there was none.
 	Delivery *fleet.DeliveryReport
-	// FullState asks the agent for its full state; Wake wakes the engine; Park puts off what is to be sent to it until
-	// it is back.
-	FullState, Wake, Park bool
+	// Answered says that the agent described itself, which is what it was asked for if it was asked for its full state.
+	// It comes before FullState, which asks for it; Wake wakes the engine; Park puts off what is to be sent to it until it
+	// is back.
+	Answered, FullState, Wake, Park bool
 }
 
 // Judge decides what becomes of the uplinks, one after the other. It changes agents and returns the events to tell, in
@@ -210,7 +211,7 @@ func (a *Agent) summarize(kind fleet.PartKind, r *fleet.Report) {
 		if r.Labels != nil {
 			a.Write.Labels = cleanLabels(r.Labels)
 		}
-		a.StateKnown = true
+		a.StateKnown, a.Write.Answered = true, true
 	case fleet.PartCapabilities:
 		to.Capabilities = cmp.Or(from.Capabilities, to.Capabilities)
 		to.AcceptsConfig = cmp.Or(from.AcceptsConfig, to.AcceptsConfig)
