@@ -130,6 +130,16 @@ func (s *agents) AllowChildren(ctx context.Context, r *amporav1.AllowChildrenReq
 	return &amporav1.AllowChildrenResponse{Agent: agent}, err
 }
 
+// ReleaseQuarantine lets a quarantined identity in again.
+func (s *agents) ReleaseQuarantine(ctx context.Context, r *amporav1.ReleaseQuarantineRequest) (*amporav1.ReleaseQuarantineResponse, error) {
+	id := fleet.AgentID(r.GetId())
+	if _, err := s.store.ReleaseQuarantine(ctx, auth.By(ctx), id); err != nil {
+		return nil, err
+	}
+	agent, err := s.whole(ctx, id)
+	return &amporav1.ReleaseQuarantineResponse{Agent: agent}, err
+}
+
 // stored is a body that something refers to. That it is not there is our loss, not the caller's mistake.
 func stored(body []byte, err error) ([]byte, error) {
 	if errors.Is(err, store.ErrNotFound) {

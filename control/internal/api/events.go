@@ -68,8 +68,8 @@ func (s *events) WatchEvents(ctx context.Context, r *amporav1.WatchEventsRequest
 	if w.cursor, err = s.start(ctx, w.tenant, r.GetCursor()); err != nil {
 		return err
 	}
-	// Whoever sees the headers knows that no later event is missed.
-	if err := out.SendHeaders(); err != nil {
+	// Whoever sees the first answer knows that no later event is missed, and where to go on if the connection breaks.
+	if err := w.emit(nil); err != nil {
 		return err
 	}
 	return w.run(ctx)
@@ -148,7 +148,7 @@ func (w *watch) send(ctx context.Context) (more bool, err error) {
 
 func (w *watch) emit(e *amporav1.Event) error {
 	w.lastSent = w.now()
-	return w.out.Send(&amporav1.WatchEventsResponse{Event: e})
+	return w.out.Send(&amporav1.WatchEventsResponse{Event: e, Cursor: cursorText(w.cursor)})
 }
 
 // wait returns when it is worth looking again.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,11 +23,14 @@ import (
 
 type eventStream = amporav1connect.EventServiceWatchEventsClientStream
 
-// watch opens a stream. It returns when the stream is open.
+// watch opens a stream. It returns when the stream is open, which its first answer says by naming where it begins.
 func (w *world) watch(c clients, r *amporav1.WatchEventsRequest) eventStream {
 	w.t.Helper()
 	stream := must(c.events.WatchEvents(w.t.Context(), r))(w.t)
 	w.t.Cleanup(func() { _ = stream.Close() })
+	if first := must(stream.Receive())(w.t); first.GetEvent() != nil || first.GetCursor() == "" {
+		w.t.Fatalf("the first answer is %v", first)
+	}
 	return stream
 }
 
@@ -95,6 +99,12 @@ func TestWatchNarrowsToAnAgent(t *testing.T) {
 	answer, err := stream.Receive()
 	if err != nil || answer.GetEvent() != nil {
 		t.Fatalf("got %v, %v instead of a keep-alive", answer, err)
+	}
+	// Its cursor is behind what the filter left out.
+	again := w.watch(operator, &amporav1.WatchEventsRequest{Cursor: answer.GetCursor()})
+	w.happens(operator, "b")
+	if seen := next(t, again); seen.GetAttributes()["version"] != "1" || !strings.Contains(seen.GetMessage(), "published") {
+		t.Errorf("after the keep-alive comes %v", seen)
 	}
 }
 

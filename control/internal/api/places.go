@@ -91,12 +91,24 @@ const (
 	stream              = "stream" // of events: its places are cursors
 )
 
-func cursorText(c fleet.Cursor) string { return place(stream, string(c)) }
+// beginning is the place before the first event; the empty text means "from now on" to callers.
+const beginning = "beginning"
+
+func cursorText(c fleet.Cursor) string {
+	if c == "" {
+		return place(stream, beginning)
+	}
+	return place(stream, string(c))
+}
 
 func cursorFrom(text string) (fleet.Cursor, error) {
 	key, ok := keyOf(stream, text)
-	if !ok {
+	switch {
+	case !ok:
 		return "", fault.New(fault.Invalid, ReasonCursor, "the cursor is not one that this stream gave out")
+	case key == beginning:
+		return "", nil
+	default:
+		return fleet.Cursor(key), nil
 	}
-	return fleet.Cursor(key), nil
 }

@@ -16,7 +16,8 @@ import (
 
 func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
-		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren())
+		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren(),
+		p.agentsReleaseQuarantine())
 }
 
 // agentSelection is the flags that choose agents.
@@ -250,4 +251,21 @@ func (p *program) agentsAllowChildren() *cobra.Command {
 	cmd.Flags().Int32Var(&most, "max", 0, "how many further agents, `N`, 0 to 10000")
 	_ = cmd.MarkFlagRequired("max") // fails for an unknown flag only
 	return cmd
+}
+
+func (p *program) agentsReleaseQuarantine() *cobra.Command {
+	return p.remote(verb{
+		use: "release-quarantine AGENT", short: "Let a quarantined agent in again", args: cobra.ExactArgs(1),
+		long: "Let an identity in again that was quarantined because several agents lived with it. See to it first that only one is left.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		id, err := api.agentID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.ReleaseQuarantine(ctx, &amporav1.ReleaseQuarantineRequest{Id: id})
+		if err != nil {
+			return err
+		}
+		return p.show(answer.GetAgent(), func() view { return sentence("%s may connect again", id) })
+	})
 }

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -242,6 +243,19 @@ func (s agentServer) AllowChildren(_ context.Context, r *amporav1.AllowChildrenR
 		agent.MaxChildren = r.GetMaxChildren()
 	}
 	return &amporav1.AllowChildrenResponse{Agent: agent}, err
+}
+
+func (s agentServer) ReleaseQuarantine(_ context.Context, r *amporav1.ReleaseQuarantineRequest) (*amporav1.ReleaseQuarantineResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	agent, err := s.agent(r.GetId())
+	if err == nil {
+		agent.Attention = nil
+	}
+	return &amporav1.ReleaseQuarantineResponse{Agent: agent}, err
 }
 
 type groupServer struct{ *state }
@@ -510,8 +524,17 @@ func (s eventServer) WatchEvents(
 		script, s.watches = s.watches[0], s.watches[1:]
 	}
 	s.mu.Unlock()
+	begin := r.GetCursor()
+	if begin == "" && len(s.events) > 0 {
+		begin = s.events[0].GetCursor()
+	}
+	if len(script.events) > 0 || script.err == nil { // else it is refused at once
+		if err := out.Send(&amporav1.WatchEventsResponse{Cursor: begin}); err != nil {
+			return err
+		}
+	}
 	for _, event := range script.events {
-		if err := out.Send(&amporav1.WatchEventsResponse{Event: event}); err != nil {
+		if err := out.Send(&amporav1.WatchEventsResponse{Event: event, Cursor: cmp.Or(event.GetCursor(), begin)}); err != nil {
 			return err
 		}
 	}

@@ -40,9 +40,6 @@ var errTold = errors.New("writing the event")
 // ends it, and so does one that another attempt cannot cure.
 func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wanted func(*amporav1.Event) bool) error {
 	f := &follower{program: p, api: api, agent: agent, wanted: wanted, cursor: cursor}
-	if err := f.start(ctx); err != nil {
-		return err
-	}
 	everHeard, backoff := false, firstBackoff
 	for {
 		err := f.follow(ctx)
@@ -62,19 +59,6 @@ func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wan
 		}
 		backoff = min(2*backoff, lastBackoff)
 	}
-}
-
-// start takes the newest event's place as the cursor where none is given. Without one, what happens while the first
-// connection breaks would be missed.
-func (f *follower) start(ctx context.Context) error {
-	if f.cursor != "" {
-		return nil
-	}
-	answer, err := f.api.events.ListEvents(ctx, &amporav1.ListEventsRequest{PageSize: 1})
-	if err == nil && len(answer.GetEvents()) > 0 {
-		f.cursor = answer.GetEvents()[0].GetCursor()
-	}
-	return err
 }
 
 // follow tells the events of one connection. It returns nil when the server ended it in order.
@@ -102,6 +86,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if err := f.tell(answer.GetEvent()); err != nil {
 			return fmt.Errorf("%w: %w", errTold, err)
 		}
+		f.cursor = answer.GetCursor()
 	}
 }
 
@@ -110,7 +95,6 @@ func (f *follower) tell(event *amporav1.Event) error {
 	if event == nil || event.GetCursor() != "" && event.GetCursor() == f.cursor {
 		return nil
 	}
-	f.cursor = event.GetCursor()
 	if !f.wanted(event) {
 		return nil
 	}

@@ -142,6 +142,9 @@ type Fleet interface {
 	ClearAttempts(ctx context.Context, by fleet.By, id fleet.AgentID) (int, error)
 	// AllowChildren sets how many further agents the identity may speak for. ErrNotFound; ErrState for a child.
 	AllowChildren(ctx context.Context, by fleet.By, id fleet.AgentID, n int) (fleet.Agent, error)
+	// ReleaseQuarantine lets a quarantined agent in again and forgets its takeovers. ErrNotFound; ErrState if it is not
+	// quarantined.
+	ReleaseQuarantine(ctx context.Context, by fleet.By, id fleet.AgentID) (fleet.Agent, error)
 }
 
 // Groups keeps static groups.
@@ -297,14 +300,19 @@ type Work interface {
 	Apply(ctx context.Context, item WorkItem, s fleet.Situation, step fleet.Step, at time.Time) error
 }
 
-// Outbox is the sender's.
-type Outbox interface {
-	// ClaimDispatches takes up to max rows due at now, of all tenants, whose agents have an open session at a gateway
+// LeaseGrace is how long after the end of a gateway's lease nobody gives up what is to be sent over it: longer than any
+// transaction that renews it takes, and than the clocks of two processes differ.
+const LeaseGrace = time.Minute
+
 // DispatchTries is how often a request for full state or a close is sent before it is given up.
 const DispatchTries = 5
 
+// Outbox is the sender's.
+type Outbox interface {
+	// ClaimDispatches takes up to max rows due at now, of all tenants, whose agents have an open session at a gateway
 	// with a live lease, and moves their due time to retry. A configuration row counts only while its grant is open and
-	// of the same generation.
+	// of the same generation. Of the rows that were due longest, those whose agents have no such session are put off until
+	// there is one, a lease counting as alive for LeaseGrace longer: a renewal may be under way.
 	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
 	// MarkSent notes that dispatches went to their gateways. Their rows stay, due again at the retry of the claim, until
 	// the effect is seen: an offer until the grant settles, a request for full state until a description is recorded after

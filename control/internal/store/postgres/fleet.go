@@ -219,3 +219,30 @@ func (s *Store) AllowChildren(ctx context.Context, by fleet.By, id fleet.AgentID
 	}
 	return a, nil
 }
+
+// ReleaseQuarantine implements store.Fleet.
+func (s *Store) ReleaseQuarantine(ctx context.Context, by fleet.By, id fleet.AgentID) (a fleet.Agent, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if err := lockAgent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		if a, err = agent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		since := a.QuarantinedAt
+		if since.IsZero() {
+			return fmt.Errorf("agent %s is not quarantined: %w", id, store.ErrState)
+		}
+		a.QuarantinedAt, a.Attention = time.Time{}, fleet.WithoutAttention(a.Attention, fleet.AttentionQuarantined)
+		if _, err := tx.Exec(ctx, `
+			UPDATE agents SET quarantined_at = NULL, takeovers = '{}', attention = $3 WHERE tenant_id = $1 AND id = $2`,
+			by.Tenant, id, a.Attention); err != nil {
+			return fail("release the agent", err)
+		}
+		return appendAudit(ctx, tx, by, trail.QuarantineReleased(id, since))
+	})
+	if err != nil {
+		return fleet.Agent{}, err
+	}
+	return a, nil
+}

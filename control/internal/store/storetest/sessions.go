@@ -24,6 +24,7 @@ var sessions = suite{
 	"an agent may change its uid":                             changedUID,
 	"an open session is held":                                 held,
 	"a session without a living gateway is not held":          notHeld,
+	"the quarantined come back when released":                 released,
 	"takeovers by clones quarantine":                          clones,
 	"takeovers by clones long ago are forgotten":              clonesLongAgo,
 	"a parent speaks for as many children as it is allowed":   children,
@@ -309,6 +310,31 @@ func clones(w *world) {
 	w.record(fleet.Uplink{Ended: w.end(session{s.agent, s.gateway, got.Session.Epoch}, "closed")})
 	if got := w.claim(w.claimOf(s.agent, s.gateway)); got.Reason != fleet.RefusedQuarantined {
 		w.Errorf("a claim of the quarantined: %+v", got)
+	}
+}
+
+func released(w *world) {
+	s := w.connected()
+	_, err := w.ReleaseQuarantine(w.Context(), w.by(), s.id)
+	w.want(err, store.ErrState)
+	_, err = w.in("umbrella").ReleaseQuarantine(w.Context(), w.in("umbrella").by(), s.id)
+	w.want(err, store.ErrNotFound)
+	for range fleet.CloneTakeovers {
+		w.pass(time.Second)
+		w.clone(s.agent, s.gateway)
+	}
+	w.record(fleet.Uplink{Ended: w.end(session{s.agent, s.gateway, w.agent(s.id).Session.Epoch}, "closed")})
+	got, err := w.ReleaseQuarantine(w.Context(), w.by(), s.id)
+	if err != nil || !got.QuarantinedAt.IsZero() || len(got.Attention) != 0 {
+		w.Errorf("released: %+v, %v", got, err)
+	}
+	if words := w.audited(string(s.id)); !slices.Contains(words, "agent.release_quarantine") {
+		w.Errorf("audited is %q", words)
+	}
+	w.connect(s.agent, s.gateway)
+	w.pass(time.Second)
+	if got := w.clone(s.agent, s.gateway); got.Outcome != fleet.ClaimClaimed {
+		w.Errorf("former takeovers still count: %+v", got)
 	}
 }
 

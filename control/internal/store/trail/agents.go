@@ -4,6 +4,8 @@
 package trail
 
 import (
+	"time"
+
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
@@ -28,6 +30,13 @@ func ConfigRetried(id fleet.AgentID, cleared int) Entry {
 func ChildrenAllowed(id fleet.AgentID, before, n int) Entry {
 	entry := ofAgent("agent.allow_children", id, Fields{"max_children": n})
 	entry.Before = Fields{"max_children": before}
+	return entry
+}
+
+// QuarantineReleased is the entry of an agent that is let in again, quarantined since then.
+func QuarantineReleased(id fleet.AgentID, since time.Time) Entry {
+	entry := ofAgent("agent.release_quarantine", id, nil)
+	entry.Before = Fields{"quarantined_at": since.UTC()}
 	return entry
 }
 

@@ -2008,6 +2008,94 @@ func (x *AllowChildrenResponse) GetAgent() *Agent {
 	return nil
 }
 
+type ReleaseQuarantineRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseQuarantineRequest) Reset() {
+	*x = ReleaseQuarantineRequest{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseQuarantineRequest) ProtoMessage() {}
+
+func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReleaseQuarantineRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ReleaseQuarantineResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agent         *Agent                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseQuarantineResponse) Reset() {
+	*x = ReleaseQuarantineResponse{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseQuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseQuarantineResponse) ProtoMessage() {}
+
+func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseQuarantineResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseQuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReleaseQuarantineResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 type GetEffectiveConfigResponse_File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	File          *ConfigFile            `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
@@ -2018,7 +2106,7 @@ type GetEffectiveConfigResponse_File struct {
 
 func (x *GetEffectiveConfigResponse_File) Reset() {
 	*x = GetEffectiveConfigResponse_File{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[27]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2118,7 @@ func (x *GetEffectiveConfigResponse_File) String() string {
 func (*GetEffectiveConfigResponse_File) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[27]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,6 +2314,10 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\fmax_children\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x00R\vmaxChildren\"?\n" +
 	"\x15AllowChildrenResponse\x12&\n" +
+	"\x05agent\x18\x01 \x01(\v2\x10.ampora.v1.AgentR\x05agent\"4\n" +
+	"\x18ReleaseQuarantineRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"C\n" +
+	"\x19ReleaseQuarantineResponse\x12&\n" +
 	"\x05agent\x18\x01 \x01(\v2\x10.ampora.v1.AgentR\x05agent*e\n" +
 	"\bPresence\x12\x18\n" +
 	"\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -2250,14 +2342,15 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x16DELIVERY_STATE_APPLIED\x10\x05\x12\x19\n" +
 	"\x15DELIVERY_STATE_FAILED\x10\x06\x12\x1e\n" +
 	"\x1aDELIVERY_STATE_ROLLED_BACK\x10\a\x12\x1a\n" +
-	"\x16DELIVERY_STATE_SKIPPED\x10\b2\x9b\x04\n" +
+	"\x16DELIVERY_STATE_SKIPPED\x10\b2\x9e\x05\n" +
 	"\fAgentService\x12T\n" +
 	"\n" +
 	"ListAgents\x12\x1c.ampora.v1.ListAgentsRequest\x1a\x1d.ampora.v1.ListAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12N\n" +
 	"\bGetAgent\x12\x1a.ampora.v1.GetAgentRequest\x1a\x1b.ampora.v1.GetAgentResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x88\x01\n" +
 	"\x12GetEffectiveConfig\x12$.ampora.v1.GetEffectiveConfigRequest\x1a%.ampora.v1.GetEffectiveConfigResponse\"%\xaa\xd4\x18!\b\x02\x12\x1dagent.reveal_effective_config\x12h\n" +
 	"\vRetryConfig\x12\x1d.ampora.v1.RetryConfigRequest\x1a\x1e.ampora.v1.RetryConfigResponse\"\x1a\xaa\xd4\x18\x16\b\x02\x12\x12agent.retry_config\x12p\n" +
-	"\rAllowChildren\x12\x1f.ampora.v1.AllowChildrenRequest\x1a .ampora.v1.AllowChildrenResponse\"\x1c\xaa\xd4\x18\x18\b\x03\x12\x14agent.allow_childrenB\x98\x01\n" +
+	"\rAllowChildren\x12\x1f.ampora.v1.AllowChildrenRequest\x1a .ampora.v1.AllowChildrenResponse\"\x1c\xaa\xd4\x18\x18\b\x03\x12\x14agent.allow_children\x12\x80\x01\n" +
+	"\x11ReleaseQuarantine\x12#.ampora.v1.ReleaseQuarantineRequest\x1a$.ampora.v1.ReleaseQuarantineResponse\" \xaa\xd4\x18\x1c\b\x03\x12\x18agent.release_quarantineB\x98\x01\n" +
 	"\rcom.ampora.v1B\vAgentsProtoP\x01Z5gitlab.com/ampora/ampora/proto/gen/ampora/v1;amporav1\xa2\x02\x03AXX\xaa\x02\tAmpora.V1\xca\x02\tAmpora\\V1\xe2\x02\x15Ampora\\V1\\GPBMetadata\xea\x02\n" +
 	"Ampora::V1b\x06proto3"
 
@@ -2274,7 +2367,7 @@ func file_ampora_v1_agents_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_ampora_v1_agents_proto_goTypes = []any{
 	(Presence)(0),                           // 0: ampora.v1.Presence
 	(Transport)(0),                          // 1: ampora.v1.Transport
@@ -2305,14 +2398,16 @@ var file_ampora_v1_agents_proto_goTypes = []any{
 	(*RetryConfigResponse)(nil),             // 26: ampora.v1.RetryConfigResponse
 	(*AllowChildrenRequest)(nil),            // 27: ampora.v1.AllowChildrenRequest
 	(*AllowChildrenResponse)(nil),           // 28: ampora.v1.AllowChildrenResponse
-	nil,                                     // 29: ampora.v1.Health.ComponentsEntry
-	nil,                                     // 30: ampora.v1.AgentFilter.LabelsEntry
-	(*GetEffectiveConfigResponse_File)(nil), // 31: ampora.v1.GetEffectiveConfigResponse.File
-	(*timestamppb.Timestamp)(nil),           // 32: google.protobuf.Timestamp
-	(*structpb.Value)(nil),                  // 33: google.protobuf.Value
+	(*ReleaseQuarantineRequest)(nil),        // 29: ampora.v1.ReleaseQuarantineRequest
+	(*ReleaseQuarantineResponse)(nil),       // 30: ampora.v1.ReleaseQuarantineResponse
+	nil,                                     // 31: ampora.v1.Health.ComponentsEntry
+	nil,                                     // 32: ampora.v1.AgentFilter.LabelsEntry
+	(*GetEffectiveConfigResponse_File)(nil), // 33: ampora.v1.GetEffectiveConfigResponse.File
+	(*timestamppb.Timestamp)(nil),           // 34: google.protobuf.Timestamp
+	(*structpb.Value)(nil),                  // 35: google.protobuf.Value
 }
 var file_ampora_v1_agents_proto_depIdxs = []int32{
-	32, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
+	34, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: ampora.v1.Agent.presence:type_name -> ampora.v1.Presence
 	6,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
 	8,  // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
@@ -2324,51 +2419,54 @@ var file_ampora_v1_agents_proto_depIdxs = []int32{
 	17, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
 	5,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
 	7,  // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
-	32, // 12: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
+	34, // 12: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
 	1,  // 13: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
-	32, // 14: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
-	32, // 15: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
-	32, // 16: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
-	32, // 17: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
-	32, // 18: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
+	34, // 14: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
+	34, // 15: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
+	34, // 16: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
+	34, // 17: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
+	34, // 18: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
 	9,  // 19: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
 	9,  // 20: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
-	33, // 21: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
-	32, // 22: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
-	32, // 23: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
-	29, // 24: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
+	35, // 21: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
+	34, // 22: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
+	34, // 23: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
+	31, // 24: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
 	12, // 25: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
-	32, // 26: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
+	34, // 26: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
 	2,  // 27: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
-	32, // 28: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
+	34, // 28: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
 	16, // 29: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
 	3,  // 30: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
-	32, // 31: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
+	34, // 31: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
 	19, // 32: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
 	0,  // 33: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
-	30, // 34: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
+	32, // 34: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
 	3,  // 35: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
 	4,  // 36: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
 	4,  // 37: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
-	31, // 38: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
+	33, // 38: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
 	4,  // 39: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
-	10, // 40: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
-	12, // 41: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
-	18, // 42: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
-	21, // 43: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
-	23, // 44: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
-	25, // 45: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
-	27, // 46: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
-	20, // 47: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
-	22, // 48: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
-	24, // 49: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
-	26, // 50: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
-	28, // 51: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
-	47, // [47:52] is the sub-list for method output_type
-	42, // [42:47] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	4,  // 40: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
+	10, // 41: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
+	12, // 42: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
+	18, // 43: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
+	21, // 44: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
+	23, // 45: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
+	25, // 46: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
+	27, // 47: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
+	29, // 48: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
+	20, // 49: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
+	22, // 50: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
+	24, // 51: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
+	26, // 52: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
+	28, // 53: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
+	30, // 54: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
+	49, // [49:55] is the sub-list for method output_type
+	43, // [43:49] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_agents_proto_init() }
@@ -2383,7 +2481,7 @@ func file_ampora_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_agents_proto_rawDesc), len(file_ampora_v1_agents_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

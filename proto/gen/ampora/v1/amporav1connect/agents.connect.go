@@ -38,6 +38,9 @@ const (
 	AgentServiceRetryConfigProcedure = "/ampora.v1.AgentService/RetryConfig"
 	// AgentServiceAllowChildrenProcedure is the procedure name of the AgentService's AllowChildren RPC.
 	AgentServiceAllowChildrenProcedure = "/ampora.v1.AgentService/AllowChildren"
+	// AgentServiceReleaseQuarantineProcedure is the procedure name of the AgentService's
+	// ReleaseQuarantine RPC.
+	AgentServiceReleaseQuarantineProcedure = "/ampora.v1.AgentService/ReleaseQuarantine"
 )
 
 var (
@@ -78,6 +81,13 @@ var (
 			Procedure:  AgentServiceAllowChildrenProcedure,
 		}
 	})
+	agentServiceReleaseQuarantineSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("ReleaseQuarantine"),
+			Procedure:  AgentServiceReleaseQuarantineProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the ampora.v1.AgentService service.
@@ -93,6 +103,9 @@ type AgentServiceClient interface {
 	RetryConfig(context.Context, *v1.RetryConfigRequest) (*v1.RetryConfigResponse, error)
 	// AllowChildren lets an identity (a relay, a Kubernetes bridge) speak for further agents over its own connection.
 	AllowChildren(context.Context, *v1.AllowChildrenRequest) (*v1.AllowChildrenResponse, error)
+	// ReleaseQuarantine lets an identity back in that was quarantined because several agents lived with it. See to it
+	// first that only one is left.
+	ReleaseQuarantine(context.Context, *v1.ReleaseQuarantineRequest) (*v1.ReleaseQuarantineResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the ampora.v1.AgentService service. Multiple
@@ -114,6 +127,9 @@ type AgentServiceHandler interface {
 	RetryConfig(context.Context, *v1.RetryConfigRequest) (*v1.RetryConfigResponse, error)
 	// AllowChildren lets an identity (a relay, a Kubernetes bridge) speak for further agents over its own connection.
 	AllowChildren(context.Context, *v1.AllowChildrenRequest) (*v1.AllowChildrenResponse, error)
+	// ReleaseQuarantine lets an identity back in that was quarantined because several agents lived with it. See to it
+	// first that only one is left.
+	ReleaseQuarantine(context.Context, *v1.ReleaseQuarantineRequest) (*v1.ReleaseQuarantineResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the ampora.v1.AgentService implementation on server.
@@ -125,6 +141,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceGetEffectiveConfigSpec(), Handler: adapter.getEffectiveConfig},
 		connect.Method{Spec: agentServiceRetryConfigSpec(), Handler: adapter.retryConfig},
 		connect.Method{Spec: agentServiceAllowChildrenSpec(), Handler: adapter.allowChildren},
+		connect.Method{Spec: agentServiceReleaseQuarantineSpec(), Handler: adapter.releaseQuarantine},
 	)
 }
 
@@ -149,6 +166,10 @@ func (UnimplementedAgentServiceHandler) RetryConfig(context.Context, *v1.RetryCo
 
 func (UnimplementedAgentServiceHandler) AllowChildren(context.Context, *v1.AllowChildrenRequest) (*v1.AllowChildrenResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.AllowChildren is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ReleaseQuarantine(context.Context, *v1.ReleaseQuarantineRequest) (*v1.ReleaseQuarantineResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.ReleaseQuarantine is not implemented")
 }
 
 type agentServiceClient struct {
@@ -190,6 +211,14 @@ func (c *agentServiceClient) RetryConfig(ctx context.Context, req *v1.RetryConfi
 func (c *agentServiceClient) AllowChildren(ctx context.Context, req *v1.AllowChildrenRequest) (*v1.AllowChildrenResponse, error) {
 	var res v1.AllowChildrenResponse
 	if err := c.client.CallUnary(ctx, agentServiceAllowChildrenSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ReleaseQuarantine(ctx context.Context, req *v1.ReleaseQuarantineRequest) (*v1.ReleaseQuarantineResponse, error) {
+	var res v1.ReleaseQuarantineResponse
+	if err := c.client.CallUnary(ctx, agentServiceReleaseQuarantineSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -251,6 +280,18 @@ func (h agentServiceHandler) allowChildren(ctx context.Context, _ connect.Spec, 
 		return err
 	}
 	res, err := h.svc.AllowChildren(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) releaseQuarantine(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ReleaseQuarantineRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ReleaseQuarantine(ctx, &req)
 	if err != nil {
 		return err
 	}
