@@ -31,7 +31,7 @@ type Config struct {
 
 	IdleTimeout  time.Duration `env:"AMPORA_OPAMP_IDLE_TIMEOUT" envDefault:"90s" help:"Silence after which an agent's session ends."`
 	PingInterval time.Duration `env:"AMPORA_OPAMP_PING_INTERVAL" envDefault:"30s" help:"Silence after which a WebSocket is pinged."`
-	FrameTimeout time.Duration `env:"AMPORA_OPAMP_FRAME_TIMEOUT" envDefault:"10s" help:"Time for a WebSocket frame to arrive, for each MiB of it."`
+	FrameTimeout time.Duration `env:"AMPORA_OPAMP_FRAME_TIMEOUT" envDefault:"10s" help:"Time for a WebSocket message to arrive, for each MiB of it."`
 	WriteTimeout time.Duration `env:"AMPORA_OPAMP_WRITE_TIMEOUT" envDefault:"10s" help:"Time for an agent to take what is written to it, before it is disconnected."`
 
 	TrustMaxAge   time.Duration `env:"AMPORA_TRUST_MAX_AGE" envDefault:"5m" help:"Age of the trust snapshot from which nobody is admitted any more."`

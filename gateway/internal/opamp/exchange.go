@@ -136,8 +136,11 @@ func asksComponents(current *session.Session, components *protobufs.AvailableCom
 
 // begin claims the session of a uid.
 func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID) (*session.Session, error) {
-	if l, shared := c.(*link); shared && l.carries() >= maxChildren {
-		return nil, &session.Refusal{Reason: "CHILDREN_EXHAUSTED"}
+	if l, shared := c.(*link); shared {
+		if l.carries() >= maxChildren {
+			return nil, &session.Refusal{Reason: "CHILDREN_EXHAUSTED"}
+		}
+		l.paceBegins()
 	}
 	claim := s.claim(c, uid)
 	ctx, cancel := context.WithTimeout(ctx, claimTime)

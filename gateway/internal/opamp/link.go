@@ -29,6 +29,7 @@ type link struct {
 	socket  *socket
 	from    edge.Caller
 	strikes strikes // of the reader
+	begins  session.Bucket
 	waking  atomic.Bool
 	again   atomic.Bool
 
@@ -37,22 +38,24 @@ type link struct {
 }
 
 func newLink(server *Server, socket *socket, from edge.Caller) *link {
-	l := &link{server: server, socket: socket, from: from}
+	l := &link{server: server, socket: socket, from: from, begins: session.FullBucket(server.Clock())}
 	socket.onSign = l.touch
 	return l
 }
 
-// run answers messages until the connection ends, and ends its sessions.
-func (l *link) run(ctx context.Context) *ending {
+// run answers messages until the connection ends, and ends its sessions, whatever happens.
+func (l *link) run(ctx context.Context) (end *ending) {
+	end = endGone
+	defer func() {
+		// Nothing that was asked of the connection meanwhile counts any more.
+		end = l.socket.ended(end)
+		for _, s := range l.all() {
+			l.server.Registry.End(s, end.reason)
+		}
+	}()
 	expiry := time.AfterFunc(l.from.NotAfter.Sub(l.server.Clock()), func() { l.socket.end(endExpired) })
 	defer expiry.Stop()
-	end := l.loop(ctx)
-	// Nothing that was asked of the connection meanwhile counts any more.
-	end = l.socket.ended(end)
-	for _, s := range l.all() {
-		l.server.Registry.End(s, end.reason)
-	}
-	return end
+	return l.loop(ctx)
 }
 
 func (l *link) loop(ctx context.Context) *ending {
@@ -190,6 +193,15 @@ var endExpired = &ending{code: ws.StatusPolicyViolation, text: "the certificate 
 
 func (l *link) caller() edge.Caller             { return l.from }
 func (l *link) transport() internalv1.Transport { return internalv1.Transport_TRANSPORT_WEBSOCKET }
+
+// paceBegins slows a connection down that begins sessions faster than agents do: each is a claim that control answers
+// from its database. It is called by the reader alone, which so waits at the peer's expense.
+func (l *link) paceBegins() {
+	var free bool
+	if l.begins, free = l.begins.Take(l.server.Clock()); !free {
+		time.Sleep(session.PaceOfMessages)
+	}
+}
 
 func (l *link) find(uid identity.InstanceUID) *session.Session {
 	l.mu.Lock()

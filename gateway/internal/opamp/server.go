@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -125,12 +126,7 @@ func (s *Server) serve(c *socket, caller edge.Caller) {
 	defer s.Admission.Release(caller)
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
-	var end *ending
-	if caller.Enrolling() {
-		end = s.enrolOver(ctx, c, caller)
-	} else {
-		end = newLink(s, c, caller).run(ctx)
-	}
+	end := s.converse(ctx, c, caller)
 	if end.reject != "" {
 		s.Rejections.Reject(ctx, end.reject, end, edge.Known(caller)...)
 	}
@@ -138,6 +134,21 @@ func (s *Server) serve(c *socket, caller edge.Caller) {
 		s.Admission.Punish(caller)
 	}
 	c.finish(end)
+}
+
+// converse talks with the peer until the connection ends. A mistake of ours that panics ends this connection alone: the
+// others belong to agents that have nothing to do with it.
+func (s *Server) converse(ctx context.Context, c *socket, caller edge.Caller) (end *ending) {
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			s.Log.ErrorContext(ctx, "a connection panicked", "panic", mistake, "stack", string(debug.Stack()), "peer", caller.Peer)
+			end = &ending{code: ws.StatusInternalServerError, text: "internal error", reason: session.Closed, punish: true}
+		}
+	}()
+	if caller.Enrolling() {
+		return s.enrolOver(ctx, c, caller)
+	}
+	return newLink(s, c, caller).run(ctx)
 }
 
 func (s *Server) add(c *socket) bool {
