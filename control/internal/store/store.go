@@ -216,7 +216,8 @@ type SealedBody struct {
 
 // Sessions keeps gateways and who holds which agent.
 type Sessions interface {
-	// RegisterGateway records a gateway process with its lease and ends the sessions of its earlier boots.
+	// RegisterGateway records a gateway process with its lease and ends the sessions of its earlier boots. Those of this
+	// boot it keeps, and what was put off for them falls due.
 	RegisterGateway(ctx context.Context, g fleet.Gateway) error
 	// RenewLease moves the lease of exactly this boot. ErrLeaseLost if the gateway runs under another boot, or the lease
 	// ended and its sessions were ended with it.

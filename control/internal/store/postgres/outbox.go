@@ -58,9 +58,48 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 			LEFT JOIN configs c ON c.tenant_id = d.tenant_id AND c.id = d.config_id
 			ORDER BY d.tenant_id, d.agent_id, d.kind`,
 			moment(now), moment(retry), max)
-		return fail("claim dispatches", err)
+		if err != nil {
+			return fail("claim dispatches", err)
+		}
+		return parkStranded(ctx, tx, now, max)
 	})
 	return due, err
+}
+
+// stranded holds of an outbox row's agent a whose session nobody has: see LeaseGrace for $1.
+const stranded = `
+		(a.epoch = 0 OR a.ended_at IS NOT NULL OR NOT EXISTS (
+			SELECT FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > $1))`
+
+// parkStranded parks what nobody can send, of the max rows that were due longest, so that polling passes over the agents
+// of a gateway that never came back. It locks their agents first and looks again then: a claim that it overtook would
+// not let the row fall due any more. It waits for nobody.
+func parkStranded(ctx context.Context, tx pgx.Tx, now time.Time, max int) error {
+	since := moment(now.Add(-store.LeaseGrace))
+	locked, err := list(ctx, tx, scanAddress, `
+		SELECT o.tenant_id, o.agent_id, o.kind
+		FROM (SELECT tenant_id, agent_id, kind FROM outbox WHERE due_at <= $2 ORDER BY due_at LIMIT $3) AS oldest
+		JOIN outbox o USING (tenant_id, agent_id, kind)
+		JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
+		WHERE `+stranded+`
+		FOR NO KEY UPDATE OF o, a SKIP LOCKED`,
+		since, moment(now), max)
+	if err != nil || len(locked) == 0 {
+		return fail("find what is stranded", err)
+	}
+	var batch pgx.Batch
+	for _, d := range locked {
+		batch.Queue(`
+			UPDATE outbox o SET due_at = 'infinity' FROM agents a
+			WHERE o.tenant_id = $2 AND o.agent_id = $3 AND o.kind = $4 AND a.tenant_id = o.tenant_id AND a.id = o.agent_id AND `+stranded,
+			since, d.Tenant, d.Agent, d.Kind)
+	}
+	return fail("park what is stranded", tx.SendBatch(ctx, &batch).Close())
+}
+
+func scanAddress(row pgx.Row) (d fleet.Dispatch, err error) {
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind)
+	return d, err
 }
 
 func scanDispatch(row pgx.Row) (d fleet.Dispatch, err error) {

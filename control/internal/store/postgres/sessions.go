@@ -35,8 +35,28 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 		if err != nil {
 			return fail("register the gateway", err)
 		}
-		return endEarlierBoots(ctx, tx, g)
+		if err := endEarlierBoots(ctx, tx, g); err != nil {
+			return err
+		}
+		return resume(ctx, tx, g)
 	})
+}
+
+// resume lets fall due what was parked for sessions that the gateway kept while its lease had ended. It locks their
+// agents first: what is being parked meanwhile is seen by a query that begins after it.
+func resume(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
+	_, err := tx.Exec(ctx, `
+		SELECT FROM agents WHERE gateway_id = $1 AND boot_id = $2 AND ended_at IS NULL AND epoch > 0
+		ORDER BY id FOR NO KEY UPDATE`, g.ID, column.Bits(g.BootID))
+	if err != nil {
+		return fail("lock the sessions of the gateway", err)
+	}
+	_, err = tx.Exec(ctx, `
+		UPDATE outbox o SET due_at = $3 FROM agents a
+		WHERE a.gateway_id = $1 AND a.boot_id = $2 AND a.ended_at IS NULL AND a.epoch > 0
+			AND o.tenant_id = a.tenant_id AND o.agent_id = a.id AND o.due_at = 'infinity'`,
+		g.ID, column.Bits(g.BootID), moment(g.StartedAt))
+	return fail("resume the sessions of the gateway", err)
 }
 
 // endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be

@@ -66,9 +66,23 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 				return fail("claim dispatches", err)
 			}
 		}
-		return nil
+		return parkStranded(ctx, tx, now, max)
 	})
 	return due, err
+}
+
+// parkStranded parks what nobody can send, of the max rows that were due longest, so that polling passes over the agents
+// of a gateway that never came back.
+func parkStranded(ctx context.Context, tx *sql.Tx, now time.Time, max int) error {
+	_, err := tx.ExecContext(ctx, `
+		UPDATE outbox SET due_at = ?4 WHERE (tenant_id, agent_id, kind) IN (
+			SELECT o.tenant_id, o.agent_id, o.kind
+			FROM (SELECT tenant_id, agent_id, kind FROM outbox WHERE due_at <= ?2 ORDER BY due_at LIMIT ?3) AS o
+			JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
+			WHERE a.epoch = 0 OR a.ended_at IS NOT NULL OR NOT EXISTS (
+				SELECT 1 FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > ?1))`,
+		moment(now.Add(-store.LeaseGrace)), moment(now), max, int64(never))
+	return fail("park what is stranded", err)
 }
 
 func scanDispatch(row scanner) (d fleet.Dispatch, err error) {

@@ -17,6 +17,8 @@ var outbox = suite{
 	"a dispatch is due again after its retry":                  dispatchRetried,
 	"only open sessions at living gateways are sent to":        dispatchPresent,
 	"what is for an agent that is away waits until it is back": dispatchAway,
+	"what is for the agents of a dead gateway waits for them":  dispatchStranded,
+	"a gateway that comes back in time finds what was due":     dispatchBack,
 	"what was to close a session is done when it ends":         dispatchClosed,
 	"an offer counts while its grant is open":                  dispatchGranted,
 	"dispatches of all tenants, at most as many as asked":      dispatchTenants,
@@ -91,6 +93,30 @@ func dispatchAway(w *world) {
 	s = w.connect(s.agent, s.gateway)
 	if due := w.dispatches(); len(due) != 1 || due[0].Epoch != s.epoch {
 		w.Errorf("due is %+v", due)
+	}
+}
+
+func dispatchStranded(w *world) {
+	s := w.connected()
+	w.grant(w.version("v1"), 1)
+	w.ask(s)
+	w.pass(time.Minute + store.LeaseGrace) // the lease is over
+	w.sendsNothing()
+	s = w.connect(s.agent, w.gateway("gw-2", 1))
+	if due := w.dispatches(); len(due) != 2 || due[0].Epoch != s.epoch || due[1].Epoch != s.epoch {
+		w.Errorf("due is %+v", due)
+	}
+}
+
+// dispatchBack lets a gateway that lost its lease, for longer and longer, register again as the process it was.
+func dispatchBack(w *world) {
+	s := w.connected()
+	for _, away := range []time.Duration{time.Second, store.LeaseGrace, time.Hour} {
+		w.ask(s)
+		w.pass(time.Minute + away)
+		w.sendsNothing()
+		w.gateway(s.gateway.ID, s.gateway.BootID)
+		w.sends(fleet.DispatchFullState, 1)
 	}
 }
 

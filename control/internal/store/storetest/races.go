@@ -26,6 +26,7 @@ var together = suite{
 	"nothing is recorded once the lease was taken over":              recordAtOnce,
 	"no item goes to two claimers":                                   workAtOnce,
 	"no dispatch goes to two senders":                                dispatchesAtOnce,
+	"no dispatch is put off when its agent has claimed":              strandedAtOnce,
 	"no session of an earlier boot is left open":                     restartAtOnce,
 	"no wake is lost between a claim of work and its settlement":     wakesAtOnce,
 	"of two steps decided on one situation the second is a conflict": applyAtOnce,
@@ -201,6 +202,45 @@ func dispatchesAtOnce(w *world) {
 	}
 	if len(got) != agents {
 		w.Errorf("%d dispatches were claimed, want %d", len(got), agents)
+	}
+}
+
+// strandedAtOnce lets the agents of a dead gateway claim at others, which register at that moment, while senders put off
+// what is for them.
+func strandedAtOnce(w *world) {
+	dead := w.gateway("dead", 1)
+	agents := make([]agent, racers)
+	for i := range agents {
+		agents[i] = w.enrol()
+		w.ask(w.connect(agents[i], dead))
+	}
+	w.pass(time.Minute + store.LeaseGrace)
+	var claimed atomic.Int64
+	sent := atOnce(w, 2*racers, func(i int) (due []fleet.Dispatch, err error) {
+		if i >= racers {
+			for err == nil && claimed.Load() < racers {
+				var one []fleet.Dispatch
+				one, err = w.ClaimDispatches(w.Context(), w.now, w.now.Add(time.Minute), 1)
+				due = append(due, one...)
+			}
+			return due, err
+		}
+		defer claimed.Add(1)
+		g := fleet.Gateway{ID: fleet.GatewayID(fmt.Sprint("gw-", i)), BootID: 1, StartedAt: w.now, LeaseUntil: w.now.Add(time.Minute)}
+		if err := w.RegisterGateway(w.Context(), g); err != nil {
+			return nil, err
+		}
+		_, err = w.Claim(w.Context(), w.claimOf(agents[i], g))
+		return nil, err
+	})
+	got := map[fleet.AgentID]int{}
+	for _, d := range append(slices.Concat(sent...), w.dispatches()...) {
+		got[d.Agent]++
+	}
+	for _, a := range agents {
+		if got[a.id] != 1 {
+			w.Errorf("agent %s was asked %d times", a.id, got[a.id])
+		}
 	}
 }
 
