@@ -108,7 +108,7 @@ func TestADeadlockIsRunAgain(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if runs[0]+runs[1] != 3 {
+	if runs[0]+runs[1] < 3 { // who runs again may lose again, if it is quicker than the other
 		t.Errorf("%v runs, want one of the two to be run again", runs)
 	}
 }
