@@ -5,10 +5,11 @@
 // store/sqlite, both held to the suite in store/storetest. What they decide, tell, page through and keep alike is
 // written once, in store/verdict, store/trail, store/keyset and store/column.
 //
-// Every method is one transaction: all of it happens or nothing, and with any error but ErrUnknown nothing. A method that changes something on behalf of somebody
-// takes a fleet.By and writes its audit event in that transaction. Writes are guarded: they name the state they expect,
-// and a write that finds another fails with ErrConflict and changes nothing. Methods are safe for concurrent use, over
-// several processes too. Time is an argument; no store reads a clock for what it writes.
+// Every method is one transaction: all of it happens or nothing, and with any error but ErrUnknown nothing. A method
+// that changes something on behalf of somebody takes a fleet.By and writes its audit event in that transaction. Writes
+// are guarded: they name the state they expect, and a write that finds another fails with ErrConflict and changes
+// nothing. Methods are safe for concurrent use, over several processes too. Time is an argument; no store reads a clock
+// for what it writes.
 //
 // Every method but those that find a tenant by a secret's hash works inside one tenant: rows of another are not found,
 // however they are asked for.

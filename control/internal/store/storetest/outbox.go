@@ -25,6 +25,7 @@ var outbox = suite{
 	"what was sent is due again until its effect is seen":      dispatchSent,
 	"full state is asked for until a description comes":        dispatchFullState,
 	"a session is closed until it ends":                        dispatchClose,
+	"no close is left for the session that follows":            dispatchCloseOfOld,
 	"what has no effect is given up":                           dispatchGivenUp,
 	"what was asked for anew since the claim is not given up":  dispatchAnew,
 	"a word on an offer of an old generation changes nothing":  dispatchSentLate,
