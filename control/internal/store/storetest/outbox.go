@@ -280,6 +280,19 @@ func dispatchClose(w *world) {
 	w.sendsNothing()
 }
 
+func dispatchCloseOfOld(w *world) {
+	s := w.quarantined()
+	w.sends(fleet.DispatchClose, 1)
+	_, err := w.ReleaseQuarantine(w.Context(), w.by(), s.id)
+	w.must(err)
+	again := w.claimOf(s.agent, s.gateway) // whose former end nobody told
+	again.Takeover = fleet.TakeoverRestart
+	if got := w.claim(again); got.Outcome != fleet.ClaimClaimed {
+		w.Fatalf("claim: %+v", got)
+	}
+	w.sendsNothing()
+}
+
 func dispatchGivenUp(w *world) {
 	s := w.connected()
 	w.ask(s)
