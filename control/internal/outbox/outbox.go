@@ -4,8 +4,10 @@
 // Package outbox sends: it takes due rows of the outbox, puts them into signed batches of one message for up to a
 // thousand agents, and hands them to the streams of the gateways that hold those agents.
 //
-// It is level-triggered. A configuration row stays, and is sent again after a while, until the engine settles the
-// grant behind it: a message that is lost or doubled only delays. Bodies never travel here, only their hashes.
+// It is level-triggered. A row stays, and is sent again after a while, until its effect is seen: a configuration until
+// the engine settles the grant behind it, a request for full state until the agent describes itself, a close until the
+// session ends (these two at most store.DispatchTries times). So a message that is lost or doubled only delays. Bodies
+// never travel here, only their hashes.
 package outbox
 
 import (
