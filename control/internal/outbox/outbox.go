@@ -93,11 +93,11 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 
 // send puts one batch into its gateway's stream and notes that it did.
 func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
-	message, err := o.d.Signer.Sign(downlink(batch, now))
+	signed, err := o.d.Signer.Sign(message(batch, now))
 	if err != nil {
 		return err
 	}
-	if err := o.d.Bus.Send(ctx, identity.GatewayID(batch[0].Gateway), messageLife, message); err != nil {
+	if err := o.d.Bus.Send(ctx, identity.GatewayID(batch[0].Gateway), messageLife, signed); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
@@ -132,8 +132,8 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	return batches
 }
 
-// downlink is the message for one batch.
-func downlink(batch []fleet.Dispatch, now time.Time) *relayv1.Downlink {
+// message is the downlink for one batch.
+func message(batch []fleet.Dispatch, now time.Time) *relayv1.Downlink {
 	first := batch[0]
 	m := &relayv1.Downlink{
 		GatewayId: string(first.Gateway), Tenant: string(first.Tenant), Kind: kind(first.Kind), Reason: first.Reason,

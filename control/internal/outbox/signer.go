@@ -15,10 +15,8 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/downlink"
 )
-
-// signaturePrefix separates these signatures from any other use of the key.
-const signaturePrefix = "ampora downlink v1\x00"
 
 // Signer signs downlinks with the installation's key, so that whoever controls the bus can delay or drop them but not
 // make or alter one.
@@ -61,15 +59,14 @@ func (s *Signer) Keys() map[string][]byte {
 	return map[string][]byte{s.id: s.key.Public().(ed25519.PublicKey)}
 }
 
-// Sign returns the serialised SignedDownlink. The signature is over the bytes that travel, not over their meaning, so
-// nothing depends on a canonical encoding.
+// Sign returns the serialised SignedDownlink.
 func (s *Signer) Sign(m *relayv1.Downlink) ([]byte, error) {
 	body, err := proto.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: encode downlink: %w", err)
 	}
 	signed, err := proto.Marshal(&relayv1.SignedDownlink{
-		Downlink: body, KeyId: s.id, Signature: ed25519.Sign(s.key, append([]byte(signaturePrefix), body...)),
+		Downlink: body, KeyId: s.id, Signature: downlink.Sign(s.key, body),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("outbox: encode signed downlink: %w", err)

@@ -40,6 +40,7 @@ import (
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/downlink"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
@@ -270,13 +271,13 @@ func (c *Control) ReplaceBody(hash, body []byte) {
 }
 
 // Sign makes a downlink as it stands in a gateway's stream.
-func (c *Control) Sign(downlink *relayv1.Downlink) []byte {
-	payload, err := proto.Marshal(downlink)
+func (c *Control) Sign(asked *relayv1.Downlink) []byte {
+	payload, err := proto.Marshal(asked)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	signed, err := proto.Marshal(&relayv1.SignedDownlink{
-		Downlink: payload, KeyId: "k1", Signature: ed25519.Sign(c.signing, append([]byte("ampora downlink v1\x00"), payload...)),
+		Downlink: payload, KeyId: "k1", Signature: downlink.Sign(c.signing, payload),
 	})
 	if err != nil {
 		c.t.Fatal(err)

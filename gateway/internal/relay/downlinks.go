@@ -19,12 +19,9 @@ import (
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/downlink"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
-
-// SigningContext stands before the bytes of a downlink when it is signed, so that a
-// signature of anything else made with the same key is no downlink.
-const SigningContext = "ampora downlink v1\x00"
 
 // Bounds of the downlink consumer.
 const (
@@ -147,20 +144,20 @@ func (d *Downlinks) verified(payload []byte) (*relayv1.Downlink, error) {
 	if err != nil || len(key) != ed25519.PublicKeySize {
 		return nil, errKey
 	}
-	if !ed25519.Verify(key, append([]byte(SigningContext), signed.GetDownlink()...), signed.GetSignature()) {
+	if !downlink.Verify(key, signed.GetDownlink(), signed.GetSignature()) {
 		return nil, errSignature
 	}
-	var downlink relayv1.Downlink
-	if err := proto.Unmarshal(signed.GetDownlink(), &downlink); err != nil || len(downlink.GetTargets()) > downlinkTargets {
+	var asked relayv1.Downlink
+	if err := proto.Unmarshal(signed.GetDownlink(), &asked); err != nil || len(asked.GetTargets()) > downlinkTargets {
 		return nil, errForm
 	}
 	switch {
-	case downlink.GetGatewayId() != string(d.Origin.Gateway):
+	case asked.GetGatewayId() != string(d.Origin.Gateway):
 		return nil, errGateway
-	case !downlink.GetNotAfter().AsTime().After(d.Clock()):
+	case !asked.GetNotAfter().AsTime().After(d.Clock()):
 		return nil, errExpired
 	}
-	return &downlink, nil
+	return &asked, nil
 }
 
 // config posts one offer to all targets: it is rendered once.
