@@ -43,7 +43,7 @@ func patiently(ctx context.Context, limit time.Duration, log *slog.Logger, away 
 		if !said {
 			log.WarnContext(ctx, "the database cannot be reached; waiting for it", "for", limit.String(), "error", err)
 		}
-		run.Sleep(ctx, databasePause)
+		_ = run.Sleep(ctx, databasePause)
 	}
 }
 

@@ -26,20 +26,22 @@ func Loop(ctx context.Context, pace Pace, turn func(context.Context) (done int, 
 		case ctx.Err() != nil:
 		case err != nil:
 			failed(err)
-			Sleep(ctx, pace.Failed)
+			_ = Sleep(ctx, pace.Failed)
 		case done == 0:
-			Sleep(ctx, pace.Idle)
+			_ = Sleep(ctx, pace.Idle)
 		}
 	}
 	return nil
 }
 
-// Sleep waits for d, or until ctx is done if that comes first.
-func Sleep(ctx context.Context, d time.Duration) {
+// Sleep waits for d, or until ctx is done if that comes first: then it returns the error of ctx.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+		return ctx.Err()
 	case <-timer.C:
+		return nil
 	}
 }

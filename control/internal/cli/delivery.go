@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // deliveryPoll is how often --wait looks. An assignment decides for twenty agents at most, so a look is one small page.
@@ -35,7 +36,7 @@ func (p *program) awaitDelivery(ctx context.Context, api *api, assignment *ampor
 		case !passing(ctx, err):
 			return err
 		}
-		if err := sleep(ctx, deliveryPoll); err != nil {
+		if err := run.Sleep(ctx, deliveryPoll); err != nil {
 			return deliveryTimedOut(err, agents, open)
 		}
 	}
@@ -151,16 +152,4 @@ func deliveryTable(agents []*amporav1.Agent) view {
 		t.row(or(agent.GetId()), or(agent.GetDisplayName()), configOf(delivery), word(delivery.GetState()), or(delivery.GetMessage()))
 	}
 	return t
-}
-
-// sleep waits for d, or until ctx ends, with its error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 const (
@@ -54,7 +55,7 @@ func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wan
 		}
 		pause := jittered(backoff)
 		_, _ = fmt.Fprintf(p.streams.Err, "connection lost (%s); again in %s\n", reasonOf(err), pause.Round(100*time.Millisecond))
-		if sleep(ctx, pause) != nil {
+		if run.Sleep(ctx, pause) != nil {
 			return nil //nolint:nilerr // likewise
 		}
 		backoff = min(2*backoff, lastBackoff)

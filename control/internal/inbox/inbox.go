@@ -125,7 +125,7 @@ func (r *reader) run(ctx context.Context) error {
 		default:
 			r.in.complain(ctx, r.partition, err)
 		}
-		run.Sleep(ctx, pause)
+		_ = run.Sleep(ctx, pause)
 	}
 	return nil
 }

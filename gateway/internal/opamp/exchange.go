@@ -196,7 +196,7 @@ func (s *Server) Reclaim(ctx context.Context) {
 		claiming.Go(func() {
 			defer func() { <-slots }()
 			for ctx.Err() == nil && !current.Ended() && !s.reclaim(ctx, current) {
-				run.Sleep(ctx, time.Second+rand.N(time.Second))
+				_ = run.Sleep(ctx, time.Second+rand.N(time.Second))
 			}
 		})
 	}

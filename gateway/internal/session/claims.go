@@ -12,6 +12,7 @@ import (
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // ContestWait is how long the holder of a session has to answer a ping before it is
@@ -96,7 +97,7 @@ func (c *Claims) Again(ctx context.Context, claim *internalv1.Claim) (*internalv
 // contest finds out whether the holder of a session lives.
 func (c *Claims) contest(ctx context.Context, claim *internalv1.Claim, held *internalv1.ClaimResult, link Link) (internalv1.Takeover, error) {
 	if held.GetHolderGatewayId() != string(c.gateway) {
-		return internalv1.Takeover_TAKEOVER_RESTART, wait(ctx, ContestWait)
+		return internalv1.Takeover_TAKEOVER_RESTART, run.Sleep(ctx, ContestWait)
 	}
 	agent := held.GetAgentId()
 	if agent == "" {
@@ -122,7 +123,7 @@ func answers(ctx context.Context, s *Session) (bool, error) {
 	before := s.LastSeen()
 	s.Link.Ping()
 	for range steps {
-		if err := wait(ctx, ContestWait/steps); err != nil {
+		if err := run.Sleep(ctx, ContestWait/steps); err != nil {
 			return false, err
 		}
 		if s.LastSeen().After(before) {
@@ -130,15 +131,4 @@ func answers(ctx context.Context, s *Session) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
