@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,7 +97,8 @@ func TestFragmentsShareTheTimeOfTheirMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := newSocket(ours)
-		go func() {
+		var writing sync.WaitGroup
+		writing.Go(func() {
 			op := ws.OpBinary
 			for {
 				if _, err := theirs.Write(compile(ws.NewFrame(op, false, nil))); err != nil {
@@ -105,7 +107,7 @@ func TestFragmentsShareTheTimeOfTheirMessage(t *testing.T) {
 				op = ws.OpContinuation
 				time.Sleep(c.limits.FrameTime / 4) // of the bubble's clock
 			}
-		}()
+		})
 		began := time.Now()
 		if _, end := c.receive(); end != endSlowSender {
 			t.Errorf("it ended with %v", end)
@@ -114,6 +116,7 @@ func TestFragmentsShareTheTimeOfTheirMessage(t *testing.T) {
 			t.Errorf("the message was given %v", took)
 		}
 		_ = ours.Close()
+		writing.Wait() // it may just be between two fragments
 	})
 }
 
