@@ -177,13 +177,21 @@ func newCrowd(t *testing.T, p *plane, b bus.Bus, n int) *crowd {
 		return err
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); c.receive(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	var working sync.WaitGroup
+	working.Go(func() { c.receive(ctx) })
+	working.Go(func() { c.keepLease(ctx) })
+	t.Cleanup(func() { cancel(); working.Wait() })
 	for i := range n {
 		c.join(p, byte(i+1))
 	}
 	return c
+}
+
+// keepLease renews the lease as a gateway does; a renewal that fails is made up for by the next.
+func (c *crowd) keepLease(ctx context.Context) {
+	for run.Sleep(ctx, 2*time.Second) == nil {
+		_, _ = c.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{GatewayId: "g", BootId: c.boot})
+	}
 }
 
 // join enrols an agent, claims its session and sends its first report.
