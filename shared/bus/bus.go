@@ -2,15 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package bus is the contract between gateways and the control plane: small
-// bounded streams of opaque payloads. Package bustest holds every implementation
-// to it; each sentence here has a test there.
+// bounded streams of opaque payloads, and registers that keep the latest value of
+// something. Package bustest holds every implementation to it; each sentence here
+// has a test there.
 //
 // The bus carries messages, never authority. Whatever it holds may vanish at any
 // moment without harm to anything durable: the messages are idempotent state, and
 // a reader that missed some asks their sender to say it all again. So there is
-// one promise that nothing may break: a loss is never silent. A reader that
-// continues from the position it was given sees each message once and in order,
-// or is told [Batch.Lost].
+// one promise that nothing may break: a loss in a stream is never silent. A reader
+// that continues from the position it was given sees each message once and in
+// order, or is told [Batch.Lost]. Registers promise less: one that is lost reads as
+// one that was never set.
 //
 // What you may not assume: that a message arrives (only that its loss shows);
 // that it arrives once (a Publish that failed may have happened, and so may its
@@ -97,8 +99,9 @@ var (
 	ErrUnavailable = fault.New(fault.Unavailable, "BUS_UNAVAILABLE", "the bus is unavailable")
 	// ErrTooLarge: a payload exceeds MaxPayload; nothing of the call was accepted.
 	ErrTooLarge = fault.New(fault.Invalid, "BUS_PAYLOAD_TOO_LARGE", "a bus message has more than %d bytes", MaxPayload)
-	// ErrInvalid: a partition outside 0 to 63, an empty gateway id or a ttl that is
-	// not positive: a mistake of the caller. Nothing of the call was accepted.
+	// ErrInvalid: a partition outside 0 to 63, an empty gateway id, a ttl that is not
+	// positive, or a register without a shelf or name: a mistake of the caller. Nothing
+	// of the call was accepted.
 	ErrInvalid = fault.New(fault.Internal, "BUS_INVALID_CALL", "the bus was called wrongly")
 	// ErrClosed: Close was called.
 	ErrClosed = fault.New(fault.Unavailable, "BUS_CLOSED", "the bus is closed")
@@ -137,10 +140,51 @@ type Downlinks interface {
 	Receive(ctx context.Context, gateway identity.GatewayID, after Position, limit int) (Batch, error)
 }
 
-// Bus is both directions, which end together.
+// Shelf is where registers of one purpose stand. It decides who may read and write
+// them: each gateway has a shelf of marks that it alone writes, and the shelves of
+// polling agents are shared by all gateways.
+type Shelf string
+
+// Marks is the shelf on which a gateway notes how far it has heard its agents: the
+// gateway writes, the control plane reads.
+func Marks(gateway identity.GatewayID) Shelf { return Shelf("marks/" + string(gateway)) }
+
+// The shelves of agents that poll, whose messages may come through any gateway.
+const (
+	// Polls is what gateways know of polling agents: every gateway reads and writes.
+	Polls Shelf = "polls"
+	// Mail waits for polling agents: the control plane writes, every gateway reads.
+	Mail Shelf = "mail"
+)
+
+// MaxRegister is the largest value of a register in bytes.
+const MaxRegister = 64 << 10
+
+// Register is a value under a name of 1 to 200 bytes of printable ASCII without
+// spaces.
+type Register struct {
+	Name  string
+	Value []byte
+}
+
+// Registers keeps the latest value of each name on a shelf. Two writers of one
+// register at once leave the value of one of them. Values are at most
+// [MaxRegister] bytes; a larger one is ErrTooLarge and nothing is set.
+type Registers interface {
+	// Set replaces the values of the registers. Each reads as absent when ttl has
+	// passed since, or earlier if the bus lost it. After an error some may have been
+	// set.
+	Set(ctx context.Context, shelf Shelf, ttl time.Duration, registers ...Register) error
+	// Get returns the values of the names, in their order; nil for an absent one. An
+	// empty value that was set is empty and not nil.
+	Get(ctx context.Context, shelf Shelf, names ...string) ([][]byte, error)
+}
+
+// Bus is streams in both directions and the registers, which end together.
 type Bus interface {
 	Uplinks
 	Downlinks
+	Registers
 	// Close ends all waiting calls; they and all later ones return ErrClosed. Closing
 	// twice is no error.
 	Close() error

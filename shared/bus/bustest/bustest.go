@@ -73,6 +73,10 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"SendExpiresOutOfOrder":      sendExpiresOutOfOrder,
 		"CloseEndsAll":               closeEndsAll,
 		"EveryMessageOrLost":         everyMessageOrLost,
+		"SetAndGet":                  setAndGet,
+		"RegistersExpire":            registersExpire,
+		"RegisterBounds":             registerBounds,
+		"RegistersAfterTheirEnd":     registersAfterTheirEnd,
 	}
 	faults := start(t)
 	for name, applies := range map[string]bool{"Restart": faults.Restart != nil, "Flush": faults.Flush != nil, "LoseTail": faults.LoseTail != nil, "Stall": faults.Stall != nil} {

@@ -94,6 +94,11 @@ func flush(t *testing.T, h Harness) {
 		send(t, h.Bus, "gateway", time.Hour, "b")
 		wantTexts(t, textsOf(receive(t, h.Bus, "gateway", gone.Next, 9)), "b")
 	})
+	t.Run("registers", func(t *testing.T) {
+		set(t, h.Bus, bus.Polls, time.Hour, "a", "x")
+		h.Flush(t)
+		wantRegisters(t, h.Bus, bus.Polls, []string{"a"}, "-")
+	})
 }
 
 func loseTail(t *testing.T, h Harness) {
@@ -121,9 +126,11 @@ func stall(t *testing.T, h Harness) {
 	defer cancel()
 	_, readError := h.Bus.Read(brief, 0, after, 9)
 	_, receiveError := h.Bus.Receive(brief, "gateway", "", 9)
+	_, getError := h.Bus.Get(brief, bus.Polls, "a")
 	for name, err := range map[string]error{
 		"Publish": h.Bus.Publish(brief, outgoing(1, "x")...), "Trim": h.Bus.Trim(brief, 1, ""), "Read": readError,
 		"Send": h.Bus.Send(brief, "gateway", time.Hour, nil), "Receive": receiveError,
+		"Set": h.Bus.Set(brief, bus.Polls, time.Hour, bus.Register{Name: "a"}), "Get": getError,
 	} {
 		if !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s on a bus that is away: %v", name, err)

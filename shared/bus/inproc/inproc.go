@@ -1,7 +1,8 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inproc is the bus of a single process: bounded queues in memory.
+// Package inproc is the bus of a single process: bounded queues and registers in
+// memory.
 //
 // It keeps the contract of package bus. It never answers ErrUnavailable, and it
 // loses everything, visibly, when the process ends: each stream has a life of its
@@ -45,6 +46,7 @@ type Bus struct {
 	uplinks   [bus.Partitions]*stream
 	mu        sync.Mutex
 	downlinks map[identity.GatewayID]*stream // as many as gateways were ever sent to
+	registers registers
 }
 
 var _ bus.Bus = (*Bus)(nil)
@@ -56,6 +58,7 @@ func New(options Options) *Bus {
 		now:       time.Now,
 		closed:    make(chan struct{}),
 		downlinks: make(map[identity.GatewayID]*stream),
+		registers: registers{values: make(map[place]value)},
 	}
 	if options.MaxMessages > 0 {
 		b.limits.messages = options.MaxMessages
@@ -78,10 +81,10 @@ func (b *Bus) Publish(ctx context.Context, messages ...bus.Outgoing) error {
 		return err
 	}
 	for _, message := range messages {
-		if err := validPartition(message.Partition); err != nil {
+		if err := bus.CheckPartition(message.Partition); err != nil {
 			return err
 		}
-		if err := validPayload(message.Payload); err != nil {
+		if err := bus.CheckPayload(message.Payload); err != nil {
 			return err
 		}
 	}
@@ -95,7 +98,7 @@ func (b *Bus) Publish(ctx context.Context, messages ...bus.Outgoing) error {
 
 // Read implements [bus.Uplinks].
 func (b *Bus) Read(ctx context.Context, partition int, after bus.Position, limit int) (bus.Batch, error) {
-	if err := validPartition(partition); err != nil {
+	if err := bus.CheckPartition(partition); err != nil {
 		return bus.Batch{}, err
 	}
 	s := b.uplinks[partition]
@@ -107,7 +110,7 @@ func (b *Bus) Trim(ctx context.Context, partition int, upTo bus.Position) error 
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
-	if err := validPartition(partition); err != nil {
+	if err := bus.CheckPartition(partition); err != nil {
 		return err
 	}
 	b.uplinks[partition].trim(upTo)
@@ -123,7 +126,7 @@ func (b *Bus) Send(ctx context.Context, gateway identity.GatewayID, ttl time.Dur
 		return fmt.Errorf("%w: no gateway or a ttl of %v", bus.ErrInvalid, ttl)
 	}
 	for _, payload := range payloads {
-		if err := validPayload(payload); err != nil {
+		if err := bus.CheckPayload(payload); err != nil {
 			return err
 		}
 	}
@@ -193,18 +196,4 @@ func (b *Bus) downlink(gateway identity.GatewayID) *stream {
 		b.downlinks[gateway] = s
 	}
 	return s
-}
-
-func validPartition(partition int) error {
-	if partition < 0 || partition >= bus.Partitions {
-		return fmt.Errorf("%w: partition %d", bus.ErrInvalid, partition)
-	}
-	return nil
-}
-
-func validPayload(payload []byte) error {
-	if len(payload) > bus.MaxPayload {
-		return fmt.Errorf("%w: it has %d", bus.ErrTooLarge, len(payload))
-	}
-	return nil
 }

@@ -155,6 +155,9 @@ func (b *Bus) flush() {
 	for _, s := range b.downlinks {
 		s.flush()
 	}
+	b.registers.mu.Lock()
+	defer b.registers.mu.Unlock()
+	clear(b.registers.values)
 }
 
 func (s *stream) flush() {
