@@ -119,15 +119,6 @@ func (s Session) Presence(now time.Time) Presence {
 	}
 }
 
-// Gateway is one gateway process.
-type Gateway struct {
-	ID         GatewayID
-	BootID     uint64
-	Version    string
-	StartedAt  time.Time
-	LeaseUntil time.Time
-}
-
 // Claim asks for the session of the agent that speaks as UID over a connection of Identity.
 type Claim struct {
 	Tenant      TenantID

@@ -229,6 +229,62 @@ type Sessions interface {
 	Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error)
 }
 
+// Gateways keeps who may be a gateway: identities, and the tokens with which they join.
+type Gateways interface {
+	// IssueJoinToken stores the token; its audit event stands in by.Tenant, which may be empty for the operator of the
+	// installation: then there is none. ErrNotFound if its scope names a tenant that is none.
+	IssueJoinToken(ctx context.Context, by fleet.By, t fleet.JoinToken) error
+	// JoinTokenByHash finds a token of any state. ErrNotFound.
+	JoinTokenByHash(ctx context.Context, hash [32]byte) (fleet.JoinToken, error)
+	// JoinTokens lists those that the tenant issued, newest first.
+	JoinTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.JoinToken, next string, err error)
+	// RevokeJoinToken revokes a live token that by.Tenant issued. ErrNotFound; ErrState if it is not live at by.At.
+	RevokeJoinToken(ctx context.Context, by fleet.By, id fleet.TokenID) (fleet.JoinToken, error)
+
+	// Join uses the token and records the gateway with its certificate, all or nothing: a name that is known gets the
+	// token's scope and the new certificate in place of any other, and is not revoked any more. The token must be live at
+	// j.At, or have been used with the same key less than fleet.RedemptionWindow before by a gateway that has not
+	// registered since. ErrNotFound; ErrState if it is neither; of two that use one token with different keys at once
+	// exactly one succeeds.
+	Join(ctx context.Context, j Joining) (fleet.Gateway, error)
+	// RenewGateway gives the gateway another certificate in place of the present one, which becomes the previous.
+	// ErrConflict if the present one is another, or the gateway is revoked.
+	RenewGateway(ctx context.Context, id fleet.GatewayID, present, next fleet.Serial, notAfter time.Time) error
+	// Gateway finds one of any tenant. ErrNotFound.
+	Gateway(ctx context.Context, id fleet.GatewayID) (fleet.Gateway, error)
+	// Gateways lists those that may serve the tenant, by id.
+	Gateways(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Gateway, next string, err error)
+	// RevokeGateway refuses the gateway from by.At on: its lease ends and the sessions it holds end with it, as those of an
+	// earlier boot do. Its scope must be by.Tenant alone, or by.Tenant empty (the operator). ErrNotFound; ErrState if it
+	// is revoked already or serves other tenants too.
+	RevokeGateway(ctx context.Context, by fleet.By, id fleet.GatewayID) (fleet.Gateway, error)
+}
+
+// Joining is a join token about to be used.
+type Joining struct {
+	Token     fleet.TokenID
+	PublicKey [32]byte
+	Serial    fleet.Serial
+	NotAfter  time.Time
+	At        time.Time
+	Source    string // address of the caller
+}
+
+// Replicas keeps which processes of the control plane live, and what each of them does alone. What a replica holds,
+// partitions and duties, it holds as long as its lease lasts: one row is renewed for all of it.
+type Replicas interface {
+	// RenewReplica records that the process lives until the time given, forgets those whose lease ended an hour before
+	// now, and returns the ids of all that live at now, ascending.
+	RenewReplica(ctx context.Context, r fleet.Replica, now time.Time) (living []string, err error)
+	// LeaveReplica ends the lease: whatever the process holds is free at once.
+	LeaveReplica(ctx context.Context, id string) error
+	// AcquireDuty takes a duty that is free, whose holder's lease has ended at now, or that is the caller's already.
+	// ErrLeaseLost if another living replica has it.
+	AcquireDuty(ctx context.Context, duty, holder string, now time.Time) error
+	// Clock is the database's clock: the one that leases of several processes are measured by.
+	Clock(ctx context.Context) (time.Time, error)
+}
+
 // PartitionLease is the right to record one uplink partition.
 type PartitionLease struct {
 	Partition int
@@ -237,7 +293,6 @@ type PartitionLease struct {
 	Epoch int64
 	// Position up to which the partition is recorded; empty at first.
 	Position string
-	Until    time.Time
 }
 
 // Counter is the last message counter of a gateway boot in a partition.
@@ -267,9 +322,13 @@ type Recorded struct {
 
 // Inbox records what gateways send. Alone of all it writes parts of reports.
 type Inbox interface {
-	// AcquirePartition takes the lease of a partition that is free or has run out at now, or renews it for its holder.
-	// ErrLeaseLost if another holds it.
-	AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (PartitionLease, error)
+	// AcquirePartition takes a partition that is free, whose holder's lease as a replica has ended at now, or that is the
+	// caller's already. It stays the caller's while its own lease as a replica lasts. ErrLeaseLost if another living
+	// replica holds it.
+	AcquirePartition(ctx context.Context, partition int, holder string, now time.Time) (PartitionLease, error)
+	// ReleasePartition gives a partition back, so that another replica can go on at once. Nothing happens to one that was
+	// taken over.
+	ReleasePartition(ctx context.Context, lease PartitionLease) error
 	// Counters returns the counters of a partition.
 	Counters(ctx context.Context, partition int) ([]Counter, error)
 	// Record writes effects, counters and position in one transaction, fenced by the lease's epoch: ErrLeaseLost and
