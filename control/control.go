@@ -63,8 +63,9 @@ type Control struct {
 	inbox     *inbox.Inbox
 	engine    *engine.Engine
 	outbox    *outbox.Outbox
-	internal  *connect.Server
-	handler   http.Handler
+	// local is the internal service for a gateway in this process, remote that for gateways of others.
+	local, remote *connect.Server
+	handler       http.Handler
 	// stopping is closed when the intake stops.
 	stopping chan struct{}
 }
@@ -107,7 +108,11 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	if err := authority.EnsureTenant(ctx, tenant, d.Now()); err != nil {
 		return nil, err
 	}
-	signer, err := outbox.OpenSigner(ctx, db, ring)
+	signer, err := openSigner(ctx, db, ring)
+	if err != nil {
+		return nil, err
+	}
+	uplinks, err := openUplinks(ctx, db, ring)
 	if err != nil {
 		return nil, err
 	}
@@ -124,21 +129,24 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 		return nil, err
 	}
 
-	internalGate, err := auth.NewInternalInterceptor(d.Log)
+	answers, err := auth.NewInternalInterceptor(d.Log)
 	if err != nil {
 		return nil, err
 	}
-	c.internal = connect.NewServer(internalGate)
-	internalv1connect.RegisterGatewayServiceHandler(c.internal, gateways.New(gateways.Deps{
-		Store: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
-	}))
+	service := gateways.New(gateways.Deps{
+		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
+		Signer: signer, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
+	})
+	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
+	c.local, c.remote = connect.NewServer(answers, gateways.InProcess), connect.NewServer(answers, gate.Interceptor)
+	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
+	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
 
-	gate, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
+	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
 	if err != nil {
 		return nil, err
 	}
-	public := connect.NewServer(gate)
+	public := connect.NewServer(callers)
 	api.Register(public, api.Deps{
 		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		Stopping: c.stopping,
@@ -149,7 +157,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 
 // Gateways is a client of the internal service for a gateway in this process.
 func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
-	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.internal)))
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.local)))
 }
 
 // Handler serves the public API.
