@@ -6,7 +6,9 @@
 //
 // Each partition has one reader at a time, by a lease in the database. Effects happen once and in order, because the
 // position is committed with them and the lease's epoch fences a reader that lost its lease. What the bus lost is
-// noticed (a lost position, a hole in a gateway's counters) and asked for again from the agents concerned.
+// noticed (a lost position, a hole in a gateway's counters) and asked for again from the agents concerned. What does not
+// carry the seal of the gateway process it names is counted and dropped: whoever controls the bus, and every other
+// gateway, can make nobody say anything.
 package inbox
 
 import (
@@ -24,6 +26,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // Timing of the loop. A lease outlasts two failed renewals.
@@ -46,6 +49,8 @@ type Deps struct {
 	Store  store.Inbox
 	Bus    bus.Uplinks
 	Bodies Bodies
+	// Key is that with which a gateway process seals what it says.
+	Key func(gateway fleet.GatewayID, boot uint64) uplink.Key
 	// Holder names this process in leases; unique per process.
 	Holder string
 	Log    *slog.Logger
@@ -65,7 +70,7 @@ type Inbox struct {
 // New returns an Inbox; Run does the work.
 func New(d Deps) (*Inbox, error) {
 	uplinks, err := d.Meter.Int64Counter("ampora_control_uplinks_total",
-		metric.WithDescription("Uplink messages by what became of them: applied, stale, unknown_body, malformed, poison."))
+		metric.WithDescription("Uplink messages by what became of them: applied, stale, unknown_body, malformed, forged, poison."))
 	if err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
 	}
