@@ -131,7 +131,30 @@ type Claim struct {
 	Transport   Transport
 	Peer        string
 	Takeover    Takeover
-	At          time.Time
+	// Heard is how far the holder of the session has heard the agent, if that is known.
+	Heard Heard
+	At    time.Time
+}
+
+// Heard is how far an agent was heard in a session: further than the reports on record say, because heartbeats end in
+// the gateway. It counts only for the session it is about. The zero Heard says nothing.
+type Heard struct {
+	Gateway  GatewayID // empty for an agent that polls, which any gateway may have heard
+	BootID   uint64
+	Epoch    Epoch
+	Sequence Sequence
+	// Whole says that the agent's state is on record or on its way, whole up to the sequence.
+	Whole bool
+}
+
+// Standing is the session that a claim is about, as it stands before.
+type Standing struct {
+	Agent     AgentID // empty if the uid or the identity is not known
+	Transport Transport
+	Gateway   GatewayID
+	BootID    uint64
+	Epoch     Epoch
+	Open      bool
 }
 
 // Takeover says why a claim may take a session that is still open.
@@ -178,9 +201,12 @@ type ClaimResult struct {
 	Reason  string // of a refusal
 	Agent   AgentID
 	Epoch   Epoch
-	// LastSequence is the sequence of the last report on record; StateKnown says whether there is one.
+	// LastSequence is the sequence of the agent's last message, as far as it is known; StateKnown says that its state is,
+	// up to there.
 	LastSequence Sequence
 	StateKnown   bool
+	// Shared says that the agent polls and goes on in the session it has, under the epoch of that.
+	Shared bool
 	// Holder of a held session.
 	HolderGateway GatewayID
 	HolderEpoch   Epoch
