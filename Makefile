@@ -80,7 +80,7 @@ test-race: ## Run all tests under the race detector.
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: our programs, real agents.
-	@agents=$$($(DEV)/agents.sh); $(services); \
+	@$(DEV)/tools.sh haproxy redis-server; agents=$$($(DEV)/agents.sh); $(services); \
 	if [ -d loadtest/e2e ]; then \
 		cd loadtest/e2e; \
 		AMPORA_E2E_AGENTS_DIR="$$agents" AMPORA_E2E_BIN_DIR="$(CURDIR)/bin" \

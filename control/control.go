@@ -135,7 +135,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 	service := gateways.New(gateways.Deps{
 		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
+		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
 	})
 	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
 	c.local, c.remote = connect.NewServer(answers, gateways.InProcess), connect.NewServer(answers, gate.Interceptor)

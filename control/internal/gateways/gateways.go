@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
@@ -128,43 +130,6 @@ func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*int
 	return &internalv1.EnrollResponse{
 		AgentId: string(id.Agent), Tenant: string(id.Tenant), CertificateChainPem: id.ChainPEM, CaPem: id.CAPEM,
 		NotAfter: timestamppb.New(id.NotAfter),
-	}, nil
-}
-
-// ClaimSessions takes sessions, one by one: each result stands for itself, but a database that is away fails the call.
-func (s *Service) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error) {
-	by, err := as(ctx, r.GetGatewayId())
-	if err != nil {
-		return nil, err
-	}
-	out := &internalv1.ClaimSessionsResponse{Results: make([]*internalv1.ClaimResult, 0, len(r.GetClaims()))}
-	for _, c := range r.GetClaims() {
-		if !by.scope.Serves(fleet.TenantID(c.GetTenant())) {
-			out.Results = append(out.Results, claimResult(fleet.ClaimResult{Outcome: fleet.ClaimRefused, Reason: ReasonOutOfScope}))
-			continue
-		}
-		claim, err := s.claim(r, c)
-		if err != nil {
-			return nil, err
-		}
-		result, err := s.d.Store.Claim(ctx, claim)
-		if err != nil {
-			return nil, fmt.Errorf("claim: %w", err)
-		}
-		out.Results = append(out.Results, claimResult(result))
-	}
-	return out, nil
-}
-
-func (s *Service) claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim) (fleet.Claim, error) {
-	if len(c.GetInstanceUid()) != len(fleet.InstanceUID{}) {
-		return fleet.Claim{}, fault.New(fault.Invalid, "UID_LENGTH", "an instance uid has 16 bytes")
-	}
-	return fleet.Claim{
-		Tenant: fleet.TenantID(c.GetTenant()), Identity: fleet.AgentID(c.GetAgentId()), Serial: fleet.Serial(c.GetSerial()),
-		Fingerprint: fleet.Fingerprint(c.GetFingerprint()), UID: fleet.InstanceUID(c.GetInstanceUid()),
-		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Transport: transport(c.GetTransport()),
-		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), At: s.d.Now(),
 	}, nil
 }
 

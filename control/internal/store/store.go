@@ -223,6 +223,9 @@ type Sessions interface {
 	// RenewLease moves the lease of exactly this boot. ErrLeaseLost if the gateway runs under another boot, or the lease
 	// ended and its sessions were ended with it.
 	RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error
+	// Standings returns, for each claim, the session that it is about as it stands: that of the agent its uid is bound to,
+	// or of its identity if the uid is new.
+	Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error)
 	// Claim takes the session of an agent: see fleet.Claim. The first claim of an identity's certificate sets
 	// Agent.FirstSeenAt; the epoch grows; the uid is bound to the agent for good; unsent dispatches fall due; the engine
 	// wakes. A refusal is a result, not an error. ErrLeaseLost if the claiming gateway has no lease at c.At.

@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -280,15 +279,4 @@ func (c *credential) certify(chain []byte) error {
 // renewAt is when two thirds of the certificate's life have passed.
 func (c *credential) renewAt() time.Time {
 	return c.leaf.NotBefore.Add(c.leaf.NotAfter.Sub(c.leaf.NotBefore) * 2 / 3)
-}
-
-// SplitURLs reads the addresses of the internal service, separated by commas.
-func SplitURLs(text string) []string {
-	var urls []string
-	for url := range strings.SplitSeq(text, ",") {
-		if url = strings.TrimSpace(url); url != "" {
-			urls = append(urls, url)
-		}
-	}
-	return urls
 }
