@@ -60,7 +60,27 @@ func (d Database) Grant(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	do(t, connect(t, d.driver, d.source), `GRANT ampora_api, ampora_worker TO `+login.User.Username()+` WITH INHERIT FALSE, SET TRUE`)
+	do(t, connect(t, d.driver, d.source), `GRANT ampora_api, ampora_worker, ampora_bus_control TO `+login.User.Username()+` WITH INHERIT FALSE, SET TRUE`)
+}
+
+// Login makes a login that may do nothing yet.
+func (d Database) Login(t testing.TB) (name, address string) {
+	t.Helper()
+	super := PostgresURL(t)
+	suffix := make([]byte, 6)
+	_, _ = rand.Read(suffix) // never fails
+	name = "e2e_bus_" + hex.EncodeToString(suffix)
+	admin := connect(t, "pgx", super.String())
+	do(t, admin, `CREATE ROLE `+name+` LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS`)
+	t.Cleanup(func() {
+		do(t, connect(t, "pgx", super.String()), `DROP ROLE IF EXISTS `+name)
+	})
+	login, err := url.Parse(d.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login.User = url.User(name)
+	return name, login.String()
 }
 
 // PostgresURL is the superuser's URL of the test server.

@@ -126,19 +126,33 @@ func (s *Server) openBus() map[string]string {
 	return urls
 }
 
+// postgresBus lets each gateway into the database under a login of its own.
+func (s *Server) postgresBus() map[string]string {
+	s.t.Helper()
+	urls := map[string]string{"": "postgres"}
+	for _, name := range splitGateways {
+		login, address := s.Database.Login(s.t)
+		if made := s.Control(s.Database.Owner, "bus", "admit", "--gateway", name, "--login", login); made.Code != 0 {
+			s.t.Fatalf("bus admit: %d: %s", made.Code, made.Stderr)
+		}
+		urls[name] = address
+	}
+	return urls
+}
+
 // acl is the line that makes a user of Redis for a gateway, or for the control plane.
 func (s *Server) acl(gateway, password string) string {
 	s.t.Helper()
 	s.secrets = append(s.secrets, password)
 	file := filepath.Join(s.Dir, "redis-"+gateway+".password")
 	write(s.t, file, []byte(password+"\n"))
-	args := []string{"redis-user", "--password-file", file}
+	args := []string{"bus", "redis-user", "--password-file", file}
 	if gateway != "" {
 		args = append(args, "--gateway", gateway)
 	}
 	made := s.Control(s.Database.URL, args...)
 	if made.Code != 0 {
-		s.t.Fatalf("redis-user: %d: %s", made.Code, made.Stderr)
+		s.t.Fatalf("bus redis-user: %d: %s", made.Code, made.Stderr)
 	}
 	return strings.TrimSpace(made.Stdout)
 }

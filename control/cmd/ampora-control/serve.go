@@ -32,7 +32,7 @@ func serve(c *cobra.Command, environ []string) error {
 	for _, note := range notes {
 		log.WarnContext(c.Context(), "configuration", slog.String("note", note))
 	}
-	if err := run1(c.Context(), config, log); err != nil {
+	if err := serveControl(c.Context(), config, log); err != nil {
 		log.ErrorContext(c.Context(), "ampora-control stopped", slog.Any("error", err))
 		return err
 	}
@@ -52,9 +52,9 @@ func (c *Config) checkServing() error {
 	return errors.Join(problems...)
 }
 
-// run1 wires the parts and runs them until ctx is done: the API stops first, then what records, decides and sends, then
+// serveControl wires the parts and runs them until ctx is done: the API stops first, then what records, decides and sends, then
 // what gateways call, and last the operations listener and the database.
-func run1(ctx context.Context, config Config, log *slog.Logger) (err error) {
+func serveControl(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	registry := ops.NewRegistry()
 	meters, err := ops.NewMeterProvider(registry)
 	if err != nil {
@@ -78,7 +78,7 @@ func run1(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
 	}
-	options := ops.Options{Registry: registry, Log: log, Checks: []ops.Check{{Name: "database", Probe: plane.Ready}}}
+	options := ops.Options{Registry: registry, Log: log, Checks: []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "bus", Probe: bus.Check}}}
 	log.InfoContext(ctx, "ampora-control starts", "mode", string(config.Mode), "version", ops.Version().Version, "ops", operations.Addr().String())
 	return run.Phases(ctx, //nolint:wrapcheck // names what failed
 		plane.Intake(),
