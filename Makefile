@@ -12,7 +12,7 @@ SHELL := bash
 DEV := infra/dev
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 # Every folder below a cmd/ is a program of that name.
-PROGRAMS = $(wildcard control/cmd/* gateway/cmd/*)
+PROGRAMS = $(wildcard control/cmd/* gateway/cmd/* loadtest/cmd/*)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.tools/node/node_modules/.bin:$(PATH)

@@ -10,6 +10,7 @@ replace (
 )
 
 require (
+	connectrpc.com/connect/v2 v2.0.2
 	github.com/gobwas/ws v1.4.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/open-telemetry/opamp-go v0.24.0

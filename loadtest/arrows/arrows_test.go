@@ -74,6 +74,14 @@ var rules = []rule{
 		why:  "the command line is a client of the public API like any other",
 	},
 	{
+		from: "loadtest/swarm", only: []string{"loadtest/...", "proto/..."},
+		why: "a stranger is written from the specification, or it repeats our mistakes",
+	},
+	{
+		from: "loadtest/verify", only: []string{"loadtest/...", "proto/..."},
+		why: "what the server knows is read from its API, as anybody can",
+	},
+	{
 		from: "control/internal/engine", only: []string{"control/internal/fleet", "control/internal/rollout", "control/internal/store", "shared/..."},
 		why: "the engine advances; what it advances to is decided in rollout and kept in store",
 	},
