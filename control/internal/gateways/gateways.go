@@ -24,6 +24,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
@@ -52,7 +53,11 @@ type Deps struct {
 }
 
 // Service implements ampora.internal.v1.GatewayService.
-type Service struct{ d Deps }
+type Service struct {
+	// Join and RenewIdentity are not served yet.
+	internalv1connect.UnimplementedGatewayServiceHandler
+	d Deps
+}
 
 // New returns the service.
 func New(d Deps) *Service { return &Service{d: d} }
@@ -72,7 +77,10 @@ func (s *Service) Register(ctx context.Context, r *internalv1.RegisterRequest) (
 // RenewLease prolongs the lease.
 func (s *Service) RenewLease(ctx context.Context, r *internalv1.RenewLeaseRequest) (*internalv1.RenewLeaseResponse, error) {
 	now := s.d.Now()
-	if err := s.d.Store.RenewLease(ctx, fleet.GatewayID(r.GetGatewayId()), r.GetBootId(), now, now.Add(leaseLife)); err != nil {
+	err := s.d.Store.RenewLease(ctx, store.Renewal{
+		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Now: now, Until: now.Add(leaseLife), BusLost: r.GetBusLost(),
+	})
+	if err != nil {
 		return nil, fmt.Errorf("renew lease: %w", err)
 	}
 	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(leaseLife)}, nil
