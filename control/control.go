@@ -30,6 +30,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
@@ -59,6 +60,7 @@ type Control struct {
 	config Config
 
 	store     store.Store
+	replica   *replica.Replica
 	authority *pki.Authority
 	inbox     *inbox.Inbox
 	engine    *engine.Engine
@@ -118,8 +120,8 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
-	holder := processName()
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: uplinks.key, Holder: holder, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	c.replica = replica.New(replica.Deps{Store: db, ID: processName(), Version: d.Version, Log: d.Log, Now: d.Now})
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: uplinks.key, Replica: c.replica, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
 		return nil, err
 	}
 	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
@@ -148,7 +150,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 	public := connect.NewServer(callers)
 	api.Register(public, api.Deps{
-		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		Store: db, Content: bodies, Authority: authority, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
@@ -190,25 +192,23 @@ func (c *Control) endStreams(ctx context.Context) error {
 	return nil
 }
 
-// Loops are what records, decides and sends; they stop after the intake.
+// Loops are what records, decides and sends; they stop after the intake. The lease under which they do it alone is given
+// back when the last of them has stopped.
 func (c *Control) Loops() []run.Task {
-	return []run.Task{
+	loops := []run.Task{
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
-		{Name: "event retention", Run: c.pruneEvents},
+		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 	}
+	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
+	return []run.Task{{Name: "control", Run: func(ctx context.Context) error { return run.Phases(ctx, loops, lease) }}}
 }
 
-// pruneEvents forgets old events. Every replica may do it: deleting what is gone deletes nothing.
+// pruneEvents forgets old events.
 func (c *Control) pruneEvents(ctx context.Context) error {
-	prune := func(ctx context.Context) (int, error) {
-		_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
-		return 0, err //nolint:wrapcheck // logged below
-	}
-	return run.Loop(ctx, run.Pace{Idle: time.Hour, Failed: time.Minute}, prune, func(err error) {
-		c.deps.Log.WarnContext(ctx, "old events could not be deleted", "error", err)
-	})
+	_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
+	return err //nolint:wrapcheck // logged as what the duty failed of
 }
 
 // processName names this process in leases: the host for people, random bytes for uniqueness.

@@ -10,10 +10,13 @@ ALTER TABLE signing_keys DROP CONSTRAINT signing_keys_kind_check;
 ALTER TABLE signing_keys ADD CONSTRAINT signing_keys_kind_check
     CHECK (kind IN ('root', 'intermediate', 'server-root', 'gateway-root', 'control-root'));
 
--- One row is a gateway: its identity (joined_at is null for that of the all-in-one program) and its present process.
+-- One row is a gateway: its identity (joined_at is null for that of the all-in-one program, which serves every tenant) and
+-- its present process: boot_id is 0, the times null, until one registers.
 ALTER TABLE gateways
-    -- The tenants it may serve; every_tenant says all.
-    ADD COLUMN every_tenant    boolean NOT NULL DEFAULT false,
+    ALTER COLUMN started_at DROP NOT NULL,
+    ALTER COLUMN lease_until DROP NOT NULL,
+    -- The tenants it may serve, ascending; every_tenant says all.
+    ADD COLUMN every_tenant    boolean NOT NULL DEFAULT true,
     ADD COLUMN tenants         text[] NOT NULL DEFAULT '{}',
     ADD COLUMN serial          text NOT NULL DEFAULT '',
     ADD COLUMN previous_serial text NOT NULL DEFAULT '',
@@ -35,7 +38,8 @@ CREATE TABLE join_tokens (
     expires_at   timestamptz NOT NULL,
     revoked_at   timestamptz,
     used_at      timestamptz,
-    public_key   bytea CHECK (length(public_key) = 32)
+    public_key   bytea CHECK (length(public_key) = 32),
+    CHECK ((used_at IS NULL) = (public_key IS NULL))
 );
 CREATE UNIQUE INDEX join_tokens_hash ON join_tokens (hash);
 CREATE INDEX join_tokens_newest ON join_tokens (issuer, created_at, id);
@@ -48,7 +52,7 @@ CREATE TABLE replicas (
     lease_until timestamptz NOT NULL
 );
 
--- What one replica does alone.
+-- What one replica does alone; '' if nobody does.
 CREATE TABLE duties (
     name   text PRIMARY KEY,
     holder text NOT NULL

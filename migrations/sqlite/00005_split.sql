@@ -25,14 +25,26 @@ DROP TABLE signing_keys;
 ALTER TABLE signing_keys_new RENAME TO signing_keys;
 CREATE UNIQUE INDEX signing_keys_one_active ON signing_keys (tenant_id, kind) WHERE state = 'active';
 
-ALTER TABLE gateways ADD COLUMN every_tenant INTEGER NOT NULL DEFAULT false;
-ALTER TABLE gateways ADD COLUMN tenants TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE gateways ADD COLUMN serial TEXT NOT NULL DEFAULT '';
-ALTER TABLE gateways ADD COLUMN previous_serial TEXT NOT NULL DEFAULT '';
-ALTER TABLE gateways ADD COLUMN not_after INTEGER;
-ALTER TABLE gateways ADD COLUMN joined_at INTEGER;
-ALTER TABLE gateways ADD COLUMN revoked_at INTEGER;
-ALTER TABLE gateways ADD COLUMN bus_lost INTEGER NOT NULL DEFAULT false;
+-- Nor can it let a column be null.
+CREATE TABLE gateways_new (
+    id              TEXT PRIMARY KEY,
+    boot_id         INTEGER NOT NULL,
+    version         TEXT NOT NULL DEFAULT '',
+    started_at      INTEGER,
+    lease_until     INTEGER,
+    every_tenant    INTEGER NOT NULL DEFAULT true,
+    tenants         TEXT NOT NULL DEFAULT '[]',
+    serial          TEXT NOT NULL DEFAULT '',
+    previous_serial TEXT NOT NULL DEFAULT '',
+    not_after       INTEGER,
+    joined_at       INTEGER,
+    revoked_at      INTEGER,
+    bus_lost        INTEGER NOT NULL DEFAULT false
+) STRICT;
+INSERT INTO gateways_new (id, boot_id, version, started_at, lease_until)
+    SELECT id, boot_id, version, started_at, lease_until FROM gateways;
+DROP TABLE gateways;
+ALTER TABLE gateways_new RENAME TO gateways;
 
 CREATE TABLE join_tokens (
     id           TEXT PRIMARY KEY,
@@ -46,7 +58,8 @@ CREATE TABLE join_tokens (
     expires_at   INTEGER NOT NULL,
     revoked_at   INTEGER,
     used_at      INTEGER,
-    public_key   BLOB CHECK (length(public_key) = 32)
+    public_key   BLOB CHECK (length(public_key) = 32),
+    CHECK ((used_at IS NULL) = (public_key IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX join_tokens_hash ON join_tokens (hash);
 CREATE INDEX join_tokens_newest ON join_tokens (issuer, created_at, id);

@@ -92,31 +92,48 @@ type Session struct {
 	LastSeenAt  time.Time
 	EndedAt     time.Time // zero: open
 	EndReason   string
-	// GatewayLeaseUntil is the lease of the gateway that holds it (read-only, joined).
+	// GatewayLeaseUntil is the lease of the gateway that holds it, GatewayBusLost whether that gateway cannot put onto the
+	// bus what agents say (read-only, joined).
 	GatewayLeaseUntil time.Time
+	GatewayBusLost    bool
 }
 
-// Presence is derived from the session and its gateway's lease.
+// EndDrained is the end reason of sessions whose gateway stopped: their agents are asked to come back to another.
+const EndDrained = "DRAINED"
+
+// MoveGrace is how long an agent whose session ended with EndDrained counts as being on its way to another gateway. It
+// outlasts the drain of a gateway and the agent's pause before it connects again, so that an upgrade shows nobody offline.
+const MoveGrace = 90 * time.Second
+
+// Presence is derived from the session and its gateway.
 type Presence int
 
 // The presences.
 const (
+	// PresenceOffline: there is no session, or it ended.
 	PresenceOffline Presence = iota + 1
+	// PresenceOnline: the session is open, its gateway has its lease and is heard.
 	PresenceOnline
-	// PresenceUnknown: the session is open but its gateway's lease has run out.
+	// PresenceUnknown: nobody can say. The session is open, but its gateway's lease has run out or its bus is lost; or it
+	// ended because its gateway stopped, less than MoveGrace ago.
 	PresenceUnknown
 )
 
 // Presence is the agent's presence at now.
 func (s Session) Presence(now time.Time) Presence {
 	switch {
-	case s.Epoch == 0 || !s.EndedAt.IsZero():
+	case s.Epoch == 0 || !s.EndedAt.IsZero() && !s.moving(now):
 		return PresenceOffline
-	case now.Before(s.GatewayLeaseUntil):
+	case s.EndedAt.IsZero() && now.Before(s.GatewayLeaseUntil) && !s.GatewayBusLost:
 		return PresenceOnline
 	default:
 		return PresenceUnknown
 	}
+}
+
+// moving reports whether the session ended for the agent to open another at another gateway, which it still may.
+func (s Session) moving(now time.Time) bool {
+	return s.EndReason == EndDrained && now.Before(s.EndedAt.Add(MoveGrace))
 }
 
 // Claim asks for the session of the agent that speaks as UID over a connection of Identity.

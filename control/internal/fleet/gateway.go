@@ -28,7 +28,7 @@ type Gateway struct {
 	// BusLost says that the process cannot put onto the bus what agents say.
 	BusLost bool
 
-	Sessions int // open ones, read-only, derived
+	Sessions int // open ones, read-only, derived, if they were asked for
 }
 
 // Scope is the tenants that a gateway may serve: all of them, or those named.
@@ -44,6 +44,14 @@ func ScopeOf(tenants ...TenantID) Scope {
 
 // Serves reports whether the tenant is in the scope.
 func (s Scope) Serves(t TenantID) bool { return s.Every || slices.Contains(s.Tenants, t) }
+
+// With is the scope with the tenants of another besides.
+func (s Scope) With(other Scope) Scope {
+	if s.Every || other.Every {
+		return Scope{Every: true}
+	}
+	return ScopeOf(slices.Concat(s.Tenants, other.Tenants)...)
+}
 
 // Alone reports whether the scope is this tenant and no other: then its Admin decides over the gateway.
 func (s Scope) Alone(t TenantID) bool { return !s.Every && len(s.Tenants) == 1 && s.Tenants[0] == t }

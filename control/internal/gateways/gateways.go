@@ -30,6 +30,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
@@ -62,7 +63,11 @@ type Deps struct {
 }
 
 // Service implements ampora.internal.v1.GatewayService.
-type Service struct{ d Deps }
+type Service struct {
+	// Join and RenewIdentity are not served yet.
+	internalv1connect.UnimplementedGatewayServiceHandler
+	d Deps
+}
 
 // New returns the service.
 func New(d Deps) *Service { return &Service{d: d} }
@@ -89,7 +94,10 @@ func (s *Service) RenewLease(ctx context.Context, r *internalv1.RenewLeaseReques
 		return nil, err
 	}
 	now := s.d.Now()
-	if err := s.d.Store.RenewLease(ctx, fleet.GatewayID(r.GetGatewayId()), r.GetBootId(), now, now.Add(leaseLife)); err != nil {
+	err := s.d.Store.RenewLease(ctx, store.Renewal{
+		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Now: now, Until: now.Add(leaseLife), BusLost: r.GetBusLost(),
+	})
+	if err != nil {
 		return nil, fmt.Errorf("renew lease: %w", err)
 	}
 	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(leaseLife), Now: timestamppb.New(now)}, nil

@@ -102,3 +102,13 @@ func (a *Authority) IssueControl(ctx context.Context, now time.Time) (certificat
 		return template
 	})
 }
+
+// ControlTrust returns what gateways verify the control plane with: the root below which
+// [Authority.IssueControl] certifies, made by the first process to ask.
+func (a *Authority) ControlTrust(ctx context.Context, now time.Time) (Bundle, error) {
+	h, err := a.serverAuthority(ctx, fleet.SigningKeyControlRoot, now)
+	if err != nil {
+		return Bundle{}, err
+	}
+	return h.bundle, nil
+}

@@ -60,6 +60,9 @@ func TestControlCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if trust, err := open(t, store, policy).ControlTrust(t.Context(), start); err != nil || !bytes.Equal(trust.PEM, ca) {
+		t.Errorf("gateways are told to trust %s, %v, want %s", trust.PEM, err, ca)
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	for _, certificate := range []*x509.Certificate{one.Leaf, other.Leaf} {

@@ -54,6 +54,8 @@ type Store interface {
 	Configs
 	Bodies
 	Sessions
+	Gateways
+	Replicas
 	Inbox
 	Work
 	Outbox
@@ -218,11 +220,13 @@ type SealedBody struct {
 // Sessions keeps gateways and who holds which agent.
 type Sessions interface {
 	// RegisterGateway records a gateway process with its lease and ends the sessions of its earlier boots. Those of this
-	// boot it keeps, and what was put off for them falls due.
+	// boot it keeps, and what was put off for them falls due. Of the gateway's identity it changes nothing; one that did
+	// not join serves every tenant. ErrLeaseLost if the gateway is revoked.
 	RegisterGateway(ctx context.Context, g fleet.Gateway) error
-	// RenewLease moves the lease of exactly this boot. ErrLeaseLost if the gateway runs under another boot, or the lease
-	// ended and its sessions were ended with it.
-	RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error
+	// RenewLease moves the lease of exactly this boot and notes whether its bus is lost, which a new boot's is not.
+	// ErrLeaseLost if the gateway runs under another boot, the lease ended and its sessions were ended with it, or the
+	// gateway is revoked.
+	RenewLease(ctx context.Context, r Renewal) error
 	// Standings returns, for each claim, the session that it is about as it stands: that of the agent its uid is bound to,
 	// or of its identity if the uid is new.
 	Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error)
@@ -232,7 +236,17 @@ type Sessions interface {
 	Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error)
 }
 
-// Gateways keeps who may be a gateway: identities, and the tokens with which they join.
+// Renewal is one more term for a gateway's boot.
+type Renewal struct {
+	Gateway    fleet.GatewayID
+	BootID     uint64
+	Now, Until time.Time
+	BusLost    bool // see fleet.Gateway
+}
+
+// Gateways keeps who may be a gateway: identities, and the tokens with which they join. Gateways are the installation's,
+// not a tenant's: what happens to one is told to each tenant that it serves or served, in that tenant's audit log. An
+// empty tenant is the installation's operator, who has no log of its own.
 type Gateways interface {
 	// IssueJoinToken stores the token; its audit event stands in by.Tenant, which may be empty for the operator of the
 	// installation: then there is none. ErrNotFound if its scope names a tenant that is none.
@@ -245,21 +259,26 @@ type Gateways interface {
 	RevokeJoinToken(ctx context.Context, by fleet.By, id fleet.TokenID) (fleet.JoinToken, error)
 
 	// Join uses the token and records the gateway with its certificate, all or nothing: a name that is known gets the
-	// token's scope and the new certificate in place of any other, and is not revoked any more. The token must be live at
-	// j.At, or have been used with the same key less than fleet.RedemptionWindow before by a gateway that has not
-	// registered since. ErrNotFound; ErrState if it is neither; of two that use one token with different keys at once
-	// exactly one succeeds.
+	// token's scope and the new certificate in place of any other, is not revoked any more, and its process, if it has
+	// one, has lost its lease. The token must be live at j.At, or have been used with the same key less than
+	// fleet.RedemptionWindow before by a gateway that has not registered since, nor been revoked, nor joined with another
+	// token. Whose token a tenant issued may take no name that is known and serves others than that tenant. ErrNotFound;
+	// ErrState if it is none of this; of two that use one token with different keys at once exactly one succeeds.
 	Join(ctx context.Context, j Joining) (fleet.Gateway, error)
-	// RenewGateway gives the gateway another certificate in place of the present one, which becomes the previous.
-	// ErrConflict if the present one is another, or the gateway is revoked.
-	RenewGateway(ctx context.Context, id fleet.GatewayID, present, next fleet.Serial, notAfter time.Time) error
-	// Gateway finds one of any tenant. ErrNotFound.
+	// RenewGateway gives the gateway another certificate beside the one it shows, which becomes the previous: any third is
+	// good no more, as one whose handing out failed. ErrConflict if what it shows is neither its present nor its previous
+	// one, or the gateway is revoked.
+	RenewGateway(ctx context.Context, id fleet.GatewayID, shown, next fleet.Serial, notAfter time.Time) error
+	// Gateway finds one, whomever it serves, without counting its sessions: who shows a certificate is looked up often.
+	// ErrNotFound.
 	Gateway(ctx context.Context, id fleet.GatewayID) (fleet.Gateway, error)
-	// Gateways lists those that may serve the tenant, by id.
+	// GatewayOf finds one that may serve the tenant, with the tenant's sessions that it holds. ErrNotFound.
+	GatewayOf(ctx context.Context, tenant fleet.TenantID, id fleet.GatewayID) (fleet.Gateway, error)
+	// Gateways lists those that may serve the tenant, as GatewayOf finds them, by id.
 	Gateways(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Gateway, next string, err error)
 	// RevokeGateway refuses the gateway from by.At on: its lease ends and the sessions it holds end with it, as those of an
-	// earlier boot do. Its scope must be by.Tenant alone, or by.Tenant empty (the operator). ErrNotFound; ErrState if it
-	// is revoked already or serves other tenants too.
+	// earlier boot do. Its scope must be by.Tenant alone, or by.Tenant empty (the operator). ErrNotFound also if it does
+	// not serve by.Tenant; ErrState if it is revoked already or serves other tenants too.
 	RevokeGateway(ctx context.Context, by fleet.By, id fleet.GatewayID) (fleet.Gateway, error)
 }
 

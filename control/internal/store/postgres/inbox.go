@@ -19,23 +19,39 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
-// AcquirePartition implements store.Inbox.
-func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (store.PartitionLease, error) {
-	lease := store.PartitionLease{Partition: partition}
+// AcquirePartition implements store.Inbox. It locks the row first, as AcquireDuty does.
+func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now time.Time) (store.PartitionLease, error) {
+	lease := store.PartitionLease{Partition: partition, Holder: holder}
 	err := s.asWorker(ctx, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `
-			INSERT INTO partitions AS p (partition, holder, epoch, lease_until) VALUES ($1, $2, 1, $4)
-			ON CONFLICT (partition) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until,
-				epoch = p.epoch + CASE WHEN p.holder = excluded.holder THEN 0 ELSE 1 END
-			WHERE p.holder = excluded.holder OR p.lease_until <= $3
-			RETURNING holder, epoch, position, lease_until`,
-			partition, holder, moment(now), moment(until)).Scan(&lease.Holder, &lease.Epoch, &lease.Position, (*instant)(&lease.Until))
+		_, err := tx.Exec(ctx, `
+			INSERT INTO partitions AS p (partition, holder, epoch) VALUES ($1, '', 0)
+			ON CONFLICT (partition) DO UPDATE SET holder = p.holder`, partition)
+		if err != nil {
+			return fail("lock the partition", err)
+		}
+		err = tx.QueryRow(ctx, `
+			UPDATE partitions SET holder = $3, epoch = epoch + CASE WHEN holder = $3 THEN 0 ELSE 1 END
+			WHERE partition = $2 AND (holder = $3 OR NOT `+living+`)
+			RETURNING epoch, position`,
+			moment(now), partition, holder).Scan(&lease.Epoch, &lease.Position)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("acquire partition %d: %w", partition, store.ErrLeaseLost)
 		}
 		return fail("acquire a partition", err)
 	})
-	return lease, err
+	if err != nil {
+		return store.PartitionLease{}, err
+	}
+	return lease, nil
+}
+
+// ReleasePartition implements store.Inbox.
+func (s *Store) ReleasePartition(ctx context.Context, lease store.PartitionLease) error {
+	return s.asWorker(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE partitions SET holder = '' WHERE partition = $1 AND holder = $2 AND epoch = $3`,
+			lease.Partition, lease.Holder, lease.Epoch)
+		return fail("release a partition", err)
+	})
 }
 
 // Counters implements store.Inbox.

@@ -27,15 +27,20 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 		if _, err := tx.Exec(ctx, `SELECT FROM gateways WHERE id = $1 FOR UPDATE`, g.ID); err != nil {
 			return fail("lock the gateway", err)
 		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO gateways (id, boot_id, version, started_at, lease_until) VALUES ($1, $2, $3, $4, $5)
+		done, err := tx.Exec(ctx, `
+			INSERT INTO gateways AS g (id, boot_id, version, started_at, lease_until) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version,
-				started_at = excluded.started_at, lease_until = excluded.lease_until`,
+				started_at = excluded.started_at, lease_until = excluded.lease_until, bus_lost = false
+			WHERE g.revoked_at IS NULL`,
 			g.ID, column.Bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
 		if err != nil {
 			return fail("register the gateway", err)
 		}
-		if err := endEarlierBoots(ctx, tx, g); err != nil {
+		if done.RowsAffected() == 0 {
+			return fmt.Errorf("register the revoked gateway %s: %w", g.ID, store.ErrLeaseLost)
+		}
+		err = endSessions(ctx, tx, ending{gateway: g.ID, keep: g.BootID, reason: trail.EndGatewayRestarted, at: g.StartedAt})
+		if err != nil {
 			return err
 		}
 		return resume(ctx, tx, g)
@@ -59,10 +64,18 @@ func resume(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 	return fail("resume the sessions of the gateway", err)
 }
 
-// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
-// sent to them (see park).
-func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
-	of := trail.Disconnected("", "", g.ID, trail.EndGatewayRestarted, g.StartedAt)
+// ending is which sessions of a gateway end, why and when.
+type ending struct {
+	gateway fleet.GatewayID
+	keep    uint64 // the boot whose sessions go on; 0: none's
+	reason  string
+	at      time.Time
+}
+
+// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see park). The
+// gateway's row is locked, so that no other is claimed meanwhile.
+func endSessions(ctx context.Context, tx pgx.Tx, e ending) error {
+	of := trail.Disconnected("", "", e.gateway, e.reason, e.at)
 	_, err := tx.Exec(ctx, `
 		WITH gone AS (
 			SELECT tenant_id, id FROM agents
@@ -81,18 +94,19 @@ func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 		)
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
 		SELECT tenant_id, $3, $5, id, $6, $7 FROM ended`,
-		g.ID, column.Bits(g.BootID), moment(g.StartedAt), trail.EndGatewayRestarted, of.Kind, of.Message, of.Attributes)
-	return fail("end the sessions of earlier boots", err)
+		e.gateway, column.Bits(e.keep), moment(e.at), e.reason, of.Kind, of.Message, of.Attributes)
+	return fail("end the sessions of the gateway", err)
 }
 
 // RenewLease implements store.Sessions. A lease that ran out is not renewed: its sessions were anybody's to claim since.
-func (s *Store) RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error {
+func (s *Store) RenewLease(ctx context.Context, r store.Renewal) error {
 	return s.asWorker(ctx, func(tx pgx.Tx) error {
 		renewed, err := tx.Exec(ctx, `
-			UPDATE gateways SET lease_until = $4 WHERE id = $1 AND boot_id = $2 AND lease_until > $3`,
-			id, column.Bits(boot), moment(now), moment(until))
+			UPDATE gateways SET lease_until = $4, bus_lost = $5
+			WHERE id = $1 AND boot_id = $2 AND lease_until > $3 AND revoked_at IS NULL`,
+			r.Gateway, column.Bits(r.BootID), moment(r.Now), moment(r.Until), r.BusLost)
 		if err == nil && renewed.RowsAffected() == 0 {
-			return fmt.Errorf("renew the lease of gateway %s: %w", id, store.ErrLeaseLost)
+			return fmt.Errorf("renew the lease of gateway %s: %w", r.Gateway, store.ErrLeaseLost)
 		}
 		return fail("renew the gateway's lease", err)
 	})
@@ -121,7 +135,7 @@ func (s *Store) Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, er
 
 func lockGateway(ctx context.Context, tx pgx.Tx, c fleet.Claim) error {
 	alive, err := tx.Exec(ctx, `
-		SELECT FROM gateways WHERE id = $1 AND boot_id = $2 AND lease_until > $3 FOR KEY SHARE`,
+		SELECT FROM gateways WHERE id = $1 AND boot_id = $2 AND lease_until > $3 AND revoked_at IS NULL FOR KEY SHARE`,
 		c.Gateway, column.Bits(c.BootID), moment(c.At))
 	if err == nil && alive.RowsAffected() == 0 {
 		return fmt.Errorf("claim at gateway %s: %w", c.Gateway, store.ErrLeaseLost)

@@ -19,22 +19,37 @@ import (
 )
 
 // AcquirePartition implements store.Inbox.
-func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (store.PartitionLease, error) {
-	lease := store.PartitionLease{Partition: partition}
+func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now time.Time) (store.PartitionLease, error) {
+	lease := store.PartitionLease{Partition: partition, Holder: holder}
 	err := s.asWorker(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `
-			INSERT INTO partitions AS p (partition, holder, epoch, lease_until) VALUES (?1, ?2, 1, ?4)
-			ON CONFLICT (partition) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until,
-				epoch = p.epoch + CASE WHEN p.holder = excluded.holder THEN 0 ELSE 1 END
-			WHERE p.holder = excluded.holder OR p.lease_until <= ?3
-			RETURNING holder, epoch, position, lease_until`,
-			partition, holder, moment(now), moment(until)).Scan(&lease.Holder, &lease.Epoch, &lease.Position, (*instant)(&lease.Until))
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO partitions (partition, holder, epoch) VALUES (?1, '', 0) ON CONFLICT (partition) DO NOTHING`, partition)
+		if err != nil {
+			return fail("note the partition", err)
+		}
+		err = tx.QueryRowContext(ctx, `
+			UPDATE partitions SET holder = ?3, epoch = epoch + CASE WHEN holder = ?3 THEN 0 ELSE 1 END
+			WHERE partition = ?2 AND (holder = ?3 OR NOT `+living+`)
+			RETURNING epoch, position`,
+			moment(now), partition, holder).Scan(&lease.Epoch, &lease.Position)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("acquire partition %d: %w", partition, store.ErrLeaseLost)
 		}
 		return fail("acquire a partition", err)
 	})
-	return lease, err
+	if err != nil {
+		return store.PartitionLease{}, err
+	}
+	return lease, nil
+}
+
+// ReleasePartition implements store.Inbox.
+func (s *Store) ReleasePartition(ctx context.Context, lease store.PartitionLease) error {
+	return s.asWorker(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE partitions SET holder = '' WHERE partition = ?1 AND holder = ?2 AND epoch = ?3`,
+			lease.Partition, lease.Holder, lease.Epoch)
+		return fail("release a partition", err)
+	})
 }
 
 // Counters implements store.Inbox.

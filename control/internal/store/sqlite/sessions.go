@@ -22,15 +22,20 @@ import (
 // RegisterGateway implements store.Sessions.
 func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	return s.asWorker(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `
-			INSERT INTO gateways (id, boot_id, version, started_at, lease_until) VALUES (?1, ?2, ?3, ?4, ?5)
+		done, err := changed(tx.ExecContext(ctx, `
+			INSERT INTO gateways AS g (id, boot_id, version, started_at, lease_until) VALUES (?1, ?2, ?3, ?4, ?5)
 			ON CONFLICT (id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version,
-				started_at = excluded.started_at, lease_until = excluded.lease_until`,
-			g.ID, column.Bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
+				started_at = excluded.started_at, lease_until = excluded.lease_until, bus_lost = false
+			WHERE g.revoked_at IS NULL`,
+			g.ID, column.Bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil)))
 		if err != nil {
 			return fail("register the gateway", err)
 		}
-		if err := endEarlierBoots(ctx, tx, g); err != nil {
+		if done == 0 {
+			return fmt.Errorf("register the revoked gateway %s: %w", g.ID, store.ErrLeaseLost)
+		}
+		err = endSessions(ctx, tx, ending{gateway: g.ID, keep: g.BootID, reason: trail.EndGatewayRestarted, at: g.StartedAt})
+		if err != nil {
 			return err
 		}
 		return resume(ctx, tx, g)
@@ -46,26 +51,33 @@ func resume(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
 	return fail("resume the sessions of the gateway", err)
 }
 
-// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
-// sent to them (see park).
-func endEarlierBoots(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
+// ending is which sessions of a gateway end, why and when.
+type ending struct {
+	gateway fleet.GatewayID
+	keep    uint64 // the boot whose sessions go on; 0: none's
+	reason  string
+	at      time.Time
+}
+
+// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see park).
+func endSessions(ctx context.Context, tx *sql.Tx, e ending) error {
 	open, err := list(ctx, tx, scanOpen, `
 		SELECT tenant_id, id FROM agents
 		WHERE gateway_id = ?1 AND boot_id <> ?2 AND ended_at IS NULL AND epoch > 0 ORDER BY tenant_id, id`,
-		g.ID, column.Bits(g.BootID))
+		e.gateway, column.Bits(e.keep))
 	if err != nil {
-		return fail("find the sessions of earlier boots", err)
+		return fail("find the sessions of the gateway", err)
 	}
 	for _, a := range open {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET ended_at = ?3, end_reason = ?4 WHERE tenant_id = ?1 AND id = ?2`,
-			a.Tenant, a.ID, moment(g.StartedAt), trail.EndGatewayRestarted)
+			a.Tenant, a.ID, moment(e.at), e.reason)
 		if err != nil {
-			return fail("end the sessions of earlier boots", err)
+			return fail("end the sessions of the gateway", err)
 		}
 		if err := park(ctx, tx, a.Tenant, a.ID); err != nil {
-			return fail("park what was for the sessions of earlier boots", err)
+			return fail("park what was for the sessions of the gateway", err)
 		}
-		if err := appendEvent(ctx, tx, trail.Disconnected(a.Tenant, a.ID, g.ID, trail.EndGatewayRestarted, g.StartedAt)); err != nil {
+		if err := appendEvent(ctx, tx, trail.Disconnected(a.Tenant, a.ID, e.gateway, e.reason, e.at)); err != nil {
 			return err
 		}
 	}
@@ -78,13 +90,14 @@ func scanOpen(row scanner) (a fleet.Agent, err error) {
 }
 
 // RenewLease implements store.Sessions. A lease that ran out is not renewed: its sessions were anybody's to claim since.
-func (s *Store) RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error {
+func (s *Store) RenewLease(ctx context.Context, r store.Renewal) error {
 	return s.asWorker(ctx, func(tx *sql.Tx) error {
 		renewed, err := changed(tx.ExecContext(ctx, `
-			UPDATE gateways SET lease_until = ?4 WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3`,
-			id, column.Bits(boot), moment(now), moment(until)))
+			UPDATE gateways SET lease_until = ?4, bus_lost = ?5
+			WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3 AND revoked_at IS NULL`,
+			r.Gateway, column.Bits(r.BootID), moment(r.Now), moment(r.Until), r.BusLost))
 		if err == nil && renewed == 0 {
-			return fmt.Errorf("renew the lease of gateway %s: %w", id, store.ErrLeaseLost)
+			return fmt.Errorf("renew the lease of gateway %s: %w", r.Gateway, store.ErrLeaseLost)
 		}
 		return fail("renew the gateway's lease", err)
 	})
@@ -113,7 +126,7 @@ func (s *Store) Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, er
 func checkGateway(ctx context.Context, tx *sql.Tx, c fleet.Claim) error {
 	var alive bool
 	err := tx.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM gateways WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3)`,
+		SELECT EXISTS (SELECT 1 FROM gateways WHERE id = ?1 AND boot_id = ?2 AND lease_until > ?3 AND revoked_at IS NULL)`,
 		c.Gateway, column.Bits(c.BootID), moment(c.At)).Scan(&alive)
 	if err == nil && !alive {
 		return fmt.Errorf("claim at gateway %s: %w", c.Gateway, store.ErrLeaseLost)

@@ -4,6 +4,7 @@
 package storetest
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // sessions is store.Sessions.
 var sessions = suite{
 	"a lease is moved for exactly its boot while it lasts":    renewLease,
+	"a lease says whether the bus is lost, of a new boot not": renewBusLost,
 	"a new boot ends the sessions of earlier ones":            registerAgain,
 	"the first claim makes the agent seen":                    firstClaim,
 	"the epoch grows with every claim":                        epochGrows,
@@ -33,6 +35,11 @@ var sessions = suite{
 	"a claim of another tenant's certificate is not recorded": claimElsewhere,
 }
 
+// renew moves a gateway's lease to what g says.
+func (w *world) renew(g fleet.Gateway, busLost bool) error {
+	return w.RenewLease(w.Context(), store.Renewal{Gateway: g.ID, BootID: g.BootID, Now: w.now, Until: g.LeaseUntil, BusLost: busLost})
+}
+
 func renewLease(w *world) {
 	g := w.gateway("gw", 1)
 	for name, c := range map[string]struct {
@@ -46,18 +53,32 @@ func renewLease(w *world) {
 		"after it ended": {g.ID, 1, g.LeaseUntil, store.ErrLeaseLost},
 		"in time":        {g.ID, 1, w.now, nil},
 	} {
-		if err := w.RenewLease(w.Context(), c.id, c.boot, c.now, c.now.Add(time.Minute)); (err == nil) != (c.want == nil) {
+		r := store.Renewal{Gateway: c.id, BootID: c.boot, Now: c.now, Until: c.now.Add(time.Minute)}
+		if err := w.RenewLease(w.Context(), r); !errors.Is(err, c.want) {
 			w.Errorf("%s: %v, want %v", name, err, c.want)
-		} else if c.want != nil {
-			w.want(err, c.want)
 		}
 	}
 	s := w.connect(w.enrol(), g)
 	w.pass(30 * time.Second)
-	until := w.now.Add(time.Minute)
-	w.must(w.RenewLease(w.Context(), g.ID, g.BootID, w.now, until))
-	if got := w.agent(s.id).Session.GatewayLeaseUntil; !got.Equal(until) {
-		w.Errorf("the lease lasts until %v, want %v", got, until)
+	g.LeaseUntil = w.now.Add(time.Minute)
+	w.must(w.renew(g, false))
+	if got := w.agent(s.id).Session.GatewayLeaseUntil; !got.Equal(g.LeaseUntil) {
+		w.Errorf("the lease lasts until %v, want %v", got, g.LeaseUntil)
+	}
+}
+
+func renewBusLost(w *world) {
+	g := w.gateway("gw", 1)
+	s := w.connect(w.enrol(), g)
+	for _, lost := range []bool{true, false, true} {
+		w.must(w.renew(g, lost))
+		if got := w.agent(s.id).Session.GatewayBusLost; got != lost {
+			w.Errorf("renewed with its bus lost: %v, it is %v", lost, got)
+		}
+	}
+	w.gateway(g.ID, g.BootID)
+	if w.agent(s.id).Session.GatewayBusLost {
+		w.Error("registered anew, its bus is lost")
 	}
 }
 

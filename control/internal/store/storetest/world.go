@@ -171,9 +171,23 @@ func (w *world) report(s session, sequence fleet.Sequence, value string, kinds .
 	return r
 }
 
+// acquire takes a partition for a replica that lives for a minute.
+func (w *world) acquire(partition int, holder string) (store.PartitionLease, error) {
+	if err := w.replica(holder); err != nil {
+		return store.PartitionLease{}, err
+	}
+	return w.AcquirePartition(w.Context(), partition, holder, w.now)
+}
+
+// replica renews the lease of a replica for a minute.
+func (w *world) replica(id string) error {
+	_, err := w.RenewReplica(w.Context(), fleet.Replica{ID: id, StartedAt: w.now, LeaseUntil: w.now.Add(time.Minute)}, w.now)
+	return err
+}
+
 func (w *world) lease(partition int) store.PartitionLease {
 	w.Helper()
-	lease, err := w.AcquirePartition(w.Context(), partition, "inbox-1", w.now, w.now.Add(time.Minute))
+	lease, err := w.acquire(partition, "inbox-1")
 	w.must(err)
 	return lease
 }
