@@ -30,7 +30,6 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/shared/bus"
-	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
@@ -56,6 +55,8 @@ type Deps struct {
 	Authority *pki.Authority
 	Content   *content.Content
 	Signer    *outbox.Signer
+	Bus       bus.Bus
+	Log       *slog.Logger
 	// UplinkKey is the key with which a gateway process seals what it says.
 	UplinkKey   func(gateway fleet.GatewayID, boot uint64) uplink.Key
 	TrustDomain string
@@ -63,11 +64,7 @@ type Deps struct {
 }
 
 // Service implements ampora.internal.v1.GatewayService.
-type Service struct {
-	// Join and RenewIdentity are not served yet.
-	internalv1connect.UnimplementedGatewayServiceHandler
-	d Deps
-}
+type Service struct{ d Deps }
 
 // New returns the service.
 func New(d Deps) *Service { return &Service{d: d} }

@@ -219,9 +219,10 @@ type SealedBody struct {
 
 // Sessions keeps gateways and who holds which agent.
 type Sessions interface {
-	// RegisterGateway records a gateway process with its lease and ends the sessions of its earlier boots. Those of this
-	// boot it keeps, and what was put off for them falls due. Of the gateway's identity it changes nothing; one that did
-	// not join serves every tenant. ErrLeaseLost if the gateway is revoked.
+	// RegisterGateway records a gateway process with its lease. Sessions of its earlier boots stay open, as those of any
+	// process without a lease: their agents are on their way. What was put off for those of this boot falls due. Of the
+	// gateway's identity it changes nothing; one that did not join serves every tenant. ErrLeaseLost if the gateway is
+	// revoked.
 	RegisterGateway(ctx context.Context, g fleet.Gateway) error
 	// RenewLease moves the lease of exactly this boot and notes whether its bus is lost, which a new boot's is not.
 	// ErrLeaseLost if the gateway runs under another boot, the lease ended and its sessions were ended with it, or the
@@ -230,10 +231,15 @@ type Sessions interface {
 	// Standings returns, for each claim, the session that it is about as it stands: that of the agent its uid is bound to,
 	// or of its identity if the uid is new.
 	Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error)
-	// Claim takes the session of an agent: see fleet.Claim. The first claim of an identity's certificate sets
-	// Agent.FirstSeenAt; the epoch grows; the uid is bound to the agent for good; unsent dispatches fall due; the engine
-	// wakes. A refusal is a result, not an error. ErrLeaseLost if the claiming gateway has no lease at c.At.
-	Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error)
+	// Claim takes sessions of agents, all for one process of one gateway: see fleet.Claim. Each comes out as if done after
+	// those before it. The first claim of an identity's certificate sets Agent.FirstSeenAt; the epoch grows; the uid is bound
+	// to the agent for good; unsent dispatches fall due; the engine wakes. What was said in the session before still counts
+	// up to ClaimResult.LastSequence. A claim that is shared changes nothing but that the gateway serves the session too. A
+	// refusal is a result, not an error. ErrLeaseLost if the gateway has no lease at Claim.At.
+	Claim(ctx context.Context, claims []fleet.Claim) ([]fleet.ClaimResult, error)
+	// EndLost moves sessions whose gateway has no lease at now to another that serves them too, and ends those whose
+	// gateway process has had none since the time given. It returns how many it ended.
+	EndLost(ctx context.Context, since, now time.Time) (int, error)
 }
 
 // Renewal is one more term for a gateway's boot.
@@ -356,7 +362,8 @@ type Inbox interface {
 	// Record writes effects, counters and position in one transaction, fenced by the lease's epoch: ErrLeaseLost and
 	// nothing written if it was taken over. A part is written only by a later stamp than the one on record. A report, end
 	// or delivery counts only if its gateway, boot and epoch are those of the agent's session. The engine wakes for a
-	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant.
+	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant. What a
+	// revoked gateway says does not count. A report of the session before counts as Claim says.
 	Record(ctx context.Context, r Record) (Recorded, error)
 	// Resync asks every agent of the partition with an open session at gateway (all gateways if empty) for its full
 	// state, through the outbox.

@@ -438,7 +438,7 @@ func revokeGateway(w *world) {
 	for _, boot := range []uint64{1, 2} {
 		c := w.claimOf(s.agent, g)
 		c.BootID, c.At = boot, w.now.Add(-time.Millisecond) // by a clock that is a little behind
-		_, err := w.Claim(w.Context(), c)
+		_, err := w.claimAlone(c)
 		w.want(err, store.ErrLeaseLost)
 	}
 	if got := w.foundGateway("gw"); !reflect.DeepEqual(got, revoked) {

@@ -44,7 +44,7 @@ func claimsAtOnce(w *world) {
 	results := atOnce(w, racers, func(int) (fleet.Epoch, error) {
 		c := w.claimOf(a, g)
 		c.Takeover = fleet.TakeoverRestart
-		result, err := w.Claim(w.Context(), c)
+		result, err := w.claimAlone(c)
 		return result.Epoch, err
 	})
 	slices.Sort(results)
@@ -63,7 +63,7 @@ func uidAtOnce(w *world) {
 		a.uid = uid
 		claims = append(claims, w.claimOf(a, g))
 	}
-	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.Claim(w.Context(), claims[i]) })
+	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.claimAlone(claims[i]) })
 	claimed := 0
 	for _, r := range results {
 		switch {
@@ -85,7 +85,7 @@ func childrenAtOnce(w *world) {
 	results := atOnce(w, racers, func(int) (fleet.ClaimResult, error) {
 		c := w.claimOf(s.agent, s.gateway)
 		c.UID = newUID()
-		return w.Claim(w.Context(), c)
+		return w.claimAlone(c)
 	})
 	born := map[fleet.AgentID]bool{}
 	for _, r := range results {
@@ -237,7 +237,7 @@ func strandedAtOnce(w *world) {
 		if err := w.RegisterGateway(w.Context(), g); err != nil {
 			return nil, err
 		}
-		_, err = w.Claim(w.Context(), w.claimOf(agents[i], g))
+		_, err = w.claimAlone(w.claimOf(agents[i], g))
 		return nil, err
 	})
 	got := map[fleet.AgentID]int{}
@@ -264,7 +264,7 @@ func restartAtOnce(w *world) {
 		if i == racers {
 			return true, w.RegisterGateway(w.Context(), again)
 		}
-		result, err := w.Claim(w.Context(), w.claimOf(agents[i], old))
+		result, err := w.claimAlone(w.claimOf(agents[i], old))
 		if errors.Is(err, store.ErrLeaseLost) {
 			return false, nil
 		}
@@ -337,7 +337,7 @@ func revokeAtOnce(w *world) {
 		case racers + 2:
 			return true, w.renew(g, false)
 		default:
-			_, err := w.Claim(w.Context(), w.claimOf(agents[i], g))
+			_, err := w.claimAlone(w.claimOf(agents[i], g))
 			return true, err
 		}
 	})

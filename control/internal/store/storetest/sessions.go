@@ -173,7 +173,7 @@ func claimWithoutLease(w *world) {
 	} {
 		c := w.claimOf(a, g)
 		change(&c)
-		if _, err := w.Claim(w.Context(), c); err == nil {
+		if _, err := w.claimAlone(c); err == nil {
 			w.Errorf("%s: claimed", name)
 		} else {
 			w.want(err, store.ErrLeaseLost)

@@ -110,6 +110,15 @@ func (w *world) gateway(id fleet.GatewayID, boot uint64) fleet.Gateway {
 	return g
 }
 
+// claimAlone claims one session.
+func (w *world) claimAlone(c fleet.Claim) (fleet.ClaimResult, error) {
+	results, err := w.Claim(w.Context(), []fleet.Claim{c})
+	if err != nil {
+		return fleet.ClaimResult{}, err
+	}
+	return results[0], nil
+}
+
 // claimOf is the claim of an agent that connects to a gateway.
 func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	return fleet.Claim{
@@ -120,7 +129,7 @@ func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 
 func (w *world) claim(c fleet.Claim) fleet.ClaimResult {
 	w.Helper()
-	result, err := w.Claim(w.Context(), c)
+	result, err := w.claimAlone(c)
 	w.must(err)
 	return result
 }

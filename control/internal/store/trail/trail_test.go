@@ -128,8 +128,8 @@ func TestEvents(t *testing.T) {
 		{trail.Connected(claim, "a", true), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over=clone"},
 		{trail.Connected(claim, "a", false), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over="},
 		{
-			trail.Disconnected("t", "a", "gw", trail.EndGatewayRestarted, at), fleet.EventAgentDisconnected, "a",
-			"disconnected: GATEWAY_RESTARTED", "reason=GATEWAY_RESTARTED",
+			trail.Disconnected("t", "a", "gw", trail.EndGatewayLost, at), fleet.EventAgentDisconnected, "a",
+			"disconnected: GATEWAY_LOST", "reason=GATEWAY_LOST",
 		},
 		{trail.Moved(by, "a", "", "g"), fleet.EventGroupChanged, "a", "Joined a group", "to=g"},
 		{trail.Moved(by, "a", "g", ""), fleet.EventGroupChanged, "a", trail.LeftGroup, "from=g"},

@@ -43,7 +43,7 @@ func TestReportsOfTheFormerSession(t *testing.T) {
 			Tenant: "acme", Agent: self, Gateway: c.gateway, BootID: c.boot, Stamp: c.from, At: now, InDoubt: true,
 			Parts: []fleet.Part{{Kind: fleet.PartHealth, Value: []byte("{}"), Digest: "after"}},
 		}
-		parted, _ := verdict.ByTenant([]fleet.Uplink{{Report: report}})
+		parted, _ := verdict.ByTenant([]fleet.Uplink{{Report: report}}, nil)
 		_, counts := parted[0].Judge(map[fleet.AgentID]*verdict.Agent{self: agent}, nil)
 		if (counts.Applied == 1) != c.applied || agent.Write.FullState != c.asked {
 			t.Errorf("%s: %+v, asked %v", name, counts, agent.Write.FullState)

@@ -23,12 +23,13 @@ type Uplinks struct {
 	Bodies []fleet.ContentHash
 }
 
-// ByTenant parts a record's uplinks by tenant, ascending, and counts those that say nothing.
-func ByTenant(uplinks []fleet.Uplink) (parted []Uplinks, empty int) {
+// ByTenant parts a record's uplinks by tenant, ascending, and counts those that say nothing, or come from a gateway that
+// is revoked.
+func ByTenant(uplinks []fleet.Uplink, revoked []fleet.GatewayID) (parted []Uplinks, empty int) {
 	tenants := map[fleet.TenantID]*Uplinks{}
 	for _, u := range uplinks {
 		tenant, _ := about(u)
-		if tenant == "" {
+		if tenant == "" || slices.Contains(revoked, from(u)) {
 			empty++
 			continue
 		}
@@ -71,6 +72,17 @@ func about(u fleet.Uplink) (fleet.TenantID, fleet.AgentID) {
 	}
 }
 
+func from(u fleet.Uplink) fleet.GatewayID {
+	switch {
+	case u.Report != nil:
+		return u.Report.Gateway
+	case u.Ended != nil:
+		return u.Ended.Gateway
+	default:
+		return u.Delivery.Gateway
+	}
+}
+
 // Mark is a part on record: when it was said, and what counts as a change of it.
 type Mark struct {
 	Stamp  fleet.Stamp
@@ -91,6 +103,7 @@ type Agent struct {
 	// Former is the session before this one, as far as it was heard when this one was claimed; Seats are the gateways that
 	// serve an agent which polls, beside the one that claimed it.
 	Former    fleet.Heard
+	Transport fleet.Transport
 	Seats     []Server
 	Grant     fleet.Generation // 0: none
 	GrantOpen bool
