@@ -1,8 +1,8 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ampora-control is the control plane's tool beside the database: it migrates the schema and makes the first
-// Admin. Serving several gateways from processes of its own needs a bus between processes, which is not built yet.
+// Command ampora-control is the control plane's tool beside the database: it migrates the schema, makes the first Admin,
+// and lets gateways of several tenants join. Serving several gateways from processes of its own needs a bus between processes, which is not built yet.
 package main
 
 import (
@@ -29,6 +29,7 @@ import (
 type Config struct {
 	Database control.Database
 	Keys     control.Keys
+	PKI      control.PKI
 	Tenant   string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant the first Admin belongs to."`
 	Ops      ops.Config
 }
@@ -77,7 +78,7 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 
 func commands(environ []string) *cobra.Command {
 	root := &cobra.Command{
-		Use: "ampora-control", Short: "Migrate the database and make the first Admin.", Version: ops.Version().String(),
+		Use: "ampora-control", Short: "Migrate the database, make the first Admin, let gateways join.", Version: ops.Version().String(),
 		Long:          "ampora-control works on the database that AMPORA_DATABASE_URL names.\n\n" + conf.Usage[Config](),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -100,7 +101,7 @@ func commands(environ []string) *cobra.Command {
 	bootstrap := &cobra.Command{Use: "bootstrap-admin", Short: "Print an API token of the first Admin, valid for 7 days.", Args: cobra.NoArgs}
 	name := bootstrap.Flags().String("name", "bootstrap-admin", "name of the token")
 	bootstrap.RunE = func(c *cobra.Command, _ []string) error { return bootstrapAdmin(c, environ, *name) }
-	root.AddCommand(migrate, bootstrap)
+	root.AddCommand(migrate, bootstrap, joinTokenCommand(environ), revokeGatewayCommand(environ))
 	return root
 }
 
