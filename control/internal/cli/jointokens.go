@@ -28,7 +28,7 @@ with: --ca-out writes it.
 A name that is known joins anew: the gateway's former certificates are refused from then on.`,
 		example: "amporactl join-tokens issue edge-1 --out join-token --ca-out control-ca.pem",
 	}, func(ctx context.Context, api *api, args []string) error {
-		ca, err := fresh(caOut, "certificate authority", 0o644)
+		ca, err := freshOrSame(caOut, "certificate authority", 0o644)
 		if err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ A name that is known joins anew: the gateway's former certificates are refused f
 	})
 	cmd.Flags().Var(&ttl, "ttl", "usable for `DURATION`, 15m to 7d (the server's default is 24h)")
 	outFlag(cmd, &out)
-	cmd.Flags().StringVar(&caOut, "ca-out", "", "write the certificate authority of the control plane to this new `FILE`")
+	cmd.Flags().StringVar(&caOut, "ca-out", "", "write the certificate authority of the control plane to `FILE`, which is new or holds it already")
 	return cmd
 }
 

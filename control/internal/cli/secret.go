@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -58,6 +59,7 @@ type freshFile struct {
 	file *os.File
 	what string
 	kept bool
+	held []byte // of a file that was there and may stay: what is in it
 }
 
 // fresh makes a file that must not be there yet, nil for "".
@@ -72,9 +74,23 @@ func fresh(name, what string, mode os.FileMode) (*freshFile, error) {
 	return &freshFile{file: file, what: what}, nil
 }
 
+// freshOrSame is fresh, but takes a file that holds already what comes.
+func freshOrSame(name, what string, mode os.FileMode) (*freshFile, error) {
+	if held, err := os.ReadFile(name); err == nil { //nolint:gosec // the caller's own choice
+		return &freshFile{what: what, held: held, kept: true}, nil
+	}
+	return fresh(name, what, mode)
+}
+
 // keep writes all there is to be written.
 func (f *freshFile) keep(content []byte) error {
 	if f == nil {
+		return nil
+	}
+	if f.file == nil {
+		if !bytes.Equal(f.held, content) {
+			return usage("the file for the %s holds something else; name a new one", f.what)
+		}
 		return nil
 	}
 	_, err := f.file.Write(content)

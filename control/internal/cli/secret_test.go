@@ -80,9 +80,18 @@ func TestControlPlanesAuthorityIntoAFile(t *testing.T) {
 				t.Errorf("%s holds %q, %v", file, kept, err)
 			}
 		}
-		before := len(w.state.joinTokens)
-		if got := w.run(append(issue[:5:5], "--ca-out", ca)...); got.code != int(ExitUsage) || len(w.state.joinTokens) != before {
-			t.Errorf("exit %d, %d tokens: %s", got.code, len(w.state.joinTokens), got.errOut)
+		// It is the same for the next gateway. What is something else is left alone.
+		if got := w.run("join-tokens", "issue", "edge-5", "--ca-out", ca); got.code != int(ExitOK) {
+			t.Errorf("exit %d: %s", got.code, got.errOut)
+		}
+		if err := os.WriteFile(ca, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.run("join-tokens", "issue", "edge-5", "--ca-out", ca); got.code != int(ExitUsage) {
+			t.Errorf("exit %d: %s", got.code, got.errOut)
+		}
+		if kept, _ := os.ReadFile(ca); string(kept) != "precious" {
+			t.Errorf("the file now holds %q", kept)
 		}
 	})
 }

@@ -275,6 +275,10 @@ func restartAtOnce(w *world) {
 		_, err = w.Record(w.Context(), store.Record{Lease: lease, Position: "p", Uplinks: []fleet.Uplink{{Report: r}}, At: w.now})
 		return true, err
 	})
+	w.pass(time.Second)
+	if _, err := w.EndLost(w.Context(), again.StartedAt, w.now); err != nil {
+		w.Fatal(err)
+	}
 	for _, a := range agents {
 		if got := w.agent(a.id).Session; got.Epoch > 0 && got.EndedAt.IsZero() {
 			w.Errorf("a session of the earlier boot is open: %+v", got)
