@@ -13,6 +13,10 @@ DEV := infra/dev
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 # Every folder below a cmd/ is a program of that name.
 PROGRAMS = $(wildcard control/cmd/* gateway/cmd/* loadtest/cmd/*)
+# How much make bench measures: BENCH_AGENTS=200 BENCH_RUNS=1 is a short one.
+BENCH_AGENTS ?= 5000
+BENCH_RUNS ?= 5
+BENCH_FLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.tools/node/node_modules/.bin:$(PATH)
@@ -90,8 +94,10 @@ e2e: build ## Run the end-to-end tests: our programs, real agents.
 	fi
 
 .PHONY: bench
-bench: ## Run all benchmarks.
-	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...)
+bench: build ## Run all benchmarks, and measure ampora against a plain server.
+	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...); \
+	bin/bench --target "yardstick=bin/yardstick" --target "ampora=bin/bench launch --bin bin/ampora" \
+		--agents $(BENCH_AGENTS) --runs $(BENCH_RUNS) --report bin/bench.json --table bin/bench.md $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: ## Look at Go, proto and shell with strict eyes.

@@ -39,6 +39,7 @@ type agent struct {
 	slow     time.Time     // it reads slowly until then
 	left     bool          // it left the old connection open
 	cloned   bool
+	story    story
 }
 
 // farewellTime is how long the server may take to close in turn.
@@ -69,6 +70,7 @@ func (a *agent) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		a.tell(err)
 		a.swarm.count.failed(err, l == nil)
 		// After a connection that was accepted agents come back at once.
 		if l == nil || refused(err) {
@@ -130,6 +132,7 @@ func (a *agent) attach(l link) {
 	defer a.mu.Unlock()
 	a.link, a.waiting, a.left = l, 0, false
 	a.swarm.count.online.Add(1)
+	a.story.add(turn{words: "connected"})
 	a.flush()
 	// The first heartbeat spreads those who came at the same time.
 	a.beat.Reset(rand.N(a.interval + 1))
@@ -176,10 +179,13 @@ func (a *agent) hear(m *protobufs.ServerToAgent) (slow bool) {
 	}
 	a.waiting = max(0, a.waiting-1)
 	if refusal := m.GetErrorResponse(); refusal != nil {
+		a.story.add(turn{words: refusal.GetErrorMessage()})
 		a.swarm.count.error("error response: " + refusal.GetErrorMessage())
 	}
 	if a.obey(m, now) {
 		a.flush()
+	} else {
+		a.again(now)
 	}
 	return now.Before(a.slow)
 }
@@ -188,6 +194,7 @@ func (a *agent) hear(m *protobufs.ServerToAgent) (slow bool) {
 func (a *agent) obey(m *protobufs.ServerToAgent, now time.Time) (news bool) {
 	if m.GetFlags()&uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState) != 0 {
 		a.swarm.count.FullStateAsked.Add(1)
+		a.story.add(turn{words: "asked for the full state"})
 		a.owed |= everything | allComponents
 		news = true
 	}
@@ -222,6 +229,12 @@ func (a *agent) leave() {
 	a.flush()
 	a.link.farewell()
 	time.AfterFunc(farewellTime, a.link.cut)
+}
+
+func (a *agent) tell(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.story.add(turn{words: kindOf(err)})
 }
 
 // ready says whether the agent is connected, has said everything and was answered.

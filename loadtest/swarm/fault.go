@@ -125,17 +125,21 @@ func (s *Swarm) befall(kind string, count int) {
 		if count == 0 {
 			return
 		}
-		if s.agents[i].hurt(do) {
+		if s.agents[i].hurt(kind, do) {
 			s.count.fault(kind)
 			count--
 		}
 	}
 }
 
-func (a *agent) hurt(do func(*agent) bool) bool {
+func (a *agent) hurt(kind string, do func(*agent) bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.link != nil && a.frozen == nil && a.answered && do(a)
+	if a.link == nil || a.frozen != nil || !a.answered || !do(a) {
+		return false
+	}
+	a.story.add(turn{words: "fault: " + kind})
+	return true
 }
 
 func (a *agent) drop() bool {

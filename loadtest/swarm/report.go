@@ -61,6 +61,7 @@ func (a *agent) flush() {
 		return
 	}
 	if a.unsent != nil {
+		a.story.add(turn{words: "sends the last message again"})
 		if !a.write(a.unsent) {
 			return
 		}
@@ -73,6 +74,7 @@ func (a *agent) flush() {
 	if err != nil {
 		panic("swarm: a message of our own: " + err.Error()) // all its text is ours
 	}
+	a.story.add(turn{sequence: a.sequence, parts: a.owed})
 	a.owed = 0
 	a.sequence++
 	a.write(payload)

@@ -6,7 +6,6 @@ package swarm
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
 	"strings"
 	"time"
 
@@ -147,11 +146,10 @@ func (s *self) configState() *amporav1.RemoteConfigStatus {
 // Effective is the bytes that the agent with the id says it runs, by file; nil if it is
 // none of the swarm's.
 func (s *Swarm) Effective(id string) map[string][]byte {
-	found := slices.IndexFunc(s.agents, func(a *agent) bool { return a.identity.Agent() == id })
-	if found < 0 {
+	a := s.find(id)
+	if a == nil {
 		return nil
 	}
-	a := s.agents[found]
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return map[string][]byte{"": a.effective()}

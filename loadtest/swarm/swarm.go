@@ -77,6 +77,7 @@ type Swarm struct {
 	count    Count
 	doors    doors
 	applying atomic.Int64 // attempts under way
+	flood    atomic.Int64 // rest between the heartbeats of a flood in ns; 0: none
 
 	running sync.WaitGroup
 	stop    context.CancelFunc

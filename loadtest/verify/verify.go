@@ -33,6 +33,8 @@ type Options struct {
 	// Bytes returns the effective configuration of an agent by file, to be compared byte by
 	// byte for some agents; each such look is in the audit log. Nil: hashes are enough.
 	Bytes func(id string) map[string][]byte
+	// Story tells what lately happened to an agent, for those that differ. Nil: nobody knows.
+	Story func(id string) []string
 }
 
 // bytesOf is how many agents have their bytes compared at most.
@@ -44,6 +46,7 @@ type Result struct {
 	Rounds      int      `json:"rounds"`      // of comparing those that differed, or all
 	Differences int      `json:"differences"` // in the last round
 	First       []string `json:"first"`       // of the differences, in words
+	Stories     []string `json:"stories"`     // of some agents that differ
 	Bytes       int      `json:"bytes"`       // agents whose effective configuration was compared byte by byte
 	Injected    int64    `json:"injected"`    // faults
 	Seconds     float64  `json:"seconds"`
@@ -54,6 +57,7 @@ type Result struct {
 const (
 	showDifferences = 20
 	showWords       = 3
+	showStories     = 3
 )
 
 // The ways in which a verification does not pass.
@@ -142,6 +146,7 @@ func (v *verification) settle(ctx context.Context, all []*amporav1.Agent, deadli
 		}
 		found = append(found, v.unlisted(ctx, all)...)
 		result.Agents, result.Differences, result.First = len(all), len(found), found.words()
+		result.Stories = v.stories(found)
 		result.LastRound = time.Since(begin).Seconds()
 		return nil
 	}
@@ -173,6 +178,18 @@ func (f findings) words() (words []string) {
 		words = append(words, text)
 	}
 	return words
+}
+
+func (v *verification) stories(found findings) (stories []string) {
+	if v.options.Story == nil {
+		return nil
+	}
+	for _, each := range found[:min(len(found), showStories)] {
+		for _, line := range v.options.Story(each.agent.GetId()) {
+			stories = append(stories, each.agent.GetHostName()+": "+line)
+		}
+	}
+	return stories
 }
 
 // round compares agents one by one: the API has no call that shows several of them whole.

@@ -115,7 +115,7 @@ func (r *report) print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "verified: %d agents, %d differences, %.1f s in %d rounds (all of them: %.1f s), bytes of %d\n",
 		v.Agents, v.Differences, v.Seconds, v.Rounds, v.LastRound, v.Bytes)
-	for _, words := range v.First {
+	for _, words := range append(v.First, v.Stories...) {
 		fmt.Fprintln(out, "  "+words)
 	}
 }

@@ -104,15 +104,20 @@ func (o *options) look(s *swarm.Swarm, r *report) error {
 	if !o.verify {
 		return nil
 	}
-	return o.compare(state, s.Effective, r)
+	return o.compare(state, s, r)
 }
 
-func (o *options) compare(state verify.State, bytes func(string) map[string][]byte, r *report) error {
+// compare compares a state, of a swarm that is still there if s is not nil.
+func (o *options) compare(state verify.State, s *swarm.Swarm, r *report) error {
 	client, err := o.client()
 	if err != nil {
 		return err
 	}
-	result, err := verify.Verify(context.Background(), client, state, verify.Options{Settle: o.settle, AllowNoFaults: o.noFaults, Bytes: bytes})
+	options := verify.Options{Settle: o.settle, AllowNoFaults: o.noFaults}
+	if s != nil {
+		options.Bytes, options.Story = s.Effective, s.Story
+	}
+	result, err := verify.Verify(context.Background(), client, state, options)
 	r.Verification = &result
 	return err
 }
