@@ -200,9 +200,23 @@ func (c *Control) Loops() []run.Task {
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
+		c.replica.Duty("lost sessions", lostPause, c.endLost),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
 	return []run.Task{{Name: "control", Run: func(ctx context.Context) error { return run.Phases(ctx, loops, lease) }}}
+}
+
+// lostPause is how often it is looked for sessions whose gateway is gone.
+const lostPause = 15 * time.Second
+
+// endLost ends the sessions of gateways that are gone for so long that their agents would be back.
+func (c *Control) endLost(ctx context.Context) error {
+	now := c.deps.Now()
+	ended, err := c.store.EndLost(ctx, now.Add(-fleet.MoveGrace), now)
+	if err == nil && ended > 0 {
+		c.deps.Log.WarnContext(ctx, "agents of gateways that are gone did not come back", "agents", ended)
+	}
+	return err //nolint:wrapcheck // logged as what the duty failed of
 }
 
 // pruneEvents forgets old events.

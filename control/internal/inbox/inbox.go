@@ -4,7 +4,8 @@
 // Package inbox records what gateways send: it reads the bus's uplink partitions, turns each message into the
 // vocabulary, and writes its effects together with the position they were read at.
 //
-// Each partition has one reader at a time, for as long as its process holds its lease as a replica. Effects happen once
+// Each partition has one reader at a time, for as long as its process holds its lease as a replica; the replicas that live
+// share them. Effects happen once
 // and in order, because the position is committed with them and an epoch fences a reader whose partition was taken over.
 // What the bus lost is noticed (a lost position, a hole in a gateway's counters) and asked for again from the agents
 // concerned. What does not carry the seal of the gateway process it names is counted and dropped: whoever controls the
@@ -32,9 +33,9 @@ import (
 
 // Timing of the loop.
 const (
-	// lookPause is how often a reader asks again for a partition that another holds, readPause how often it looks up from
-	// one that is quiet.
-	lookPause  = 20 * time.Second
+	// lookPause is how often a reader asks again for a partition that should be its own and is not yet, readPause how often
+	// it looks up from one that is quiet.
+	lookPause  = time.Second
 	readPause  = 5 * time.Second
 	retryPause = time.Second
 	// resyncPause is the least time between two resyncs of a partition for one reason.
@@ -61,7 +62,7 @@ type Deps struct {
 	Now     func() time.Time
 }
 
-// Inbox reads and records all partitions it can lease.
+// Inbox reads and records the partitions that fall to this replica.
 type Inbox struct {
 	d       Deps
 	uplinks metric.Int64Counter
@@ -128,6 +129,12 @@ func (r *reader) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, errElsewhere):
+			r.leave(ctx)
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
 		case errors.Is(err, store.ErrLeaseLost):
 			wait(ctx, changed)
 		default:
@@ -137,6 +144,9 @@ func (r *reader) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// errElsewhere: another replica that lives should read the partition.
+var errElsewhere = errors.New("another replica reads it")
 
 // wait returns when the replicas change, or after a while.
 func wait(ctx context.Context, changed <-chan struct{}) {
@@ -175,13 +185,17 @@ func (r *reader) leave(ctx context.Context) {
 	if err := r.in.d.Store.ReleasePartition(ctx, r.lease); err != nil {
 		r.log.WarnContext(ctx, "inbox could not give its partition back; it is free when the lease of this replica ends", "error", err)
 	}
+	r.lease = store.PartitionLease{}
 }
 
 // acquire takes the partition, and with it position and counters.
 func (r *reader) acquire(ctx context.Context) (err error) {
 	self := r.in.d.Replica
-	if !self.Holds() {
+	switch {
+	case !self.Holds():
 		return store.ErrLeaseLost
+	case !r.in.reads(r.partition):
+		return errElsewhere
 	}
 	if r.lease, err = r.in.d.Store.AcquirePartition(ctx, r.partition, self.ID(), self.Clock()); err != nil {
 		return fmt.Errorf("acquire: %w", err)
@@ -208,6 +222,8 @@ func (r *reader) turn(ctx context.Context) error {
 	switch quiet := reading.Err() != nil && ctx.Err() == nil; {
 	case !r.in.d.Replica.Holds():
 		return store.ErrLeaseLost
+	case !r.in.reads(r.partition):
+		return errElsewhere
 	case quiet:
 		return nil
 	case err != nil:
