@@ -39,10 +39,16 @@ const (
 	messageLife = 25 * time.Second
 )
 
+// Bus is where agents are reached.
+type Bus interface {
+	bus.Downlinks
+	bus.Registers
+}
+
 // Deps is what an Outbox needs.
 type Deps struct {
 	Store  store.Outbox
-	Bus    bus.Downlinks
+	Bus    Bus
 	Signer *Signer
 	Log    *slog.Logger
 	Meter  metric.Meter
@@ -77,18 +83,26 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
 	}
-	for _, batch := range grouped(due) {
-		outcome := "sent"
-		err := o.send(ctx, batch, now)
-		if err != nil {
-			outcome = "failed"
-			// The rows are due again after resendAfter; other gateways must not wait for this one.
-			o.d.Log.WarnContext(ctx, "outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
-		}
-		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
-			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
+	connected, polling := parted(due)
+	for _, batch := range grouped(connected) {
+		o.count(ctx, batch, o.send(ctx, batch, now))
+	}
+	if len(polling) > 0 {
+		o.count(ctx, polling, o.post(ctx, polling, now))
 	}
 	return len(due), nil
+}
+
+// count counts what became of a batch. Rows that failed are due again after resendAfter; others must not wait for them.
+func (o *Outbox) count(ctx context.Context, batch []fleet.Dispatch, err error) {
+	outcome := "sent"
+	if err != nil {
+		outcome = "failed"
+		o.d.Log.WarnContext(ctx, "outbox could not reach agents over the bus", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+	}
+	for _, d := range batch {
+		o.sent.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(d.Kind)), attribute.String("outcome", outcome)))
+	}
 }
 
 // send puts one batch into its gateway's stream and notes that it did.
