@@ -76,7 +76,7 @@ func endSessions(ctx context.Context, tx pgx.Tx, e ending) error {
 	_, err := tx.Exec(ctx, `
 		WITH gone AS (
 			SELECT tenant_id, id FROM agents
-			WHERE gateway_id = $1 AND ($2 = 0 OR boot_id = $2) AND ended_at IS NULL AND epoch > 0
+			WHERE gateway_id = $1 AND ($2::bigint = 0 OR boot_id = $2) AND ended_at IS NULL AND epoch > 0
 			ORDER BY id FOR NO KEY UPDATE
 		), ended AS (
 			UPDATE agents a SET ended_at = $3, end_reason = $4 FROM gone
