@@ -66,6 +66,7 @@ type Gateway struct {
 	opamp     *opamp.Server
 	claims    *session.Claims
 	bodies    *relay.Bodies
+	told      *relay.Registration
 	lease     *relay.Lease
 	downlinks *relay.Downlinks
 	publisher *relay.Publisher
@@ -76,14 +77,14 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{config: config}
+	g := &Gateway{config: config, told: relay.NewRegistration(deps.Clock)}
 	origin := relay.Origin{Gateway: identity.GatewayID(config.GatewayID), BootID: newBootID()}
 
 	rejections, err := edge.NewRejections(deps.Log, deps.Meter, deps.Clock)
 	if err != nil {
 		return nil, err
 	}
-	if g.publisher, err = relay.NewPublisher(origin, deps.Bus, deps.Log, deps.Meter, deps.Clock); err != nil {
+	if g.publisher, err = relay.NewPublisher(origin, deps.Bus, g.told, deps.Log, deps.Meter); err != nil {
 		return nil, err
 	}
 	registry := session.NewRegistry(g.publisher.Ended)
@@ -98,6 +99,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	})
 	g.lease = relay.NewLease(relay.LeaseConfig{
 		Origin: origin, Version: deps.Version, Control: deps.Control, Log: deps.Log, Clock: deps.Clock,
+		Registration: g.told, BusLost: g.publisher.Lost,
 		OnLost: func(ctx context.Context) { g.opamp.Reclaim(ctx) },
 	})
 	g.downlinks, err = relay.NewDownlinks(relay.DownlinksConfig{
