@@ -6,7 +6,8 @@
 //
 // It holds no truth and writes no disk. It can be killed at any moment: sessions are
 // claimed from the control plane, reports are idempotent state on the bus, and what was
-// on its way is asked for again. Asked to stop, it drains: it admits nobody, closes its
+// on its way is asked for again; how far it has heard its agents stands on the bus, so most
+// need not say anything again. Asked to stop, it drains: it admits nobody, closes its
 // connections spread over time and publishes what it still holds.
 package gateway
 
@@ -70,6 +71,7 @@ type Gateway struct {
 	lease     *relay.Lease
 	downlinks *relay.Downlinks
 	publisher *relay.Publisher
+	marks     *relay.Marks
 }
 
 // New wires a gateway and binds its address; nothing runs yet.
@@ -109,6 +111,9 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.marks = relay.NewMarks(relay.MarksConfig{
+		Origin: origin, Bus: deps.Bus, Registry: registry, Publisher: g.publisher, Registration: g.told, Log: deps.Log,
+	})
 	if err := g.openDoors(deps, origin.Gateway, registry, rejections); err != nil {
 		return nil, err
 	}
@@ -177,6 +182,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		[]run.Task{{Name: "agents", Run: g.serve}},
 		[]run.Task{
 			{Name: "downlinks", Run: g.downlinks.Run},
+			{Name: "marks", Run: g.marks.Run},
 			{Name: "polling sessions", Run: g.opamp.Run},
 			{Name: "claims", Run: g.claims.Run},
 			{Name: "bodies", Run: g.bodies.Run},

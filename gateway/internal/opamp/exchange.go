@@ -89,6 +89,9 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
 		return outcome{answer: reply.unavailable(), session: current, shed: true, limited: true}
 	}
+	if verdict.Relay {
+		defer current.Settled()
+	}
 	if verdict.Restart {
 		if err := s.restart(ctx, c, current); err != nil {
 			return s.turnAway(ctx, c, reply, err)
