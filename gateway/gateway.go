@@ -106,7 +106,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	})
 	g.downlinks, err = relay.NewDownlinks(relay.DownlinksConfig{
 		Origin: origin, Bus: deps.Bus, Registry: registry, Bodies: g.bodies, Publisher: g.publisher,
-		Log: deps.Log, Clock: deps.Clock, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
+		Log: deps.Log, Clock: deps.Clock, Registration: g.told, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
 	}, deps.Meter)
 	if err != nil {
 		return nil, err
