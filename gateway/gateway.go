@@ -7,8 +7,9 @@
 // It holds no truth and writes no disk. It can be killed at any moment: sessions are
 // claimed from the control plane, reports are idempotent state on the bus, and what was
 // on its way is asked for again; how far it has heard its agents stands on the bus, so most
-// need not say anything again. Asked to stop, it drains: it admits nobody, closes its
-// connections spread over time and publishes what it still holds.
+// need not say anything again. Agents that poll may come to any gateway, each time to another.
+// Asked to stop, it drains: it admits nobody, closes its connections spread over time and
+// publishes what it still holds.
 package gateway
 
 import (
@@ -143,7 +144,8 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	}
 	g.opamp, err = opamp.NewServer(opamp.Config{
 		Admission: admission, Rejections: rejections, Enrolment: enrolment, Registry: registry, Claims: g.claims,
-		Publisher: g.publisher, Bodies: g.bodies, Log: deps.Log, Clock: deps.Clock,
+		Publisher: g.publisher, Downlinks: g.downlinks, Polls: relay.NewPolls(deps.Bus, g.told, g.config.IdleTimeout),
+		Bodies: g.bodies, Log: deps.Log, Clock: deps.Clock,
 		Endpoint: opamp.Endpoint{URL: g.config.Endpoint(), ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
 	}, deps.Meter)
 	if err != nil {

@@ -29,13 +29,16 @@ import (
 
 // carrier is what brings messages of one identity: a WebSocket, or a poll. It is the
 // link of the sessions that begin over it. find returns the session of a uid, or nil;
-// start adds one. Both are called by the goroutine that handles the message alone.
+// start adds one, which other gateways serve as well if it is shared; ready prepares one
+// for the message with a number. An error says that the message cannot be taken now. All
+// are called by the goroutine that handles the message alone.
 type carrier interface {
 	session.Link
 	caller() edge.Caller
 	transport() internalv1.Transport
-	find(identity.InstanceUID) *session.Session
-	start(identity.InstanceUID, *session.Session)
+	find(context.Context, identity.InstanceUID) (*session.Session, error)
+	start(ctx context.Context, uid identity.InstanceUID, s *session.Session, shared bool) error
+	ready(ctx context.Context, s *session.Session, number uint64) error
 }
 
 // Times of what a message may wait for.
@@ -70,13 +73,23 @@ func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcom
 		return s.refuse(ctx, c, newAnswer(nil).badRequest("instance_uid must have 16 bytes"), edge.Malformed, err)
 	}
 	reply := newAnswer(uid[:])
-	current := c.find(uid)
-	if current == nil {
-		if current, err = s.begin(ctx, c, uid); err != nil {
-			return s.turnAway(ctx, c, reply, err)
-		}
+	current, err := s.session(ctx, c, uid)
+	if err == nil {
+		err = c.ready(ctx, current, message.GetSequenceNum())
+	}
+	if err != nil {
+		return s.turnAway(ctx, c, reply, err)
 	}
 	return s.arrive(ctx, c, current, message, payload, reply)
+}
+
+// session finds the session of a uid or begins one.
+func (s *Server) session(ctx context.Context, c carrier, uid identity.InstanceUID) (*session.Session, error) {
+	current, err := c.find(ctx, uid)
+	if err != nil || current != nil {
+		return current, err
+	}
+	return s.begin(ctx, c, uid)
 }
 
 // arrive takes a message of a session.
@@ -159,7 +172,9 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 		LastSequence: result.GetLastSequence(), StateKnown: result.GetStateKnown(),
 		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
 	}, c, s.Clock())
-	c.start(uid, begun)
+	if err := c.start(ctx, uid, begun, result.GetShared()); err != nil {
+		return nil, err
+	}
 	if s.Admission.Revoked(caller) {
 		c.Close(begun, session.Revoked)
 		return nil, &session.Refusal{Reason: "CERTIFICATE_REVOKED"}
@@ -227,8 +242,18 @@ func (s *Server) reclaim(ctx context.Context, current *session.Session) (answere
 	if err != nil {
 		return false
 	}
+	if result.GetShared() {
+		// It goes on at other gateways, and nothing of it is lost. If they began it anew, the next poll finds that.
+		if result.GetEpoch() != current.Epoch() {
+			s.Registry.Forget(current)
+		}
+		return true
+	}
 	if !current.Reclaim(result.GetEpoch(), result.GetLastSequence(), result.GetStateKnown()) {
 		s.Publisher.Ended(current, session.Closed)
+	}
+	if c.transport() == internalv1.Transport_TRANSPORT_HTTP {
+		_ = s.Polls.Write(ctx, current) // else the next poll says so
 	}
 	return true
 }

@@ -203,16 +203,18 @@ func (l *link) paceBegins() {
 	}
 }
 
-func (l *link) find(uid identity.InstanceUID) *session.Session {
+func (l *link) find(_ context.Context, uid identity.InstanceUID) (*session.Session, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.sessions[uid]; s != nil && !s.Ended() {
-		return s
+		return s, nil
 	}
-	return nil
+	return nil, nil
 }
 
-func (l *link) start(uid identity.InstanceUID, s *session.Session) {
+func (l *link) ready(context.Context, *session.Session, uint64) error { return nil }
+
+func (l *link) start(_ context.Context, uid identity.InstanceUID, s *session.Session, _ bool) error {
 	l.mu.Lock()
 	if l.sessions == nil {
 		l.sessions = make(map[identity.InstanceUID]*session.Session, 1)
@@ -220,6 +222,7 @@ func (l *link) start(uid identity.InstanceUID, s *session.Session) {
 	l.sessions[uid] = s
 	l.mu.Unlock()
 	l.server.Registry.Start(s)
+	return nil
 }
 
 // carries counts the live sessions, and forgets those that have ended: agents behind a
