@@ -70,13 +70,13 @@ func (s *Server) answerPoll(w http.ResponseWriter, r *http.Request, p *poller, b
 	case out.fault == edge.Malformed && out.session == nil:
 		status = http.StatusBadRequest
 	}
-	payload, sent := s.post(r.Context(), out.answer, out.session)
+	posted, sent := s.post(r.Context(), out.answer, out.session)
 	if err := s.tell(r.Context(), out.session, sent); err != nil {
 		s.Rejections.Reject(r.Context(), edge.Unavailable, err, edge.Known(p.from)...)
 		edge.Busy(w, edge.Overload())
 		return
 	}
-	if s.writePoll(w, r, status, payload) == nil {
+	if s.writePoll(w, r, status, posted.append(nil, sent)) == nil {
 		s.delivered(out.session, sent)
 	}
 }
