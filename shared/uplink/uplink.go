@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"io"
 
 	"gitlab.com/ampora/ampora/shared/identity"
@@ -65,14 +66,14 @@ const (
 )
 
 // SealUplink returns the seal of a serialised relay.v1.Uplink.
-func (k Key) SealUplink(body []byte) []byte { return k.seal(purposeUplink, body) }
+func (k Key) SealUplink(body []byte) []byte { return k.Sealer().AppendUplink(nil, body) }
 
 // SealedUplink reports whether the key sealed the uplink.
 func (k Key) SealedUplink(body, seal []byte) bool { return hmac.Equal(seal, k.SealUplink(body)) }
 
 // SealMark returns the seal of a serialised relay.v1.Mark that stands in the register.
 func (k Key) SealMark(register string, body []byte) []byte {
-	return k.seal(purposeMark+register+"\x00", body)
+	return k.Sealer().AppendMark(nil, register, body)
 }
 
 // SealedMark reports whether the key sealed the mark for the register.
@@ -80,11 +81,33 @@ func (k Key) SealedMark(register string, body, seal []byte) bool {
 	return hmac.Equal(seal, k.SealMark(register, body))
 }
 
-func (k Key) seal(purpose string, body []byte) []byte {
-	mac := hmac.New(sha256.New, k[:])
-	_, _ = io.WriteString(mac, purpose)
-	mac.Write(body)
-	return mac.Sum(nil)[:SealSize]
+// Sealer is a key made ready to seal many times, by one goroutine at a time.
+type Sealer struct {
+	mac     hash.Hash
+	purpose []byte
+	sum     [sha256.Size]byte
+}
+
+// Sealer returns one of the key.
+func (k Key) Sealer() *Sealer { return &Sealer{mac: hmac.New(sha256.New, k[:])} }
+
+// AppendUplink appends the seal of a serialised relay.v1.Uplink.
+func (s *Sealer) AppendUplink(dst, body []byte) []byte {
+	s.purpose = append(s.purpose[:0], purposeUplink...)
+	return s.append(dst, body)
+}
+
+// AppendMark appends the seal of a serialised relay.v1.Mark that stands in the register.
+func (s *Sealer) AppendMark(dst []byte, register string, body []byte) []byte {
+	s.purpose = append(append(append(s.purpose[:0], purposeMark...), register...), 0)
+	return s.append(dst, body)
+}
+
+func (s *Sealer) append(dst, body []byte) []byte {
+	s.mac.Reset()
+	s.mac.Write(s.purpose)
+	s.mac.Write(body)
+	return append(dst, s.mac.Sum(s.sum[:0])[:SealSize]...)
 }
 
 // Register is the name of an agent's register on the shelves of marks and of polls.

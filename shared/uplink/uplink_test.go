@@ -74,10 +74,25 @@ func TestKeysDoNotPrint(t *testing.T) {
 	}
 }
 
+// A sealer that has sealed something else seals as one that has not.
+func TestSealerIsUsedAgain(t *testing.T) {
+	key, body := uplink.Derive(secret, "gateway-1", 5), []byte("body")
+	sealer := key.Sealer()
+	for range 3 {
+		if seal := sealer.AppendUplink([]byte("x"), body); !bytes.Equal(seal, append([]byte("x"), key.SealUplink(body)...)) {
+			t.Errorf("the seal of an uplink is %x", seal)
+		}
+		if seal := sealer.AppendMark(nil, "a/b", body); !bytes.Equal(seal, key.SealMark("a/b", body)) {
+			t.Errorf("the seal of a mark is %x", seal)
+		}
+	}
+}
+
 func BenchmarkSeal(b *testing.B) {
-	key, body := uplink.Derive(secret, "gateway-1", 5), make([]byte, 400)
+	sealer, body := uplink.Derive(secret, "gateway-1", 5).Sealer(), make([]byte, 400)
+	seal := make([]byte, 0, uplink.SealSize)
 	b.ReportAllocs()
 	for b.Loop() {
-		key.SealUplink(body)
+		sealer.AppendUplink(seal, body)
 	}
 }
