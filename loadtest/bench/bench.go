@@ -26,7 +26,7 @@ type Bench struct {
 	// CPU of messages is.
 	Agents, FloodAgents int
 	// FloodTime is how long a flood lasts, IdleTime how long connections are left alone,
-	// GCTime how long a runtime has to return memory after a collection.
+	// GCTime how long a runtime has at most to return memory after a collection.
 	FloodTime, IdleTime, GCTime time.Duration
 	// Pushes is how often a configuration of PushBytes is sent to all in each run.
 	Pushes, PushBytes int

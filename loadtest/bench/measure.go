@@ -5,8 +5,10 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gitlab.com/ampora/ampora/loadtest/api"
@@ -76,6 +78,7 @@ func (b Bench) flood(ctx context.Context, r *running, into Figures) error {
 	if err != nil {
 		return err
 	}
+	refused := c.errors()
 	begin := time.Now()
 	flooding, cancel := context.WithTimeout(ctx, b.FloodTime)
 	defer cancel()
@@ -93,10 +96,19 @@ func (b Bench) flood(ctx context.Context, r *running, into Figures) error {
 	into["flood messages/s"] = answers / seconds
 	into["flood CPU µs/message"] = (usedAfter - used) / answers * 1e6
 	into["flood helpers' CPU µs/message"] = (helpedAfter - helped) / answers * 1e6
-	if errors := c.Count().Errors(); len(errors) > 0 {
-		return fmt.Errorf("a flood shall cause no errors: %v", errors)
+	into["flood errors while connecting"] = float64(refused)
+	if c.errors() > refused {
+		return fmt.Errorf("a flood shall cause no errors: %v", c.Count().Errors())
 	}
 	return nil
+}
+
+// errors is how many errors the agents met until now.
+func (c *crowd) errors() (n int64) {
+	for _, count := range c.Count().Errors() {
+		n += count
+	}
+	return n
 }
 
 // helpers are the processes whose CPU is told apart, as they are now.
@@ -140,6 +152,7 @@ func (b Bench) memory(ctx context.Context, r *running, fleet *fleet, into Figure
 	}
 	defer c.Stop()
 	into["connections/s"] = float64(c.Size()) / time.Since(begin).Seconds()
+	into["errors while connecting"] = float64(c.errors())
 	if err := r.quiet(ctx); err != nil {
 		return err
 	}
@@ -213,6 +226,10 @@ func (b Bench) pushOnce(ctx context.Context, r *running, fleet *fleet, c *crowd,
 	}
 	called := time.Since(begin).Seconds()
 	latencies, err := c.receipts.all(ctx, begin)
+	if missing, ok := errors.AsType[missingError](err); ok {
+		id := b.identities()[missing[0]].Agent()
+		return fmt.Errorf("%w; the first of them is %s:\n%s", err, id, strings.Join(c.Story(id), "\n"))
+	}
 	if err != nil {
 		return err
 	}

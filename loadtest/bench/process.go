@@ -108,9 +108,10 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(text), err
 }
 
-// collect makes all processes of a target collect their garbage and gives their runtimes
-// the time to return memory, which they do in the background.
-func (r *running) collect(ctx context.Context, wait time.Duration) error {
+// collect makes all processes of a target collect their garbage, and waits while their
+// runtimes return memory, which they do in the background: until three seconds bring
+// nothing more, or the time is up.
+func (r *running) collect(ctx context.Context, limit time.Duration) error {
 	for _, ops := range r.Ops {
 		for range 2 { // what was in a sync.Pool survives the first
 			if _, err := get(ctx, ops+"/debug/pprof/heap?gc=1"); err != nil {
@@ -118,7 +119,18 @@ func (r *running) collect(ctx context.Context, wait time.Duration) error {
 			}
 		}
 	}
-	return sleep(ctx, wait)
+	const step, noMore = 3 * time.Second, 0.995
+	last, err := resident(r.PIDs)
+	for end := time.Now().Add(limit); err == nil && time.Now().Before(end); {
+		if err := sleep(ctx, min(step, time.Until(end))); err != nil {
+			return err
+		}
+		before := last
+		if last, err = resident(r.PIDs); last > before*noMore {
+			break
+		}
+	}
+	return err
 }
 
 // metric is the sum of a metric without labels over all processes, 0 if nobody has it.

@@ -41,14 +41,21 @@ func (r *receipts) note(agent int, hash []byte, at time.Time) {
 	}
 }
 
-// all waits until every agent has it, and returns how long each took, in seconds.
+// missingError is that some agents, named by their index, have not received it.
+type missingError []int
+
+// Error says how many.
+func (e missingError) Error() string {
+	return fmt.Sprintf("%d agents have not received the configuration", len(e))
+}
+
+// all waits until every agent has it, and returns how long each took, in seconds. The
+// error is a missingError.
 func (r *receipts) all(ctx context.Context, since time.Time) ([]float64, error) {
 	select {
 	case <-r.complete:
 	case <-ctx.Done():
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return nil, fmt.Errorf("%d of %d agents have not received the configuration", r.missing, len(r.at))
+		return nil, r.who()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,4 +64,15 @@ func (r *receipts) all(ctx context.Context, since time.Time) ([]float64, error) 
 		seconds[i] = at.Sub(since).Seconds()
 	}
 	return seconds, nil
+}
+
+func (r *receipts) who() (missing missingError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, at := range r.at {
+		if at.IsZero() {
+			missing = append(missing, i)
+		}
+	}
+	return missing
 }

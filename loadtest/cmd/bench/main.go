@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.IntVar(&b.FloodAgents, "flood-agents", 1000, "agents that flood; at most --agents")
 	flags.DurationVar(&b.FloodTime, "flood-time", 10*time.Second, "how long a flood lasts")
 	flags.DurationVar(&b.IdleTime, "idle-time", 20*time.Second, "how long connections are left alone before memory is measured")
-	flags.DurationVar(&b.GCTime, "gc-time", 10*time.Second, "how long a runtime has to return memory after a collection")
+	flags.DurationVar(&b.GCTime, "gc-time", 30*time.Second, "how long a runtime has at most to return memory after a collection")
 	flags.IntVar(&b.Pushes, "pushes", 3, "how often a configuration is sent to all in each run")
 	flags.IntVar(&b.PushBytes, "push-bytes", 4096, "size of that configuration")
 	flags.IntVar(&b.GroupSize, "group-size", 20, "how many agents one assignment may be for")
