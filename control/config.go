@@ -75,6 +75,7 @@ type Config struct {
 	Keys     Keys
 	API      API
 	PKI      PKI
+	Internal Internal
 	// Tenant is the tenant of a fresh installation.
 	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
 	// EventRetention bounds the history.
