@@ -22,7 +22,7 @@ func balance(t testing.TB, dir string, listeners map[string][]string) {
 	t.Helper()
 	var config strings.Builder
 	config.WriteString(`global
-    maxconn 60000
+    maxconn 8000
 defaults
     mode tcp
     balance roundrobin

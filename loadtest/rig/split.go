@@ -4,11 +4,14 @@
 package rig
 
 import (
+	"crypto/tls"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // The parts of a split installation.
@@ -88,6 +91,7 @@ func (s *Server) startSplit() {
 	for _, part := range s.Controls() {
 		part.AwaitReady()
 	}
+	s.awaitThrough(s.API, false)
 	for _, part := range s.Gateways() {
 		token := part.Env["AMPORA_JOIN_TOKEN_FILE"]
 		if _, err := os.Stat(token); err != nil {
@@ -103,6 +107,29 @@ func (s *Server) startSplit() {
 	for _, part := range s.Gateways() {
 		part.AwaitReady()
 	}
+	s.awaitThrough(s.OpAMP, true)
+}
+
+// awaitThrough waits until the load balancer has found somebody behind one of its addresses.
+func (s *Server) awaitThrough(addr string, overTLS bool) {
+	s.t.Helper()
+	scheme, transport := "http", &http.Transport{DisableKeepAlives: true}
+	if overTLS {
+		scheme, transport.TLSClientConfig = "https", &tls.Config{RootCAs: s.Roots(), MinVersion: tls.VersionTLS12}
+	}
+	client := http.Client{Transport: transport, Timeout: 2 * time.Second}
+	Await(s.t, "the load balancer to find somebody behind "+addr, func() string {
+		request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, scheme+"://"+addr+"/", nil)
+		if err != nil {
+			return err.Error()
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err.Error()
+		}
+		_ = response.Body.Close()
+		return ""
+	})
 }
 
 // openBus makes the bus and returns its address for each gateway, and under "" that for the
