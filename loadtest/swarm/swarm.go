@@ -34,6 +34,8 @@ type Config struct {
 	// Heartbeat is the rest between two messages, and between polls, of an agent that has
 	// nothing to say. The server may change it.
 	Heartbeat time.Duration
+	// Ramp is the time over which agents come for the first time. 0: all at once.
+	Ramp time.Duration
 	// Dials is how many connect at a time. Agents of their own would know no such bound,
 	// but they would not share two cores either.
 	Dials int
@@ -57,6 +59,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("the transport is %s, %s or %s, not %q", WebSocket, HTTP, Mixed, c.Transport)
 	case c.Heartbeat < time.Second:
 		return errors.New("heartbeats are at least a second apart")
+	case c.Ramp < 0:
+		return errors.New("the time over which agents come is not negative")
 	case c.Dials < 1:
 		return errors.New("at least one agent must be able to connect at a time")
 	case c.ApplyDelay[0] < 0 || c.ApplyDelay[1] < c.ApplyDelay[0]:
@@ -109,8 +113,12 @@ func (s *Swarm) Size() int { return len(s.agents) }
 func (s *Swarm) Start() {
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
-	for _, a := range s.agents {
-		s.running.Go(func() { a.run(ctx) })
+	for i, a := range s.agents {
+		s.running.Go(func() {
+			if sleep(ctx, s.config.Ramp*time.Duration(i)/time.Duration(len(s.agents))) == nil {
+				a.run(ctx)
+			}
+		})
 	}
 }
 

@@ -396,6 +396,7 @@ func TestConfigCheck(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"transport": func(c *Config) { c.Transport = "udp" },
 		"heartbeat": func(c *Config) { c.Heartbeat = 0 },
+		"ramp":      func(c *Config) { c.Ramp = -1 },
 		"dials":     func(c *Config) { c.Dials = 0 },
 		"delay":     func(c *Config) { c.ApplyDelay = [2]time.Duration{2, 1} },
 		"share":     func(c *Config) { c.FailFraction = 2 },

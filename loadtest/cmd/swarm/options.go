@@ -32,16 +32,16 @@ type options struct {
 	count, parallel int
 	way, group      string
 	// The run.
-	transport, name        string
-	heartbeat, duration    time.Duration
-	dials                  int
-	applyMin, applyMax     time.Duration
-	failFraction           float64
-	flips, relabels        float64
-	faults                 []swarm.Fault
-	verify, stay, noFaults bool
-	settle                 time.Duration
-	stateFile, reportFile  string
+	transport, name           string
+	heartbeat, duration, ramp time.Duration
+	dials                     int
+	applyMin, applyMax        time.Duration
+	failFraction              float64
+	flips, relabels           float64
+	faults                    []swarm.Fault
+	verify, stay, noFaults    bool
+	settle                    time.Duration
+	stateFile, reportFile     string
 }
 
 func (c command) parse(args []string, out, progress io.Writer) (*options, error) {
@@ -103,6 +103,7 @@ func (o *options) runFlags() {
 	o.flags.StringVar(&o.name, "name", "swarm", "what their host names begin with")
 	o.flags.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "rest between messages, and between polls, of an agent with nothing to say")
 	o.flags.DurationVar(&o.duration, "duration", time.Minute, "how long they are disturbed, after all have connected; 0: until SIGINT or SIGTERM")
+	o.flags.DurationVar(&o.ramp, "ramp", 0, "time over which they come; 0: all at once")
 	o.flags.IntVar(&o.dials, "dials", 128, "how many connect at a time")
 	o.applyMin, o.applyMax = time.Second, 3*time.Second
 	o.flags.Func("apply-delay", "`MIN,MAX` time to apply a configuration (default 1s,3s)", o.applyDelay)
