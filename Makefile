@@ -30,8 +30,10 @@ define each
 endef
 
 # services: sets AMPORA_TEST_POSTGRES_URL and AMPORA_TEST_REDIS_URL, unless the
-# caller brought servers of its own.
+# caller brought servers of its own. The tests of the Redis bus kill and replace
+# servers, so they start their own all the same.
 define services
+	$(DEV)/tools.sh redis-server; \
 	if [ -z "$${AMPORA_TEST_POSTGRES_URL:-}" ] || [ -z "$${AMPORA_TEST_REDIS_URL:-}" ]; then \
 		$(DEV)/services.sh up; \
 		exports=$$($(DEV)/services.sh env); \
