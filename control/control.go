@@ -120,14 +120,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
-	c.replica = replica.New(replica.Deps{Store: db, ID: processName(), Version: d.Version, Log: d.Log, Now: d.Now})
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: uplinks.key, Replica: c.replica, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
-		return nil, err
-	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
-		return nil, err
-	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	if err := c.openLoops(bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
 
@@ -155,6 +148,21 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
+}
+
+// openLoops makes what records, decides and sends.
+func (c *Control) openLoops(bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
+	c.replica = replica.New(replica.Deps{Store: c.store, ID: processName(), Version: c.deps.Version, Log: c.deps.Log, Now: c.deps.Now})
+	if c.inbox, err = inbox.New(inbox.Deps{Store: c.store, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+		return err
+	}
+	if c.engine, err = engine.New(engine.Deps{Store: c.store, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+		return err
+	}
+	if c.outbox, err = outbox.New(outbox.Deps{Store: c.store, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+		return err
+	}
+	return nil
 }
 
 // Gateways is a client of the internal service for a gateway in this process.

@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -134,57 +133,6 @@ func TestControlIsKilled(t *testing.T) {
 			if n == 0 {
 				part.Start()
 			}
-		}
-	})
-}
-
-// TestBusIsLost: killed, flushed, stopped and restarted; what was said meanwhile is not lost.
-func TestBusIsLost(t *testing.T) {
-	t.Parallel()
-	s := rig.NewServer(t, rig.SplitRedis).Start()
-	told, id := run(t, s, "teller", agent.Apply)
-	stop := neverOffline(t, s, id)
-	for name, hurt := range map[string]func(){
-		"flushed": func() { s.Redis.Do("FLUSHALL") },
-		"killed":  func() { s.Redis.Kill(); time.Sleep(3 * time.Second); s.Redis.Start() },
-		"stopped": func() {
-			s.Redis.Signal(syscall.SIGSTOP)
-			time.Sleep(5 * time.Second)
-			s.Redis.Signal(syscall.SIGCONT)
-		},
-	} {
-		hurt()
-		told.SetHealth(name)
-		s.AwaitAgentTo(id, "tell that it was "+name, func(a *amporav1.Agent) string {
-			return unless(a.GetHealth().GetStatus() == name, a.GetHealth().String())
-		})
-		offer := publish(t, s, name, newPipeline(t, name).yaml())
-		s.Do("configs", "assign", name, "--agent", id)
-		s.AwaitDelivery(id, amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
-		if n := granted(s, id, offer); n != 1 {
-			t.Errorf("%s: granted %d times", name, n)
-		}
-	}
-	stop()
-}
-
-// TestGatewayIsRevoked: it ends, the agent goes on elsewhere, and it is not let in again.
-func TestGatewayIsRevoked(t *testing.T) {
-	split(t, func(t *testing.T, s *rig.Server, id string) {
-		revoked, other := holder(s, id)
-		s.Do("gateways", "revoke", revoked.Name)
-		if code := revoked.Process().Exit(rig.Patience); code == 0 {
-			t.Error("a revoked gateway ended as if nothing was wrong")
-		}
-		s.AwaitAgentTo(id, "be at the other gateway", func(a *amporav1.Agent) string {
-			return unless(a.GetSession().GetGatewayId() == other.Name && a.GetPresence() == amporav1.Presence_PRESENCE_ONLINE, a.GetSession().String())
-		})
-		revoked.Launch()
-		if code := revoked.Process().Exit(rig.Patience); code == 0 {
-			t.Error("a revoked gateway was let in again")
-		}
-		if !revoked.Logged("GATEWAY_REVOKED") {
-			t.Error("its log does not say why")
 		}
 	})
 }

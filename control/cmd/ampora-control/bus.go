@@ -65,23 +65,32 @@ func redisUser(c *cobra.Command, environ []string, gateway, passwordFile string)
 	if len(secret) < minPassword || bytes.ContainsAny(secret, "\r\n") {
 		return fmt.Errorf("--password-file must hold one line of at least %d bytes; make one with: openssl rand -hex 24", minPassword)
 	}
-	name, rules := "ampora-control", []string(nil)
-	if gateway == "" {
-		rules, err = redis.ControlRules(config.Bus.Prefix)
-	} else {
-		id, invalid := identity.ParseGatewayID(gateway)
-		if invalid != nil {
-			return fmt.Errorf("--gateway: %w", invalid)
-		}
-		name = "ampora-gateway-" + gateway
-		rules, err = redis.GatewayRules(config.Bus.Prefix, id)
-	}
+	name, rules, err := redisRules(config.Bus.Prefix, gateway)
 	if err != nil {
-		return fmt.Errorf("AMPORA_BUS_PREFIX: %w", err)
+		return err
 	}
 	sum := sha256.Sum256(secret)
 	fmt.Fprintln(c.OutOrStdout(), "user", name, "on", "#"+hex.EncodeToString(sum[:]), strings.Join(rules, " "))
 	return nil
+}
+
+// redisRules names the user of a gateway, or of the control plane if gateway is empty, and says what it may do.
+func redisRules(prefix, gateway string) (name string, rules []string, err error) {
+	if gateway == "" {
+		rules, err = redis.ControlRules(prefix)
+		name = "ampora-control"
+	} else {
+		id, invalid := identity.ParseGatewayID(gateway)
+		if invalid != nil {
+			return "", nil, fmt.Errorf("--gateway: %w", invalid)
+		}
+		rules, err = redis.GatewayRules(prefix, id)
+		name = "ampora-gateway-" + gateway
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("AMPORA_BUS_PREFIX: %w", err)
+	}
+	return name, rules, nil
 }
 
 func admitLogin(c *cobra.Command, environ []string, gateway, login string) error {

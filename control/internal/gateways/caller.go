@@ -59,13 +59,13 @@ func as(ctx context.Context, name string) (caller, error) {
 	return c, err
 }
 
-// in is the caller if it may serve the tenant.
-func in(ctx context.Context, tenant string) (caller, error) {
+// in refuses a caller that may not serve the tenant.
+func in(ctx context.Context, tenant string) error {
 	c, err := callerOf(ctx)
 	if err == nil && !c.scope.Serves(fleet.TenantID(tenant)) {
-		return caller{}, fault.New(fault.PermissionDenied, ReasonOutOfScope, "the gateway may not serve this tenant")
+		return fault.New(fault.PermissionDenied, ReasonOutOfScope, "the gateway may not serve this tenant")
 	}
-	return c, err
+	return err
 }
 
 // InProcess is the gate of the service in the process that also runs its gateway: there is nobody to tell apart.

@@ -140,7 +140,7 @@ func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*int
 
 // FetchBody returns the clear bytes of a body: over this service alone, never over the bus.
 func (s *Service) FetchBody(ctx context.Context, r *internalv1.FetchBodyRequest) (*internalv1.FetchBodyResponse, error) {
-	if _, err := in(ctx, r.GetTenant()); err != nil {
+	if err := in(ctx, r.GetTenant()); err != nil {
 		return nil, err
 	}
 	hash, err := fleet.ContentHashFrom(r.GetHash())
@@ -156,7 +156,7 @@ func (s *Service) FetchBody(ctx context.Context, r *internalv1.FetchBodyRequest)
 
 // PutBodies stores bodies that reports name by hash.
 func (s *Service) PutBodies(ctx context.Context, r *internalv1.PutBodiesRequest) (*internalv1.PutBodiesResponse, error) {
-	if _, err := in(ctx, r.GetTenant()); err != nil {
+	if err := in(ctx, r.GetTenant()); err != nil {
 		return nil, err
 	}
 	for _, body := range r.GetBodies() {

@@ -23,7 +23,7 @@ import (
 )
 
 // ReasonJoinToken stands for all that can be wrong with a join token: the caller is told no more.
-const ReasonJoinToken = "JOIN_TOKEN_INVALID"
+const ReasonJoinToken = "JOIN_TOKEN_INVALID" //nolint:gosec // a reason, no credential
 
 func joinRefused(cause error) error {
 	return fault.New(fault.Unauthenticated, ReasonJoinToken, "the join token is not valid").WithCause(cause)

@@ -15,8 +15,8 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
-// ErrForbidden: the server does not let this user in, or not do this. Its access rules
-// are not those of [GatewayRules] or [ControlRules].
+// ErrForbidden says that the server does not let this user in, or not do this. Its access
+// rules are not those of [GatewayRules] or [ControlRules].
 var ErrForbidden = fault.New(fault.Internal, "BUS_FORBIDDEN", "the bus does not let this program in")
 
 // trip is a round trip to the server.

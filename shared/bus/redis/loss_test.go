@@ -192,8 +192,12 @@ func TestEntriesThatAreNone(t *testing.T) {
 	key := b.control.names.uplink(0).key
 	large, stamp := make([]byte, bus.MaxPayload+1), b.control.line.Load().stamp(1)
 	for _, fields := range [][]any{
-		{"a", "b"}, {fieldStamp, "short", fieldPayload, "x"}, {fieldPayload, "without a stamp"}, {fieldStamp, stamp, fieldPayload, large},
-		{fieldStamp, stamp, fieldPayload, "x", fieldExpiry, "soon"}, {fieldStamp, stamp, fieldPayload, "x", fieldExpiry, "-1"},
+		{"a", "b"},
+		{fieldStamp, "short", fieldPayload, "x"},
+		{fieldPayload, "without a stamp"},
+		{fieldStamp, stamp, fieldPayload, large},
+		{fieldStamp, stamp, fieldPayload, "x", fieldExpiry, "soon"},
+		{fieldStamp, stamp, fieldPayload, "x", fieldExpiry, "-1"},
 		{fieldStamp, stamp, fieldPayload, "x", "more", "than there is"},
 	} {
 		s.do(append([]any{"XADD", key, idNext}, fields...)...)

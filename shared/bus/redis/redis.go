@@ -157,7 +157,7 @@ func (b *Bus) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// ErrOld: the server is older than Redis 7.0, or does not say what it is.
+// ErrOld says that the server is older than Redis 7.0, or does not tell what it is.
 var ErrOld = errors.New("the bus needs Redis 7.0 or newer")
 
 // Check says whether the bus can be used now: the server answers, lets this user in, is

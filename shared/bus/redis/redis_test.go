@@ -173,7 +173,7 @@ func (s *server) loseTail(n int) {
 func (s *server) dropTails(n int) {
 	s.t.Helper()
 	ctx := context.Background()
-	keys, err := s.admin.ScanType(ctx, 0, "*", 1<<20, "stream").Iterator(), error(nil)
+	keys := s.admin.ScanType(ctx, 0, "*", 1<<20, "stream").Iterator()
 	for keys.Next(ctx) {
 		entries := s.admin.XRange(ctx, keys.Val(), "-", "+").Val()
 		pipe := s.admin.TxPipeline()
@@ -185,7 +185,7 @@ func (s *server) dropTails(n int) {
 			}
 			pipe.Do(ctx, arguments...)
 		}
-		if _, err = pipe.Exec(ctx); err != nil {
+		if _, err := pipe.Exec(ctx); err != nil {
 			s.t.Fatal(err)
 		}
 	}

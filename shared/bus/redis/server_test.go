@@ -40,7 +40,7 @@ type server struct {
 func startServer(t testing.TB, flags ...string) *server {
 	t.Helper()
 	goredis.SetLogger(silence{})
-	folder, err := os.MkdirTemp("", "redis") // t.TempDir may be too deep for a socket
+	folder, err := os.MkdirTemp("", "redis") //nolint:usetesting // that of t may be too deep for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func (s *server) try(arguments ...any) { _ = s.admin.Do(context.Background(), ar
 // addUser makes a user that is there after each start.
 func (s *server) addUser(name string, rules []string) {
 	s.t.Helper()
-	user := strings.Join(append([]string{name, "reset", "on", ">" + password}, rules...), "\n")
+	user := strings.Join(append([]string{name, "reset", "on", ">" + knock}, rules...), "\n")
 	s.users = append(s.users, user)
 	s.setUser(user)
 }
@@ -154,7 +154,8 @@ func (s *server) setUser(user string) {
 	s.do(arguments...)
 }
 
-const password = "tell:n0b@dy/?#"
+// knock is what all users say to be let in.
+const knock = "tell:n0b@dy/?#"
 
 // link is an address that leads to a server, or to another one later, or nowhere.
 type link struct {
@@ -195,7 +196,7 @@ func (l *link) url(user string) string {
 	if user == "" {
 		return "redis://" + l.listener.Addr().String()
 	}
-	u := url.URL{Scheme: "redis", User: url.UserPassword(user, password), Host: l.listener.Addr().String(), Path: "/0"}
+	u := url.URL{Scheme: "redis", User: url.UserPassword(user, knock), Host: l.listener.Addr().String(), Path: "/0"}
 	return u.String()
 }
 
@@ -230,7 +231,7 @@ func (l *link) connect(client net.Conn) {
 }
 
 func (l *link) pump(to, from net.Conn) {
-	defer func() { _, _ = to.Close(), from.Close() }()
+	defer end(to, from)
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -269,7 +270,17 @@ func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for client, conn := range l.conns {
-		_, _ = client.Close(), conn.Close()
+		end(client, conn)
+	}
+}
+
+// end ends connections for their other ends at once. Close alone waits for who reads.
+func end(conns ...net.Conn) {
+	for _, conn := range conns {
+		if half, is := conn.(interface{ CloseWrite() error }); is {
+			_ = half.CloseWrite()
+		}
+		_ = conn.Close()
 	}
 }
 

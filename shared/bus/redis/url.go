@@ -36,7 +36,7 @@ func clientOptions(url string, options Options) (*goredis.Options, error) {
 	}
 	u, err := neturl.Parse(url)
 	if err != nil {
-		return nil, errURL //nolint:nilerr // the error quotes the URL, and with it the password
+		return nil, errURL // err quotes the URL, and with it the password
 	}
 	if err := checkURL(u, options); err != nil {
 		return nil, err
@@ -67,12 +67,11 @@ func clientOptions(url string, options Options) (*goredis.Options, error) {
 }
 
 func checkURL(u *neturl.URL, options Options) error {
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	_, hasPassword := u.User.Password()
 	switch {
 	case u.Scheme != "redis" && u.Scheme != "rediss":
 		return errScheme
-	case u.Hostname() == "" || u.Port() != "" && (err != nil || port == 0):
+	case u.Hostname() == "" || !isPort(u.Port()):
 		return errHost
 	case u.Path != "" && u.Path != "/" && u.Path != "/0":
 		return errDB
@@ -84,6 +83,11 @@ func checkURL(u *neturl.URL, options Options) error {
 		return errTLS
 	}
 	return nil
+}
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && port != 0
 }
 
 func tlsConfig(u *neturl.URL, given *tls.Config) *tls.Config {
