@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"gitlab.com/ampora/ampora/loadtest/agent"
 	"gitlab.com/ampora/ampora/loadtest/rig"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
