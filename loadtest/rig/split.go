@@ -96,7 +96,7 @@ func (s *Server) startSplit() {
 		token := part.Env["AMPORA_JOIN_TOKEN_FILE"]
 		if _, err := os.Stat(token); err != nil {
 			s.Do("join-tokens", "issue", part.Name, "--out", token, "--ca-out", part.Env["AMPORA_CONTROL_CA_FILE"])
-			text, err := os.ReadFile(token)
+			text, err := os.ReadFile(token) //nolint:gosec // a file of the test
 			if err != nil {
 				s.t.Fatal(err)
 			}
