@@ -115,23 +115,3 @@ func TestGatewayIsUpgraded(t *testing.T) {
 		applies(t, s, id, "after")
 	})
 }
-
-// TestControlIsKilled: in the middle of a push; the other process finishes it.
-func TestControlIsKilled(t *testing.T) {
-	split(t, func(t *testing.T, s *rig.Server, id string) {
-		applies(t, s, id, "before")
-		for n, part := range s.Controls() {
-			name := "push-" + part.Name
-			publish(t, s, name, newPipeline(t, name).yaml())
-			s.Do("configs", "assign", name, "--agent", id)
-			part.Kill()
-			s.AwaitAgentTo(id, "run what was pushed", func(a *amporav1.Agent) string {
-				d := a.GetConfigDelivery()
-				return unless(d.GetState() == amporav1.DeliveryState_DELIVERY_STATE_APPLIED && d.GetConfigName() == name, d.String())
-			})
-			if n == 0 {
-				part.Start()
-			}
-		}
-	})
-}
