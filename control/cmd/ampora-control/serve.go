@@ -52,8 +52,8 @@ func (c *Config) checkServing() error {
 	return errors.Join(problems...)
 }
 
-// serveControl wires the parts and runs them until ctx is done: the API stops first, then what records, decides and sends, then
-// what gateways call, and last the operations listener and the database.
+// serveControl wires the parts and runs them until ctx is done: the API stops first, then what records, decides and
+// sends, then what gateways call, and last the operations listener and the database.
 func serveControl(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	registry := ops.NewRegistry()
 	meters, err := ops.NewMeterProvider(registry)

@@ -5,11 +5,10 @@
 // vocabulary, and writes its effects together with the position they were read at.
 //
 // Each partition has one reader at a time, for as long as its process holds its lease as a replica; the replicas that live
-// share them. Effects happen once
-// and in order, because the position is committed with them and an epoch fences a reader whose partition was taken over.
-// What the bus lost is noticed (a lost position, a hole in a gateway's counters) and asked for again from the agents
-// concerned. What does not carry the seal of the gateway process it names is counted and dropped: whoever controls the
-// bus, and every other gateway, can make nobody say anything.
+// share them. Effects happen once and in order, because the position is committed with them and an epoch fences a reader
+// whose partition was taken over. What the bus lost is noticed (a lost position, a hole in a gateway's counters) and
+// asked for again from the agents concerned. What does not carry the seal of the gateway process it names is counted and
+// dropped: whoever controls the bus, and every other gateway, can make nobody say anything.
 package inbox
 
 import (
@@ -33,8 +32,8 @@ import (
 
 // Timing of the loop.
 const (
-	// lookPause is how often a reader asks again for a partition that should be its own and is not yet, readPause how often
-	// it looks up from one that is quiet.
+	// lookPause is how often a reader looks again whether a partition is its own to read, readPause how often it looks up
+	// from one that is quiet.
 	lookPause  = time.Second
 	readPause  = 5 * time.Second
 	retryPause = time.Second
@@ -131,10 +130,7 @@ func (r *reader) run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, errElsewhere):
 			r.leave(ctx)
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
+			wait(ctx, changed)
 		case errors.Is(err, store.ErrLeaseLost):
 			wait(ctx, changed)
 		default:

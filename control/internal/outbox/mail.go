@@ -19,17 +19,8 @@ import (
 // letterLife is how long a letter lies there. Agents poll more often, and what has not had its effect is posted again.
 const letterLife = 5 * time.Minute
 
-// parted splits dispatches into those for agents that a gateway can write to and those for agents that poll.
-func parted(due []fleet.Dispatch) (connected, polling []fleet.Dispatch) {
-	for _, d := range due {
-		if d.Transport == fleet.TransportHTTP {
-			polling = append(polling, d)
-		} else {
-			connected = append(connected, d)
-		}
-	}
-	return connected, polling
-}
+// polls reports whether the dispatch is for an agent that no gateway can write to before it asks.
+func polls(d fleet.Dispatch) bool { return d.Transport == fleet.TransportHTTP }
 
 // post lays letters for agents that poll where the gateway that they come to next finds them, whichever it is: each is a
 // downlink for one agent that names no gateway.
@@ -47,9 +38,6 @@ func (o *Outbox) post(ctx context.Context, letters []fleet.Dispatch, now time.Ti
 	}
 	if err := o.d.Bus.Set(ctx, bus.Mail, letterLife, registers...); err != nil {
 		return fmt.Errorf("post: %w", err)
-	}
-	if err := o.d.Store.MarkSent(ctx, letters, now); err != nil {
-		return fmt.Errorf("mark sent: %w", err)
 	}
 	return nil
 }

@@ -83,29 +83,36 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
 	}
-	connected, polling := parted(due)
-	for _, batch := range grouped(connected) {
-		o.count(ctx, batch, o.send(ctx, batch, now))
-	}
-	if len(polling) > 0 {
-		o.count(ctx, polling, o.post(ctx, polling, now))
+	for _, batch := range grouped(due) {
+		outcome := "sent"
+		err := o.pass(ctx, batch, now)
+		if err != nil {
+			outcome = "failed"
+			// The rows are due again after resendAfter; others must not wait for them.
+			o.d.Log.WarnContext(ctx, "outbox could not reach agents over the bus", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+		}
+		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
+			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
 	}
 	return len(due), nil
 }
 
-// count counts what became of a batch. Rows that failed are due again after resendAfter; others must not wait for them.
-func (o *Outbox) count(ctx context.Context, batch []fleet.Dispatch, err error) {
-	outcome := "sent"
-	if err != nil {
-		outcome = "failed"
-		o.d.Log.WarnContext(ctx, "outbox could not reach agents over the bus", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+// pass puts one batch onto the bus and notes that it did.
+func (o *Outbox) pass(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
+	put := o.send
+	if polls(batch[0]) {
+		put = o.post
 	}
-	for _, d := range batch {
-		o.sent.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(d.Kind)), attribute.String("outcome", outcome)))
+	if err := put(ctx, batch, now); err != nil {
+		return err
 	}
+	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
+		return fmt.Errorf("mark sent: %w", err)
+	}
+	return nil
 }
 
-// send puts one batch into its gateway's stream and notes that it did.
+// send puts one batch into its gateway's stream.
 func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
 	signed, err := o.d.Signer.Sign(message(batch, now))
 	if err != nil {
@@ -114,15 +121,13 @@ func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time
 	if err := o.d.Bus.Send(ctx, identity.GatewayID(batch[0].Gateway), messageLife, signed); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
-		return fmt.Errorf("mark sent: %w", err)
-	}
 	return nil
 }
 
 // key is what the dispatches of one batch have in common.
 type key struct {
-	gateway fleet.GatewayID
+	gateway fleet.GatewayID // of agents that poll: any
+	polls   bool
 	tenant  fleet.TenantID
 	kind    fleet.DispatchKind
 	offer   fleet.OfferHash
@@ -134,7 +139,10 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
 	for _, d := range due {
-		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		k := key{d.Gateway, polls(d), d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		if k.polls {
+			k.gateway = ""
+		}
 		i, ok := at[k]
 		if !ok {
 			i = len(batches)

@@ -63,6 +63,20 @@ func (a *Authority) newTenantKeys(tenant fleet.TenantID, now time.Time) ([]fleet
 	return []fleet.SigningKey{root.stored, intermediate.stored}, nil
 }
 
+// installed returns an authority of the installation, by the kind of its root, which the
+// first process to ask makes: that of gateways certifies clients, every other servers.
+func (a *Authority) installed(ctx context.Context, root fleet.SigningKeyKind, now time.Time) (*hierarchy, error) {
+	of := ofInstallation(root)
+	if h := a.loaded(of); h != nil {
+		return h, nil
+	}
+	usage := x509.ExtKeyUsageServerAuth
+	if root == fleet.SigningKeyGatewayRoot {
+		usage = x509.ExtKeyUsageClientAuth
+	}
+	return a.ensure(ctx, of, func() ([]fleet.SigningKey, error) { return a.newRoot(root, usage, now) })
+}
+
 // newRoot makes a root of the installation, which signs leaves of one usage itself.
 func (a *Authority) newRoot(kind fleet.SigningKeyKind, usage x509.ExtKeyUsage, now time.Time) ([]fleet.SigningKey, error) {
 	root, err := a.newKey(keyRequest{

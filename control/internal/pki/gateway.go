@@ -40,7 +40,7 @@ func (a *Authority) IssueGateway(ctx context.Context, r GatewayRequest) (Leaf, e
 	if err := checkRequest(r.CSR); err != nil {
 		return Leaf{}, err
 	}
-	h, err := a.gatewayAuthority(ctx, r.Now)
+	h, err := a.installed(ctx, fleet.SigningKeyGatewayRoot, r.Now)
 	if err != nil {
 		return Leaf{}, err
 	}
@@ -73,22 +73,11 @@ func (a *Authority) gatewayTemplate(name identity.GatewayID, valid window) x509.
 
 // GatewayTrust returns what gateways' certificates are verified against.
 func (a *Authority) GatewayTrust(ctx context.Context, now time.Time) (Bundle, error) {
-	h, err := a.gatewayAuthority(ctx, now)
+	h, err := a.installed(ctx, fleet.SigningKeyGatewayRoot, now)
 	if err != nil {
 		return Bundle{}, err
 	}
 	return h.bundle, nil
-}
-
-// gatewayAuthority returns the authority of gateways, which the first process to ask makes.
-func (a *Authority) gatewayAuthority(ctx context.Context, now time.Time) (*hierarchy, error) {
-	of := ofInstallation(fleet.SigningKeyGatewayRoot)
-	if h := a.loaded(of); h != nil {
-		return h, nil
-	}
-	return a.ensure(ctx, of, func() ([]fleet.SigningKey, error) {
-		return a.newRoot(fleet.SigningKeyGatewayRoot, x509.ExtKeyUsageClientAuth, now)
-	})
 }
 
 // IssueControl makes the certificate by which a control process shows itself to gateways:
@@ -106,7 +95,7 @@ func (a *Authority) IssueControl(ctx context.Context, now time.Time) (certificat
 // ControlTrust returns what gateways verify the control plane with: the root below which
 // [Authority.IssueControl] certifies, made by the first process to ask.
 func (a *Authority) ControlTrust(ctx context.Context, now time.Time) (Bundle, error) {
-	h, err := a.serverAuthority(ctx, fleet.SigningKeyControlRoot, now)
+	h, err := a.installed(ctx, fleet.SigningKeyControlRoot, now)
 	if err != nil {
 		return Bundle{}, err
 	}

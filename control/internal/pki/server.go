@@ -42,7 +42,7 @@ func (a *Authority) IssueServer(ctx context.Context, r ServerRequest) (certifica
 // issueServer makes a certificate of a server, with a new key, below a root of the
 // installation, which is made if there is none.
 func (a *Authority) issueServer(ctx context.Context, root fleet.SigningKeyKind, now time.Time, template func(window) x509.Certificate) (certificate tls.Certificate, caPEM []byte, err error) {
-	h, err := a.serverAuthority(ctx, root, now)
+	h, err := a.installed(ctx, root, now)
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
@@ -59,12 +59,6 @@ func (a *Authority) issueServer(ctx context.Context, root fleet.SigningKeyKind, 
 		return tls.Certificate{}, nil, err
 	}
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, h.bundle.PEM, nil
-}
-
-func (a *Authority) serverAuthority(ctx context.Context, root fleet.SigningKeyKind, now time.Time) (*hierarchy, error) {
-	return a.ensure(ctx, ofInstallation(root), func() ([]fleet.SigningKey, error) {
-		return a.newRoot(root, x509.ExtKeyUsageServerAuth, now)
-	})
 }
 
 // newServerKey makes a key and the request by which the library certifies it.

@@ -6,6 +6,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -119,9 +120,7 @@ func (m *Marks) write(ctx context.Context, marks []mark) (behind []mark) {
 			due = append(due, next)
 		}
 	}
-	for len(due) > 0 {
-		batch := due[:min(len(due), markBatch)]
-		due = due[len(batch):]
+	for batch := range slices.Chunk(due, markBatch) {
 		m.set(ctx, batch)
 	}
 	return behind

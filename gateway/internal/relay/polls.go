@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -83,9 +84,7 @@ func (p *Polls) Read(ctx context.Context, of session.Key) (Found, error) {
 // Standings returns how far agents have come, in their order; nil where nobody knows.
 func (p *Polls) Standings(ctx context.Context, of []session.Key) ([]*session.Standing, error) {
 	standings := make([]*session.Standing, 0, len(of))
-	for len(of) > 0 {
-		batch := of[:min(len(of), pollBatch)]
-		of = of[len(batch):]
+	for batch := range slices.Chunk(of, pollBatch) {
 		some, err := p.standings(ctx, batch)
 		if err != nil {
 			return nil, err

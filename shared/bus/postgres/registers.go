@@ -5,7 +5,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"gitlab.com/ampora/ampora/shared/bus"
@@ -16,14 +15,11 @@ func (b *Bus) Set(ctx context.Context, shelf bus.Shelf, ttl time.Duration, regis
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
-	if ttl <= 0 {
-		return fmt.Errorf("%w: a ttl of %v", bus.ErrInvalid, ttl)
+	if err := bus.CheckRegisters(shelf, ttl, registers...); err != nil {
+		return err
 	}
 	names, values := make([]string, len(registers)), make([][]byte, len(registers))
 	for i, r := range registers {
-		if err := bus.CheckRegister(shelf, r); err != nil {
-			return err
-		}
 		names[i], values[i] = r.Name, present(r.Value)
 	}
 	query := "SELECT ampora_bus.post($1, $2, $3, $4)"
@@ -48,10 +44,8 @@ func (b *Bus) Get(ctx context.Context, shelf bus.Shelf, names ...string) ([][]by
 	if err := b.usable(ctx); err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if err := bus.CheckRegister(shelf, bus.Register{Name: name}); err != nil {
-			return nil, err
-		}
+	if err := bus.CheckNames(shelf, names...); err != nil {
+		return nil, err
 	}
 	if len(names) == 0 {
 		return [][]byte{}, nil

@@ -5,7 +5,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -22,13 +21,8 @@ func (b *Bus) Set(ctx context.Context, shelf bus.Shelf, ttl time.Duration, regis
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
-	if ttl <= 0 {
-		return fmt.Errorf("%w: a ttl of %v", bus.ErrInvalid, ttl)
-	}
-	for _, r := range registers {
-		if err := bus.CheckRegister(shelf, r); err != nil {
-			return err
-		}
+	if err := bus.CheckRegisters(shelf, ttl, registers...); err != nil {
+		return err
 	}
 	for some := range slices.Chunk(registers, registersAtOnce) {
 		err := b.do(ctx, trip{queue: func(c call) {
@@ -48,11 +42,11 @@ func (b *Bus) Get(ctx context.Context, shelf bus.Shelf, names ...string) ([][]by
 	if err := b.usable(ctx); err != nil {
 		return nil, err
 	}
+	if err := bus.CheckNames(shelf, names...); err != nil {
+		return nil, err
+	}
 	keys := make([]string, len(names))
 	for i, name := range names {
-		if err := bus.CheckRegister(shelf, bus.Register{Name: name}); err != nil {
-			return nil, err
-		}
 		keys[i] = b.names.register(shelf, name)
 	}
 	values := make([][]byte, 0, len(names))

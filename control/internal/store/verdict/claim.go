@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package verdict is what the stores of both backends decide alike: who becomes a gateway and who gets a session, and
-// what of the gateways' messages counts. A store reads the rows that a decision needs, locked until it commits, asks here, and writes what the
-// answer says; so two backends cannot come to differ in what they admit. What is told of it is composed in trail.
+// what of the gateways' messages counts. A store reads the rows that a decision needs, locked until it commits, asks
+// here, and writes what the answer says; so two backends cannot come to differ in what they admit. What is told of it is
+// composed in trail.
 //
 // It is pure: no clock, no I/O, and an answer depends on nothing but the arguments.
 package verdict
