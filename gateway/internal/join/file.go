@@ -23,7 +23,7 @@ func (m *Member) load() (*credential, error) {
 	if m.Dir == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(filepath.Join(m.Dir, fileName)) //nolint:gosec // the operator names the folder
+	text, err := os.ReadFile(filepath.Join(m.Dir, fileName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
