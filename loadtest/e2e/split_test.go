@@ -7,9 +7,11 @@ package e2e
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"gitlab.com/ampora/ampora/loadtest/agent"
 	"gitlab.com/ampora/ampora/loadtest/rig"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -113,5 +115,76 @@ func TestGatewayIsUpgraded(t *testing.T) {
 		}
 		stop()
 		applies(t, s, id, "after")
+	})
+}
+
+// TestControlIsKilled: in the middle of a push; the other process finishes it.
+func TestControlIsKilled(t *testing.T) {
+	split(t, func(t *testing.T, s *rig.Server, id string) {
+		applies(t, s, id, "before")
+		for n, part := range s.Controls() {
+			name := "push-" + part.Name
+			publish(t, s, name, newPipeline(t, name).yaml())
+			s.Do("configs", "assign", name, "--agent", id)
+			part.Kill()
+			s.AwaitAgentTo(id, "run what was pushed", func(a *amporav1.Agent) string {
+				d := a.GetConfigDelivery()
+				return unless(d.GetState() == amporav1.DeliveryState_DELIVERY_STATE_APPLIED && d.GetConfigName() == name, d.String())
+			})
+			if n == 0 {
+				part.Start()
+			}
+		}
+	})
+}
+
+// TestBusIsLost: killed, flushed, stopped and restarted; what was said meanwhile is not lost.
+func TestBusIsLost(t *testing.T) {
+	t.Parallel()
+	s := rig.NewServer(t, rig.SplitRedis).Start()
+	told, id := run(t, s, "teller", agent.Apply)
+	stop := neverOffline(t, s, id)
+	for name, hurt := range map[string]func(){
+		"flushed": func() { s.Redis.Do("FLUSHALL") },
+		"killed":  func() { s.Redis.Kill(); time.Sleep(3 * time.Second); s.Redis.Start() },
+		"stopped": func() {
+			s.Redis.Signal(syscall.SIGSTOP)
+			time.Sleep(5 * time.Second)
+			s.Redis.Signal(syscall.SIGCONT)
+		},
+	} {
+		hurt()
+		told.SetHealth(name)
+		s.AwaitAgentTo(id, "tell that it was "+name, func(a *amporav1.Agent) string {
+			return unless(a.GetHealth().GetStatus() == name, a.GetHealth().String())
+		})
+		offer := publish(t, s, name, newPipeline(t, name).yaml())
+		s.Do("configs", "assign", name, "--agent", id)
+		s.AwaitDelivery(id, amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
+		if n := granted(s, id, offer); n != 1 {
+			t.Errorf("%s: granted %d times", name, n)
+		}
+	}
+	stop()
+}
+
+// TestGatewayIsRevoked: it ends, the agent goes on elsewhere, and it is not let in again.
+func TestGatewayIsRevoked(t *testing.T) {
+	split(t, func(t *testing.T, s *rig.Server, id string) {
+		revoked, other := holder(s, id)
+		s.Do("gateways", "revoke", revoked.Name)
+		if code := revoked.Process().Exit(rig.Patience); code == 0 {
+			t.Error("a revoked gateway ended as if nothing was wrong")
+		}
+		s.AwaitAgentTo(id, "be at the other gateway", func(a *amporav1.Agent) string {
+			return unless(a.GetSession().GetGatewayId() == other.Name && a.GetPresence() == amporav1.Presence_PRESENCE_ONLINE, a.GetSession().String())
+		})
+		revoked.Launch()
+		if code := revoked.Process().Exit(rig.Patience); code == 0 {
+			t.Error("a revoked gateway was let in again")
+		}
+		if !revoked.Logged("the gateway was revoked") {
+			t.Error("its log does not say why")
+		}
 	})
 }

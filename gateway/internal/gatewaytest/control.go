@@ -71,6 +71,7 @@ type Control struct {
 	told     int    // the version last given out
 	failing  int    // claims that fail
 	lost     bool
+	expelled bool // every lease is refused
 	version  int
 	epoch    uint64
 	tenants  map[identity.TenantID]*Authority

@@ -40,6 +40,13 @@ func (c *Control) DropLease() {
 	c.lost = true
 }
 
+// Expel refuses every lease from now on.
+func (c *Control) Expel() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expelled = true
+}
+
 // Lost says whether the lease was lost and has not been taken again.
 func (c *Control) Lost() bool {
 	c.mu.Lock()
@@ -70,6 +77,8 @@ func (c *Control) BusLost(gateway string) bool {
 	return c.busLost[gateway]
 }
 
+var errRevoked = connect.NewError(connect.CodePermissionDenied, "the gateway was revoked")
+
 // Register implements the service.
 func (c *Control) Register(_ context.Context, r *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
 	leave, err := c.enter()
@@ -77,6 +86,9 @@ func (c *Control) Register(_ context.Context, r *internalv1.RegisterRequest) (*i
 		return nil, err
 	}
 	defer leave()
+	if c.expelled {
+		return nil, errRevoked
+	}
 	c.lost = false
 	if c.boots[r.GetGatewayId()] != r.GetBootId() {
 		c.boots[r.GetGatewayId()] = r.GetBootId()
@@ -104,6 +116,9 @@ func (c *Control) RenewLease(_ context.Context, r *internalv1.RenewLeaseRequest)
 	}
 	defer leave()
 	c.busLost[r.GetGatewayId()] = r.GetBusLost()
+	if c.expelled {
+		return nil, errRevoked
+	}
 	if c.lost {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, "lease lost")
 	}

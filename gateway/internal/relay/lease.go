@@ -5,6 +5,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -65,7 +66,8 @@ func (l *Lease) Held() bool {
 	return until != nil && l.clock().Before(*until)
 }
 
-// Run takes the lease and renews it until the context ends.
+// Run takes the lease and renews it until the context ends, or until control refuses it for good, as it does when the
+// gateway was revoked: then nothing that this process holds counts any more, and the error is control's.
 func (l *Lease) Run(ctx context.Context) error {
 	registered, lost := false, false
 	stop := func() {} // what follows a loss
@@ -80,6 +82,10 @@ func (l *Lease) Run(ctx context.Context) error {
 			l.until.Store(nil)
 			registered, lost = false, true
 			continue
+		}
+		if connect.CodeOf(err) == connect.CodePermissionDenied {
+			l.until.Store(nil)
+			return fmt.Errorf("the control plane refuses this gateway: %w", err)
 		}
 		if err != nil && ctx.Err() == nil {
 			l.log.WarnContext(ctx, "the lease could not be taken", "registered", registered, "error", err)

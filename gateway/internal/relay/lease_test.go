@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect/v2"
+
 	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
 )
@@ -93,4 +95,43 @@ func TestLeaseBringsKeyAndTime(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 	})
+}
+
+// A revoked gateway is let in again by no patience: it ends, whether it held the lease or asked for its first.
+func TestLeaseEndsWhenRevoked(t *testing.T) {
+	for name, held := range map[string]bool{"while held": true, "from the start": false} {
+		t.Run(name, func(t *testing.T) {
+			control := gatewaytest.NewControl(t)
+			control.SetLease(3 * time.Second)
+			synctest.Test(t, func(t *testing.T) {
+				lease := relay.NewLease(relay.LeaseConfig{
+					Origin: relay.Origin{Gateway: "gw-1", BootID: 1}, Control: control.Client(), Log: slog.New(slog.DiscardHandler), Clock: time.Now,
+					Registration: relay.NewRegistration(time.Now), BusLost: func() bool { return false }, OnLost: func(context.Context) {},
+				})
+				if !held {
+					control.Expel()
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- lease.Run(t.Context()) }()
+				synctest.Wait()
+				if lease.Held() != held {
+					t.Fatalf("the lease is held: %v", lease.Held())
+				}
+				control.Expel()
+				<-time.After(2 * time.Second)
+				synctest.Wait()
+				select {
+				case err := <-ended:
+					if connect.CodeOf(err) != connect.CodePermissionDenied {
+						t.Errorf("it ended with %v", err)
+					}
+				default:
+					t.Error("it goes on")
+				}
+				if lease.Held() {
+					t.Error("the lease is still held")
+				}
+			})
+		})
+	}
 }
