@@ -75,6 +75,14 @@ func applies(t *testing.T, s *rig.Server, id, name string) {
 	assign(t, s, id, name, amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
 }
 
+// awaitApplied waits until the agent has applied a configuration.
+func awaitApplied(s *rig.Server, id, name string) {
+	s.AwaitAgentTo(id, "run "+name, func(a *amporav1.Agent) string {
+		d := a.GetConfigDelivery()
+		return unless(d.GetState() == amporav1.DeliveryState_DELIVERY_STATE_APPLIED && d.GetConfigName() == name, d.String())
+	})
+}
+
 // TestGatewayIsKilled: the agent goes on at the other gateway, is never shown offline and
 // takes its next configuration there; the killed one comes back with its identity.
 func TestGatewayIsKilled(t *testing.T) {
@@ -127,10 +135,7 @@ func TestControlIsKilled(t *testing.T) {
 			publish(t, s, name, newPipeline(t, name).yaml())
 			s.Do("configs", "assign", name, "--agent", id)
 			part.Kill()
-			s.AwaitAgentTo(id, "run what was pushed", func(a *amporav1.Agent) string {
-				d := a.GetConfigDelivery()
-				return unless(d.GetState() == amporav1.DeliveryState_DELIVERY_STATE_APPLIED && d.GetConfigName() == name, d.String())
-			})
+			awaitApplied(s, id, name)
 			if n == 0 {
 				part.Start()
 			}
@@ -160,7 +165,7 @@ func TestBusIsLost(t *testing.T) {
 		})
 		offer := publish(t, s, name, newPipeline(t, name).yaml())
 		s.Do("configs", "assign", name, "--agent", id)
-		s.AwaitDelivery(id, amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
+		awaitApplied(s, id, name)
 		if n := granted(s, id, offer); n != 1 {
 			t.Errorf("%s: granted %d times", name, n)
 		}

@@ -34,6 +34,9 @@ const (
 	SplitPostgres Flavour = "split-postgres" // split, with PostgreSQL as the bus too
 )
 
+// Flavours are all of them.
+var Flavours = []Flavour{Development, Production, SplitRedis, SplitPostgres}
+
 // Split says that the parts are processes of their own.
 func (f Flavour) Split() bool { return f == SplitRedis || f == SplitPostgres }
 
