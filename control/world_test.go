@@ -236,15 +236,20 @@ func (c *crowd) claim(a *simulated, chain []byte) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	claim := &internalv1.Claim{
+		Tenant: "default", AgentId: a.id, Serial: string(identity.SerialOf(leaf.SerialNumber)),
+		Fingerprint: string(identity.FingerprintOf(leaf.Raw)), InstanceUid: a.uid[:], Takeover: internalv1.Takeover_TAKEOVER_RESTART,
+	}
 	retry(c.t, "claim", func(ctx context.Context) error {
-		got, err := c.control.ClaimSessions(ctx, &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{{
-			Tenant: "default", AgentId: a.id, Serial: string(identity.SerialOf(leaf.SerialNumber)),
-			Fingerprint: string(identity.FingerprintOf(leaf.Raw)), InstanceUid: a.uid[:], Takeover: internalv1.Takeover_TAKEOVER_RESTART,
-		}}})
+		got, err := c.control.ClaimSessions(ctx, &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{claim}})
 		if err != nil {
 			return err
 		}
 		result := got.GetResults()[0]
+		if result.GetOutcome() == internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD {
+			claim.HolderEpoch = result.GetHolderEpoch()
+			return errors.New("it is held")
+		}
 		if result.GetOutcome() != internalv1.ClaimOutcome_CLAIM_OUTCOME_CLAIMED {
 			c.t.Fatalf("claim: %v", result)
 		}

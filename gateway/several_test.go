@@ -451,6 +451,31 @@ func TestContestWithAnotherGateway(t *testing.T) {
 	}
 }
 
+// While its connection contests a session elsewhere, the agent gives up waiting and comes back there: the connection that
+// it left takes nothing from it, and costs it no penalty.
+func TestContestOutrun(t *testing.T) {
+	a := start(t)
+	b := a.beside("gw-2")
+	old := a.dial()
+	old.Exchange(gatewaytest.Full(0))
+	left := b.dial()
+	left.Send(gatewaytest.Full(0))
+	a.eventually("the session is contested", func() bool { return a.control.Contested() > 0 })
+	old.Close()
+	a.control.EndSession(a.agent)
+	again := a.dial()
+	again.Exchange(gatewaytest.Full(0))
+	first, _ := a.control.Session(a.agent)
+	if code := left.WaitClosed(); code != 1013 {
+		t.Errorf("the connection that was left is closed with %d", code)
+	}
+	if now, _ := a.control.Session(a.agent); now != first {
+		t.Errorf("the session was %+v and is %+v", first, now)
+	}
+	again.Exchange(&protobufs.AgentToServer{Capabilities: 1})
+	b.dial().Close() // nothing was punished
+}
+
 // mark is how far the first gateway says it has heard the agent.
 func (w *world) mark() *relayv1.Mark {
 	w.t.Helper()

@@ -148,6 +148,9 @@ type Claim struct {
 	Transport   Transport
 	Peer        string
 	Takeover    Takeover
+	// Contested is the session that the takeover is of. It takes no other: while one was contested the agent may have
+	// come back elsewhere, and this connection may be the one that it left.
+	Contested Epoch
 	// Heard is how far the holder of the session has heard the agent, if that is known.
 	Heard Heard
 	At    time.Time

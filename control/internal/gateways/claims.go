@@ -43,6 +43,7 @@ func (s *Service) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessions
 		}
 	}
 	s.ping(ctx, claims, results)
+	s.dismiss(ctx, claims, notes, results)
 	return out, nil
 }
 
@@ -52,6 +53,7 @@ func (s *Service) claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim)
 		Tenant: fleet.TenantID(c.GetTenant()), Identity: fleet.AgentID(c.GetAgentId()), Serial: fleet.Serial(c.GetSerial()),
 		Fingerprint: fleet.Fingerprint(c.GetFingerprint()), UID: fleet.InstanceUID(c.GetInstanceUid()),
 		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Transport: transport(c.GetTransport()),
-		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), At: s.d.Now(),
+		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), Contested: fleet.Epoch(c.GetHolderEpoch()), //nolint:gosec // never so many
+		At: s.d.Now(),
 	}
 }

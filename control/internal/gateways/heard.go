@@ -25,8 +25,10 @@ const hearTime = 2 * time.Second
 // pingLife is how long a request for a sign of life may wait for its gateway.
 const pingLife = 5 * time.Second
 
-// note is what the holder of a session noted on the bus: what it means, and its very bytes.
+// note is what the holder of a session noted on the bus: what it means, and its very bytes. of is that session, as it
+// stood before the claim.
 type note struct {
+	of    fleet.Standing
 	heard fleet.Heard
 	raw   []byte
 }
@@ -40,7 +42,7 @@ func (s *Service) hear(ctx context.Context, claims []fleet.Claim, marks [][]byte
 	}
 	notes := s.notes(ctx, claims, standings)
 	for i := range claims {
-		claims[i].Heard = notes[i].heard
+		notes[i].of, claims[i].Heard = standings[i], notes[i].heard
 		foreign := standings[i].Gateway != claims[i].Gateway
 		if foreign && claims[i].Takeover == fleet.TakeoverRestart && len(marks[i]) > 0 && len(notes[i].raw) > 0 && !bytes.Equal(marks[i], notes[i].raw) {
 			claims[i].Takeover = fleet.TakeoverClone
@@ -108,32 +110,61 @@ func (s *Service) note(name string, at fleet.Standing, value []byte) note {
 	}}
 }
 
+// holder is a gateway that holds sessions of agents of a tenant.
+type holder struct {
+	gateway fleet.GatewayID
+	tenant  fleet.TenantID
+}
+
 // ping asks the gateways that hold the sessions for a sign of life of their agents. It is a courtesy: a holder that
 // cannot be reached counts as silent.
 func (s *Service) ping(ctx context.Context, claims []fleet.Claim, results []fleet.ClaimResult) {
-	type holder struct {
-		gateway fleet.GatewayID
-		tenant  fleet.TenantID
-	}
 	asked := map[holder][]*relayv1.Target{}
 	for i, r := range results {
 		if r.Outcome == fleet.ClaimHeld && r.HolderGateway != claims[i].Gateway {
 			h := holder{r.HolderGateway, claims[i].Tenant}
-			asked[h] = append(asked[h], &relayv1.Target{AgentId: string(r.Agent), Epoch: uint64(r.HolderEpoch)}) //nolint:gosec // never negative
+			asked[h] = append(asked[h], target(r.Agent, r.HolderEpoch))
 		}
 	}
 	for h, targets := range asked {
-		signed, err := s.d.Signer.Sign(&relayv1.Downlink{
-			GatewayId: string(h.gateway), Tenant: string(h.tenant), Kind: relayv1.Downlink_KIND_PING, Targets: targets,
-			NotAfter: timestamppb.New(s.d.Now().Add(pingLife)),
-		})
-		if err == nil {
-			err = s.d.Bus.Send(ctx, identity.GatewayID(h.gateway), pingLife, signed)
-		}
-		if err != nil {
-			s.d.Log.WarnContext(ctx, "a gateway could not be asked whether its agents live", "gateway", h.gateway, "agents", len(targets), "error", err)
-		}
+		s.tell(ctx, h, &relayv1.Downlink{Kind: relayv1.Downlink_KIND_PING, Targets: targets})
 	}
+}
+
+// dismiss ends, at other gateways, the sessions that were taken over. It is a courtesy as well: what is said in them does
+// not count any more, but nobody would know it there.
+func (s *Service) dismiss(ctx context.Context, claims []fleet.Claim, before []note, results []fleet.ClaimResult) {
+	over := map[holder][]*relayv1.Target{}
+	for i, r := range results {
+		was, c := before[i].of, claims[i]
+		if r.Outcome != fleet.ClaimClaimed || c.Takeover == fleet.TakeoverNone || !was.Open || was.Epoch != c.Contested || was.Gateway == c.Gateway {
+			continue
+		}
+		h := holder{was.Gateway, c.Tenant}
+		over[h] = append(over[h], target(r.Agent, was.Epoch))
+	}
+	for h, targets := range over {
+		s.tell(ctx, h, &relayv1.Downlink{Kind: relayv1.Downlink_KIND_CLOSE, Reason: reasonSuperseded, Targets: targets})
+	}
+}
+
+// reasonSuperseded: the session was taken over.
+const reasonSuperseded = "SUPERSEDED"
+
+// tell sends a message to a gateway that is of no use later.
+func (s *Service) tell(ctx context.Context, h holder, m *relayv1.Downlink) {
+	m.GatewayId, m.Tenant, m.NotAfter = string(h.gateway), string(h.tenant), timestamppb.New(s.d.Now().Add(pingLife))
+	signed, err := s.d.Signer.Sign(m)
+	if err == nil {
+		err = s.d.Bus.Send(ctx, identity.GatewayID(h.gateway), pingLife, signed)
+	}
+	if err != nil {
+		s.d.Log.WarnContext(ctx, "a gateway could not be told about sessions of its agents", "gateway", h.gateway, "kind", m.GetKind().String(), "agents", len(m.GetTargets()), "error", err)
+	}
+}
+
+func target(agent fleet.AgentID, epoch fleet.Epoch) *relayv1.Target {
+	return &relayv1.Target{AgentId: string(agent), Epoch: uint64(epoch)} //nolint:gosec // never negative
 }
 
 func register(tenant fleet.TenantID, agent fleet.AgentID) string {

@@ -49,6 +49,13 @@ func (c *Control) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessions
 	return response, nil
 }
 
+// Contested is how many claims were answered that the session is held.
+func (c *Control) Contested() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.contested
+}
+
 func refused(reason string) *internalv1.ClaimResult {
 	return &internalv1.ClaimResult{Outcome: internalv1.ClaimOutcome_CLAIM_OUTCOME_REFUSED, Reason: reason}
 }
@@ -77,7 +84,7 @@ func (c *Control) claim(ctx context.Context, gateway string, claim *internalv1.C
 	takeover := claim.GetTakeover()
 	switch {
 	case current == nil || current.Gateway == "":
-	case takeover != 0:
+	case takeover != 0 && claim.GetHolderEpoch() == current.Epoch:
 		takeover = c.judge(ctx, gateway, current, claim, agent)
 	case current.polledAs(uid) && claim.GetTransport() == internalv1.Transport_TRANSPORT_HTTP:
 		result.Epoch, result.Shared = current.Epoch, true
@@ -99,6 +106,7 @@ func (s *Session) polledAs(uid identity.InstanceUID) bool {
 // hold refuses a claim because of another session. A holder at another gateway is
 // pinged, and its mark goes along.
 func (c *Control) hold(ctx context.Context, gateway string, current *Session, claim *internalv1.Claim, result *internalv1.ClaimResult) {
+	c.contested++
 	result.Outcome = internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD
 	result.HolderGatewayId, result.HolderEpoch = current.Gateway, current.Epoch
 	if c.bus == nil || current.Gateway == gateway {

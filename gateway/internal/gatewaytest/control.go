@@ -60,29 +60,30 @@ type Control struct {
 	signing ed25519.PrivateKey
 	secret  []byte // of uplink keys
 
-	mu       sync.Mutex
-	bus      bus.Bus // nil: no marks are read, and nobody is pinged
-	ahead    time.Duration
-	boots    map[string]uint64 // by gateway
-	busLost  map[string]bool   // by gateway
-	down     bool
-	lease    time.Duration
-	onClaim  func() // before the next claims are answered
-	told     int    // the version last given out
-	failing  int    // claims that fail
-	lost     bool
-	expelled bool // every lease is refused
-	version  int
-	epoch    uint64
-	tenants  map[identity.TenantID]*Authority
-	revoked  map[identity.TenantID][]string
-	recorded map[string]bool // tenant/serial
-	tokens   map[string]*token
-	sessions map[string]*Session // tenant/agent
-	children map[string]identity.AgentID
-	parents  map[identity.AgentID]bool
-	uids     map[identity.InstanceUID]string
-	bodies   map[[32]byte][]byte
+	mu        sync.Mutex
+	bus       bus.Bus // nil: no marks are read, and nobody is pinged
+	ahead     time.Duration
+	boots     map[string]uint64 // by gateway
+	busLost   map[string]bool   // by gateway
+	down      bool
+	lease     time.Duration
+	onClaim   func() // before the next claims are answered
+	told      int    // the version last given out
+	failing   int    // claims that fail
+	lost      bool
+	expelled  bool // every lease is refused
+	contested int  // claims that found a session open
+	version   int
+	epoch     uint64
+	tenants   map[identity.TenantID]*Authority
+	revoked   map[identity.TenantID][]string
+	recorded  map[string]bool // tenant/serial
+	tokens    map[string]*token
+	sessions  map[string]*Session // tenant/agent
+	children  map[string]identity.AgentID
+	parents   map[identity.AgentID]bool
+	uids      map[identity.InstanceUID]string
+	bodies    map[[32]byte][]byte
 }
 
 type token struct {

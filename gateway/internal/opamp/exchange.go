@@ -178,7 +178,7 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 // restart claims a session again under a new epoch.
 func (s *Server) restart(ctx context.Context, c carrier, current *session.Session) error {
 	claim := s.claim(c, current.UID)
-	claim.Takeover = internalv1.Takeover_TAKEOVER_RESTART
+	claim.Takeover, claim.HolderEpoch = internalv1.Takeover_TAKEOVER_RESTART, current.Epoch()
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	result, err := s.Claims.Claim(ctx, claim, c)
@@ -317,10 +317,10 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 	var refusal *session.Refusal
 	if !errors.As(err, &refusal) {
 		s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
-		return outcome{
-			answer: reply.unavailable(), shed: true,
-			end: &ending{code: statusTryAgainLater, text: "no session can be had now", reason: session.Closed},
-		}
+		return later(reply, "no session can be had now")
+	}
+	if refusal.Reason == session.Outrun {
+		return later(reply, "another session has begun meanwhile") // of the same agent, and nobody's fault
 	}
 	reason := edge.UIDRefused
 	switch refusal.Reason {
@@ -330,6 +330,14 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 	return outcome{
 		answer: reply.badRequest("this agent is refused: %s", refusal.Reason), fault: reason,
 		end: &ending{code: ws.StatusPolicyViolation, text: "refused: " + refusal.Reason, reason: session.ProtocolError, reject: reason},
+	}
+}
+
+// later asks an agent to come back.
+func later(reply answer, why string) outcome {
+	return outcome{
+		answer: reply.unavailable(), shed: true,
+		end: &ending{code: statusTryAgainLater, text: why, reason: session.Closed},
 	}
 }
 

@@ -43,9 +43,13 @@ func claimsAtOnce(w *world) {
 	a, g := w.enrol(), w.gateway("gw", 1)
 	results := atOnce(w, racers, func(int) (fleet.Epoch, error) {
 		c := w.claimOf(a, g)
-		c.Takeover = fleet.TakeoverRestart
-		result, err := w.claimAlone(c)
-		return result.Epoch, err
+		for {
+			result, err := w.claimAlone(c)
+			if err != nil || result.Outcome == fleet.ClaimClaimed {
+				return result.Epoch, err
+			}
+			c.Takeover, c.Contested = fleet.TakeoverRestart, result.HolderEpoch
+		}
 	})
 	slices.Sort(results)
 	for i, epoch := range results {

@@ -483,10 +483,12 @@ func children(w *world) {
 	if got := w.claim(c); got.Reason != fleet.RefusedChildrenExhausted {
 		w.Errorf("a child too many: %+v", got)
 	}
-	if c.UID = uids[0]; w.claim(c).Outcome != fleet.ClaimHeld {
+	c.UID = uids[0]
+	held := w.claim(c)
+	if held.Outcome != fleet.ClaimHeld {
 		w.Error("a child's session is not held")
 	}
-	c.Takeover = fleet.TakeoverRestart
+	c.Takeover, c.Contested = fleet.TakeoverRestart, held.HolderEpoch
 	if got := w.claim(c); got.Agent != ids[0] || got.Epoch != 2 {
 		w.Errorf("a child that comes back: %+v", got)
 	}

@@ -119,11 +119,12 @@ func (w *world) claimAlone(c fleet.Claim) (fleet.ClaimResult, error) {
 	return results[0], nil
 }
 
-// claimOf is the claim of an agent that connects to a gateway.
+// claimOf is the claim of an agent that connects to a gateway. Should it take over, then from the session that there is.
 func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	return fleet.Claim{
 		Tenant: w.tenant, Identity: a.id, Serial: a.serial, Fingerprint: a.fingerprint, UID: a.uid,
 		Gateway: g.ID, BootID: g.BootID, Transport: fleet.TransportWebSocket, Peer: "198.51.100.7:4711", At: w.now,
+		Contested: w.agent(a.id).Session.Epoch,
 	}
 }
 

@@ -110,6 +110,9 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 		return s
 	}
 	s.Sequence, s.Whole = s.Seat.heard(c.Heard)
+	if c.Contested != s.Seat.Epoch {
+		c.Takeover = fleet.TakeoverNone
+	}
 	switch {
 	case !s.Seat.QuarantinedAt.IsZero():
 		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat}

@@ -40,7 +40,7 @@ func TestHeard(t *testing.T) {
 	} {
 		s, h := held, note
 		c.change(&s, &h)
-		claim := fleet.Claim{Identity: self, UID: s.UID, Fingerprint: "f", Takeover: fleet.TakeoverRestart, Heard: h, At: now}
+		claim := fleet.Claim{Identity: self, UID: s.UID, Fingerprint: "f", Takeover: fleet.TakeoverRestart, Contested: s.Epoch, Heard: h, At: now}
 		got := verdict.OfClaim(claim, verdict.Claimed{Certificate: &fleet.Certificate{Agent: self, Fingerprint: "f"}, Identity: &s, Owner: &s}).Result()
 		if got.LastSequence != c.sequence || got.StateKnown != c.whole || got.Epoch != 6 {
 			t.Errorf("%s: %+v, want sequence %d, whole %v", name, got, c.sequence, c.whole)
@@ -58,7 +58,9 @@ func TestPollsAreShared(t *testing.T) {
 	}{
 		"at another gateway": {func(*verdict.Seat, *fleet.Claim, *verdict.Claimed) {}, fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 5, Shared: true}},
 		"after a restart": {
-			func(_ *verdict.Seat, c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverRestart },
+			func(_ *verdict.Seat, c *fleet.Claim, _ *verdict.Claimed) {
+				c.Takeover, c.Contested = fleet.TakeoverRestart, 5
+			},
 			fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6},
 		},
 		"once nobody serves it": {func(s *verdict.Seat, _ *fleet.Claim, _ *verdict.Claimed) { s.Alive = false }, fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6}},
@@ -180,6 +182,10 @@ func TestOfClaim(t *testing.T) {
 		"takeover after a restart": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.Takeover, on.Owner.Open, on.Owner.Alive = fleet.TakeoverRestart, true, true
 		}, verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"takeover of a session that another has followed": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.Takeover, c.Contested = fleet.TakeoverRestart, 4
+			on.Owner.Epoch, on.Owner.Open, on.Owner.Alive = 5, true, true
+		}, verdict.Seating{Outcome: fleet.ClaimHeld}, self},
 		"takeover from a clone that left": {
 			func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
 			verdict.Seating{Outcome: fleet.ClaimClaimed},

@@ -1023,7 +1023,10 @@ type Claim struct {
 	// Take the session although another one is open, and why.
 	Takeover Takeover `protobuf:"varint,8,opt,name=takeover,proto3,enum=ampora.internal.v1.Takeover" json:"takeover,omitempty"`
 	// Of a takeover from another gateway: what its refusal as held said of the holder.
-	HolderMark    []byte `protobuf:"bytes,9,opt,name=holder_mark,json=holderMark,proto3" json:"holder_mark,omitempty"`
+	HolderMark []byte `protobuf:"bytes,9,opt,name=holder_mark,json=holderMark,proto3" json:"holder_mark,omitempty"`
+	// Of a takeover: the epoch of the session that it is of. If another one is open by then, it is held as well, and this
+	// claim comes too late.
+	HolderEpoch   uint64 `protobuf:"varint,10,opt,name=holder_epoch,json=holderEpoch,proto3" json:"holder_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,6 +1122,13 @@ func (x *Claim) GetHolderMark() []byte {
 		return x.HolderMark
 	}
 	return nil
+}
+
+func (x *Claim) GetHolderEpoch() uint64 {
+	if x != nil {
+		return x.HolderEpoch
+	}
+	return 0
 }
 
 type ClaimResult struct {
@@ -1730,7 +1740,7 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\x12>\n" +
-	"\x06claims\x18\x03 \x03(\v2\x19.ampora.internal.v1.ClaimB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06claims\"\xd6\x02\n" +
+	"\x06claims\x18\x03 \x03(\v2\x19.ampora.internal.v1.ClaimB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06claims\"\xf9\x02\n" +
 	"\x05Claim\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x19\n" +
 	"\bagent_id\x18\x02 \x01(\tR\aagentId\x12\x16\n" +
@@ -1741,7 +1751,9 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x04peer\x18\a \x01(\tR\x04peer\x128\n" +
 	"\btakeover\x18\b \x01(\x0e2\x1c.ampora.internal.v1.TakeoverR\btakeover\x12)\n" +
 	"\vholder_mark\x18\t \x01(\fB\b\xbaH\x05z\x03\x18\x80\x02R\n" +
-	"holderMark\"\x92\x03\n" +
+	"holderMark\x12!\n" +
+	"\fholder_epoch\x18\n" +
+	" \x01(\x04R\vholderEpoch\"\x92\x03\n" +
 	"\vClaimResult\x12:\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2 .ampora.internal.v1.ClaimOutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x19\n" +
