@@ -169,6 +169,9 @@ type simulated struct {
 	broken   map[string]bool // offers it cannot run, by hash
 	offered  []string        // offers it was given, in order
 	asked    int             // how often it was asked for its full state
+	pinged   int             // how often it was asked for a sign of life
+	closed   int             // how often its session was to end
+	claimed  *internalv1.Claim
 }
 
 func newCrowd(t *testing.T, p *plane, b bus.Bus, n int) *crowd {
@@ -240,6 +243,7 @@ func (c *crowd) claim(a *simulated, chain []byte) {
 		Tenant: "default", AgentId: a.id, Serial: string(identity.SerialOf(leaf.SerialNumber)),
 		Fingerprint: string(identity.FingerprintOf(leaf.Raw)), InstanceUid: a.uid[:], Takeover: internalv1.Takeover_TAKEOVER_RESTART,
 	}
+	a.claimed = claim
 	retry(c.t, "claim", func(ctx context.Context) error {
 		got, err := c.control.ClaimSessions(ctx, &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{claim}})
 		if err != nil {
@@ -324,8 +328,15 @@ func (c *crowd) deliver(down *relayv1.Downlink, target *relayv1.Target) {
 	if down.GetKind() != relayv1.Downlink_KIND_CONFIG {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if down.GetKind() == relayv1.Downlink_KIND_FULL_STATE {
+		switch down.GetKind() {
+		case relayv1.Downlink_KIND_FULL_STATE:
 			a.asked++
+		case relayv1.Downlink_KIND_PING:
+			a.pinged++
+		case relayv1.Downlink_KIND_CLOSE:
+			a.closed++
+		default:
+			c.t.Errorf("an unknown downlink: %v", down)
 		}
 		return
 	}
