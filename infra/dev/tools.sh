@@ -81,7 +81,8 @@ buf() {
 	for binary in "$AMPORA_TOOLS"/node/node_modules/@bufbuild/buf-*/bin/buf; do
 		[ -x "$binary" ] || continue
 		mkdir -p "$AMPORA_TOOLS/bin"
-		ln -sf "$binary" "$AMPORA_TOOLS/bin/buf"
+		# relative: the folder may be reached, or moved, by another path
+		ln -sf "..${binary#"$AMPORA_TOOLS"}" "$AMPORA_TOOLS/bin/buf"
 		return
 	done
 	go_tool buf github.com/bufbuild/buf/cmd/buf "v$BUF_VERSION"

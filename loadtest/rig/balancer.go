@@ -21,8 +21,8 @@ import (
 func balance(t testing.TB, dir string, listeners map[string][]string) {
 	t.Helper()
 	var config strings.Builder
-	config.WriteString(`global
-    maxconn 8000
+	fmt.Fprintf(&config, `global
+    maxconn %d
 defaults
     mode tcp
     balance roundrobin
@@ -33,7 +33,7 @@ defaults
     option redispatch
     retries 3
     default-server check inter 300ms fastinter 100ms fall 1 rise 1 on-marked-down shutdown-sessions
-`)
+`, connections(t))
 	for i, addr := range slices.Sorted(maps.Keys(listeners)) {
 		fmt.Fprintf(&config, "listen l%d\n    bind %s\n", i, addr)
 		for n, backend := range listeners[addr] {
@@ -46,6 +46,16 @@ defaults
 }
 
 // outside is the path of a program that is neither ours nor an agent.
+// connections is how many a load balancer may carry, each with a file descriptor on either side.
+func connections(t testing.TB) uint64 {
+	t.Helper()
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	return min(files.Max, 100_000)/2 - 1000
+}
+
 func outside(t testing.TB, override, name string) string {
 	t.Helper()
 	if path := os.Getenv(override); path != "" {

@@ -40,6 +40,12 @@ func (s *Server) Tool(name string, args ...string) Result {
 	return Run(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Limit: 5 * time.Minute}, "")
 }
 
+// Begin starts another program of ours as the administrator of the installation, which goes on until it gets the signal.
+func (s *Server) Begin(name string, stop syscall.Signal, args ...string) *Process {
+	s.t.Helper()
+	return Start(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Stop: stop})
+}
+
 // Do runs amporactl, expects it to succeed, and returns its standard output.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
