@@ -120,6 +120,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
+	c.replica = replica.New(replica.Deps{Store: db, ID: processName(), Version: d.Version, Log: d.Log, Now: d.Now})
 	if err := c.openLoops(bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 	service := gateways.New(gateways.Deps{
 		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
+		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: c.replica.Clock,
 	})
 	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
 	c.local, c.remote = connect.NewServer(answers, gateways.InProcess), connect.NewServer(answers, gate.Interceptor)
@@ -143,23 +144,24 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	}
 	public := connect.NewServer(callers)
 	api.Register(public, api.Deps{
-		Store: db, Content: bodies, Authority: authority, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
 }
 
-// openLoops makes what records, decides and sends.
+// openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
+// judge, it goes by the database's clock.
 func (c *Control) openLoops(bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
-	c.replica = replica.New(replica.Deps{Store: c.store, ID: processName(), Version: c.deps.Version, Log: c.deps.Log, Now: c.deps.Now})
-	if c.inbox, err = inbox.New(inbox.Deps{Store: c.store, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+	now := c.replica.Clock
+	if c.inbox, err = inbox.New(inbox.Deps{Store: c.store, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
 		return err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: c.store, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: c.store, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
 		return err
 	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: c.store, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+	if c.outbox, err = outbox.New(outbox.Deps{Store: c.store, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
 		return err
 	}
 	return nil
@@ -219,7 +221,7 @@ const lostPause = 15 * time.Second
 
 // endLost ends the sessions of gateways that are gone for so long that their agents would be back.
 func (c *Control) endLost(ctx context.Context) error {
-	now := c.deps.Now()
+	now := c.replica.Clock()
 	ended, err := c.store.EndLost(ctx, now.Add(-fleet.MoveGrace), now)
 	if err == nil && ended > 0 {
 		c.deps.Log.WarnContext(ctx, "agents of gateways that are gone did not come back", "agents", ended)
@@ -229,7 +231,7 @@ func (c *Control) endLost(ctx context.Context) error {
 
 // pruneEvents forgets old events.
 func (c *Control) pruneEvents(ctx context.Context) error {
-	_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
+	_, err := c.store.PruneEvents(ctx, c.replica.Clock().Add(-c.config.EventRetention))
 	return err //nolint:wrapcheck // logged as what the duty failed of
 }
 

@@ -42,11 +42,11 @@ type crowd struct {
 	report string
 }
 
-// gather starts a split installation and a swarm, and waits until all agents are online. The swarm runs until it is
-// stopped, and verifies then.
-func gather(t *testing.T, flavour rig.Flavour, count int, flags ...string) *crowd {
+// gather starts an installation and a swarm, and waits until all agents are online. The swarm runs until it is stopped,
+// and verifies then.
+func gather(t *testing.T, s *rig.Server, count int, flags ...string) *crowd {
 	t.Helper()
-	s := rig.NewServer(t, flavour).Start()
+	s.Start()
 	c := &crowd{t: t, s: s, count: count, report: filepath.Join(s.Dir, "swarm.json")}
 	args := append([]string{
 		"run", "--server", s.OpAMP, "--ca-file", s.CAFile, "--count", strconv.Itoa(count), "--group", "crowd", "--duration", "0",

@@ -6,6 +6,9 @@
 package scale
 
 import (
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +20,7 @@ import (
 func TestGatewayIsKilled(t *testing.T) {
 	for _, flavour := range []rig.Flavour{rig.SplitRedis, rig.SplitPostgres} {
 		t.Run(string(flavour), func(t *testing.T) {
-			c := gather(t, flavour, agents(t, 5000), "--fault", "burst=2/s")
+			c := gather(t, rig.NewServer(t, flavour), agents(t, 5000), "--fault", "burst=2/s")
 			other := c.s.Gateways()[1]
 			// The other one is upgraded first, so that all agents are at one gateway.
 			other.Stop()
@@ -38,4 +41,60 @@ func TestGatewayIsKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestServersAreLost: Redis is flushed, killed and frozen, PostgreSQL restarted, while agents have something to say all the
+// time. Afterwards nothing is missing.
+func TestServersAreLost(t *testing.T) {
+	c := gather(t, rig.NewServer(t, rig.SplitRedis), agents(t, 1000), "--flips", "10", "--relabels", "5", "--fault", "burst=1/s")
+	redis := c.s.Redis
+	stop := c.neverOffline()
+	for _, loss := range []struct {
+		name string
+		is   func()
+	}{
+		{"Redis flushed", func() { redis.Do("FLUSHALL") }},
+		{"Redis killed", func() { redis.Kill(); time.Sleep(5 * time.Second); redis.Start() }},
+		{"Redis frozen", func() { redis.Signal(syscall.SIGSTOP); time.Sleep(20 * time.Second); redis.Signal(syscall.SIGCONT) }},
+		{"PostgreSQL restarted", func() { bounce(t) }},
+	} {
+		loss.is()
+		began := time.Now()
+		c.await("be online after "+loss.name, 5*time.Minute, func() string { return c.others("online") })
+		t.Logf("%s: all online %.1f s later", loss.name, time.Since(began).Seconds())
+		time.Sleep(10 * time.Second)
+	}
+	stop()
+	c.finish()
+}
+
+// bounce restarts the PostgreSQL of the tests.
+func bounce(t *testing.T) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(rig.Root(t), "infra", "dev", "services.sh"), "bounce").CombinedOutput(); err != nil { //nolint:gosec // ours
+		t.Fatalf("restart PostgreSQL: %v\n%s", err, out)
+	}
+}
+
+// TestGatewayIsCutOff: for a minute a gateway reaches the bus no more, or the control plane, because connections are
+// refused or because they swallow everything.
+func TestGatewayIsCutOff(t *testing.T) {
+	s := rig.NewServer(t, rig.SplitRedis)
+	part := s.Gateways()[0]
+	lines := map[string]*rig.Proxy{"the bus": part.Detour("AMPORA_BUS_URL"), "the control plane": part.Detour("AMPORA_CONTROL_URL")}
+	c := gather(t, s, agents(t, 1000), "--flips", "10", "--relabels", "5", "--fault", "burst=1/s")
+	for from, line := range lines {
+		for how, cut := range map[string]func(){"refused": line.Cut, "swallowed": line.Swallow} {
+			stop := c.neverOffline()
+			cut()
+			time.Sleep(time.Minute)
+			line.Heal()
+			began := time.Now()
+			c.await("be online after the gateway was cut from "+from, 5*time.Minute, func() string { return c.others("online") })
+			t.Logf("cut from %s, %s: all online %.1f s after its end", from, how, time.Since(began).Seconds())
+			time.Sleep(10 * time.Second)
+			stop()
+		}
+	}
+	c.finish()
 }

@@ -86,10 +86,14 @@ func (r *Replica) Changed() <-chan struct{} {
 }
 
 // Clock returns the time by the database's clock, which leases are measured by: as of the last renewal and what has
-// passed since, so never later than it is. It means nothing before Holds was true.
+// passed since, so never later than it is, whatever becomes of the host's clock meanwhile. Before the database was asked
+// for the first time it is the host's.
 func (r *Replica) Clock() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.read.IsZero() {
+		return r.d.Now()
+	}
 	return r.clock.Add(r.d.Now().Sub(r.read))
 }
 
