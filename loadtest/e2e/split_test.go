@@ -150,7 +150,7 @@ func TestBusIsLost(t *testing.T) {
 	told, id := run(t, s, "teller", agent.Apply)
 	stop := neverOffline(t, s, id)
 	for name, hurt := range map[string]func(){
-		"flushed": func() { s.Redis.Do("FLUSHALL") },
+		"flushed": func() { s.Redis.Client().FlushAll(t.Context()) },
 		"killed":  func() { s.Redis.Kill(); time.Sleep(3 * time.Second); s.Redis.Start() },
 		"stopped": func() {
 			s.Redis.Signal(syscall.SIGSTOP)
@@ -192,4 +192,36 @@ func TestGatewayIsRevoked(t *testing.T) {
 			t.Error("its log does not say why")
 		}
 	})
+}
+
+// TestGatewayIsFrozen: past its lease, and its agent has come back elsewhere when it goes on. There is exactly one owner,
+// and it is not the one that slept.
+func TestGatewayIsFrozen(t *testing.T) {
+	t.Parallel()
+	s := rig.NewServer(t, rig.SplitRedis).Start()
+	identity, id := s.Enrol("supervisor")
+	supervisor := s.Supervisor("supervisor", rig.Example(t, "supervisor-enrolled.yaml"), map[string]string{"AMPORA_IDENTITY": identity}).Start()
+	s.AwaitOnline(id)
+	applies(t, s, id, "before")
+	frozen, other := holder(s, id)
+	before := s.Agent(id).GetSession().GetEpoch()
+	frozen.Process().Signal(syscall.SIGSTOP)
+	s.AwaitAgentTo(id, "be unknown", func(a *amporav1.Agent) string {
+		return unless(a.GetPresence() == amporav1.Presence_PRESENCE_UNKNOWN, a.GetPresence().String())
+	})
+	supervisor.Stop()
+	supervisor.Start()
+	elsewhere := func(a *amporav1.Agent) string {
+		return unless(a.GetPresence() == amporav1.Presence_PRESENCE_ONLINE && a.GetSession().GetGatewayId() == other.Name && a.GetSession().GetEpoch() > before, a.GetSession().String())
+	}
+	s.AwaitAgentTo(id, "be at the other gateway", elsewhere)
+	frozen.Process().Signal(syscall.SIGCONT)
+	rig.Await(t, "the session that slept to end", func() string {
+		n := frozen.Metric("ampora_gateway_sessions")
+		return unless(n == 0, "it is there")
+	})
+	applies(t, s, id, "after")
+	if missing := elsewhere(s.Agent(id)); missing != "" {
+		t.Errorf("the owner is %s", missing)
+	}
 }

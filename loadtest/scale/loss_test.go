@@ -53,7 +53,7 @@ func TestServersAreLost(t *testing.T) {
 		name string
 		is   func()
 	}{
-		{"Redis flushed", func() { redis.Do("FLUSHALL") }},
+		{"Redis flushed", func() { redis.Client().FlushAll(t.Context()) }},
 		{"Redis killed", func() { redis.Kill(); time.Sleep(5 * time.Second); redis.Start() }},
 		{"Redis frozen", func() { redis.Signal(syscall.SIGSTOP); time.Sleep(20 * time.Second); redis.Signal(syscall.SIGCONT) }},
 		{"PostgreSQL restarted", func() { bounce(t) }},
