@@ -49,7 +49,7 @@ func New() (s *Server, certificate *x509.Certificate, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	own, err := ownCertificate()
+	own, err := OwnCertificate()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,8 +125,8 @@ func (s *Server) Push(ctx context.Context, hash, body []byte) int64 {
 	return sent.Load()
 }
 
-// ownCertificate is for servers on loopback, good for a day.
-func ownCertificate() (tls.Certificate, error) {
+// OwnCertificate is for servers on loopback, good for a day.
+func OwnCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err

@@ -24,8 +24,13 @@ func main() {
 	defer stop()
 	command := run
 	args := os.Args[1:]
-	if len(args) > 0 && args[0] == "launch" {
-		command, args = launch, args[1:]
+	if len(args) > 0 {
+		switch args[0] {
+		case "launch":
+			command, args = launch, args[1:]
+		case "launch-split":
+			command, args = launchSplit, args[1:]
+		}
 	}
 	if err := command(ctx, args, os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -37,12 +42,14 @@ const overview = `bench measures servers of OpAMP by turns under the same load, 
 
 Usage: bench --target NAME=COMMAND --target NAME=COMMAND... [--flag value]...
        bench launch --bin FILE --database URL
+       bench launch-split --programs FOLDER --redis FILE --database URL
 
 A target's COMMAND starts a server in the foreground, prints one line of JSON that says
 where it is (loadtest/place), and stops on SIGTERM. It is started many times and keeps
 its state in the folder that BENCH_DIR names. bin/yardstick is one; bench launch makes
-one of the all-in-one program on a database of its own. The first target is what the
-others are compared with.
+one of the all-in-one program on a database of its own, bench launch-split one of a
+gateway, around a Redis and a control plane. The first target is what the others are
+compared with.
 
 `
 
