@@ -141,7 +141,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	public := connect.NewServer(gate)
 	api.Register(public, api.Deps{
 		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		Stopping: c.stopping,
+		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
