@@ -28,10 +28,10 @@ import (
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
-var pace = run.Pace{Idle: 200 * time.Millisecond, Failed: time.Second}
-
 const (
-	claimLimit = 1000
+	claimLimit = 2000
+	// targetLimit is how many agents a message is for: a gateway takes no more.
+	targetLimit = 1000
 	// resendAfter is when an offer without an answer is sent again. A gateway that has written it to the agent already
 	// does not do so twice in one session.
 	resendAfter = 30 * time.Second
@@ -47,6 +47,8 @@ type Deps struct {
 	Log    *slog.Logger
 	Meter  metric.Meter
 	Now    func() time.Time
+	// Bell rings when there may be something to send; nil: it looks once a second.
+	Bell *run.Bell
 }
 
 // Outbox sends what is due.
@@ -67,6 +69,7 @@ func New(d Deps) (*Outbox, error) {
 
 // Run sends until ctx is done.
 func (o *Outbox) Run(ctx context.Context) error {
+	pace := run.Pace{Idle: time.Second, Failed: time.Second, Bell: o.d.Bell}
 	return run.Loop(ctx, pace, o.Turn, func(err error) { o.d.Log.WarnContext(ctx, "outbox stopped for a moment", "error", err) })
 }
 
@@ -77,21 +80,28 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
 	}
+	var sent []fleet.Dispatch
 	for _, batch := range grouped(due) {
 		outcome := "sent"
-		err := o.send(ctx, batch, now)
-		if err != nil {
+		if err := o.send(ctx, batch, now); err != nil {
 			outcome = "failed"
 			// The rows are due again after resendAfter; other gateways must not wait for this one.
 			o.d.Log.WarnContext(ctx, "outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+		} else {
+			sent = append(sent, batch...)
 		}
 		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
 			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
 	}
+	if len(sent) > 0 {
+		if err := o.d.Store.MarkSent(ctx, sent, now); err != nil {
+			return len(due), fmt.Errorf("mark sent: %w", err)
+		}
+	}
 	return len(due), nil
 }
 
-// send puts one batch into its gateway's stream and notes that it did.
+// send puts one batch into its gateway's stream.
 func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
 	signed, err := o.d.Signer.Sign(message(batch, now))
 	if err != nil {
@@ -99,9 +109,6 @@ func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time
 	}
 	if err := o.d.Bus.Send(ctx, identity.GatewayID(batch[0].Gateway), messageLife, signed); err != nil {
 		return fmt.Errorf("send: %w", err)
-	}
-	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
-		return fmt.Errorf("mark sent: %w", err)
 	}
 	return nil
 }
@@ -115,14 +122,14 @@ type key struct {
 	reason  string
 }
 
-// grouped splits dispatches into batches, in the order in which their first members were due.
+// grouped splits dispatches into batches of at most targetLimit, in the order in which their first members were due.
 func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
 	for _, d := range due {
 		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason}
 		i, ok := at[k]
-		if !ok {
+		if !ok || len(batches[i]) == targetLimit {
 			i = len(batches)
 			at[k] = i
 			batches = append(batches, nil)

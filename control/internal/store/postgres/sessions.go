@@ -42,32 +42,37 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	})
 }
 
-// resume lets fall due what was parked for sessions that the gateway kept while its lease had ended. It locks their
-// agents first: what is being parked meanwhile is seen by a query that begins after it.
+// resume lets fall due what was put off for sessions that the gateway kept while its lease had ended. It writes every row,
+// whatever its time seems to be: a sender that puts one off at this moment is waited for, and written over.
 func resume(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 	_, err := tx.Exec(ctx, `
 		SELECT FROM agents WHERE gateway_id = $1 AND boot_id = $2 AND ended_at IS NULL AND epoch > 0
-		ORDER BY id FOR NO KEY UPDATE`, g.ID, column.Bits(g.BootID))
+		ORDER BY tenant_id, id FOR NO KEY UPDATE`, g.ID, column.Bits(g.BootID))
 	if err != nil {
 		return fail("lock the sessions of the gateway", err)
 	}
 	_, err = tx.Exec(ctx, `
-		UPDATE outbox o SET due_at = $3 FROM agents a
-		WHERE a.gateway_id = $1 AND a.boot_id = $2 AND a.ended_at IS NULL AND a.epoch > 0
-			AND o.tenant_id = a.tenant_id AND o.agent_id = a.id AND o.due_at = 'infinity'`,
+		WITH put_off AS (
+			SELECT o.tenant_id, o.agent_id, o.kind
+			FROM agents a JOIN outbox o ON o.tenant_id = a.tenant_id AND o.agent_id = a.id
+			WHERE a.gateway_id = $1 AND a.boot_id = $2 AND a.ended_at IS NULL AND a.epoch > 0
+			ORDER BY o.tenant_id, o.agent_id, o.kind FOR UPDATE OF o
+		)
+		UPDATE outbox o SET due_at = least(o.due_at, $3) FROM put_off p
+		WHERE o.tenant_id = p.tenant_id AND o.agent_id = p.agent_id AND o.kind = p.kind`,
 		g.ID, column.Bits(g.BootID), moment(g.StartedAt))
 	return fail("resume the sessions of the gateway", err)
 }
 
 // endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
-// sent to them (see park).
+// sent to them (see queueRequests).
 func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 	of := trail.Disconnected("", "", g.ID, trail.EndGatewayRestarted, g.StartedAt)
 	_, err := tx.Exec(ctx, `
 		WITH gone AS (
 			SELECT tenant_id, id FROM agents
 			WHERE gateway_id = $1 AND boot_id <> $2 AND ended_at IS NULL AND epoch > 0
-			ORDER BY id FOR NO KEY UPDATE
+			ORDER BY tenant_id, id FOR NO KEY UPDATE
 		), ended AS (
 			UPDATE agents a SET ended_at = $3, end_reason = $4 FROM gone
 			WHERE a.tenant_id = gone.tenant_id AND a.id = gone.id

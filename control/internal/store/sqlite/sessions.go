@@ -37,12 +37,12 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	})
 }
 
-// resume lets fall due what was parked for sessions that the gateway kept while its lease had ended.
+// resume lets fall due what was put off for sessions that the gateway kept while its lease had ended.
 func resume(ctx context.Context, tx *sql.Tx, g fleet.Gateway) error {
 	_, err := tx.ExecContext(ctx, `
-		UPDATE outbox SET due_at = ?3 WHERE due_at = ?4 AND (tenant_id, agent_id) IN (
+		UPDATE outbox SET due_at = min(due_at, ?3) WHERE (tenant_id, agent_id) IN (
 			SELECT tenant_id, id FROM agents WHERE gateway_id = ?1 AND boot_id = ?2 AND ended_at IS NULL AND epoch > 0)`,
-		g.ID, column.Bits(g.BootID), moment(g.StartedAt), int64(never))
+		g.ID, column.Bits(g.BootID), moment(g.StartedAt))
 	return fail("resume the sessions of the gateway", err)
 }
 
