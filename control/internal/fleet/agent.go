@@ -177,6 +177,7 @@ const (
 	RefusedRevoked           = "CERTIFICATE_REVOKED"
 	RefusedQuarantined       = "QUARANTINED"
 	RefusedForeignUID        = "UID_FOREIGN"
+	RefusedUIDLength         = "UID_LENGTH"
 	RefusedChildren          = "CHILDREN_NOT_ALLOWED"
 	RefusedChildrenExhausted = "CHILDREN_EXHAUSTED"
 )

@@ -105,33 +105,36 @@ func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*int
 	}, nil
 }
 
-// ClaimSessions takes sessions, one by one: each result stands for itself, but a database that is away fails the call.
+// ClaimSessions takes sessions: each result stands for itself, but a database that is away fails the call.
 func (s *Service) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error) {
-	out := &internalv1.ClaimSessionsResponse{Results: make([]*internalv1.ClaimResult, 0, len(r.GetClaims()))}
-	for _, c := range r.GetClaims() {
-		claim, err := s.claim(r, c)
-		if err != nil {
-			return nil, err
+	out := &internalv1.ClaimSessionsResponse{Results: make([]*internalv1.ClaimResult, len(r.GetClaims()))}
+	var claims []fleet.Claim
+	var places []int
+	now := s.d.Now()
+	for i, c := range r.GetClaims() {
+		if len(c.GetInstanceUid()) != len(fleet.InstanceUID{}) {
+			out.Results[i] = claimResult(fleet.ClaimResult{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedUIDLength})
+			continue
 		}
-		result, err := s.d.Store.Claim(ctx, claim)
-		if err != nil {
-			return nil, fmt.Errorf("claim: %w", err)
-		}
-		out.Results = append(out.Results, claimResult(result))
+		claims, places = append(claims, claim(r, c, now)), append(places, i)
+	}
+	results, err := s.d.Store.Claim(ctx, claims)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	for i, place := range places {
+		out.Results[place] = claimResult(results[i])
 	}
 	return out, nil
 }
 
-func (s *Service) claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim) (fleet.Claim, error) {
-	if len(c.GetInstanceUid()) != len(fleet.InstanceUID{}) {
-		return fleet.Claim{}, fault.New(fault.Invalid, "UID_LENGTH", "an instance uid has 16 bytes")
-	}
+func claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim, now time.Time) fleet.Claim {
 	return fleet.Claim{
 		Tenant: fleet.TenantID(c.GetTenant()), Identity: fleet.AgentID(c.GetAgentId()), Serial: fleet.Serial(c.GetSerial()),
 		Fingerprint: fleet.Fingerprint(c.GetFingerprint()), UID: fleet.InstanceUID(c.GetInstanceUid()),
 		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Transport: transport(c.GetTransport()),
-		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), At: s.d.Now(),
-	}, nil
+		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), At: now,
+	}
 }
 
 // FetchBody returns the clear bytes of a body: over this service alone, never over the bus.

@@ -223,10 +223,12 @@ type Sessions interface {
 	// RenewLease moves the lease of exactly this boot. ErrLeaseLost if the gateway runs under another boot, or the lease
 	// ended and its sessions were ended with it.
 	RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error
-	// Claim takes the session of an agent: see fleet.Claim. The first claim of an identity's certificate sets
-	// Agent.FirstSeenAt; the epoch grows; the uid is bound to the agent for good; unsent dispatches fall due; the engine
-	// wakes. A refusal is a result, not an error. ErrLeaseLost if the claiming gateway has no lease at c.At.
-	Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error)
+	// Claim takes sessions of agents: see fleet.Claim. It returns a result for each claim, in their order: those of claims
+	// made one after the other, though they share an identity, a uid or a parent. The first claim of an identity's
+	// certificate sets Agent.FirstSeenAt; the epoch grows with each; a uid is bound to its agent for good; unsent
+	// dispatches fall due; the engine wakes. A refusal is a result, not an error. ErrLeaseLost, and nothing of any claim is
+	// written, if a gateway that claims has no lease at Claim.At.
+	Claim(ctx context.Context, claims []fleet.Claim) ([]fleet.ClaimResult, error)
 }
 
 // PartitionLease is the right to record one uplink partition.

@@ -6,12 +6,14 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/bus"
 )
 
 // racers is how many try at once.
@@ -31,6 +33,7 @@ var together = suite{
 	"no wake is lost between a claim of work and its settlement":     wakesAtOnce,
 	"of two steps decided on one situation the second is a conflict": applyAtOnce,
 	"who joins a group while it is unassigned is looked at again":    unassignAtOnce,
+	"all that is done to many agents at once is done":                manyAtOnce,
 }
 
 func claimsAtOnce(w *world) {
@@ -38,7 +41,7 @@ func claimsAtOnce(w *world) {
 	results := atOnce(w, racers, func(int) (fleet.Epoch, error) {
 		c := w.claimOf(a, g)
 		c.Takeover = fleet.TakeoverRestart
-		result, err := w.Claim(w.Context(), c)
+		result, err := w.claimOne(c)
 		return result.Epoch, err
 	})
 	slices.Sort(results)
@@ -57,7 +60,7 @@ func uidAtOnce(w *world) {
 		a.uid = uid
 		claims = append(claims, w.claimOf(a, g))
 	}
-	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.Claim(w.Context(), claims[i]) })
+	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.claimOne(claims[i]) })
 	claimed := 0
 	for _, r := range results {
 		switch {
@@ -79,7 +82,7 @@ func childrenAtOnce(w *world) {
 	results := atOnce(w, racers, func(int) (fleet.ClaimResult, error) {
 		c := w.claimOf(s.agent, s.gateway)
 		c.UID = newUID()
-		return w.Claim(w.Context(), c)
+		return w.claimOne(c)
 	})
 	born := map[fleet.AgentID]bool{}
 	for _, r := range results {
@@ -230,7 +233,7 @@ func strandedAtOnce(w *world) {
 		if err := w.RegisterGateway(w.Context(), g); err != nil {
 			return nil, err
 		}
-		_, err = w.Claim(w.Context(), w.claimOf(agents[i], g))
+		_, err = w.claimOne(w.claimOf(agents[i], g))
 		return nil, err
 	})
 	got := map[fleet.AgentID]int{}
@@ -257,7 +260,7 @@ func restartAtOnce(w *world) {
 		if i == racers {
 			return true, w.RegisterGateway(w.Context(), again)
 		}
-		result, err := w.Claim(w.Context(), w.claimOf(agents[i], old))
+		result, err := w.claimOne(w.claimOf(agents[i], old))
 		if errors.Is(err, store.ErrLeaseLost) {
 			return false, nil
 		}
@@ -363,6 +366,118 @@ func (w *world) look(assigned map[fleet.AgentID]bool) error {
 	situations, err := w.Situations(w.Context(), w.tenant, agents)
 	for _, s := range situations {
 		assigned[s.Agent] = s.Assigned != nil
+	}
+	return err
+}
+
+// manyAtOnce lets everybody write about the same agents at the same time, each in an order of its own: who waits for
+// whom must have an end, and a wake must not get lost.
+func manyAtOnce(w *world) {
+	const agents, rounds = 30, 5
+	g, v := w.gateway("gw", 1), w.version("v1")
+	lease := w.lease(5)
+	group := w.group("all")
+	sessions := make([]session, agents)
+	members := make([]fleet.AgentID, agents)
+	for i := range sessions {
+		sessions[i] = w.connect(w.enrol(), g)
+		members[i] = sessions[i].id
+	}
+	_, err := w.AddGroupMembers(w.Context(), w.by(), group.ID, members, agents)
+	w.must(err)
+	everybody := []func() error{
+		func() error { // claims everybody's session again
+			var claims []fleet.Claim
+			for _, i := range rand.Perm(agents) {
+				c := w.claimOf(sessions[i].agent, g)
+				c.Takeover = fleet.TakeoverRestart
+				claims = append(claims, c)
+			}
+			_, err := w.Claim(w.Context(), claims)
+			return err
+		},
+		func() error { // records what everybody says
+			var uplinks []fleet.Uplink
+			for _, i := range rand.Perm(agents) {
+				s := sessions[i]
+				s.epoch = w.agent(s.id).Session.Epoch
+				r := w.report(s, 1, "x", fleet.PartDescription, fleet.PartHealth)
+				r.Wake = true
+				uplinks = append(uplinks, fleet.Uplink{Report: r}, fleet.Uplink{Delivery: w.delivery(s, 1, fleet.Delivered)})
+			}
+			_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: "p", Uplinks: uplinks, At: w.now})
+			return err
+		},
+		func() error { return w.grantWhoIsDue(v) },
+		func() error { return w.grantWhoIsDue(v) },
+		func() error { // sends
+			due, err := w.ClaimDispatches(w.Context(), w.now, w.now.Add(time.Second), agents)
+			if err == nil {
+				err = w.MarkSent(w.Context(), due, w.now)
+			}
+			return err
+		},
+		func() error { // asks everybody for full state
+			for partition := range bus.Partitions {
+				if _, err := w.Resync(w.Context(), partition, "", w.now); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		func() error {
+			_, _, err := w.Assign(w.Context(), w.by(), fleet.Assignment{
+				Tenant: w.tenant, Target: fleet.Target{Group: group.ID}, Config: v.Config, Version: v.Version, CreatedBy: "ci", CreatedAt: w.now,
+			}, agents)
+			return err
+		},
+		func() error { return w.RegisterGateway(w.Context(), g) },
+	}
+	atOnce(w, len(everybody), func(i int) (bool, error) {
+		for range rounds {
+			if err := everybody[i](); err != nil {
+				return false, fmt.Errorf("writer %d: %w", i, err)
+			}
+		}
+		return true, nil
+	})
+	w.pass(time.Minute)
+	if items := w.work(); len(items) != agents {
+		w.Errorf("%d of %d agents are due: wakes got lost", len(items), agents)
+	}
+}
+
+// grantWhoIsDue does what the engine does: it opens another grant for everybody who is due, and leaves the items due in a
+// minute.
+func (w *world) grantWhoIsDue(v fleet.VersionRef) error {
+	items, err := w.ClaimWork(w.Context(), w.now, w.now.Add(time.Minute), 1000)
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	agents := make([]fleet.AgentID, len(items))
+	for i, item := range items {
+		agents[i] = item.Agent
+	}
+	situations, err := w.Situations(w.Context(), w.tenant, agents)
+	if err != nil {
+		return err
+	}
+	decided := make([]store.Decision, len(items))
+	for i, on := range situations {
+		g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+		if on.Grant != nil {
+			g.Generation = on.Grant.Generation + 1
+		}
+		decided[i] = store.Decision{Item: items[i], On: on, Step: fleet.Step{
+			Grant: &g, Send: true, Withdraw: i%2 == 0, Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptOffered)},
+			Delivery: &fleet.Delivery{State: fleet.DeliveryPending, Since: w.now}, WakeAt: w.now.Add(time.Minute),
+		}}
+	}
+	outcomes, err := w.Apply(w.Context(), w.tenant, decided, w.now)
+	for _, outcome := range outcomes {
+		if outcome != nil && !errors.Is(outcome, store.ErrConflict) { // woken meanwhile
+			return outcome
+		}
 	}
 	return err
 }

@@ -4,6 +4,7 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -31,6 +32,9 @@ var sessions = suite{
 	"a claim says which sequence was last":                    lastSequence,
 	"a claim lets unsent dispatches fall due and wakes":       claimFallsDue,
 	"a claim of another tenant's certificate is not recorded": claimElsewhere,
+	"claims made together are as if made one by one":          claimsTogether,
+	"claims made together are of all tenants":                 claimsOfTenants,
+	"a claim without lease spoils those made with it":         claimsWithoutLease,
 }
 
 func renewLease(w *world) {
@@ -152,7 +156,7 @@ func claimWithoutLease(w *world) {
 	} {
 		c := w.claimOf(a, g)
 		change(&c)
-		if _, err := w.Claim(w.Context(), c); err == nil {
+		if _, err := w.claimOne(c); err == nil {
 			w.Errorf("%s: claimed", name)
 		} else {
 			w.want(err, store.ErrLeaseLost)
@@ -461,5 +465,133 @@ func claimFallsDue(w *world) {
 	}
 	if item := w.item(); item.Agent != s.id {
 		w.Errorf("%+v is due", item)
+	}
+}
+
+// claimsTogether makes the same claims in two tenants: in one of them all together, in the other one by one.
+func claimsTogether(w *world) {
+	g, other := w.gateway("gw", 1), w.in("umbrella")
+	together, single := w.manyClaims(g), other.manyClaims(g)
+	results, err := w.Claim(w.Context(), together.claims)
+	w.must(err)
+	for i, c := range single.claims {
+		result := other.claim(c)
+		if got, want := together.anonymous(results[i]), single.anonymous(result); got != want {
+			w.Errorf("claim %d: %+v together, %+v alone", i, got, want)
+		}
+	}
+	ids := []fleet.AgentID{together.child, single.child}
+	for _, name := range []string{"a", "b", "parent"} {
+		ids = append(ids, together.agents[name].id, single.agents[name].id)
+	}
+	queued := map[fleet.AgentID]string{}
+	for _, d := range w.dispatches() {
+		queued[d.Agent] += " " + string(d.Kind)
+	}
+	for _, item := range w.work() {
+		queued[item.Agent] += " work"
+	}
+	for i := 0; i < len(ids); i += 2 {
+		got, want := append(w.traces(ids[i]), queued[ids[i]]), append(other.traces(ids[i+1]), queued[ids[i+1]])
+		if !slices.Equal(got, want) {
+			w.Errorf("together an agent left %q, alone %q", got, want)
+		}
+	}
+}
+
+// claimed are claims, in an order in which each depends on those before it.
+type claimed struct {
+	agents map[string]agent
+	claims []fleet.Claim
+	child  fleet.AgentID
+}
+
+func (w *world) manyClaims(g fleet.Gateway) *claimed {
+	w.Helper()
+	c := &claimed{agents: map[string]agent{"a": w.enrol(), "b": w.enrol(), "parent": w.enrol()}}
+	_, err := w.AllowChildren(w.Context(), w.by(), c.agents["parent"].id, 1)
+	w.must(err)
+	a, b, parent, born, late := c.agents["a"].uid, c.agents["b"].uid, c.agents["parent"].uid, newUID(), newUID()
+	for _, claim := range []struct {
+		by       string
+		uid      fleet.InstanceUID
+		takeover fleet.Takeover
+	}{
+		{"a", a, fleet.TakeoverNone},
+		{"b", a, fleet.TakeoverNone}, // foreign by now
+		{"a", a, fleet.TakeoverNone}, // held by now
+		{"b", b, fleet.TakeoverNone},
+		{"parent", born, fleet.TakeoverNone}, // its own, the first
+		{"parent", parent, fleet.TakeoverNone},
+		{"parent", late, fleet.TakeoverNone}, // a child too many
+		{"parent", parent, fleet.TakeoverRestart},
+		{"b", parent, fleet.TakeoverRestart}, // the child's
+		{"a", late, fleet.TakeoverRestart},
+		{"a", a, fleet.TakeoverClone},
+		{"a", a, fleet.TakeoverClone},
+		{"b", b, fleet.TakeoverClone},
+		{"a", a, fleet.TakeoverClone}, // one too many
+		{"a", a, fleet.TakeoverNone},
+		{"b", b, fleet.TakeoverRestart},
+	} {
+		made := w.claimOf(c.agents[claim.by], g)
+		made.UID, made.Takeover = claim.uid, claim.takeover
+		c.claims = append(c.claims, made)
+	}
+	return c
+}
+
+// anonymous is a result with the agent's name in place of its id; it remembers the child's.
+func (c *claimed) anonymous(r fleet.ClaimResult) fleet.ClaimResult {
+	id := r.Agent
+	for name, a := range c.agents {
+		if a.id == id {
+			r.Agent = fleet.AgentID(name)
+		}
+	}
+	if r.Agent == id && id != "" {
+		c.child, r.Agent = id, "child"
+	}
+	return r
+}
+
+// traces are what can be seen of an agent.
+func (w *world) traces(id fleet.AgentID) (seen []string) {
+	w.Helper()
+	for _, kind := range w.kinds(id) {
+		seen = append(seen, string(kind))
+	}
+	a := w.agent(id)
+	return append(append(seen, w.audited(string(id))...),
+		fmt.Sprintf("%+v, seen %v, quarantined %v, %v", a.Session, a.FirstSeenAt, a.QuarantinedAt, a.Attention))
+}
+
+func claimsOfTenants(w *world) {
+	g, other := w.gateway("gw", 1), w.in("umbrella")
+	a, b, theirs := w.enrol(), w.enrol(), other.enrol()
+	theirs.uid = a.uid // which means nothing outside its tenant
+	results, err := w.Claim(w.Context(), []fleet.Claim{other.claimOf(theirs, g), w.claimOf(a, g), w.claimOf(b, g), other.claimOf(a, g)})
+	w.must(err)
+	for i, want := range []fleet.AgentID{theirs.id, a.id, b.id, ""} {
+		if results[i].Agent != want {
+			w.Errorf("result %d is %+v, want agent %q", i, results[i], want)
+		}
+	}
+	if results, err := w.Claim(w.Context(), nil); err != nil || len(results) != 0 {
+		w.Errorf("no claims: %+v, %v", results, err)
+	}
+}
+
+func claimsWithoutLease(w *world) {
+	g, gone := w.gateway("gw", 1), w.gateway("gone", 2)
+	a, b := w.enrol(), w.enrol()
+	late := w.claimOf(b, gone)
+	late.At = gone.LeaseUntil
+	_, err := w.Claim(w.Context(), []fleet.Claim{w.claimOf(a, g), late})
+	w.want(err, store.ErrLeaseLost)
+	for _, id := range []fleet.AgentID{a.id, b.id} {
+		if got := w.agent(id); got.Session.Epoch != 0 || !got.FirstSeenAt.IsZero() || len(w.kinds(id)) != 1 {
+			w.Errorf("something was written: %+v", got)
+		}
 	}
 }

@@ -118,9 +118,18 @@ func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	}
 }
 
+// claimOne makes a claim by itself.
+func (w *world) claimOne(c fleet.Claim) (fleet.ClaimResult, error) {
+	results, err := w.Claim(w.Context(), []fleet.Claim{c})
+	if err != nil {
+		return fleet.ClaimResult{}, err
+	}
+	return results[0], nil
+}
+
 func (w *world) claim(c fleet.Claim) fleet.ClaimResult {
 	w.Helper()
-	result, err := w.Claim(w.Context(), c)
+	result, err := w.claimOne(c)
 	w.must(err)
 	return result
 }

@@ -29,9 +29,15 @@ type Seat struct {
 	Gateway       fleet.GatewayID
 	LastSequence  fleet.Sequence
 	StateKnown    bool
-	// Open says that its session has not ended, Alive that besides the gateway that holds it has its lease.
-	Open, Alive bool
+	FirstSeenAt   time.Time
+	// Open says that its session has not ended.
+	Open bool
+	// LeaseUntil is the lease of the gateway boot that holds the session; zero if that boot is none any more.
+	LeaseUntil time.Time
 }
+
+// alive reports whether the agent has a session at a gateway that has its lease at the time.
+func (s *Seat) alive(at time.Time) bool { return s.Open && s.LeaseUntil.After(at) }
 
 // Claimed is what is on record about a claim.
 type Claimed struct {
@@ -90,9 +96,9 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 	switch {
 	case !s.Seat.QuarantinedAt.IsZero():
 		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat}
-	case s.Seat.Alive && c.Takeover == fleet.TakeoverNone:
+	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverNone:
 		return Seating{Outcome: fleet.ClaimHeld, Seat: s.Seat}
-	case s.Seat.Alive && c.Takeover == fleet.TakeoverClone:
+	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverClone:
 		return takeover(c, s)
 	default:
 		return s

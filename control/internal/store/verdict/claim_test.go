@@ -90,17 +90,17 @@ func TestOfClaim(t *testing.T) {
 			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self, QuarantinedAt: now}
 		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined}, child},
 		"a living session": {
-			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.Alive = true, true },
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.LeaseUntil = true, now.Add(1) },
 			verdict.Seating{Outcome: fleet.ClaimHeld},
 			self,
 		},
 		"a session whose gateway is gone": {
-			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open = true },
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.LeaseUntil = true, now },
 			verdict.Seating{Outcome: fleet.ClaimClaimed},
 			self,
 		},
 		"takeover after a restart": {func(c *fleet.Claim, on *verdict.Claimed) {
-			c.Takeover, on.Owner.Open, on.Owner.Alive = fleet.TakeoverRestart, true, true
+			c.Takeover, on.Owner.Open, on.Owner.LeaseUntil = fleet.TakeoverRestart, true, now.Add(1)
 		}, verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
 		"takeover from a clone that left": {
 			func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
@@ -136,7 +136,7 @@ func TestTakeoversByClones(t *testing.T) {
 		"the third":                        {[]time.Time{ago(time.Hour), ago(2 * time.Minute), ago(time.Minute)}, true, 3},
 		"two of them at the window's edge": {[]time.Time{ago(fleet.CloneTakeoverWindow), ago(fleet.CloneTakeoverWindow - 1)}, false, 2},
 	} {
-		identity := &verdict.Seat{Agent: self, UID: fleet.InstanceUID{1}, Open: true, Alive: true, Takeovers: c.before}
+		identity := &verdict.Seat{Agent: self, UID: fleet.InstanceUID{1}, Open: true, LeaseUntil: now.Add(1), Takeovers: c.before}
 		got := verdict.OfClaim(
 			fleet.Claim{Identity: self, UID: identity.UID, At: now, Takeover: fleet.TakeoverClone},
 			verdict.Claimed{Certificate: &fleet.Certificate{Agent: self}, Identity: identity, Owner: identity},

@@ -767,9 +767,10 @@ type Claim struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The identity in the certificate.
-	AgentId     string    `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
-	Serial      string    `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
-	Fingerprint string    `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	AgentId     string `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	Serial      string `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// 16 bytes; a claim with another length is refused (UID_LENGTH), those made with it are not.
 	InstanceUid []byte    `protobuf:"bytes,5,opt,name=instance_uid,json=instanceUid,proto3" json:"instance_uid,omitempty"`
 	Transport   Transport `protobuf:"varint,6,opt,name=transport,proto3,enum=ampora.internal.v1.Transport" json:"transport,omitempty"`
 	Peer        string    `protobuf:"bytes,7,opt,name=peer,proto3" json:"peer,omitempty"`
@@ -869,7 +870,7 @@ type ClaimResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Outcome ClaimOutcome           `protobuf:"varint,1,opt,name=outcome,proto3,enum=ampora.internal.v1.ClaimOutcome" json:"outcome,omitempty"`
 	// Machine-readable reason of a refusal: CERTIFICATE_NOT_RECORDED, CERTIFICATE_REVOKED, QUARANTINED, UID_FOREIGN,
-	// CHILDREN_NOT_ALLOWED, CHILDREN_EXHAUSTED.
+	// UID_LENGTH, CHILDREN_NOT_ALLOWED, CHILDREN_EXHAUSTED.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The agent the session is for: the identity itself, or the child its uid names.
 	AgentId string `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
@@ -1435,13 +1436,13 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\x12>\n" +
-	"\x06claims\x18\x03 \x03(\v2\x19.ampora.internal.v1.ClaimB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06claims\"\xab\x02\n" +
+	"\x06claims\x18\x03 \x03(\v2\x19.ampora.internal.v1.ClaimB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06claims\"\xa2\x02\n" +
 	"\x05Claim\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x19\n" +
 	"\bagent_id\x18\x02 \x01(\tR\aagentId\x12\x16\n" +
 	"\x06serial\x18\x03 \x01(\tR\x06serial\x12 \n" +
-	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\x12*\n" +
-	"\finstance_uid\x18\x05 \x01(\fB\a\xbaH\x04z\x02h\x10R\vinstanceUid\x12;\n" +
+	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\x12!\n" +
+	"\finstance_uid\x18\x05 \x01(\fR\vinstanceUid\x12;\n" +
 	"\ttransport\x18\x06 \x01(\x0e2\x1d.ampora.internal.v1.TransportR\ttransport\x12\x12\n" +
 	"\x04peer\x18\a \x01(\tR\x04peer\x128\n" +
 	"\btakeover\x18\b \x01(\x0e2\x1c.ampora.internal.v1.TakeoverR\btakeover\"\xd9\x02\n" +
