@@ -87,7 +87,8 @@ func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
 }
 
 // assemble wires the parts around an open database.
-func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Control, error) {
+func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*Control, error) {
+	db := ringing{Store: opened, engine: run.NewBell(), outbox: run.NewBell()}
 	ring, err := openKeyring(ctx, config.Keys, db)
 	if err != nil {
 		return nil, err
@@ -117,10 +118,10 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
 		return nil, err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now, Bell: db.engine}); err != nil {
 		return nil, err
 	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Now: d.Now, Bell: db.outbox}); err != nil {
 		return nil, err
 	}
 
