@@ -101,10 +101,10 @@ func (f *fanout) prepare() fleet.ConfigID {
 	for sent := f.round == 0; !sent; {
 		f.must(f.super.QueryRow(f.Context(), "SELECT count(sent_at) = $1 FROM grants", fanoutAgents).Scan(&sent))
 	}
-	f.exec("UPDATE grants SET state = 'met'")
+	f.exec("UPDATE grants SET state = 'met' WHERE state = 'open'")
 	f.exec("DELETE FROM outbox")
 	f.exec("UPDATE deliveries SET state = 'applied'")
-	f.exec("UPDATE attempts SET outcome = 'applied'")
+	f.exec("UPDATE attempts SET outcome = 'applied' WHERE outcome <> 'applied'")
 	f.exec("VACUUM ANALYZE")
 	f.round++
 	now, body := time.Now(), fmt.Appendf(nil, "receivers: {r%d: {}} # %04070d\n", f.round, f.round)

@@ -252,7 +252,7 @@ func queueDeliveries(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decis
 	}
 	batch.Queue(`
 		INSERT INTO deliveries (tenant_id, agent_id, state, delivery)
-		SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::jsonb[])
+		SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::json[])
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery`,
 		tenant, ids(changed, func(d delivering) fleet.AgentID { return d.agent }),
 		array(changed, func(d delivering) string { return string(d.state) }),

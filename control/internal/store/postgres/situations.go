@@ -184,7 +184,8 @@ func (l *look) grants(q *pipeline) {
 		FROM grants WHERE tenant_id = $1 AND agent_id `+among, l.tenant, l.ids)
 }
 
-// lastGood are the versions that were applied last and whose bodies are stored.
+// lastGood are the versions that were applied last: for each agent a look at the index that is made for it. Their bodies
+// are stored, as those of all versions.
 func (l *look) lastGood(q *pipeline) {
 	var agent fleet.AgentID
 	var v versionKey
@@ -192,11 +193,12 @@ func (l *look) lastGood(q *pipeline) {
 		l.at(agent).good = v
 		return nil
 	}, []any{&agent, &v.config, &v.version}, `
-		SELECT DISTINCT ON (t.agent_id) t.agent_id, t.config_id, t.version
-		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
-		JOIN bodies b ON b.tenant_id = v.tenant_id AND b.hash = v.body_hash
-		WHERE t.tenant_id = $1 AND t.agent_id `+among+` AND t.outcome = 'applied'
-		ORDER BY t.agent_id, t.last_at DESC, t.offer_hash`, l.tenant, l.ids)
+		SELECT a.id, good.config_id, good.version
+		FROM unnest($2::uuid[]) AS a (id) CROSS JOIN LATERAL (
+			SELECT t.config_id, t.version
+			FROM attempts t
+			WHERE t.tenant_id = $1 AND t.agent_id = a.id AND t.outcome = 'applied'
+			ORDER BY t.last_at DESC, t.offer_hash LIMIT 1) AS good`, l.tenant, l.ids)
 }
 
 // versionKeys are the versions that somebody's circumstances name.
