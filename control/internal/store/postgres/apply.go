@@ -147,8 +147,9 @@ func queueGrants(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision)
 	batch.Queue(`
 		INSERT INTO grants (tenant_id, agent_id, config_id, version, offer_hash, state, reason, generation, opened_at,
 		                    seen_epoch, seen_sequence, applying_at, settled_at, message)
-		SELECT $1, * FROM unnest($2::uuid[], $3::uuid[], $4::int[], $5::bytea[], $6::text[], $7::text[], $8::bigint[],
-			$9::timestamptz[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::timestamptz[], $14::text[])
+		SELECT $1, unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::int[]), unnest($5::bytea[]), unnest($6::text[]), unnest($7::text[]),
+			unnest($8::bigint[]), unnest($9::timestamptz[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::timestamptz[]),
+			unnest($13::timestamptz[]), unnest($14::text[])
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET config_id = excluded.config_id, version = excluded.version,
 			offer_hash = excluded.offer_hash, state = excluded.state, reason = excluded.reason,
 			generation = excluded.generation, opened_at = excluded.opened_at, seen_epoch = excluded.seen_epoch,
@@ -181,8 +182,8 @@ func queueAttempts(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decisio
 	}
 	batch.Queue(`
 		INSERT INTO attempts (tenant_id, agent_id, offer_hash, config_id, version, outcome, message, first_at, last_at, cleared_at)
-		SELECT $1, * FROM unnest($2::uuid[], $3::bytea[], $4::uuid[], $5::int[], $6::text[], $7::text[],
-			$8::timestamptz[], $9::timestamptz[], $10::timestamptz[])
+		SELECT $1, unnest($2::uuid[]), unnest($3::bytea[]), unnest($4::uuid[]), unnest($5::int[]), unnest($6::text[]), unnest($7::text[]),
+			unnest($8::timestamptz[]), unnest($9::timestamptz[]), unnest($10::timestamptz[])
 		ON CONFLICT (tenant_id, agent_id, offer_hash) DO UPDATE SET outcome = excluded.outcome,
 			message = excluded.message, last_at = excluded.last_at, cleared_at = excluded.cleared_at`,
 		tenant, ids(written, line.of), array(written, line.offer),
@@ -215,7 +216,7 @@ func queueOffers(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision,
 		batch.Queue(`
 			INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
 			SELECT $1, id, $5, generation, CASE WHEN here THEN $6 ELSE 'infinity'::timestamptz END
-			FROM unnest($2::uuid[], $3::bigint[], $4::boolean[]) AS s (id, generation, here) ORDER BY id`+onDispatch,
+			FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS generation, unnest($4::boolean[]) AS here) AS s ORDER BY id`+onDispatch,
 			tenant, ids(sent, agentOf), array(sent, store.Decision.Generation),
 			array(sent, func(d store.Decision) bool { return here[d.Item.Agent] }), fleet.DispatchConfig, moment(at))
 	}
@@ -252,7 +253,7 @@ func queueDeliveries(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decis
 	}
 	batch.Queue(`
 		INSERT INTO deliveries (tenant_id, agent_id, state, delivery)
-		SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::json[])
+		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::json[])
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery`,
 		tenant, ids(changed, func(d delivering) fleet.AgentID { return d.agent }),
 		array(changed, func(d delivering) string { return string(d.state) }),

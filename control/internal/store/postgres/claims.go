@@ -272,8 +272,9 @@ func queueSeated(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Seate
 		UPDATE agents a SET epoch = s.epoch, gateway_id = s.gateway_id, boot_id = s.boot_id, transport = s.transport, peer = s.peer,
 			serial = s.serial, connected_at = s.at, last_seen_at = s.at, ended_at = NULL, end_reason = '', last_sequence = 0,
 			instance_uid = s.uid
-		FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::uuid[])
-			AS s (id, epoch, gateway_id, boot_id, transport, peer, serial, at, uid)
+		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS epoch, unnest($4::text[]) AS gateway_id, unnest($5::bigint[]) AS boot_id,
+			unnest($6::text[]) AS transport, unnest($7::text[]) AS peer, unnest($8::text[]) AS serial, unnest($9::timestamptz[]) AS at,
+			unnest($10::uuid[]) AS uid) AS s
 		WHERE a.tenant_id = $1 AND a.id `+among+` AND a.id = s.id`,
 		tenant, ids(seated, seatedID),
 		array(seated, func(s verdict.Seated) int64 { return int64(s.Epoch) }),

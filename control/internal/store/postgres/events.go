@@ -33,9 +33,8 @@ func queueEvents(batch *pgx.Batch, events []fleet.Event) {
 	}
 	batch.Queue(`
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
-		SELECT tenant_id, at, kind, nullif(agent_id, '00000000-0000-0000-0000-000000000000'), message, attributes
-		FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::uuid[], $5::text[], $6::jsonb[])
-			WITH ORDINALITY AS e (tenant_id, at, kind, agent_id, message, attributes, place) ORDER BY place`,
+		SELECT unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::text[]),
+			nullif(unnest($4::uuid[]), '00000000-0000-0000-0000-000000000000'), unnest($5::text[]), unnest($6::jsonb[])`,
 		array(events, func(e fleet.Event) fleet.TenantID { return e.Tenant }),
 		moments(events, func(e fleet.Event) time.Time { return e.At }),
 		array(events, func(e fleet.Event) fleet.EventKind { return e.Kind }),

@@ -62,10 +62,10 @@ func queueRows(batch *pgx.Batch, tenant fleet.TenantID, rows []*verdict.Agent) {
 			service_name = coalesce(r.service_name, a.service_name), service_version = coalesce(r.service_version, a.service_version),
 			host_name = coalesce(r.host_name, a.host_name), capabilities = coalesce(r.capabilities, a.capabilities),
 			accepts_config = coalesce(r.accepts_config, a.accepts_config), healthy = coalesce(r.healthy, a.healthy)
-		FROM unnest($2::uuid[], $3::bigint[], $4::boolean[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-			$8::text[], $9::text[], $10::text[], $11::bigint[], $12::boolean[], $13::boolean[])
-			AS r (id, last_sequence, state_known, last_seen_at, ended_at, end_reason, service_name, service_version, host_name,
-			      capabilities, accepts_config, healthy)
+		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS last_sequence, unnest($4::boolean[]) AS state_known,
+			unnest($5::timestamptz[]) AS last_seen_at, unnest($6::timestamptz[]) AS ended_at, unnest($7::text[]) AS end_reason,
+			unnest($8::text[]) AS service_name, unnest($9::text[]) AS service_version, unnest($10::text[]) AS host_name,
+			unnest($11::bigint[]) AS capabilities, unnest($12::boolean[]) AS accepts_config, unnest($13::boolean[]) AS healthy) AS r
 		WHERE a.tenant_id = $1 AND a.id `+among+` AND a.id = r.id`,
 		tenant, ids(rows, agentID),
 		array(rows, func(a *verdict.Agent) int64 { return int64(a.LastSequence) }),
@@ -100,7 +100,8 @@ func queueParts(batch *pgx.Batch, tenant fleet.TenantID, judged []*verdict.Agent
 	}
 	batch.Queue(`
 		INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw, digest)
-		SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::jsonb[], $8::bytea[], $9::text[])
+		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::timestamptz[]),
+			unnest($7::jsonb[]), unnest($8::bytea[]), unnest($9::text[])
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
 			at = excluded.at, value = excluded.value, raw = excluded.raw, digest = excluded.digest
 		WHERE (agent_parts.epoch, agent_parts.sequence) < (excluded.epoch, excluded.sequence)`,
@@ -139,7 +140,7 @@ func queueLabels(batch *pgx.Batch, tenant fleet.TenantID, of []*verdict.Agent) {
 		tenant, ids(of, agentID), agents, keys)
 	batch.Queue(`
 		INSERT INTO agent_labels (tenant_id, agent_id, key, value)
-		SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[])
+		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[])
 		ON CONFLICT (tenant_id, agent_id, key) DO UPDATE SET value = excluded.value WHERE agent_labels.value <> excluded.value`,
 		tenant, agents, keys, array(labels, func(l label) string { return l.value }))
 }
@@ -153,7 +154,8 @@ func queueDelivered(batch *pgx.Batch, tenant fleet.TenantID, of []*verdict.Agent
 	batch.Queue(`SELECT FROM grants WHERE tenant_id = $1 AND agent_id `+among+` ORDER BY agent_id FOR NO KEY UPDATE`, tenant, ids(of, agentID))
 	batch.Queue(`
 		UPDATE grants g SET delivered_at = coalesce(d.delivered_at, g.delivered_at), undelivered = d.undelivered
-		FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[], $5::text[]) AS d (agent_id, generation, delivered_at, undelivered)
+		FROM (SELECT unnest($2::uuid[]) AS agent_id, unnest($3::bigint[]) AS generation, unnest($4::timestamptz[]) AS delivered_at,
+			unnest($5::text[]) AS undelivered) AS d
 		WHERE g.tenant_id = $1 AND g.agent_id `+among+` AND g.agent_id = d.agent_id AND g.generation = d.generation AND g.state = 'open'`,
 		tenant, ids(of, agentID),
 		array(of, func(a *verdict.Agent) int64 { return int64(a.Write.Delivery.Generation) }),

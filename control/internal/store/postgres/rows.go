@@ -31,7 +31,8 @@ func one[T any](ctx context.Context, tx pgx.Tx, scan func(pgx.Row) (T, error), q
 // of before the burst; so it takes the index.
 const among = `= ANY((SELECT $2::uuid[])::uuid[])`
 
-// array is one column of rows, as a parameter for unnest and ANY.
+// array is one column of rows, as a parameter for unnest and ANY. Columns are unnested side by side in a list of SELECT:
+// as arguments of one unnest, each would be written to a store of its own before its first row is read.
 func array[R, V any](rows []R, column func(R) V) pgtype.FlatArray[V] {
 	values := make(pgtype.FlatArray[V], len(rows))
 	for i, r := range rows {
