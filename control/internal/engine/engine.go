@@ -30,11 +30,10 @@ import (
 
 const (
 	// claimLife is how long a claimed item is hidden from others: the life of a crashed engine's claim.
-	claimLife  = 15 * time.Second
-	claimLimit = 2000
-	// chunkLimit is how many steps are applied at once: as many as one message of the outbox is for. While one chunk is
-	// applied the next is decided, and the offers of the one before are on their way.
-	chunkLimit = 1000
+	claimLife = 15 * time.Second
+	// claimLimit is how many items are claimed, and their steps applied, at once. While one lot is applied the next is
+	// claimed and decided, and the offers of the one before are on their way.
+	claimLimit = 1000
 	parallel   = 2
 )
 
@@ -70,39 +69,52 @@ func (e *Engine) Run(ctx context.Context) error {
 	return run.Loop(ctx, pace, e.Turn, func(err error) { e.d.Log.WarnContext(ctx, "engine stopped for a moment", "error", err) })
 }
 
-// Turn advances what is due now and says how many items that were.
+// Turn advances what is due until nothing is, and says how many items that were.
 func (e *Engine) Turn(ctx context.Context) (int, error) {
-	now := e.d.Now()
-	items, err := e.d.Store.ClaimWork(ctx, now, now.Add(claimLife), claimLimit)
-	if err != nil {
-		return 0, fmt.Errorf("claim work: %w", err)
+	items, err := e.claim(ctx)
+	if err != nil || len(items) == 0 {
+		return 0, err
 	}
-	queue := chunks(items)
-	var taken atomic.Int64
-	work := func(ctx context.Context) error {
-		for {
-			n := int(taken.Add(1)) - 1
-			if n >= len(queue) {
-				return nil
-			}
-			if err := e.advance(ctx, queue[n]); err != nil {
-				return err
+	var done atomic.Int64
+	work := func(lot []store.WorkItem) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			for {
+				for _, chunk := range byTenant(lot) {
+					if err := e.advance(ctx, chunk); err != nil {
+						return err
+					}
+				}
+				done.Add(int64(len(lot)))
+				if lot, err = e.claim(ctx); err != nil || len(lot) == 0 {
+					return err
+				}
 			}
 		}
 	}
-	err = run.All(ctx, slices.Repeat([]run.Task{{Name: "advance", Run: work}}, min(parallel, len(queue)))...)
+	tasks := slices.Repeat([]run.Task{{Name: "advance", Run: work(nil)}}, parallel)
+	tasks[0].Run = work(items)
+	err = run.All(ctx, tasks...)
 	if panicked, is := errors.AsType[*run.PanicError](err); is {
 		panic(panicked) // it ends the process here, too
 	}
-	return len(items), err
+	return int(done.Load()), err
 }
 
-// chunks parts items into lists of one tenant each, no longer than a chunk.
-func chunks(items []store.WorkItem) (parted [][]store.WorkItem) {
+func (e *Engine) claim(ctx context.Context) ([]store.WorkItem, error) {
+	now := e.d.Now()
+	items, err := e.d.Store.ClaimWork(ctx, now, now.Add(claimLife), claimLimit)
+	if err != nil {
+		return nil, fmt.Errorf("claim work: %w", err)
+	}
+	return items, nil
+}
+
+// byTenant parts items into lists of one tenant each.
+func byTenant(items []store.WorkItem) (parted [][]store.WorkItem) {
 	slices.SortStableFunc(items, func(a, b store.WorkItem) int { return strings.Compare(string(a.Tenant), string(b.Tenant)) })
 	for len(items) > 0 {
 		n := 1
-		for n < min(chunkLimit, len(items)) && items[n].Tenant == items[0].Tenant {
+		for n < len(items) && items[n].Tenant == items[0].Tenant {
 			n++
 		}
 		parted = append(parted, items[:n])

@@ -164,23 +164,18 @@ func TestEveryTenantHasItsTurn(t *testing.T) {
 	}
 }
 
-func TestChunks(t *testing.T) {
-	var items []store.WorkItem
-	for range chunkLimit + 1 {
-		items = append(items, store.WorkItem{Tenant: "b"})
-	}
-	items = append(items, store.WorkItem{Tenant: "a"}, store.WorkItem{Tenant: "c"}, store.WorkItem{Tenant: "a"})
+func TestByTenant(t *testing.T) {
 	var got []string
-	for _, chunk := range chunks(items) {
-		got = append(got, fmt.Sprint(chunk[0].Tenant, len(chunk)))
-		if slices.ContainsFunc(chunk, func(i store.WorkItem) bool { return i.Tenant != chunk[0].Tenant }) {
-			t.Errorf("a chunk of several tenants: %v", chunk)
+	for _, part := range byTenant([]store.WorkItem{{Tenant: "b"}, {Tenant: "a"}, {Tenant: "b"}, {Tenant: "c"}, {Tenant: "a"}, {Tenant: "b"}}) {
+		got = append(got, fmt.Sprint(part[0].Tenant, len(part)))
+		if slices.ContainsFunc(part, func(i store.WorkItem) bool { return i.Tenant != part[0].Tenant }) {
+			t.Errorf("a part of several tenants: %v", part)
 		}
 	}
-	if want := []string{"a2", fmt.Sprint("b", chunkLimit), "b1", "c1"}; !slices.Equal(got, want) {
-		t.Errorf("chunks are %v, want %v", got, want)
+	if want := []string{"a2", "b3", "c1"}; !slices.Equal(got, want) {
+		t.Errorf("parts are %v, want %v", got, want)
 	}
-	if chunks(nil) != nil {
+	if byTenant(nil) != nil {
 		t.Error("nothing became something")
 	}
 }
