@@ -70,6 +70,12 @@ func (r ringing) Claim(ctx context.Context, claims []fleet.Claim) ([]fleet.Claim
 	return r.Store.Claim(ctx, claims)
 }
 
+// EndLost rings for the outbox: sessions may have moved to where they can be reached.
+func (r ringing) EndLost(ctx context.Context, since, now time.Time) (int, error) {
+	defer r.outbox.Ring()
+	return r.Store.EndLost(ctx, since, now)
+}
+
 // Record rings for the engine if it woke somebody.
 func (r ringing) Record(ctx context.Context, rec store.Record) (store.Recorded, error) {
 	done, err := r.Store.Record(ctx, rec)

@@ -30,6 +30,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
@@ -59,12 +60,14 @@ type Control struct {
 	config Config
 
 	store     store.Store
+	replica   *replica.Replica
 	authority *pki.Authority
 	inbox     *inbox.Inbox
 	engine    *engine.Engine
 	outbox    *outbox.Outbox
-	internal  *connect.Server
-	handler   http.Handler
+	// local is the internal service for a gateway in this process, remote that for gateways of others.
+	local, remote *connect.Server
+	handler       http.Handler
 	// stopping is closed when the intake stops.
 	stopping chan struct{}
 }
@@ -108,49 +111,64 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err := authority.EnsureTenant(ctx, tenant, d.Now()); err != nil {
 		return nil, err
 	}
-	signer, err := outbox.OpenSigner(ctx, db, ring)
+	signer, err := openSigner(ctx, db, ring)
+	if err != nil {
+		return nil, err
+	}
+	uplinks, err := openUplinks(ctx, db, ring)
 	if err != nil {
 		return nil, err
 	}
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
-	holder := processName()
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
-		return nil, err
-	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now, Bell: db.engine}); err != nil {
-		return nil, err
-	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Now: d.Now, Bell: db.outbox}); err != nil {
+	if err := c.openLoops(db, bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
 
-	internalGate, err := auth.NewInternalInterceptor(d.Log)
+	answers, err := auth.NewInternalInterceptor(d.Log)
 	if err != nil {
 		return nil, err
 	}
-	c.internal = connect.NewServer(internalGate)
-	internalv1connect.RegisterGatewayServiceHandler(c.internal, gateways.New(gateways.Deps{
-		Store: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
-	}))
+	service := gateways.New(gateways.Deps{
+		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
+		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
+	})
+	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
+	c.local, c.remote = connect.NewServer(answers, gateways.InProcess), connect.NewServer(answers, gate.Interceptor)
+	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
+	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
 
-	gate, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
+	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
 	if err != nil {
 		return nil, err
 	}
-	public := connect.NewServer(gate)
+	public := connect.NewServer(callers)
 	api.Register(public, api.Deps{
-		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		Store: db, Content: bodies, Authority: authority, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
 }
 
+// openLoops makes what records, decides and sends.
+func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
+	c.replica = replica.New(replica.Deps{Store: db, ID: processName(), Version: c.deps.Version, Log: c.deps.Log, Now: c.deps.Now})
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now}); err != nil {
+		return err
+	}
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now, Bell: db.engine}); err != nil {
+		return err
+	}
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: c.deps.Now, Bell: db.outbox}); err != nil {
+		return err
+	}
+	return nil
+}
+
 // Gateways is a client of the internal service for a gateway in this process.
 func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
-	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.internal)))
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.local)))
 }
 
 // Handler serves the public API.
@@ -183,25 +201,37 @@ func (c *Control) endStreams(ctx context.Context) error {
 	return nil
 }
 
-// Loops are what records, decides and sends; they stop after the intake.
+// Loops are what records, decides and sends; they stop after the intake. The lease under which they do it alone is given
+// back when the last of them has stopped.
 func (c *Control) Loops() []run.Task {
-	return []run.Task{
+	loops := []run.Task{
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
-		{Name: "event retention", Run: c.pruneEvents},
+		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
+		c.replica.Duty("lost sessions", lostPause, c.endLost),
 	}
+	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
+	return []run.Task{{Name: "control", Run: func(ctx context.Context) error { return run.Phases(ctx, loops, lease) }}}
 }
 
-// pruneEvents forgets old events. Every replica may do it: deleting what is gone deletes nothing.
-func (c *Control) pruneEvents(ctx context.Context) error {
-	prune := func(ctx context.Context) (int, error) {
-		_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
-		return 0, err //nolint:wrapcheck // logged below
+// lostPause is how often it is looked for sessions whose gateway is gone.
+const lostPause = 15 * time.Second
+
+// endLost ends the sessions of gateways that are gone for so long that their agents would be back.
+func (c *Control) endLost(ctx context.Context) error {
+	now := c.deps.Now()
+	ended, err := c.store.EndLost(ctx, now.Add(-fleet.MoveGrace), now)
+	if err == nil && ended > 0 {
+		c.deps.Log.WarnContext(ctx, "agents of gateways that are gone did not come back", "agents", ended)
 	}
-	return run.Loop(ctx, run.Pace{Idle: time.Hour, Failed: time.Minute}, prune, func(err error) {
-		c.deps.Log.WarnContext(ctx, "old events could not be deleted", "error", err)
-	})
+	return err //nolint:wrapcheck // logged as what the duty failed of
+}
+
+// pruneEvents forgets old events.
+func (c *Control) pruneEvents(ctx context.Context) error {
+	_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
+	return err //nolint:wrapcheck // logged as what the duty failed of
 }
 
 // processName names this process in leases: the host for people, random bytes for uniqueness.

@@ -156,27 +156,6 @@ func TestABootstrapTokenEnrolsOnce(t *testing.T) {
 	})
 }
 
-// TestABadClaimSpoilsNoOther: what a gateway claims together is answered claim by claim.
-func TestABadClaimSpoilsNoOther(t *testing.T) {
-	t.Parallel()
-	onBackends(t, func(t *testing.T, db store.Store) {
-		c := newCrowd(t, start(t, db, newBus(t), newMasterKey()), newBus(t), 0)
-		good := &internalv1.Claim{Tenant: "default", AgentId: "nobody", InstanceUid: make([]byte, 16)}
-		short := &internalv1.Claim{Tenant: "default", AgentId: "nobody", InstanceUid: []byte("short")}
-		got, err := c.control.ClaimSessions(t.Context(), &internalv1.ClaimSessionsRequest{
-			GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{short, good, short},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, want := range []string{fleet.RefusedUIDLength, fleet.RefusedNotRecorded, fleet.RefusedUIDLength} {
-			if result := got.GetResults()[i]; result.GetReason() != want || result.GetOutcome() != internalv1.ClaimOutcome_CLAIM_OUTCOME_REFUSED {
-				t.Errorf("claim %d: %v, want %s", i, result, want)
-			}
-		}
-	})
-}
-
 func TestAnotherMasterKeyStopsTheStart(t *testing.T) {
 	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {

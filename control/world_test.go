@@ -42,6 +42,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // backends are the databases every test of this package runs on.
@@ -153,6 +154,7 @@ type crowd struct {
 	control internalv1connect.GatewayServiceClient
 	bus     bus.Bus
 	boot    uint64
+	key     uplink.Key
 
 	mu      sync.Mutex
 	counter map[int]uint64
@@ -174,7 +176,10 @@ func newCrowd(t *testing.T, p *plane, b bus.Bus, n int) *crowd {
 	t.Helper()
 	c := &crowd{t: t, control: p.Gateways(), bus: b, boot: 42, counter: map[int]uint64{}, agents: map[string]*simulated{}}
 	retry(t, "register", func(ctx context.Context) error {
-		_, err := c.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: "g", BootId: c.boot})
+		registered, err := c.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: "g", BootId: c.boot})
+		if err == nil {
+			c.key, err = uplink.ParseKey(registered.GetUplinkKey())
+		}
 		return err
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -268,9 +273,14 @@ func (c *crowd) publish(a *simulated, u *relayv1.Uplink) {
 	u.GatewayId, u.BootId, u.Counter, u.Tenant, u.AgentId, u.InstanceUid = "g", c.boot, c.counter[partition], "default", a.id, a.uid[:]
 	u.Epoch, u.ReceivedAt = a.epoch, timestamppb.Now()
 	c.mu.Unlock()
-	raw, err := proto.Marshal(u)
+	body, err := proto.Marshal(u)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	payload, err := proto.Marshal(&relayv1.Sealed{Body: body, Seal: c.key.SealUplink(body)})
 	if err == nil {
-		err = c.bus.Publish(context.Background(), bus.Outgoing{Partition: partition, Payload: raw})
+		err = c.bus.Publish(context.Background(), bus.Outgoing{Partition: partition, Payload: payload})
 	}
 	if err != nil {
 		c.t.Errorf("publish: %v", err)

@@ -11,7 +11,8 @@ import (
 	"gitlab.com/ampora/ampora/loadtest/rig"
 )
 
-// flavours runs a test against both shapes of ampora, each its own installation.
+// flavours runs a test against both shapes of ampora, each its own installation. The split shapes have tests of their
+// own.
 func flavours(t *testing.T, test func(*testing.T, *rig.Server)) {
 	t.Helper()
 	t.Parallel()

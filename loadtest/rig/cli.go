@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -27,6 +28,13 @@ func (s *Server) CLIWith(env map[string]string, stdin string, args ...string) Re
 	all := maps.Clone(s.cliEnv)
 	maps.Copy(all, env)
 	return Run(s.t, Command{Name: "amporactl", Path: Ours(s.t, "amporactl"), Args: args, Dir: s.Dir, Env: all}, stdin)
+}
+
+// Tool runs another program of ours as the administrator of the installation. It may take
+// as long as an agent that is told to come back later.
+func (s *Server) Tool(name string, args ...string) Result {
+	s.t.Helper()
+	return Run(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Limit: 5 * time.Minute}, "")
 }
 
 // Do runs amporactl, expects it to succeed, and returns its standard output.

@@ -80,7 +80,7 @@ func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies .
 		}
 		report.Parts = append(report.Parts, fleet.Part{Kind: kind, Stamp: stamp, At: now, Value: value, Raw: []byte{}})
 	}
-	lease, err := w.store.AcquirePartition(ctx, 0, "test", now, now.Add(time.Minute))
+	lease, err := w.store.AcquirePartition(ctx, 0, "test", now)
 	if err != nil {
 		w.t.Fatal(err)
 	}

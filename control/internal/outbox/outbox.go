@@ -39,10 +39,16 @@ const (
 	messageLife = 25 * time.Second
 )
 
+// Bus is where agents are reached.
+type Bus interface {
+	bus.Downlinks
+	bus.Registers
+}
+
 // Deps is what an Outbox needs.
 type Deps struct {
 	Store  store.Outbox
-	Bus    bus.Downlinks
+	Bus    Bus
 	Signer *Signer
 	Log    *slog.Logger
 	Meter  metric.Meter
@@ -83,10 +89,10 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	var sent []fleet.Dispatch
 	for _, batch := range grouped(due) {
 		outcome := "sent"
-		if err := o.send(ctx, batch, now); err != nil {
+		if err := o.put(ctx, batch, now); err != nil {
 			outcome = "failed"
-			// The rows are due again after resendAfter; other gateways must not wait for this one.
-			o.d.Log.WarnContext(ctx, "outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+			// The rows are due again after resendAfter; others must not wait for them.
+			o.d.Log.WarnContext(ctx, "outbox could not reach agents over the bus", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
 		} else {
 			sent = append(sent, batch...)
 		}
@@ -99,6 +105,14 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 		}
 	}
 	return len(due), nil
+}
+
+// put puts one batch onto the bus.
+func (o *Outbox) put(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
+	if polls(batch[0]) {
+		return o.post(ctx, batch, now)
+	}
+	return o.send(ctx, batch, now)
 }
 
 // send puts one batch into its gateway's stream.
@@ -115,7 +129,8 @@ func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time
 
 // key is what the dispatches of one batch have in common.
 type key struct {
-	gateway fleet.GatewayID
+	gateway fleet.GatewayID // of agents that poll: any
+	polls   bool
 	tenant  fleet.TenantID
 	kind    fleet.DispatchKind
 	offer   fleet.OfferHash
@@ -127,7 +142,10 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
 	for _, d := range due {
-		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		k := key{d.Gateway, polls(d), d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		if k.polls {
+			k.gateway = ""
+		}
 		i, ok := at[k]
 		if !ok || len(batches[i]) == targetLimit {
 			i = len(batches)

@@ -97,6 +97,8 @@ func (c *Claims) Again(ctx context.Context, claim *internalv1.Claim) (*internalv
 // contest finds out whether the holder of a session lives.
 func (c *Claims) contest(ctx context.Context, claim *internalv1.Claim, held *internalv1.ClaimResult, link Link) (internalv1.Takeover, error) {
 	if held.GetHolderGatewayId() != string(c.gateway) {
+		// Control has asked that gateway to ping, and compares what it has heard since.
+		claim.HolderMark = held.GetHolderMark()
 		return internalv1.Takeover_TAKEOVER_RESTART, run.Sleep(ctx, ContestWait)
 	}
 	agent := held.GetAgentId()

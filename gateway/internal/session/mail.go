@@ -3,6 +3,8 @@
 
 package session
 
+import "time"
+
 // ConfigOffer is a remote configuration on its way to an agent.
 type ConfigOffer struct {
 	// Hash is what the agent reports back.
@@ -46,12 +48,19 @@ type Address struct {
 	Generation int64
 }
 
+// Expects says what posting an offer would give, before anything is fetched for it.
+func (s *Session) Expects(to Address, offer *ConfigOffer) Posting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.weigh(to, offer)
+}
+
 // PostConfig puts an offer into the mailbox in place of any earlier one.
 func (s *Session) PostConfig(to Address, offer *ConfigOffer) Posting {
 	s.mu.Lock()
-	posting := s.admit(to)
-	if posting == Posted && s.sent.is(offer) {
-		posting = AlreadySent
+	posting := s.weigh(to, offer)
+	if posting == Posted || posting == AlreadySent {
+		s.remember(to)
 	}
 	if posting == Posted {
 		s.mail.Config = offer
@@ -73,6 +82,32 @@ func (s *Session) PostFullState(to Address) Posting {
 	s.mu.Unlock()
 	if posting == Posted {
 		s.Link.Wake(s)
+	}
+	return posting
+}
+
+// PostDoubt is [Session.PostFullState] for an agent that polls: the next answer asks, unless some gateway has asked
+// lately. So a request that all of them read is made once.
+func (s *Session) PostDoubt(to Address, now time.Time) Posting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	posting := s.admit(to)
+	if posting == Posted && !s.sequence.asked.IsZero() && now.Sub(s.sequence.asked) < AskAgainAfter {
+		return AlreadySent
+	}
+	if posting == Posted {
+		s.sequence = s.sequence.Doubt()
+	}
+	return posting
+}
+
+// PostPing asks the peer of the session for a sign of life.
+func (s *Session) PostPing(to Address) Posting {
+	s.mu.Lock()
+	posting := s.check(to)
+	s.mu.Unlock()
+	if posting == Posted {
+		s.Link.Ping()
 	}
 	return posting
 }
@@ -106,21 +141,48 @@ func (s *Session) Sent(offer *ConfigOffer) {
 	if offer.Epoch != s.epoch {
 		return
 	}
-	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation}
+	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation, with: s.sequence.last}
 }
 
-// admit checks an address and remembers its generation. The lock is held.
+// The lock is held in what follows.
+
+// admit checks an address and remembers its generation.
 func (s *Session) admit(to Address) Posting {
+	posting := s.check(to)
+	if posting == Posted {
+		s.remember(to)
+	}
+	return posting
+}
+
+func (s *Session) check(to Address) Posting {
 	if s.ended || to.Epoch != s.epoch {
 		return OtherEpoch
 	}
 	if seen, known := s.generations[to.Kind]; known && to.Generation < seen {
 		return Outdated
 	}
+	return Posted
+}
+
+func (s *Session) remember(to Address) {
 	if s.generations == nil {
 		s.generations = make(map[string]int64, 1)
 	}
 	s.generations[to.Kind] = to.Generation
+}
+
+// weigh checks an offer's address, and whether it or a later one was written already.
+func (s *Session) weigh(to Address, offer *ConfigOffer) Posting {
+	posting := s.check(to)
+	switch {
+	case posting != Posted:
+		return posting
+	case s.sent.is(offer):
+		return AlreadySent
+	case s.sent.hash != nil && offer.Generation < s.sent.generation:
+		return Outdated
+	}
 	return Posted
 }
 

@@ -73,7 +73,8 @@ func lockGateways(ctx context.Context, tx pgx.Tx, claims []fleet.Claim) (map[fle
 		return g, err
 	}
 	locked, err := list(ctx, tx, scan, `
-		SELECT id, boot_id, lease_until FROM gateways WHERE id = ANY($1) ORDER BY id FOR KEY SHARE`, slices.Collect(maps.Keys(named)))
+		SELECT id, boot_id, lease_until FROM gateways WHERE id = ANY($1) AND revoked_at IS NULL ORDER BY id FOR KEY SHARE`,
+		slices.Collect(maps.Keys(named)))
 	if err != nil {
 		return nil, fail("read the gateways' leases", err)
 	}
@@ -167,23 +168,65 @@ func readParents(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, owners m
 	return err
 }
 
-// lockSeats locks agents in the order of their ids, as everybody does.
+// lockSeats locks agents in the order of their ids, as everybody does, and reads, once the locks are held, how long somebody
+// serves their sessions.
 func lockSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []fleet.AgentID, to *verdict.Roll) error {
 	scan := func(row pgx.Row) (id fleet.AgentID, err error) {
 		var at verdict.Seat
+		var boot int64
 		err = row.Scan(&at.Agent, &at.Method, (*text)(&at.Parent), &at.MaxChildren, (*[16]byte)(&at.UID),
-			(*instant)(&at.QuarantinedAt), &at.Takeovers, &at.Attention, &at.Epoch, &at.Gateway, &at.LastSequence, &at.StateKnown,
-			(*instant)(&at.FirstSeenAt), &at.Open, (*instant)(&at.LeaseUntil))
+			(*instant)(&at.QuarantinedAt), &at.Takeovers, &at.Attention, &at.Epoch, &at.Gateway, &boot, &at.Transport,
+			&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Open)
+		at.BootID = column.Unbits(boot)
 		to.Seats[at.Agent] = &at
 		return at.Agent, err
 	}
 	_, err := list(ctx, tx, scan, `
-		SELECT a.id, a.method, a.parent_id, a.max_children, coalesce(a.instance_uid, '00000000-0000-0000-0000-000000000000'),
-		       a.quarantined_at, a.takeovers, a.attention, a.epoch, a.gateway_id, a.last_sequence, a.state_known,
-		       a.first_seen_at, a.epoch > 0 AND a.ended_at IS NULL, g.lease_until
-		FROM agents a LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
-		WHERE a.tenant_id = $1 AND a.id `+among+` ORDER BY a.id FOR NO KEY UPDATE OF a`, tenant, ids(agents, itself))
-	return fail("lock the agents", err)
+		SELECT id, method, parent_id, max_children, coalesce(instance_uid, '00000000-0000-0000-0000-000000000000'),
+		       quarantined_at, takeovers, attention, epoch, gateway_id, boot_id, transport,
+		       last_sequence, state_known, first_seen_at, epoch > 0 AND ended_at IS NULL
+		FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, ids(agents, itself))
+	if err != nil {
+		return fail("lock the agents", err)
+	}
+	return readLeases(ctx, tx, tenant, to)
+}
+
+// readLeases adds to seats the lease of whoever serves their sessions, several gateways if the agent polls. Gateways are few.
+func readLeases(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, to *verdict.Roll) error {
+	leases := map[verdict.Server]time.Time{}
+	served := func(seat *verdict.Seat, by verdict.Server) {
+		if until := leases[by]; until.After(seat.LeaseUntil) {
+			seat.LeaseUntil = until
+		}
+	}
+	var polling []fleet.AgentID
+	for id, seat := range to.Seats {
+		if seat.Open && seat.Transport == fleet.TransportHTTP {
+			polling = append(polling, id)
+		}
+	}
+	var agent fleet.AgentID
+	var by verdict.Server
+	var boot int64
+	var until time.Time
+	err := pipelined(ctx, tx, "read who serves the agents", func(q *pipeline) {
+		q.ask(func() error {
+			leases[verdict.Server{Gateway: by.Gateway, BootID: column.Unbits(boot)}] = until
+			return nil
+		}, []any{&by.Gateway, &boot, (*instant)(&until)}, `SELECT id, boot_id, lease_until FROM gateways`)
+		if len(polling) > 0 {
+			q.ask(func() error {
+				served(to.Seats[agent], verdict.Server{Gateway: by.Gateway, BootID: column.Unbits(boot)})
+				return nil
+			}, []any{&agent, &by.Gateway, &boot}, `
+				SELECT agent_id, gateway_id, boot_id FROM seats WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(polling, itself))
+		}
+	})
+	for _, seat := range to.Seats {
+		served(seat, verdict.Server{Gateway: seat.Gateway, BootID: seat.BootID})
+	}
+	return err
 }
 
 // countChildren counts the agents that those who may speak for others speak for. Their locks keep it so.
@@ -215,6 +258,7 @@ func writeJudged(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, j verdic
 	queueBorn(&batch, j.Born)
 	queueBound(&batch, tenant, j.Bound)
 	queueSeated(&batch, tenant, j.Seated)
+	queueShared(&batch, tenant, j.Left, j.Shared)
 	queueSeen(&batch, tenant, j.Seen)
 	queueUnparked(&batch, tenant, j.Seated)
 	for _, q := range j.Quarantined {
@@ -271,10 +315,12 @@ func queueSeated(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Seate
 	batch.Queue(`
 		UPDATE agents a SET epoch = s.epoch, gateway_id = s.gateway_id, boot_id = s.boot_id, transport = s.transport, peer = s.peer,
 			serial = s.serial, connected_at = s.at, last_seen_at = s.at, ended_at = NULL, end_reason = '', last_sequence = 0,
-			instance_uid = s.uid
+			instance_uid = s.uid, state_known = s.state_known, former_epoch = s.former_epoch, former_gateway_id = s.former_gateway_id,
+			former_boot_id = s.former_boot_id, former_sequence = s.former_sequence
 		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS epoch, unnest($4::text[]) AS gateway_id, unnest($5::bigint[]) AS boot_id,
 			unnest($6::text[]) AS transport, unnest($7::text[]) AS peer, unnest($8::text[]) AS serial, unnest($9::timestamptz[]) AS at,
-			unnest($10::uuid[]) AS uid) AS s
+			unnest($10::uuid[]) AS uid, unnest($11::boolean[]) AS state_known, unnest($12::bigint[]) AS former_epoch,
+			unnest($13::text[]) AS former_gateway_id, unnest($14::bigint[]) AS former_boot_id, unnest($15::bigint[]) AS former_sequence) AS s
 		WHERE a.tenant_id = $1 AND a.id `+among+` AND a.id = s.id`,
 		tenant, ids(seated, seatedID),
 		array(seated, func(s verdict.Seated) int64 { return int64(s.Epoch) }),
@@ -284,11 +330,33 @@ func queueSeated(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Seate
 		array(seated, func(s verdict.Seated) string { return s.Claim.Peer }),
 		array(seated, func(s verdict.Seated) string { return string(s.Claim.Serial) }),
 		moments(seated, claimedAt),
-		array(seated, func(s verdict.Seated) [16]byte { return s.UID }))
+		array(seated, func(s verdict.Seated) [16]byte { return s.UID }),
+		array(seated, func(s verdict.Seated) bool { return s.StateKnown }),
+		array(seated, func(s verdict.Seated) int64 { return int64(s.Former.Epoch) }),
+		array(seated, func(s verdict.Seated) string { return string(s.Former.Gateway) }),
+		array(seated, func(s verdict.Seated) int64 { return column.Bits(s.Former.BootID) }),
+		array(seated, func(s verdict.Seated) int64 { return int64(s.Former.Sequence) }))
 	for _, s := range seated {
 		if len(s.Takeovers) > 0 { // few
 			batch.Queue(`UPDATE agents SET takeovers = $3 WHERE tenant_id = $1 AND id = $2`, tenant, s.Agent, column.NotNull(s.Takeovers))
 		}
+	}
+}
+
+// queueShared writes which gateways share the sessions of agents that poll: of those that left their former session, only
+// who came to share the new one.
+func queueShared(batch *pgx.Batch, tenant fleet.TenantID, left []fleet.AgentID, shared []verdict.Seated) {
+	if len(left) > 0 {
+		batch.Queue(`DELETE FROM seats WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(left, itself))
+	}
+	if len(shared) > 0 {
+		batch.Queue(`
+			INSERT INTO seats (tenant_id, agent_id, gateway_id, boot_id)
+			SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::bigint[])
+			ON CONFLICT (tenant_id, agent_id, gateway_id) DO UPDATE SET boot_id = excluded.boot_id`,
+			tenant, ids(shared, seatedID),
+			array(shared, func(s verdict.Seated) string { return string(s.Claim.Gateway) }),
+			array(shared, func(s verdict.Seated) int64 { return column.Bits(s.Claim.BootID) }))
 	}
 }
 

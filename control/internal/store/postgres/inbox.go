@@ -18,23 +18,39 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
-// AcquirePartition implements store.Inbox.
-func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (store.PartitionLease, error) {
-	lease := store.PartitionLease{Partition: partition}
+// AcquirePartition implements store.Inbox. It locks the row first, as AcquireDuty does.
+func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now time.Time) (store.PartitionLease, error) {
+	lease := store.PartitionLease{Partition: partition, Holder: holder}
 	err := s.asWorker(ctx, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `
-			INSERT INTO partitions AS p (partition, holder, epoch, lease_until) VALUES ($1, $2, 1, $4)
-			ON CONFLICT (partition) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until,
-				epoch = p.epoch + CASE WHEN p.holder = excluded.holder THEN 0 ELSE 1 END
-			WHERE p.holder = excluded.holder OR p.lease_until <= $3
-			RETURNING holder, epoch, position, lease_until`,
-			partition, holder, moment(now), moment(until)).Scan(&lease.Holder, &lease.Epoch, &lease.Position, (*instant)(&lease.Until))
+		_, err := tx.Exec(ctx, `
+			INSERT INTO partitions AS p (partition, holder, epoch) VALUES ($1, '', 0)
+			ON CONFLICT (partition) DO UPDATE SET holder = p.holder`, partition)
+		if err != nil {
+			return fail("lock the partition", err)
+		}
+		err = tx.QueryRow(ctx, `
+			UPDATE partitions SET holder = $3, epoch = epoch + CASE WHEN holder = $3 THEN 0 ELSE 1 END
+			WHERE partition = $2 AND (holder = $3 OR NOT `+living+`)
+			RETURNING epoch, position`,
+			moment(now), partition, holder).Scan(&lease.Epoch, &lease.Position)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("acquire partition %d: %w", partition, store.ErrLeaseLost)
 		}
 		return fail("acquire a partition", err)
 	})
-	return lease, err
+	if err != nil {
+		return store.PartitionLease{}, err
+	}
+	return lease, nil
+}
+
+// ReleasePartition implements store.Inbox.
+func (s *Store) ReleasePartition(ctx context.Context, lease store.PartitionLease) error {
+	return s.asWorker(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE partitions SET holder = '' WHERE partition = $1 AND holder = $2 AND epoch = $3`,
+			lease.Partition, lease.Holder, lease.Epoch)
+		return fail("release a partition", err)
+	})
 }
 
 // Counters implements store.Inbox.
@@ -59,11 +75,15 @@ func scanCounter(row pgx.Row) (c store.Counter, err error) {
 func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, error) {
 	var recorded store.Recorded
 	err := s.bulkAsWorker(ctx, func(tx pgx.Tx) error {
-		parted, empty := verdict.ByTenant(r.Uplinks)
-		recorded = store.Recorded{Stale: empty}
 		if err := advance(ctx, tx, r); err != nil {
 			return err
 		}
+		revoked, err := revokedGateways(ctx, tx)
+		if err != nil {
+			return err
+		}
+		parted, empty := verdict.ByTenant(r.Uplinks, revoked)
+		recorded = store.Recorded{Stale: empty}
 		for _, uplinks := range parted {
 			some, err := recordTenant(ctx, tx, uplinks, r.At)
 			if err != nil {
@@ -80,6 +100,16 @@ func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, err
 		return store.Recorded{}, err
 	}
 	return recorded, nil
+}
+
+// revokedGateways are those that nobody listens to any more: few.
+func revokedGateways(ctx context.Context, tx pgx.Tx) ([]fleet.GatewayID, error) {
+	scan := func(row pgx.Row) (id fleet.GatewayID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	}
+	revoked, err := list(ctx, tx, scan, `SELECT id FROM gateways WHERE revoked_at IS NOT NULL`)
+	return revoked, fail("read which gateways are revoked", err)
 }
 
 // advance moves position and counters, and with them keeps the lease from being taken over until the commit.
@@ -116,8 +146,9 @@ func recordTenant(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks, at ti
 	return recorded, writeReports(ctx, tx, uplinks.Tenant, agents, events, at)
 }
 
-// lockStanding locks the agents the uplinks name, in the order of their ids, and reads their grants, the marks of their
-// parts, and which of the bodies there are: in one round trip, and each query begins when the locks are held.
+// lockStanding locks the agents the uplinks name, in the order of their ids, and reads their grants, the gateways that
+// share their sessions, the marks of their parts, and which of the bodies there are: in one round trip, and each query
+// begins when the locks are held.
 func lockStanding(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (
 	agents map[fleet.AgentID]*verdict.Agent, stored map[fleet.ContentHash]bool, err error,
 ) {
@@ -125,6 +156,7 @@ func lockStanding(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (
 	named := ids(uplinks.Agents, itself)
 	err = pipelined(ctx, tx, "lock the agents", func(q *pipeline) {
 		queueLock(q, uplinks.Tenant, named, agents)
+		queueSeats(q, uplinks.Tenant, named, agents)
 		queueMarks(q, uplinks.Tenant, named, agents)
 		var h fleet.ContentHash
 		q.ask(func() error {
@@ -138,16 +170,18 @@ func lockStanding(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (
 
 func queueLock(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]byte], to map[fleet.AgentID]*verdict.Agent) {
 	var a verdict.Agent
-	var boot int64
+	var boot, former int64
 	q.ask(func() error {
 		seen := a
-		seen.BootID, seen.Parts = column.Unbits(boot), map[fleet.PartKind]verdict.Mark{}
+		seen.BootID, seen.Former.BootID, seen.Parts = column.Unbits(boot), column.Unbits(former), map[fleet.PartKind]verdict.Mark{}
 		to[a.ID] = &seen
 		return nil
 	}, []any{
 		&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt), (*instant)(&a.EndedAt), &a.EndReason,
+		&a.Transport, &a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence,
 	}, `
-		SELECT id, epoch, gateway_id, boot_id, last_sequence, state_known, last_seen_at, ended_at, end_reason
+		SELECT id, epoch, gateway_id, boot_id, last_sequence, state_known, last_seen_at, ended_at, end_reason,
+		       transport, former_epoch, former_gateway_id, former_boot_id, former_sequence
 		FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, named)
 	var id fleet.AgentID
 	var grant fleet.Generation
@@ -159,6 +193,20 @@ func queueLock(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]by
 		return nil
 	}, []any{&id, &grant, &open}, `
 		SELECT agent_id, generation, state = 'open' FROM grants WHERE tenant_id = $1 AND agent_id `+among, tenant, named)
+}
+
+// queueSeats adds to agents that poll the gateways that share their sessions.
+func queueSeats(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]byte], to map[fleet.AgentID]*verdict.Agent) {
+	var id fleet.AgentID
+	var by verdict.Server
+	var boot int64
+	q.ask(func() error {
+		if a := to[id]; a != nil && a.Transport == fleet.TransportHTTP {
+			a.Seats = append(a.Seats, verdict.Server{Gateway: by.Gateway, BootID: column.Unbits(boot)})
+		}
+		return nil
+	}, []any{&id, &by.Gateway, &boot}, `
+		SELECT agent_id, gateway_id, boot_id FROM seats WHERE tenant_id = $1 AND agent_id `+among, tenant, named)
 }
 
 func queueMarks(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]byte], to map[fleet.AgentID]*verdict.Agent) {
@@ -181,7 +229,8 @@ func (s *Store) Resync(ctx context.Context, partition int, gateway fleet.Gateway
 		done, err := tx.Exec(ctx, `
 			INSERT INTO outbox (tenant_id, agent_id, kind, due_at)
 			SELECT tenant_id, id, $4, $3 FROM agents
-			WHERE partition = $1 AND ended_at IS NULL AND epoch > 0 AND ($2 = '' OR gateway_id = $2)
+			WHERE partition = $1 AND ended_at IS NULL AND epoch > 0 AND ($2 = '' OR gateway_id = $2 OR former_gateway_id = $2
+				OR EXISTS (SELECT FROM seats s WHERE s.tenant_id = agents.tenant_id AND s.agent_id = agents.id AND s.gateway_id = $2))
 			ORDER BY tenant_id, id`+onDispatch,
 			partition, gateway, moment(at), fleet.DispatchFullState)
 		asked = int(done.RowsAffected())

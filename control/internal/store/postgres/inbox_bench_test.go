@@ -25,7 +25,7 @@ func BenchmarkRecord(b *testing.B) {
 	s := postgrestest.Open(b)
 	now := time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
 	reports := connected(b, s, now, agents)
-	lease, err := s.AcquirePartition(b.Context(), 0, "bench", now, now.Add(time.Hour))
+	lease, err := s.AcquirePartition(b.Context(), 0, "bench", now)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -109,10 +109,10 @@ func (d *dueRows) readAddressees(ctx context.Context, tx pgx.Tx) error {
 			return nil
 		}, []any{&at.gateway, &at.id, (*instant)(&until)}, `SELECT id, boot_id, lease_until FROM gateways`)
 		q.ask(func() error {
-			d.to[key] = &addressee{Addressee: verdict.Addressee{Epoch: a.Epoch, Gateway: at.gateway, Open: a.Open, LeaseUntil: leases[at]}}
+			d.to[key] = &addressee{Addressee: verdict.Addressee{Epoch: a.Epoch, Gateway: at.gateway, Open: a.Open, Transport: a.Transport, LeaseUntil: leases[at]}}
 			return nil
-		}, []any{&key.tenant, &key.agent, &a.Epoch, &at.gateway, &at.id, &a.Open}, `
-			SELECT tenant_id, id, epoch, gateway_id, boot_id, epoch > 0 AND ended_at IS NULL
+		}, []any{&key.tenant, &key.agent, &a.Epoch, &at.gateway, &at.id, &a.Transport, &a.Open}, `
+			SELECT tenant_id, id, epoch, gateway_id, boot_id, transport, epoch > 0 AND ended_at IS NULL
 			FROM agents WHERE tenant_id = ANY($1) AND id `+among, tenants, agents)
 		q.ask(func() error {
 			if to := d.to[key]; to != nil {
@@ -132,7 +132,7 @@ func (d *dueRows) claimed() (due []fleet.Dispatch) {
 			continue
 		}
 		to := d.to[addressKey{row.Tenant, row.Agent}]
-		row.Gateway, row.Epoch, row.Tries = to.Gateway, to.Epoch, row.Tries+1
+		row.Gateway, row.Transport, row.Epoch, row.Tries = to.Gateway, to.Transport, to.Epoch, row.Tries+1
 		if row.Kind == fleet.DispatchConfig {
 			row.Version.Config, row.Version.Version = to.granted.config, to.granted.version
 		}

@@ -14,25 +14,26 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
-// RegisterGateway implements store.Sessions. It waits for claims of the gateway that are under way (they hold its row),
-// so that none of an earlier boot is left open.
+// RegisterGateway implements store.Sessions. It waits for claims of the gateway that are under way: they hold its row.
 func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	return s.asWorker(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT FROM gateways WHERE id = $1 FOR UPDATE`, g.ID); err != nil {
 			return fail("lock the gateway", err)
 		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO gateways (id, boot_id, version, started_at, lease_until) VALUES ($1, $2, $3, $4, $5)
+		done, err := tx.Exec(ctx, `
+			INSERT INTO gateways AS g (id, boot_id, version, started_at, lease_until) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version,
-				started_at = excluded.started_at, lease_until = excluded.lease_until`,
+				started_at = excluded.started_at, lease_until = excluded.lease_until, bus_lost = false
+			WHERE g.revoked_at IS NULL`,
 			g.ID, column.Bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
 		if err != nil {
 			return fail("register the gateway", err)
 		}
-		if err := endEarlierBoots(ctx, tx, g); err != nil {
-			return err
+		if done.RowsAffected() == 0 {
+			return fmt.Errorf("register the revoked gateway %s: %w", g.ID, store.ErrLeaseLost)
 		}
 		return resume(ctx, tx, g)
 	})
@@ -60,14 +61,22 @@ func resume(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 	return fail("resume the sessions of the gateway", err)
 }
 
-// endEarlierBoots ends the sessions, of all tenants, that the gateway held before it restarted, and parks what was to be
-// sent to them (see queueRequests).
-func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
-	of := trail.Disconnected("", "", g.ID, trail.EndGatewayRestarted, g.StartedAt)
+// ending is which sessions of a gateway end, why and when.
+type ending struct {
+	gateway fleet.GatewayID
+	boot    uint64 // the process whose sessions end; 0: any
+	reason  string
+	at      time.Time
+}
+
+// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see queueRequests). The
+// gateway's row is locked, so that no other is claimed meanwhile.
+func endSessions(ctx context.Context, tx pgx.Tx, e ending) error {
+	of := trail.Disconnected("", "", e.gateway, e.reason, e.at)
 	_, err := tx.Exec(ctx, `
 		WITH gone AS (
 			SELECT tenant_id, id FROM agents
-			WHERE gateway_id = $1 AND boot_id <> $2 AND ended_at IS NULL AND epoch > 0
+			WHERE gateway_id = $1 AND ($2::bigint = 0 OR boot_id = $2) AND ended_at IS NULL AND epoch > 0
 			ORDER BY tenant_id, id FOR NO KEY UPDATE
 		), ended AS (
 			UPDATE agents a SET ended_at = $3, end_reason = $4 FROM gone
@@ -82,19 +91,130 @@ func endEarlierBoots(ctx context.Context, tx pgx.Tx, g fleet.Gateway) error {
 		)
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
 		SELECT tenant_id, $3, $5, id, $6, $7 FROM ended`,
-		g.ID, column.Bits(g.BootID), moment(g.StartedAt), trail.EndGatewayRestarted, of.Kind, of.Message, of.Attributes)
-	return fail("end the sessions of earlier boots", err)
+		e.gateway, column.Bits(e.boot), moment(e.at), e.reason, of.Kind, of.Message, of.Attributes)
+	return fail("end the sessions of the gateway", err)
+}
+
+// EndLost implements store.Sessions.
+func (s *Store) EndLost(ctx context.Context, since, now time.Time) (ended int, err error) {
+	err = s.asWorker(ctx, func(tx pgx.Tx) error {
+		if err := moveShared(ctx, tx, now); err != nil {
+			return err
+		}
+		lost, err := list(ctx, tx, scanLost, `
+			SELECT a.gateway_id, a.boot_id, count(*) FROM agents a JOIN gateways g ON g.id = a.gateway_id
+			WHERE a.epoch > 0 AND a.ended_at IS NULL
+				AND CASE WHEN g.boot_id = a.boot_id THEN g.lease_until ELSE g.started_at END <= $1
+			GROUP BY a.gateway_id, a.boot_id ORDER BY a.gateway_id, a.boot_id`, moment(since))
+		if err != nil {
+			return fail("find the sessions of gateways that are lost", err)
+		}
+		for _, l := range lost {
+			err := endSessions(ctx, tx, ending{gateway: l.Gateway, boot: l.BootID, reason: trail.EndGatewayLost, at: now})
+			if err != nil {
+				return err
+			}
+			ended += l.sessions
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return ended, nil
+}
+
+// moveShared gives sessions whose holder has no lease to a gateway that serves them too and has one, and lets fall due
+// what was put off for them, as resume does.
+func moveShared(ctx context.Context, tx pgx.Tx, now time.Time) error {
+	_, err := tx.Exec(ctx, `
+		WITH moved AS (
+			UPDATE agents a SET gateway_id = heir.gateway_id, boot_id = heir.boot_id
+			FROM (
+				SELECT DISTINCT ON (s.tenant_id, s.agent_id) s.* FROM seats s
+				JOIN gateways g ON g.id = s.gateway_id AND g.boot_id = s.boot_id AND g.lease_until > $1
+				ORDER BY s.tenant_id, s.agent_id, s.gateway_id
+			) AS heir
+			WHERE a.tenant_id = heir.tenant_id AND a.id = heir.agent_id AND a.epoch > 0 AND a.ended_at IS NULL
+				AND NOT EXISTS (SELECT FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > $1)
+			RETURNING a.tenant_id, a.id
+		)
+		UPDATE outbox o SET due_at = least(o.due_at, $1) FROM moved WHERE o.tenant_id = moved.tenant_id AND o.agent_id = moved.id`,
+		moment(now))
+	return fail("move sessions that others serve too", err)
+}
+
+// lost is a gateway process that is gone, with what it held.
+type lost struct {
+	verdict.Server
+	sessions int
+}
+
+func scanLost(row pgx.Row) (l lost, err error) {
+	var boot int64
+	err = row.Scan(&l.Gateway, &boot, &l.sessions)
+	l.BootID = column.Unbits(boot)
+	return l, err
 }
 
 // RenewLease implements store.Sessions. A lease that ran out is not renewed: its sessions were anybody's to claim since.
-func (s *Store) RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error {
+func (s *Store) RenewLease(ctx context.Context, r store.Renewal) error {
 	return s.asWorker(ctx, func(tx pgx.Tx) error {
 		renewed, err := tx.Exec(ctx, `
-			UPDATE gateways SET lease_until = $4 WHERE id = $1 AND boot_id = $2 AND lease_until > $3`,
-			id, column.Bits(boot), moment(now), moment(until))
+			UPDATE gateways SET lease_until = $4, bus_lost = $5
+			WHERE id = $1 AND boot_id = $2 AND lease_until > $3 AND revoked_at IS NULL`,
+			r.Gateway, column.Bits(r.BootID), moment(r.Now), moment(r.Until), r.BusLost)
 		if err == nil && renewed.RowsAffected() == 0 {
-			return fmt.Errorf("renew the lease of gateway %s: %w", id, store.ErrLeaseLost)
+			return fmt.Errorf("renew the lease of gateway %s: %w", r.Gateway, store.ErrLeaseLost)
 		}
 		return fail("renew the gateway's lease", err)
 	})
+}
+
+// Standings implements store.Sessions.
+func (s *Store) Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error) {
+	standings := make([]fleet.Standing, len(claims))
+	err := s.readingAsWorker(ctx, func(tx pgx.Tx) error {
+		for tenant, places := range byTenant(claims) {
+			if err := enter(ctx, tx, tenant); err != nil {
+				return err
+			}
+			if err := standingsOf(ctx, tx, tenant, claims, places, standings); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return standings, err
+}
+
+func byTenant(claims []fleet.Claim) map[fleet.TenantID][]int {
+	places := map[fleet.TenantID][]int{}
+	for i, c := range claims {
+		places[c.Tenant] = append(places[c.Tenant], i)
+	}
+	return places
+}
+
+func standingsOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, claims []fleet.Claim, places []int, into []fleet.Standing) error {
+	identities, uids := make([]fleet.AgentID, len(places)), make([]string, len(places))
+	for n, i := range places {
+		identities[n], uids[n] = claims[i].Identity, claims[i].UID.String()
+	}
+	scan := func(row pgx.Row) (n int, err error) {
+		var at fleet.Standing
+		var boot int64
+		if err = row.Scan(&n, &at.Agent, &at.Transport, &at.Gateway, &boot, &at.Epoch, &at.Open); err == nil {
+			at.BootID = column.Unbits(boot)
+			into[places[n-1]] = at
+		}
+		return n, err
+	}
+	_, err := list(ctx, tx, scan, `
+		SELECT q.n, a.id, a.transport, a.gateway_id, a.boot_id, a.epoch, a.epoch > 0 AND a.ended_at IS NULL
+		FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS q (identity, uid, n)
+		LEFT JOIN agent_uids u ON u.tenant_id = $1 AND u.instance_uid = q.uid
+		JOIN agents a ON a.tenant_id = $1 AND a.id = coalesce(u.agent_id, q.identity)`,
+		tenant, identities, uids)
+	return fail("read who holds the agents", err)
 }

@@ -62,7 +62,7 @@ func checkGateways(ctx context.Context, tx *sql.Tx, claims []fleet.Claim) (map[f
 		g, read := gateways[c.Gateway]
 		if !read {
 			var boot int64
-			err := tx.QueryRowContext(ctx, `SELECT id, boot_id, lease_until FROM gateways WHERE id = ?1`, c.Gateway).Scan(
+			err := tx.QueryRowContext(ctx, `SELECT id, boot_id, lease_until FROM gateways WHERE id = ?1 AND revoked_at IS NULL`, c.Gateway).Scan(
 				&g.ID, &boot, (*instant)(&g.LeaseUntil))
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return nil, fail("read the gateway's lease", err)
@@ -116,21 +116,25 @@ func readCertificate(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, ser
 func readSeat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.AgentID, to *verdict.Roll) error {
 	at := verdict.Seat{Agent: id}
 	var takeovers []int64
+	var boot int64
 	var children int
 	err := tx.QueryRowContext(ctx, `
 		SELECT a.method, a.parent_id, a.max_children, a.instance_uid,
-		       a.quarantined_at, a.takeovers, a.attention, a.epoch, a.gateway_id, a.last_sequence, a.state_known,
-		       a.first_seen_at, a.epoch > 0 AND a.ended_at IS NULL, g.lease_until,
+		       a.quarantined_at, a.takeovers, a.attention, a.epoch, a.gateway_id, a.boot_id, a.transport,
+		       a.last_sequence, a.state_known, a.first_seen_at, a.epoch > 0 AND a.ended_at IS NULL,
+		       (SELECT max(g.lease_until) FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id OR EXISTS (
+		           SELECT 1 FROM seats s WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.id
+		               AND s.gateway_id = g.id AND s.boot_id = g.boot_id)),
 		       (SELECT count(*) FROM agents c WHERE c.tenant_id = a.tenant_id AND c.parent_id = a.id)
-		FROM agents a LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
-		WHERE a.tenant_id = ?1 AND a.id = ?2`,
+		FROM agents a WHERE a.tenant_id = ?1 AND a.id = ?2`,
 		tenant, id).Scan(
 		&at.Method, (*text)(&at.Parent), &at.MaxChildren, (*uid)(&at.UID),
-		(*instant)(&at.QuarantinedAt), document(&takeovers), document(&at.Attention), &at.Epoch, &at.Gateway, &at.LastSequence, &at.StateKnown,
-		(*instant)(&at.FirstSeenAt), &at.Open, (*instant)(&at.LeaseUntil), &children)
+		(*instant)(&at.QuarantinedAt), document(&takeovers), document(&at.Attention), &at.Epoch, &at.Gateway, &boot, &at.Transport,
+		&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Open, (*instant)(&at.LeaseUntil), &children)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
+	at.BootID = column.Unbits(boot)
 	for _, micros := range takeovers {
 		at.Takeovers = append(at.Takeovers, time.UnixMicro(micros).UTC())
 	}
@@ -179,6 +183,16 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 			return err
 		}
 	}
+	for _, agent := range j.Left {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM seats WHERE tenant_id = ?1 AND agent_id = ?2`, tenant, agent); err != nil {
+			return fail("forget who else served the former session", err)
+		}
+	}
+	for _, s := range j.Shared {
+		if err := share(ctx, tx, tenant, s); err != nil {
+			return err
+		}
+	}
 	for _, s := range j.Seen {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET first_seen_at = ?3 WHERE tenant_id = ?1 AND id = ?2 AND first_seen_at IS NULL`,
 			tenant, s.Agent, moment(s.Claim.At))
@@ -191,11 +205,11 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 			return err
 		}
 	}
-	return tell(ctx, tx, j)
+	return leaveTrail(ctx, tx, j)
 }
 
-// tell leaves the trail.
-func tell(ctx context.Context, tx *sql.Tx, j verdict.Judged) error {
+// leaveTrail tells what was judged: to the history, to the audit log, and of whom was refused.
+func leaveTrail(ctx context.Context, tx *sql.Tx, j verdict.Judged) error {
 	for _, e := range j.Events {
 		if err := appendEvent(ctx, tx, e); err != nil {
 			return err
@@ -235,11 +249,12 @@ func seat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s verdict.Seat
 	c := s.Claim
 	_, err := tx.ExecContext(ctx, `
 		UPDATE agents SET epoch = ?3, gateway_id = ?4, boot_id = ?5, transport = ?6, peer = ?7, serial = ?8,
-			connected_at = ?9, last_seen_at = ?9, ended_at = NULL, end_reason = '', last_sequence = 0,
-			takeovers = coalesce(?10, takeovers), instance_uid = ?11
+			connected_at = ?9, last_seen_at = ?9, ended_at = NULL, end_reason = '', last_sequence = 0, state_known = ?12,
+			takeovers = coalesce(?10, takeovers), instance_uid = ?11,
+			former_epoch = ?13, former_gateway_id = ?14, former_boot_id = ?15, former_sequence = ?16
 		WHERE tenant_id = ?1 AND id = ?2`,
 		tenant, s.Agent, s.Epoch, c.Gateway, column.Bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(s.Takeovers),
-		s.UID.String())
+		s.UID.String(), s.StateKnown, s.Former.Epoch, s.Former.Gateway, column.Bits(s.Former.BootID), s.Former.Sequence)
 	if err != nil {
 		return fail("write the session", err)
 	}
@@ -253,6 +268,15 @@ func seat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s verdict.Seat
 		return fail("let dispatches fall due", err)
 	}
 	return wake(ctx, tx, tenant, c.At, s.Agent)
+}
+
+// share lets one gateway more serve the session of an agent that polls.
+func share(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s verdict.Seated) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO seats (tenant_id, agent_id, gateway_id, boot_id) VALUES (?1, ?2, ?3, ?4)
+		ON CONFLICT (tenant_id, agent_id, gateway_id) DO UPDATE SET boot_id = excluded.boot_id`,
+		tenant, s.Agent, s.Claim.Gateway, column.Bits(s.Claim.BootID))
+	return fail("share the session", err)
 }
 
 // quarantine refuses an agent from now on and closes the session that is open.

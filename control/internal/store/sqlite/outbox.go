@@ -45,7 +45,7 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 		for found := true; found && len(due) == 0; {
 			rows, err := list(ctx, tx, scanDue, `
 				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries,
-				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
+				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.transport, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
 				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
 				       coalesce(v.size, 0), coalesce(v.content_type, '')
 				FROM outbox o
@@ -79,7 +79,7 @@ type dueRow struct {
 func scanDue(row scanner) (d dueRow, err error) {
 	v := &d.Version
 	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries,
-		&d.to.Epoch, &d.to.Gateway, &d.to.Open, (*instant)(&d.to.LeaseUntil),
+		&d.to.Epoch, &d.to.Gateway, &d.to.Transport, &d.to.Open, (*instant)(&d.to.LeaseUntil),
 		&d.to.Granted, (*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err
 }
@@ -90,7 +90,7 @@ func claimDue(ctx context.Context, tx *sql.Tx, rows []dueRow, now, retry time.Ti
 		at := moment(retry)
 		switch verdict.OfDispatch(row.Dispatch, row.to, now) {
 		case verdict.Send:
-			row.Gateway, row.Epoch, row.Tries = row.to.Gateway, row.to.Epoch, row.Tries+1
+			row.Gateway, row.Transport, row.Epoch, row.Tries = row.to.Gateway, row.to.Transport, row.to.Epoch, row.Tries+1
 			due = append(due, row.Dispatch)
 		case verdict.PutOff:
 		case verdict.Park:

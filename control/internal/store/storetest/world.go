@@ -110,6 +110,15 @@ func (w *world) gateway(id fleet.GatewayID, boot uint64) fleet.Gateway {
 	return g
 }
 
+// claimAlone claims one session.
+func (w *world) claimAlone(c fleet.Claim) (fleet.ClaimResult, error) {
+	results, err := w.Claim(w.Context(), []fleet.Claim{c})
+	if err != nil {
+		return fleet.ClaimResult{}, err
+	}
+	return results[0], nil
+}
+
 // claimOf is the claim of an agent that connects to a gateway.
 func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	return fleet.Claim{
@@ -118,18 +127,9 @@ func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	}
 }
 
-// claimOne makes a claim by itself.
-func (w *world) claimOne(c fleet.Claim) (fleet.ClaimResult, error) {
-	results, err := w.Claim(w.Context(), []fleet.Claim{c})
-	if err != nil {
-		return fleet.ClaimResult{}, err
-	}
-	return results[0], nil
-}
-
 func (w *world) claim(c fleet.Claim) fleet.ClaimResult {
 	w.Helper()
-	result, err := w.claimOne(c)
+	result, err := w.claimAlone(c)
 	w.must(err)
 	return result
 }
@@ -180,9 +180,23 @@ func (w *world) report(s session, sequence fleet.Sequence, value string, kinds .
 	return r
 }
 
+// acquire takes a partition for a replica that lives for a minute.
+func (w *world) acquire(partition int, holder string) (store.PartitionLease, error) {
+	if err := w.replica(holder); err != nil {
+		return store.PartitionLease{}, err
+	}
+	return w.AcquirePartition(w.Context(), partition, holder, w.now)
+}
+
+// replica renews the lease of a replica for a minute.
+func (w *world) replica(id string) error {
+	_, err := w.RenewReplica(w.Context(), fleet.Replica{ID: id, StartedAt: w.now, LeaseUntil: w.now.Add(time.Minute)}, w.now)
+	return err
+}
+
 func (w *world) lease(partition int) store.PartitionLease {
 	w.Helper()
-	lease, err := w.AcquirePartition(w.Context(), partition, "inbox-1", w.now, w.now.Add(time.Minute))
+	lease, err := w.acquire(partition, "inbox-1")
 	w.must(err)
 	return lease
 }

@@ -87,6 +87,10 @@ type Judged struct {
 	Bound []Binding
 	// Seated are the agents that got a session, each once: the last claim's.
 	Seated []Seated
+	// Left are agents whose former sessions several gateways may have served: none of them does any more.
+	Left []fleet.AgentID
+	// Shared are sessions that one gateway more serves from now on, each once.
+	Shared []Seated
 	// Seen are agents whose certificate was used first; those that were seated among them.
 	Seen []Seated
 	// Quarantined are agents that are refused from now on.
@@ -103,10 +107,12 @@ type Binding struct {
 	Claim fleet.Claim
 }
 
-// Seated is an agent with the claim by which it got its session, or by which it was seen, and its row as it is then.
+// Seated is an agent with the claim by which it got its session, shares it, or was seen, and its row as it is then.
 type Seated struct {
 	*Seat
 	Claim fleet.Claim
+	// Former is the session before the one it got, as far as it was heard: what was said up to there still counts.
+	Former fleet.Heard
 }
 
 // Quarantined is an agent's row as it is after the claim that was one takeover too many.
@@ -132,6 +138,8 @@ func (r *Roll) Judge(claims []fleet.Claim, mint func() fleet.AgentID) Judged {
 		}
 		j.Results[i] = v.Result()
 		switch {
+		case v.Shared:
+			r.share(&j, c, v.Seat)
 		case v.Outcome == fleet.ClaimClaimed:
 			r.sit(&j, c, v)
 		case v.Outcome == fleet.ClaimRefused:
@@ -160,7 +168,20 @@ func (r *Roll) bear(j *Judged, c fleet.Claim, id fleet.AgentID) *Seat {
 	return r.Seats[id]
 }
 
-// sit gives the agent its session under the next epoch.
+// share lets one gateway more serve the session of an agent that polls.
+func (r *Roll) share(j *Judged, c fleet.Claim, at *Seat) {
+	if c.Gateway == at.Gateway && c.BootID == at.BootID {
+		return
+	}
+	if lease := r.Gateways[c.Gateway].LeaseUntil; lease.After(at.LeaseUntil) {
+		at.LeaseUntil = lease
+	}
+	if !slices.ContainsFunc(j.Shared, func(s Seated) bool { return s.Seat == at && s.Claim.Gateway == c.Gateway }) {
+		j.Shared = append(j.Shared, Seated{Seat: at, Claim: c})
+	}
+}
+
+// sit gives the agent its session under the next epoch. Of the former it keeps how far it counts.
 func (r *Roll) sit(j *Judged, c fleet.Claim, v Seating) {
 	at := v.Seat
 	j.Events = append(j.Events, trail.Connected(c, at.Agent, at.Open))
@@ -168,22 +189,27 @@ func (r *Roll) sit(j *Judged, c fleet.Claim, v Seating) {
 		j.Bound = append(j.Bound, Binding{at.Agent, c})
 		r.Owners[c.UID] = at
 	}
-	at.Epoch, at.UID, at.Gateway, at.LeaseUntil = at.Epoch+1, c.UID, c.Gateway, r.Gateways[c.Gateway].LeaseUntil
-	at.Open, at.LastSequence = true, 0
+	if at.Transport == fleet.TransportHTTP {
+		j.Left = append(j.Left, at.Agent)
+		j.Shared = slices.DeleteFunc(j.Shared, func(s Seated) bool { return s.Seat == at })
+	}
+	seated := Seated{at, c, fleet.Heard{Gateway: at.Gateway, BootID: at.BootID, Epoch: at.Epoch, Sequence: v.Sequence, Whole: v.Whole}}
+	at.Epoch, at.UID, at.Gateway, at.BootID, at.Transport = at.Epoch+1, c.UID, c.Gateway, c.BootID, c.Transport
+	at.Open, at.LeaseUntil, at.LastSequence, at.StateKnown = true, r.Gateways[c.Gateway].LeaseUntil, 0, v.Whole
 	if v.Takeovers != nil {
 		at.Takeovers = v.Takeovers
 	}
 	for _, seen := range []*Seat{at, r.Seats[c.Identity]} {
 		if seen.FirstSeenAt.IsZero() {
 			seen.FirstSeenAt = c.At
-			j.Seen = append(j.Seen, Seated{seen, c})
+			j.Seen = append(j.Seen, Seated{Seat: seen, Claim: c})
 		}
 	}
 	if i := slices.IndexFunc(j.Seated, func(s Seated) bool { return s.Seat == at }); i >= 0 {
-		j.Seated[i].Claim = c
+		j.Seated[i] = seated
 		return
 	}
-	j.Seated = append(j.Seated, Seated{at, c})
+	j.Seated = append(j.Seated, seated)
 }
 
 // refuse counts the refusal, and quarantines the agent if it was one takeover too many: nobody knows which of them is the

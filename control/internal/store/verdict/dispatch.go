@@ -12,8 +12,9 @@ import (
 
 // Addressee is an agent as far as what is to be sent to it depends on it.
 type Addressee struct {
-	Epoch   fleet.Epoch
-	Gateway fleet.GatewayID
+	Epoch     fleet.Epoch
+	Gateway   fleet.GatewayID
+	Transport fleet.Transport
 	// Open says that it has a session that has not ended.
 	Open bool
 	// LeaseUntil is the lease of the gateway boot that holds the session; zero if that boot is none any more.
