@@ -23,6 +23,7 @@ const racers = 8
 // together is what holds when many do it at once.
 var together = suite{
 	"claims of one agent get epochs of their own":                    claimsAtOnce,
+	"of claims that give way to others one gets the session":         givingWayAtOnce,
 	"one of many identities gets a new uid":                          uidAtOnce,
 	"a parent gets no more children than it is allowed":              childrenAtOnce,
 	"a partition goes to one of many":                                partitionAtOnce,
@@ -55,6 +56,30 @@ func claimsAtOnce(w *world) {
 		if epoch != fleet.Epoch(i+1) {
 			w.Fatalf("epochs are %v", results)
 		}
+	}
+}
+
+// givingWayAtOnce lets an agent claim at many gateways at once, without a word on who shall have it.
+func givingWayAtOnce(w *world) {
+	a := w.enrol()
+	w.connect(a, w.gateway("before", 1))
+	w.pass(time.Minute) // it is gone
+	var gateways []fleet.Gateway
+	for i := range racers {
+		gateways = append(gateways, w.gateway(fleet.GatewayID(fmt.Sprint("gw-", i)), 1))
+	}
+	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.claimAlone(w.claimOf(a, gateways[i])) })
+	won := 0
+	for _, r := range results {
+		switch {
+		case r.Outcome == fleet.ClaimClaimed && r.Epoch == 2:
+			won++
+		case r.Outcome != fleet.ClaimHeld || r.HolderEpoch != 2:
+			w.Errorf("a result is %+v", r)
+		}
+	}
+	if won != 1 {
+		w.Errorf("%d claims got the session", won)
 	}
 }
 

@@ -165,13 +165,20 @@ func shared(w *world) {
 	if got := w.said(w.report(s, 1, "x", fleet.PartHealth)); got.Applied != 1 {
 		w.Errorf("a report over the second gateway: %+v", got)
 	}
-	w.pass(time.Minute)
+	w.ask(s)
+	w.pass(time.Minute + store.LeaseGrace)
+	if due := w.dispatches(); len(due) != 0 { // nobody can send it
+		w.Errorf("due is %+v", due)
+	}
 	w.gateway(second.ID, second.BootID) // which alone has a lease now
 	if ended, err := w.EndLost(w.Context(), w.now, w.now); err != nil || ended != 0 {
 		w.Errorf("%d sessions ended, %v", ended, err)
 	}
 	if got := w.agent(a.id).Session; got.Gateway != second.ID || got.Presence(w.now) != fleet.PresenceOnline {
 		w.Errorf("the session went to %+v", got)
+	}
+	if due := w.dispatches(); len(due) != 1 || due[0].Gateway != second.ID || due[0].Transport != fleet.TransportHTTP {
+		w.Errorf("due is %+v, want what was put off", due)
 	}
 	c := w.claimOf(a, w.gateway("gw-3", 3))
 	c.Takeover = fleet.TakeoverRestart
@@ -578,8 +585,8 @@ func claimFallsDue(w *world) {
 
 // claimsTogether makes the same claims in two tenants: in one of them all together, in the other one by one.
 func claimsTogether(w *world) {
-	g, other := w.gateway("gw", 1), w.in("umbrella")
-	together, single := w.manyClaims(g), other.manyClaims(g)
+	gateways, other := []fleet.Gateway{w.gateway("gw", 1), w.gateway("gw-2", 2), w.gateway("gw-3", 3)}, w.in("umbrella")
+	together, single := w.manyClaims(gateways), other.manyClaims(gateways)
 	results, err := w.Claim(w.Context(), together.claims)
 	w.must(err)
 	for i, c := range single.claims {
@@ -589,7 +596,7 @@ func claimsTogether(w *world) {
 		}
 	}
 	ids := []fleet.AgentID{together.child, single.child}
-	for _, name := range []string{"a", "b", "parent"} {
+	for _, name := range []string{"a", "b", "parent", "polls", "moves"} {
 		ids = append(ids, together.agents[name].id, single.agents[name].id)
 	}
 	queued := map[fleet.AgentID]string{}
@@ -601,10 +608,27 @@ func claimsTogether(w *world) {
 	}
 	for i := 0; i < len(ids); i += 2 {
 		got, want := append(w.traces(ids[i]), queued[ids[i]]), append(other.traces(ids[i+1]), queued[ids[i+1]])
+		got, want = append(got, w.heard(ids[i], gateways)...), append(want, other.heard(ids[i+1], gateways)...)
 		if !slices.Equal(got, want) {
 			w.Errorf("together an agent left %q, alone %q", got, want)
 		}
 	}
+}
+
+// heard says whose reports about the agent count, of its session and of the one before.
+func (w *world) heard(id fleet.AgentID, gateways []fleet.Gateway) (counts []string) {
+	w.Helper()
+	of := session{agent: agent{id: id}}
+	last := w.agent(id).Session.Epoch
+	for of.epoch = last - 1; of.epoch <= last; of.epoch++ {
+		for _, of.gateway = range gateways {
+			for _, sequence := range []fleet.Sequence{3, 7, 8} {
+				got := w.said(w.report(of, sequence, "x", fleet.PartHealth))
+				counts = append(counts, fmt.Sprintf("%s %d/%d: %d", of.gateway.ID, of.epoch, sequence, got.Applied))
+			}
+		}
+	}
+	return counts
 }
 
 // claimed are claims, in an order in which each depends on those before it.
@@ -614,9 +638,9 @@ type claimed struct {
 	child  fleet.AgentID
 }
 
-func (w *world) manyClaims(g fleet.Gateway) *claimed {
+func (w *world) manyClaims(at []fleet.Gateway) *claimed {
 	w.Helper()
-	c := &claimed{agents: map[string]agent{"a": w.enrol(), "b": w.enrol(), "parent": w.enrol()}}
+	c := &claimed{agents: map[string]agent{"a": w.enrol(), "b": w.enrol(), "parent": w.enrol(), "polls": w.enrol(), "moves": w.enrol()}}
 	_, err := w.AllowChildren(w.Context(), w.by(), c.agents["parent"].id, 1)
 	w.must(err)
 	a, b, parent, born, late := c.agents["a"].uid, c.agents["b"].uid, c.agents["parent"].uid, newUID(), newUID()
@@ -642,8 +666,31 @@ func (w *world) manyClaims(g fleet.Gateway) *claimed {
 		{"a", a, fleet.TakeoverNone},
 		{"b", b, fleet.TakeoverRestart},
 	} {
-		made := w.claimOf(c.agents[claim.by], g)
+		made := w.claimOf(c.agents[claim.by], at[0])
 		made.UID, made.Takeover = claim.uid, claim.takeover
+		c.claims = append(c.claims, made)
+	}
+	for _, claim := range []struct {
+		by       string
+		at       int
+		over     fleet.Transport
+		takeover fleet.Takeover
+	}{
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone},      // shared
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},      // where it is
+		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone},      // shared already
+		{"polls", 0, fleet.TransportWebSocket, fleet.TakeoverNone}, // held
+		{"polls", 2, fleet.TransportHTTP, fleet.TakeoverRestart},   // another session, which gw-2 does not share
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"moves", 0, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"moves", 1, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"moves", 0, fleet.TransportWebSocket, fleet.TakeoverRestart}, // which nobody shares
+		{"moves", 1, fleet.TransportWebSocket, fleet.TakeoverRestart},
+	} {
+		made := w.claimOf(c.agents[claim.by], at[claim.at])
+		made.Transport, made.Takeover = claim.over, claim.takeover
+		made.Heard = fleet.Heard{Gateway: at[0].ID, BootID: at[0].BootID, Epoch: 2, Sequence: 7, Whole: true} // of the second session
 		c.claims = append(c.claims, made)
 	}
 	return c
