@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package engine advances: it takes agents that are due, reads what is known of them, lets package rollout decide for
-// each, and applies the steps with guarded writes, a few hundred in one short transaction.
+// each, and applies the steps with guarded writes, up to a thousand in one short transaction.
 //
 // Any number of engines may run. One that dies between two transactions leaves items that fall due again; of what it
 // decided on, whatever has changed meanwhile (an item woken or claimed by another, a grant, a remark) loses its guarded

@@ -175,11 +175,11 @@ func (s *Store) RenewLease(ctx context.Context, r store.Renewal) error {
 func (s *Store) Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error) {
 	standings := make([]fleet.Standing, len(claims))
 	err := s.readingAsWorker(ctx, func(tx pgx.Tx) error {
-		for tenant, places := range byTenant(claims) {
-			if err := enter(ctx, tx, tenant); err != nil {
+		for _, part := range verdict.ClaimsByTenant(claims) {
+			if err := enter(ctx, tx, part.Tenant); err != nil {
 				return err
 			}
-			if err := standingsOf(ctx, tx, tenant, claims, places, standings); err != nil {
+			if err := standingsOf(ctx, tx, part, standings); err != nil {
 				return err
 			}
 		}
@@ -188,25 +188,13 @@ func (s *Store) Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.St
 	return standings, err
 }
 
-func byTenant(claims []fleet.Claim) map[fleet.TenantID][]int {
-	places := map[fleet.TenantID][]int{}
-	for i, c := range claims {
-		places[c.Tenant] = append(places[c.Tenant], i)
-	}
-	return places
-}
-
-func standingsOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, claims []fleet.Claim, places []int, into []fleet.Standing) error {
-	identities, uids := make([]fleet.AgentID, len(places)), make([]string, len(places))
-	for n, i := range places {
-		identities[n], uids[n] = claims[i].Identity, claims[i].UID.String()
-	}
+func standingsOf(ctx context.Context, tx pgx.Tx, claims verdict.Claims, into []fleet.Standing) error {
 	scan := func(row pgx.Row) (n int, err error) {
 		var at fleet.Standing
 		var boot int64
 		if err = row.Scan(&n, &at.Agent, &at.Transport, &at.Gateway, &boot, &at.Epoch, &at.Open); err == nil {
 			at.BootID = column.Unbits(boot)
-			into[places[n-1]] = at
+			into[claims.Places[n-1]] = at
 		}
 		return n, err
 	}
@@ -215,6 +203,7 @@ func standingsOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, claims [
 		FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS q (identity, uid, n)
 		LEFT JOIN agent_uids u ON u.tenant_id = $1 AND u.instance_uid = q.uid
 		JOIN agents a ON a.tenant_id = $1 AND a.id = coalesce(u.agent_id, q.identity)`,
-		tenant, identities, uids)
+		claims.Tenant, ids(claims.List, func(c fleet.Claim) fleet.AgentID { return c.Identity }),
+		array(claims.List, func(c fleet.Claim) [16]byte { return c.UID }))
 	return fail("read who holds the agents", err)
 }
