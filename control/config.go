@@ -80,6 +80,8 @@ type Config struct {
 	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
 	// EventRetention bounds the history.
 	EventRetention time.Duration `env:"AMPORA_EVENT_RETENTION" envDefault:"720h" help:"How long events of the fleet are kept."`
+	// ImmediateLimit is fleet.ImmediateLimit, unless the operator knows better.
+	ImmediateLimit int `env:"AMPORA_IMMEDIATE_LIMIT" envDefault:"20" help:"How many agents one act may change at once, such as assigning a configuration to a group. More need a rollout."`
 }
 
 // Validate refuses what contradicts itself whatever the mode is.
@@ -96,6 +98,9 @@ func (c *Config) Validate() error {
 	}
 	if c.EventRetention < time.Hour {
 		problems = append(problems, errors.New("AMPORA_EVENT_RETENTION must be at least 1h"))
+	}
+	if c.ImmediateLimit < 1 {
+		problems = append(problems, errors.New("AMPORA_IMMEDIATE_LIMIT must be at least 1"))
 	}
 	return errors.Join(problems...)
 }

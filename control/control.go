@@ -90,7 +90,8 @@ func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
 }
 
 // assemble wires the parts around an open database.
-func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Control, error) {
+func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*Control, error) {
+	db := ringing{Store: opened, engine: run.NewBell(), outbox: run.NewBell()}
 	ring, err := openKeyring(ctx, config.Keys, db)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
 	c.replica = replica.New(replica.Deps{Store: db, ID: processName(), Version: d.Version, Log: d.Log, Now: d.Now})
-	if err := c.openLoops(bodies, signer, uplinks); err != nil {
+	if err := c.openLoops(db, bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
 
@@ -145,7 +146,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	public := connect.NewServer(callers)
 	api.Register(public, api.Deps{
 		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		Stopping: c.stopping,
+		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
@@ -153,15 +154,15 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 
 // openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
 // judge, it goes by the database's clock.
-func (c *Control) openLoops(bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
+func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
 	now := c.replica.Clock
-	if c.inbox, err = inbox.New(inbox.Deps{Store: c.store, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
 		return err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: c.store, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: c.deps.Log, Meter: c.deps.Meter, Now: now, Bell: db.engine}); err != nil {
 		return err
 	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: c.store, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: now, Bell: db.outbox}); err != nil {
 		return err
 	}
 	return nil

@@ -90,12 +90,12 @@ func (f *failing) ClaimWork(ctx context.Context, now, until time.Time, most int)
 	})
 }
 
-func (f *failing) Situation(ctx context.Context, item store.WorkItem) (fleet.Situation, error) {
-	return faulty(f, func() (fleet.Situation, error) { return f.Store.Situation(ctx, item) })
+func (f *failing) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+	return faulty(f, func() ([]fleet.Situation, error) { return f.Store.Situations(ctx, tenant, agents) })
 }
 
-func (f *failing) Apply(ctx context.Context, item store.WorkItem, s fleet.Situation, step fleet.Step, at time.Time) error {
-	return faultyDo(f, func() error { return f.Store.Apply(ctx, item, s, step, at) })
+func (f *failing) Apply(ctx context.Context, tenant fleet.TenantID, decided []store.Decision, at time.Time) ([]error, error) {
+	return faulty(f, func() ([]error, error) { return f.Store.Apply(ctx, tenant, decided, at) })
 }
 
 func (f *failing) ClaimDispatches(ctx context.Context, now, _ time.Time, most int) ([]fleet.Dispatch, error) {

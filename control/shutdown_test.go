@@ -56,7 +56,7 @@ func TestACallUnderWayOutlivesTheStop(t *testing.T) {
 	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		h := held{Store: db, begun: make(chan struct{}), released: make(chan struct{})}
-		config := Config{Keys: keys(newMasterKey()), Tenant: "default", EventRetention: time.Hour}
+		config := Config{Keys: keys(newMasterKey()), Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 		config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
 		log := heard{slog.DiscardHandler, make(chan string, 1)}
 		c, err := assemble(t.Context(), config, Deps{

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/postgres/postgrestest"
@@ -83,15 +84,15 @@ type plane struct {
 	tokens  amporav1connect.BootstrapTokenServiceClient
 }
 
-func start(t *testing.T, db store.Store, b bus.Bus, masterKey string) *plane {
+func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
 	t.Helper()
 	return startAt(t, db, b, masterKey, time.Now)
 }
 
 // startAt starts a control plane with a clock of the test's.
-func startAt(t *testing.T, db store.Store, b bus.Bus, masterKey string, now func() time.Time) *plane {
+func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time) *plane {
 	t.Helper()
-	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour}
+	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
 	c, err := assemble(t.Context(), config, Deps{
 		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,
@@ -421,7 +422,7 @@ func newMasterKey() string { return seal.NewMasterKey().Base64() }
 
 func keys(master string) Keys { return Keys{Master: conf.NewSecret(master)} }
 
-func newBus(t *testing.T) bus.Bus {
+func newBus(t testing.TB) bus.Bus {
 	b := inproc.New(inproc.Options{})
 	t.Cleanup(func() { _ = b.Close() })
 	return b

@@ -14,6 +14,8 @@ type Pace struct {
 	Idle time.Duration
 	// Failed is the rest after a turn that failed.
 	Failed time.Duration
+	// Bell ends an idle rest early; nil: nothing does. After a failure nobody hears it.
+	Bell *Bell
 }
 
 // Loop calls turn over and over until ctx is done, and then returns nil: at once again while turn finds something to
@@ -28,10 +30,21 @@ func Loop(ctx context.Context, pace Pace, turn func(context.Context) (done int, 
 			failed(err)
 			_ = Sleep(ctx, pace.Failed)
 		case done == 0:
-			_ = Sleep(ctx, pace.Idle)
+			pace.rest(ctx)
 		}
 	}
 	return nil
+}
+
+// rest waits until it is over, the bell rings or ctx is done.
+func (p Pace) rest(ctx context.Context) {
+	timer := time.NewTimer(p.Idle)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-p.Bell.heard():
+	case <-timer.C:
+	}
 }
 
 // Sleep waits for d, or until ctx is done if that comes first: then it returns the error of ctx.

@@ -45,3 +45,51 @@ func TestLoopRestsOnlyWhenThereIsNothingToDo(t *testing.T) {
 		}
 	})
 }
+
+func TestABellEndsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		bell := run.NewBell()
+		start := time.Now()
+		var at []time.Duration
+		turn := func(context.Context) (int, error) {
+			at = append(at, time.Since(start))
+			switch len(at) {
+			case 2: // at work; two rings are one
+				bell.Ring()
+				bell.Ring()
+			case 4: // after a failure nobody hears it
+				bell.Ring()
+				return 0, errors.New("broken")
+			case 6:
+				cancel()
+			}
+			return 0, nil
+		}
+		time.AfterFunc(300*time.Millisecond, bell.Ring)
+		_ = run.Loop(ctx, run.Pace{Idle: time.Second, Failed: 5 * time.Second, Bell: bell}, turn, func(error) {})
+		const rung = 300 * time.Millisecond
+		want := []time.Duration{0, rung, rung, rung + time.Second, rung + 6*time.Second, rung + 6*time.Second}
+		if !slices.Equal(at, want) {
+			t.Errorf("turns at %v, want %v", at, want)
+		}
+	})
+}
+
+func TestNoBellRings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+		defer cancel()
+		var none *run.Bell
+		turns := 0
+		_ = run.Loop(ctx, run.Pace{Idle: time.Minute}, func(context.Context) (int, error) {
+			none.Ring()
+			turns++
+			return 0, nil
+		}, func(error) {})
+		if turns != 2 {
+			t.Errorf("%d turns", turns)
+		}
+	})
+}

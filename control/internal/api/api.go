@@ -29,14 +29,16 @@ type Deps struct {
 	Version     string // of the program
 	TrustDomain string // of agents' identities
 	OpAMPURL    string // that agents connect to
+	// ImmediateLimit is how many agents one act may change.
+	ImmediateLimit int
 }
 
 // Register puts all services of ampora.v1 onto the server, which must have been made with auth's interceptor.
 func Register(server *connect.Server, d Deps) {
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
-	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store})
+	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
-	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store})
+	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, &bootstrapTokens{d.Store})
 	amporav1connect.RegisterApiTokenServiceHandler(server, &apiTokens{d.Store})
 	amporav1connect.RegisterGatewayServiceHandler(server, &gateways{d.Store})

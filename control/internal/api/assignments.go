@@ -19,6 +19,7 @@ import (
 type assignments struct {
 	store  store.Configs
 	groups store.Groups
+	limit  int // of agents that one act may change
 }
 
 // Assign points a target at a published version.
@@ -27,7 +28,7 @@ func (s *assignments) Assign(ctx context.Context, r *amporav1.AssignRequest) (*a
 	a, agents, err := s.store.Assign(ctx, by, fleet.Assignment{
 		Tenant: by.Tenant, Target: target, Config: fleet.ConfigID(r.GetConfigId()), Version: int(r.GetVersion()),
 		CreatedBy: by.Principal.Name, CreatedAt: by.At,
-	}, fleet.ImmediateLimit)
+	}, s.limit)
 	if errors.Is(err, store.ErrLimit) {
 		return nil, s.rolloutRequired(ctx, by, target).WithCause(err)
 	}
@@ -36,7 +37,7 @@ func (s *assignments) Assign(ctx context.Context, r *amporav1.AssignRequest) (*a
 
 // rolloutRequired says how many agents the refused assignment is about, if that can still be said.
 func (s *assignments) rolloutRequired(ctx context.Context, by fleet.By, target fleet.Target) *fault.Error {
-	required := auth.RolloutRequired(fleet.ImmediateLimit)
+	required := auth.RolloutRequired(s.limit)
 	g, err := s.groups.Group(ctx, by.Tenant, string(target.Group))
 	if err != nil {
 		return required

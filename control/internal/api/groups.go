@@ -15,7 +15,10 @@ import (
 )
 
 // groups is the GroupService.
-type groups struct{ store store.Groups }
+type groups struct {
+	store store.Groups
+	limit int // of agents that one act may change
+}
 
 // CreateGroup creates an empty group.
 func (s *groups) CreateGroup(ctx context.Context, r *amporav1.CreateGroupRequest) (*amporav1.CreateGroupResponse, error) {
@@ -59,9 +62,9 @@ func (s *groups) UndeleteGroup(ctx context.Context, r *amporav1.UndeleteGroupReq
 // AddGroupMembers moves agents into a group.
 func (s *groups) AddGroupMembers(ctx context.Context, r *amporav1.AddGroupMembersRequest) (*amporav1.AddGroupMembersResponse, error) {
 	members := idsFrom[fleet.AgentID](r.GetAgentIds())
-	g, err := s.store.AddGroupMembers(ctx, auth.By(ctx), fleet.GroupID(r.GetId()), members, fleet.ImmediateLimit)
+	g, err := s.store.AddGroupMembers(ctx, auth.By(ctx), fleet.GroupID(r.GetId()), members, s.limit)
 	if errors.Is(err, store.ErrLimit) {
-		return nil, auth.RolloutRequired(fleet.ImmediateLimit).With("agents", strconv.Itoa(len(members))).WithCause(err)
+		return nil, auth.RolloutRequired(s.limit).With("agents", strconv.Itoa(len(members))).WithCause(err)
 	}
 	return &amporav1.AddGroupMembersResponse{Group: group(g)}, err
 }

@@ -63,12 +63,12 @@ func TestManyAgentsNeedARollout(t *testing.T) {
 	w := newWorld(t)
 	c := w.as(fleet.RoleOperator)
 	config := w.publish(c, "a")
-	members := w.agents(fleet.ImmediateLimit + 1)
+	members := w.agents(limit + 1)
 	full := must(c.groups.CreateGroup(t.Context(), &amporav1.CreateGroupRequest{Name: "full"}))(t).GetGroup().GetId()
 	must(c.groups.AddGroupMembers(t.Context(), &amporav1.AddGroupMembersRequest{Id: full, AgentIds: members}))(t)
 	_, err := c.assignments.Assign(t.Context(), &amporav1.AssignRequest{Target: groupTarget(full), ConfigId: config})
 	about := refused(t, err, connect.CodeFailedPrecondition, auth.ReasonRolloutRequired)
-	if about["limit"] != "20" || about["agents"] != "21" {
+	if about["limit"] != "7" || about["agents"] != "8" {
 		t.Errorf("refused with %v", about)
 	}
 
@@ -79,7 +79,7 @@ func TestManyAgentsNeedARollout(t *testing.T) {
 	}
 	_, err = c.groups.AddGroupMembers(t.Context(), &amporav1.AddGroupMembersRequest{Id: small, AgentIds: members})
 	about = refused(t, err, connect.CodeFailedPrecondition, auth.ReasonRolloutRequired)
-	if about["limit"] != "20" || about["agents"] != "21" {
+	if about["limit"] != "7" || about["agents"] != "8" {
 		t.Errorf("refused with %v", about)
 	}
 }

@@ -36,6 +36,9 @@ import (
 
 const tenant = fleet.TenantID("default")
 
+// limit is how many agents one act may change; another than by default, so that it shows where it is used.
+const limit = 7
+
 // world is the API over a database of its own, with a clock that only the test moves.
 type world struct {
 	t         *testing.T
@@ -84,6 +87,7 @@ func (w *world) serve(adjust []func(*auth.Config)) {
 		api.Register(server, api.Deps{
 			Store: w.store, Content: w.content, Authority: w.authority, Now: w.now, Changed: w.waitForChange,
 			Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
+			ImmediateLimit: limit,
 		})
 	}, adjust...)
 }

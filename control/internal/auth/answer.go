@@ -42,12 +42,12 @@ var sentinels = []struct {
 	{store.ErrExists, fault.New(fault.AlreadyExists, ReasonAlreadyExists, "the name is taken")},
 	{store.ErrConflict, fault.New(fault.Conflict, ReasonChangedMeanwhile, "it was changed meanwhile; read it again")},
 	{store.ErrState, fault.New(fault.FailedPrecondition, ReasonWrongState, "its state does not allow this")},
-	{store.ErrLimit, RolloutRequired(fleet.ImmediateLimit)},
+	{store.ErrLimit, fault.New(fault.FailedPrecondition, ReasonRolloutRequired, "this would change too many agents at once: start a rollout")},
 	{store.ErrLeaseLost, fault.New(fault.FailedPrecondition, ReasonLeaseLost, "the gateway's lease is lost; register anew")},
 	{store.ErrUnavailable, fault.New(fault.Unavailable, ReasonUnavailable, "the database cannot be used at the moment")},
 }
 
-// RolloutRequired refuses a change of more agents than the limit; refine it with the number, if it is known.
+// RolloutRequired refuses a change of more agents than the limit, which handlers know; refine it with the number, if it is known.
 func RolloutRequired(limit int) *fault.Error {
 	return fault.New(fault.FailedPrecondition, ReasonRolloutRequired,
 		"this would change more than %d agents at once: start a rollout", limit).With("limit", strconv.Itoa(limit))

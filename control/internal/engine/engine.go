@@ -1,11 +1,12 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package engine advances: it takes agents that are due, reads what is known of them, lets package rollout decide, and
-// applies the step with guarded writes in one short transaction.
+// Package engine advances: it takes agents that are due, reads what is known of them, lets package rollout decide for
+// each, and applies the steps with guarded writes, up to a thousand in one short transaction.
 //
-// Any number of engines may run. One that dies between two transactions leaves an item that falls due again; one that
-// decided on what has changed meanwhile loses the guarded write and the item is decided anew.
+// Any number of engines may run. One that dies between two transactions leaves items that fall due again; of what it
+// decided on, whatever has changed meanwhile (an item woken or claimed by another, a grant, a remark) loses its guarded
+// write and is decided anew. A step that cannot be done holds up no other.
 package engine
 
 import (
@@ -13,22 +14,27 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/rollout"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
-var pace = run.Pace{Idle: 200 * time.Millisecond, Failed: time.Second}
-
 const (
 	// claimLife is how long a claimed item is hidden from others: the life of a crashed engine's claim.
-	claimLife  = 15 * time.Second
-	claimLimit = 100
+	claimLife = 15 * time.Second
+	// claimLimit is how many items are claimed, and their steps applied, at once. While one lot is applied the next is
+	// claimed and decided, and the offers of the one before are on their way.
+	claimLimit = 1000
+	parallel   = 2
 )
 
 // Deps is what an Engine needs.
@@ -37,6 +43,8 @@ type Deps struct {
 	Log   *slog.Logger
 	Meter metric.Meter
 	Now   func() time.Time
+	// Bell rings when there may be something to do; nil: it looks once a second.
+	Bell *run.Bell
 }
 
 // Engine advances agents towards what is assigned to them.
@@ -57,46 +65,136 @@ func New(d Deps) (*Engine, error) {
 
 // Run advances until ctx is done.
 func (e *Engine) Run(ctx context.Context) error {
+	pace := run.Pace{Idle: time.Second, Failed: time.Second, Bell: e.d.Bell}
 	return run.Loop(ctx, pace, e.Turn, func(err error) { e.d.Log.WarnContext(ctx, "engine stopped for a moment", "error", err) })
 }
 
-// Turn advances what is due now and says how many items that were.
+// Turn advances what is due until nothing is, and says how many items that were.
 func (e *Engine) Turn(ctx context.Context) (int, error) {
+	items, err := e.claim(ctx)
+	if err != nil || len(items) == 0 {
+		return 0, err
+	}
+	var done atomic.Int64
+	work := func(lot []store.WorkItem) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			for {
+				for _, chunk := range byTenant(lot) {
+					if err := e.advance(ctx, chunk); err != nil {
+						return err
+					}
+				}
+				done.Add(int64(len(lot)))
+				if lot, err = e.claim(ctx); err != nil || len(lot) == 0 {
+					return err
+				}
+			}
+		}
+	}
+	tasks := slices.Repeat([]run.Task{{Name: "advance", Run: work(nil)}}, parallel)
+	tasks[0].Run = work(items)
+	err = run.All(ctx, tasks...)
+	if panicked, is := errors.AsType[*run.PanicError](err); is {
+		panic(panicked) // it ends the process here, too
+	}
+	return int(done.Load()), err
+}
+
+func (e *Engine) claim(ctx context.Context) ([]store.WorkItem, error) {
 	now := e.d.Now()
 	items, err := e.d.Store.ClaimWork(ctx, now, now.Add(claimLife), claimLimit)
 	if err != nil {
-		return 0, fmt.Errorf("claim work: %w", err)
+		return nil, fmt.Errorf("claim work: %w", err)
 	}
-	for _, item := range items {
-		outcome, err := e.advance(ctx, item)
-		e.steps.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
-		if errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
-			return len(items), err
-		}
-		if err != nil {
-			// Its claim runs out and it is tried again; the others must not wait for it.
-			e.d.Log.ErrorContext(ctx, "engine could not advance an agent", "tenant", item.Tenant, "agent", item.Agent, "error", err)
-		}
-	}
-	return len(items), nil
+	return items, nil
 }
 
-// advance takes one step for one agent.
-func (e *Engine) advance(ctx context.Context, item store.WorkItem) (outcome string, err error) {
-	s, err := e.d.Store.Situation(ctx, item)
-	if errors.Is(err, store.ErrNotFound) {
-		return "gone", nil
+// byTenant parts items into lists of one tenant each.
+func byTenant(items []store.WorkItem) (parted [][]store.WorkItem) {
+	slices.SortStableFunc(items, func(a, b store.WorkItem) int { return strings.Compare(string(a.Tenant), string(b.Tenant)) })
+	for len(items) > 0 {
+		n := 1
+		for n < len(items) && items[n].Tenant == items[0].Tenant {
+			n++
+		}
+		parted = append(parted, items[:n])
+		items = items[n:]
 	}
+	return parted
+}
+
+// advance takes a step for each item's agent. If the database refuses the lot as such, the lot is halved until what it
+// refuses is alone: it is tried again when its claim has run out, and the others do not wait for it. The error is of a
+// database that is away.
+func (e *Engine) advance(ctx context.Context, items []store.WorkItem) error {
+	err := e.step(ctx, items)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrUnknown):
+		return err
+	case len(items) == 1:
+		e.failed(ctx, items[0], err)
+		return nil
+	}
+	half := len(items) / 2
+	if err := e.advance(ctx, items[:half]); err != nil {
+		return err
+	}
+	return e.advance(ctx, items[half:])
+}
+
+// step decides for the items' agents, which are of one tenant, and applies what was decided.
+func (e *Engine) step(ctx context.Context, items []store.WorkItem) error {
+	tenant := items[0].Tenant
+	agents := make([]fleet.AgentID, len(items))
+	for i, item := range items {
+		agents[i] = item.Agent
+	}
+	situations, err := e.d.Store.Situations(ctx, tenant, agents)
 	if err != nil {
-		return "failed", fmt.Errorf("situation: %w", err)
+		return fmt.Errorf("situations: %w", err)
 	}
 	now := e.d.Now()
-	err = e.d.Store.Apply(ctx, item, s, rollout.Decide(s, now), now)
-	if errors.Is(err, store.ErrConflict) {
-		return "conflict", nil
+	decided := make([]store.Decision, 0, len(items))
+	for i, s := range situations {
+		if s.Agent != "" {
+			decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
+		}
 	}
+	outcomes, err := e.d.Store.Apply(ctx, tenant, decided, now)
 	if err != nil {
-		return "failed", fmt.Errorf("apply: %w", err)
+		return fmt.Errorf("apply: %w", err)
 	}
-	return "applied", nil
+	e.count(ctx, "gone", len(items)-len(decided))
+	e.tell(ctx, decided, outcomes)
+	return nil
+}
+
+// tell counts what became of the steps, and complains of those that nobody should have decided.
+func (e *Engine) tell(ctx context.Context, decided []store.Decision, outcomes []error) {
+	applied, conflicts := 0, 0
+	for i, err := range outcomes {
+		switch {
+		case err == nil:
+			applied++
+		case errors.Is(err, store.ErrConflict):
+			conflicts++
+		default:
+			e.failed(ctx, decided[i].Item, err)
+		}
+	}
+	e.count(ctx, "applied", applied)
+	e.count(ctx, "conflict", conflicts)
+}
+
+func (e *Engine) failed(ctx context.Context, item store.WorkItem, err error) {
+	e.count(ctx, "failed", 1)
+	e.d.Log.ErrorContext(ctx, "engine could not advance an agent", "tenant", item.Tenant, "agent", item.Agent, "error", err)
+}
+
+func (e *Engine) count(ctx context.Context, outcome string, n int) {
+	if n > 0 {
+		e.steps.Add(ctx, int64(n), metric.WithAttributes(attribute.String("outcome", outcome)))
+	}
 }

@@ -105,7 +105,7 @@ func (m ConfigMap) OfferHash() OfferHash {
 	return OfferHash(h.Sum(nil))
 }
 
-// ImmediateLimit is how many agents one act may change without a rollout.
+// ImmediateLimit is how many agents one act may change without a rollout, unless an installation is configured otherwise.
 const ImmediateLimit = 20
 
 // Group is a set of agents; an agent is in at most one.

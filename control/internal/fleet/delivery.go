@@ -119,7 +119,7 @@ type Delivery struct {
 	Message string
 	Since   time.Time
 	// Restored is what the agent was put back to after a failure.
-	Restored VersionRef
+	Restored VersionRef `json:",omitzero"`
 }
 
 // Dispatch is one offer on its way: a due outbox row with what the sender must know.

@@ -6,6 +6,7 @@ package gateways
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
@@ -21,12 +22,13 @@ func (s *Service) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessions
 	var claims []fleet.Claim
 	var marks [][]byte
 	var places []int // of the claims among the results
+	now := s.d.Now()
 	for i, c := range r.GetClaims() {
 		if !by.scope.Serves(fleet.TenantID(c.GetTenant())) {
 			out.Results[i] = claimResult(fleet.ClaimResult{Outcome: fleet.ClaimRefused, Reason: ReasonOutOfScope})
 			continue
 		}
-		claims, marks, places = append(claims, s.claim(r, c)), append(marks, c.GetHolderMark()), append(places, i)
+		claims, marks, places = append(claims, claim(r, c, now)), append(marks, c.GetHolderMark()), append(places, i)
 	}
 	notes, err := s.hear(ctx, claims, marks)
 	if err != nil {
@@ -48,12 +50,12 @@ func (s *Service) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessions
 }
 
 // claim is one claim. The length of its uid is a rule of the message.
-func (s *Service) claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim) fleet.Claim {
+func claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim, now time.Time) fleet.Claim {
 	return fleet.Claim{
 		Tenant: fleet.TenantID(c.GetTenant()), Identity: fleet.AgentID(c.GetAgentId()), Serial: fleet.Serial(c.GetSerial()),
 		Fingerprint: fleet.Fingerprint(c.GetFingerprint()), UID: fleet.InstanceUID(c.GetInstanceUid()),
 		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Transport: transport(c.GetTransport()),
 		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), Contested: fleet.Epoch(c.GetHolderEpoch()), //nolint:gosec // never so many
-		At: s.d.Now(),
+		At: now,
 	}
 }

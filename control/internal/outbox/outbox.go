@@ -28,10 +28,10 @@ import (
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
-var pace = run.Pace{Idle: 200 * time.Millisecond, Failed: time.Second}
-
 const (
-	claimLimit = 1000
+	claimLimit = 2000
+	// targetLimit is how many agents a message is for: a gateway takes no more.
+	targetLimit = 1000
 	// resendAfter is when an offer without an answer is sent again. A gateway that has written it to the agent already
 	// does not do so twice in one session.
 	resendAfter = 30 * time.Second
@@ -53,6 +53,8 @@ type Deps struct {
 	Log    *slog.Logger
 	Meter  metric.Meter
 	Now    func() time.Time
+	// Bell rings when there may be something to send; nil: it looks once a second.
+	Bell *run.Bell
 }
 
 // Outbox sends what is due.
@@ -73,6 +75,7 @@ func New(d Deps) (*Outbox, error) {
 
 // Run sends until ctx is done.
 func (o *Outbox) Run(ctx context.Context) error {
+	pace := run.Pace{Idle: time.Second, Failed: time.Second, Bell: o.d.Bell}
 	return run.Loop(ctx, pace, o.Turn, func(err error) { o.d.Log.WarnContext(ctx, "outbox stopped for a moment", "error", err) })
 }
 
@@ -83,33 +86,33 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
 	}
+	var sent []fleet.Dispatch
 	for _, batch := range grouped(due) {
 		outcome := "sent"
-		err := o.pass(ctx, batch, now)
-		if err != nil {
+		if err := o.put(ctx, batch, now); err != nil {
 			outcome = "failed"
 			// The rows are due again after resendAfter; others must not wait for them.
 			o.d.Log.WarnContext(ctx, "outbox could not reach agents over the bus", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+		} else {
+			sent = append(sent, batch...)
 		}
 		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
 			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
 	}
+	if len(sent) > 0 {
+		if err := o.d.Store.MarkSent(ctx, sent, now); err != nil {
+			return len(due), fmt.Errorf("mark sent: %w", err)
+		}
+	}
 	return len(due), nil
 }
 
-// pass puts one batch onto the bus and notes that it did.
-func (o *Outbox) pass(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
-	put := o.send
+// put puts one batch onto the bus.
+func (o *Outbox) put(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
 	if polls(batch[0]) {
-		put = o.post
+		return o.post(ctx, batch, now)
 	}
-	if err := put(ctx, batch, now); err != nil {
-		return err
-	}
-	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
-		return fmt.Errorf("mark sent: %w", err)
-	}
-	return nil
+	return o.send(ctx, batch, now)
 }
 
 // send puts one batch into its gateway's stream.
@@ -134,7 +137,7 @@ type key struct {
 	reason  string
 }
 
-// grouped splits dispatches into batches, in the order in which their first members were due.
+// grouped splits dispatches into batches of at most targetLimit, in the order in which their first members were due.
 func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
@@ -144,7 +147,7 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 			k.gateway = ""
 		}
 		i, ok := at[k]
-		if !ok {
+		if !ok || len(batches[i]) == targetLimit {
 			i = len(batches)
 			at[k] = i
 			batches = append(batches, nil)

@@ -33,7 +33,7 @@ var (
 	ErrConflict = errors.New("changed meanwhile")
 	// ErrState: the entity's state does not allow it, and reading again will not help.
 	ErrState = errors.New("not in a state that allows this")
-	// ErrLimit: more agents than fleet.ImmediateLimit would change.
+	// ErrLimit: more agents than the caller's limit would change.
 	ErrLimit = errors.New("more agents than may change at once")
 	// ErrLeaseLost: a lease is no longer held; nothing was written.
 	ErrLeaseLost = errors.New("lease lost")
@@ -231,14 +231,15 @@ type Sessions interface {
 	// Standings returns, for each claim, the session that it is about as it stands: that of the agent its uid is bound to,
 	// or of its identity if the uid is new.
 	Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error)
-	// Claim takes sessions of agents, all for one process of one gateway: see fleet.Claim. Each comes out as if done after
-	// those before it. The first claim of an identity's certificate sets Agent.FirstSeenAt; the epoch grows; the uid is bound
-	// to the agent for good; unsent dispatches fall due; the engine wakes. What was said in the session before still counts
-	// up to ClaimResult.LastSequence. A claim that is shared changes nothing but that the gateway serves the session too. A
-	// refusal is a result, not an error. ErrLeaseLost if the gateway has no lease at Claim.At.
+	// Claim takes sessions of agents: see fleet.Claim. It returns a result for each claim, in their order: those of claims
+	// made one after the other, though they share an identity, a uid or a parent. The first claim of an identity's
+	// certificate sets Agent.FirstSeenAt; the epoch grows with each; a uid is bound to its agent for good; unsent dispatches
+	// fall due; the engine wakes. What was said in the session before still counts up to ClaimResult.LastSequence. A claim
+	// that is shared changes nothing but that the gateway serves the session too. A refusal is a result, not an error.
+	// ErrLeaseLost, and nothing of any claim is written, if a gateway that claims has no lease at Claim.At or is revoked.
 	Claim(ctx context.Context, claims []fleet.Claim) ([]fleet.ClaimResult, error)
-	// EndLost moves sessions whose gateway has no lease at now to another that serves them too, and ends those whose
-	// gateway process has had none since the time given. It returns how many it ended.
+	// EndLost moves sessions whose gateway has no lease at now to another that serves them too, where what was put off for
+	// them falls due, and ends those whose gateway process has had none since the time given. It returns how many it ended.
 	EndLost(ctx context.Context, since, now time.Time) (int, error)
 }
 
@@ -346,6 +347,8 @@ type Recorded struct {
 	Stale int
 	// Unknown uplinks named bodies that are not stored; dropped, full state is asked for.
 	Unknown int
+	// Woken is how many agents the engine was woken for.
+	Woken int
 }
 
 // Inbox records what gateways send. Alone of all it writes parts of reports.
@@ -374,8 +377,27 @@ type Inbox interface {
 type WorkItem struct {
 	Tenant fleet.TenantID
 	Agent  fleet.AgentID
-	// Version guards: a wake that came after the claim keeps the item.
+	// Version grows with every wake and every claim of the item.
 	Version int64
+}
+
+// Decision is a step for an item's agent, with the situation it was decided on.
+type Decision struct {
+	Item WorkItem
+	On   fleet.Situation
+	Step fleet.Step
+}
+
+// Generation is the one of the agent's grant once the step is done; 0 if it has none.
+func (d Decision) Generation() fleet.Generation {
+	switch {
+	case d.Step.Grant != nil:
+		return d.Step.Grant.Generation
+	case d.On.Grant != nil:
+		return d.On.Grant.Generation
+	default:
+		return 0
+	}
 }
 
 // Work is the engine's: it alone writes grants, attempts and deliveries.
@@ -383,11 +405,16 @@ type Work interface {
 	// ClaimWork takes up to max items due at now, of all tenants, and hides them until the given time. Two claimers never
 	// get one item.
 	ClaimWork(ctx context.Context, now, until time.Time, max int) ([]WorkItem, error)
-	// Situation reads what there is to know about an item's agent. ErrNotFound if the agent is gone.
-	Situation(ctx context.Context, item WorkItem) (fleet.Situation, error)
-	// Apply does a step and settles the item: it is gone, or due at step.WakeAt, or stays due if it was woken since the
-	// claim. ErrConflict if the grant's generation is no longer the situation's; the item stays due then.
-	Apply(ctx context.Context, item WorkItem, s fleet.Situation, step fleet.Step, at time.Time) error
+	// Situations reads what there is to know, at one moment, about agents of the tenant: one for each, in their order. Of
+	// an agent that is gone it is the zero Situation.
+	Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error)
+	// Apply does the steps of items of the tenant and settles the items: they are gone, or due at Step.WakeAt. It returns
+	// one error for each, in their order; what is not nil says that nothing was done of this step, and that its item
+	// stays due as it is, while the others are done. ErrConflict: the step was decided on what is not so any more,
+	// because the item was woken or claimed again, the grant has another generation, the agent other remarks, or a line
+	// of the ledger was cleared. ErrState: no grant may become what the step says (fleet.GrantTransitions), or its
+	// generation goes back. Of several steps for one agent one is done at most.
+	Apply(ctx context.Context, tenant fleet.TenantID, decided []Decision, at time.Time) ([]error, error)
 }
 
 // LeaseGrace is how long after the end of a gateway's lease nobody gives up what is to be sent over it: longer than any
@@ -400,9 +427,10 @@ const DispatchTries = 5
 // Outbox is the sender's.
 type Outbox interface {
 	// ClaimDispatches takes up to max rows due at now, of all tenants, whose agents have an open session at a gateway
-	// with a live lease, and moves their due time to retry. A configuration row counts only while its grant is open and
-	// of the same generation. Of the rows that were due longest, those whose agents have no such session are put off until
-	// there is one, a lease counting as alive for LeaseGrace longer: a renewal may be under way.
+	// with a live lease, and moves their due time to retry, which is after now. A configuration row counts only while its
+	// grant is open and of the same generation. Rows that cannot be sent do not stand in the way of others: they are put
+	// off until retry or, if their agents have no such session, until there is one, a lease counting as alive for
+	// LeaseGrace longer: a renewal may be under way.
 	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
 	// MarkSent notes that dispatches went to their gateways. Their rows stay, due again at the retry of the claim, until
 	// the effect is seen: an offer until the grant settles, a request for full state until a description is recorded after

@@ -54,6 +54,14 @@ func NotNull[E any](list []E) []E {
 	return list
 }
 
+// NotNullMap is m without the difference between nil and empty.
+func NotNullMap[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return m
+}
+
 // Kinds of targets.
 const (
 	TargetAgent = "agent"

@@ -47,6 +47,12 @@ func TestNotNull(t *testing.T) {
 	if got := column.NotNull[string](nil); got == nil || len(got) != 0 {
 		t.Errorf("nil became %#v", got)
 	}
+	if got := column.NotNullMap[string, string](nil); got == nil || len(got) != 0 {
+		t.Errorf("no map became %#v", got)
+	}
+	if got := column.NotNullMap(map[string]int{"a": 1}); len(got) != 1 || got["a"] != 1 {
+		t.Errorf("a map became %#v", got)
+	}
 	if got := column.NotNull([]string{"a"}); len(got) != 1 || got[0] != "a" {
 		t.Errorf("a list became %#v", got)
 	}

@@ -4,7 +4,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,17 +18,25 @@ import (
 
 // appendAudit writes the event of a change into the transaction of the change.
 func appendAudit(ctx context.Context, tx pgx.Tx, by fleet.By, e trail.Entry) error {
+	var batch pgx.Batch
+	if err := queueAudit(&batch, by, e); err != nil {
+		return err
+	}
+	return fail("append to the audit log", tx.SendBatch(ctx, &batch).Close())
+}
+
+func queueAudit(batch *pgx.Batch, by fleet.By, e trail.Entry) error {
 	before, after, err := e.Objects()
 	if err != nil {
 		return err
 	}
 	p := by.Principal
-	_, err = tx.Exec(ctx, `
+	batch.Queue(`
 		INSERT INTO audit_events (tenant_id, at, actor_kind, actor_id, actor_name, role, action, entity_kind, entity_id,
 		                          before, after, source, trace_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		by.Tenant, moment(by.At), p.Kind, p.ID, p.Name, int(p.Role), e.Action, e.EntityKind, e.EntityID, before, after, by.Source, by.TraceID)
-	return fail("append to the audit log", err)
+	return nil
 }
 
 // RecordAudit implements store.Access.
@@ -43,17 +53,29 @@ func (s *Store) RecordRefusal(ctx context.Context, r fleet.Refusal) error {
 
 // countRefusal counts a refusal in a transaction that goes on to commit.
 func countRefusal(ctx context.Context, tx pgx.Tx, r fleet.Refusal) error {
-	by, p := r.By, r.By.Principal
-	_, err := tx.Exec(ctx, `
-		INSERT INTO audit_refusals (tenant_id, hour, actor_kind, actor_id, actor_name, role, action, reason, entity_id,
-		                            last_at, source, trace_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-		ON CONFLICT (tenant_id, hour, actor_id, action, reason, entity_id) DO UPDATE
-		SET count = audit_refusals.count + 1, last_at = greatest(audit_refusals.last_at, excluded.last_at),
-		    source = excluded.source, trace_id = excluded.trace_id`,
-		by.Tenant, moment(by.At.UTC().Truncate(time.Hour)), p.Kind, p.ID, p.Name, int(p.Role), r.Action, r.Reason, r.Entity,
-		moment(by.At), by.Source, by.TraceID)
-	return fail("count a refusal", err)
+	var batch pgx.Batch
+	queueRefusals(&batch, []fleet.Refusal{r})
+	return fail("count a refusal", tx.SendBatch(ctx, &batch).Close())
+}
+
+// queueRefusals counts refusals, in the order of their keys: two that count many wait for each other, not for ever.
+func queueRefusals(batch *pgx.Batch, refusals []fleet.Refusal) {
+	ordered := slices.SortedStableFunc(slices.Values(refusals), func(a, b fleet.Refusal) int {
+		return cmp.Or(cmp.Compare(a.By.Principal.ID, b.By.Principal.ID), cmp.Compare(a.Action, b.Action),
+			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Entity, b.Entity))
+	})
+	for _, r := range ordered { // each by itself: two of them may count under one key
+		by, p := r.By, r.By.Principal
+		batch.Queue(`
+			INSERT INTO audit_refusals (tenant_id, hour, actor_kind, actor_id, actor_name, role, action, reason, entity_id,
+			                            last_at, source, trace_id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+			ON CONFLICT (tenant_id, hour, actor_id, action, reason, entity_id) DO UPDATE
+			SET count = audit_refusals.count + 1, last_at = greatest(audit_refusals.last_at, excluded.last_at),
+			    source = excluded.source, trace_id = excluded.trace_id`,
+			by.Tenant, moment(by.At.UTC().Truncate(time.Hour)), p.Kind, p.ID, p.Name, int(p.Role), r.Action, r.Reason, r.Entity,
+			moment(by.At), by.Source, by.TraceID)
+	}
 }
 
 // AuditRecords implements store.Access. A refusal stands where it was last counted, so it may move ahead of a reader.

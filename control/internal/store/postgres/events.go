@@ -21,14 +21,26 @@ import (
 
 // appendEvent writes what happened into the transaction in which it happened.
 func appendEvent(ctx context.Context, tx pgx.Tx, e fleet.Event) error {
-	attributes := e.Attributes
-	if attributes == nil {
-		attributes = map[string]string{}
+	var batch pgx.Batch
+	queueEvents(&batch, []fleet.Event{e})
+	return fail("append an event", tx.SendBatch(ctx, &batch).Close())
+}
+
+// queueEvents writes what happened, in that order.
+func queueEvents(batch *pgx.Batch, events []fleet.Event) {
+	if len(events) == 0 {
+		return
 	}
-	_, err := tx.Exec(ctx, `
-		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes) VALUES ($1, $2, $3, $4, $5, $6)`,
-		e.Tenant, moment(e.At), e.Kind, column.OrNull(e.Agent), e.Message, attributes)
-	return fail("append an event", err)
+	batch.Queue(`
+		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
+		SELECT unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::text[]),
+			nullif(unnest($4::uuid[]), '00000000-0000-0000-0000-000000000000'), unnest($5::text[]), unnest($6::jsonb[])`,
+		array(events, func(e fleet.Event) fleet.TenantID { return e.Tenant }),
+		moments(events, func(e fleet.Event) time.Time { return e.At }),
+		array(events, func(e fleet.Event) fleet.EventKind { return e.Kind }),
+		ids(events, func(e fleet.Event) fleet.AgentID { return e.Agent }),
+		array(events, func(e fleet.Event) string { return e.Message }),
+		array(events, func(e fleet.Event) map[string]string { return column.NotNullMap(e.Attributes) }))
 }
 
 // EventsBefore implements store.Events.

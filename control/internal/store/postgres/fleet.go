@@ -27,8 +27,9 @@ const selectAgent = `
 		       a.quarantined_at, a.service_name, a.service_version, a.host_name, a.capabilities,
 		       coalesce(a.accepts_config, false), a.healthy, a.epoch, a.gateway_id, a.boot_id, a.transport, a.peer,
 		       a.connected_at, a.last_seen_at, a.ended_at, a.end_reason, g.lease_until, coalesce(g.bus_lost, false), a.serial,
-		       a.delivery_state, a.delivery, a.attention
+		       coalesce(d.state, 'none'), coalesce(d.delivery, '{}'), a.attention
 		FROM agents a
+		LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
 		LEFT JOIN groups gr ON gr.tenant_id = a.tenant_id AND gr.id = a.group_id
 		LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
 		WHERE a.tenant_id = $1`
@@ -101,8 +102,12 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 	if f.Group != "" {
 		c.and("a.group_id = %s", f.Group)
 	}
-	if f.DeliveryState != "" {
-		c.and("a.delivery_state = %s", f.DeliveryState)
+	switch f.DeliveryState {
+	case "":
+	case fleet.DeliveryNone: // with a row or without
+		c.and("coalesce(d.state, 'none') = 'none'")
+	default: // by the index
+		c.and("d.state = %s", f.DeliveryState)
 	}
 	if f.Unhealthy {
 		c.and("a.healthy = false")

@@ -7,11 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -75,7 +74,7 @@ func scanCounter(row pgx.Row) (c store.Counter, err error) {
 // which a taker-over waits for, and of the agents, which a claim waits for.
 func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, error) {
 	var recorded store.Recorded
-	err := s.asWorker(ctx, func(tx pgx.Tx) error {
+	err := s.bulkAsWorker(ctx, func(tx pgx.Tx) error {
 		if err := advance(ctx, tx, r); err != nil {
 			return err
 		}
@@ -93,6 +92,7 @@ func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, err
 			recorded.Applied += some.Applied
 			recorded.Stale += some.Stale
 			recorded.Unknown += some.Unknown
+			recorded.Woken += some.Woken
 		}
 		return nil
 	})
@@ -138,204 +138,88 @@ func recordTenant(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks, at ti
 	if err := enter(ctx, tx, uplinks.Tenant); err != nil {
 		return store.Recorded{}, err
 	}
-	agents, err := lockAgents(ctx, tx, uplinks)
-	if err != nil {
-		return store.Recorded{}, err
-	}
-	stored, err := storedBodies(ctx, tx, uplinks)
+	agents, stored, err := lockStanding(ctx, tx, uplinks)
 	if err != nil {
 		return store.Recorded{}, err
 	}
 	events, recorded := uplinks.Judge(agents, stored)
-	return recorded, write(ctx, tx, uplinks.Tenant, agents, events, at)
+	return recorded, writeReports(ctx, tx, uplinks.Tenant, agents, events, at)
 }
 
-// lockAgents reads the agents the uplinks name, in the order of their ids, and the marks of their parts.
-func lockAgents(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (map[fleet.AgentID]*verdict.Agent, error) {
-	standing, err := list(ctx, tx, scanStanding, `
-		SELECT a.id, a.epoch, a.gateway_id, a.boot_id, a.last_sequence, a.state_known, a.last_seen_at, a.ended_at,
-		       a.end_reason, coalesce(g.generation, 0), coalesce(g.state = 'open', false), a.transport,
-		       a.former_epoch, a.former_gateway_id, a.former_boot_id, a.former_sequence
-		FROM agents a LEFT JOIN grants g ON g.tenant_id = a.tenant_id AND g.agent_id = a.id
-		WHERE a.tenant_id = $1 AND a.id = ANY($2::uuid[]) ORDER BY a.id FOR NO KEY UPDATE OF a`,
-		uplinks.Tenant, uplinks.Agents)
-	if err != nil {
-		return nil, fail("lock the agents", err)
-	}
-	agents := make(map[fleet.AgentID]*verdict.Agent, len(standing))
-	for i := range standing {
-		agents[standing[i].ID] = &standing[i]
-	}
-	if err := readSeats(ctx, tx, uplinks.Tenant, agents); err != nil {
-		return nil, err
-	}
-	return agents, readMarks(ctx, tx, uplinks, agents)
+// lockStanding locks the agents the uplinks name, in the order of their ids, and reads their grants, the gateways that
+// share their sessions, the marks of their parts, and which of the bodies there are: in one round trip, and each query
+// begins when the locks are held.
+func lockStanding(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (
+	agents map[fleet.AgentID]*verdict.Agent, stored map[fleet.ContentHash]bool, err error,
+) {
+	agents, stored = make(map[fleet.AgentID]*verdict.Agent, len(uplinks.Agents)), make(map[fleet.ContentHash]bool, len(uplinks.Bodies))
+	named := ids(uplinks.Agents, itself)
+	err = pipelined(ctx, tx, "lock the agents", func(q *pipeline) {
+		queueLock(q, uplinks.Tenant, named, agents)
+		queueSeats(q, uplinks.Tenant, named, agents)
+		queueMarks(q, uplinks.Tenant, named, agents)
+		var h fleet.ContentHash
+		q.ask(func() error {
+			stored[h] = true
+			return nil
+		}, []any{(*hash)(&h)}, `SELECT hash FROM bodies WHERE tenant_id = $1 AND hash = ANY((SELECT $2::bytea[])::bytea[])`,
+			uplinks.Tenant, array(uplinks.Bodies, func(h fleet.ContentHash) []byte { return h[:] }))
+	})
+	return agents, stored, err
 }
 
-// readSeats adds to agents that poll the gateways that share their sessions.
-func readSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent) error {
-	var polling []fleet.AgentID
-	for id, a := range agents {
-		if a.Transport == fleet.TransportHTTP {
-			polling = append(polling, id)
-		}
-	}
-	if len(polling) == 0 {
-		return nil
-	}
-	scan := func(row pgx.Row) (by verdict.Server, err error) {
-		var agent fleet.AgentID
-		var boot int64
-		err = row.Scan(&agent, &by.Gateway, &boot)
-		by.BootID = column.Unbits(boot)
-		if a := agents[agent]; a != nil {
-			a.Seats = append(a.Seats, by)
-		}
-		return by, err
-	}
-	_, err := list(ctx, tx, scan, `
-		SELECT agent_id, gateway_id, boot_id FROM seats WHERE tenant_id = $1 AND agent_id = ANY($2::uuid[])`, tenant, polling)
-	return fail("read who serves the agents", err)
-}
-
-func scanStanding(row pgx.Row) (a verdict.Agent, err error) {
+func queueLock(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]byte], to map[fleet.AgentID]*verdict.Agent) {
+	var a verdict.Agent
 	var boot, former int64
-	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
-		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen, &a.Transport,
-		&a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence)
-	a.BootID, a.Former.BootID, a.Parts = column.Unbits(boot), column.Unbits(former), map[fleet.PartKind]verdict.Mark{}
-	return a, err
+	q.ask(func() error {
+		seen := a
+		seen.BootID, seen.Former.BootID, seen.Parts = column.Unbits(boot), column.Unbits(former), map[fleet.PartKind]verdict.Mark{}
+		to[a.ID] = &seen
+		return nil
+	}, []any{
+		&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt), (*instant)(&a.EndedAt), &a.EndReason,
+		&a.Transport, &a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence,
+	}, `
+		SELECT id, epoch, gateway_id, boot_id, last_sequence, state_known, last_seen_at, ended_at, end_reason,
+		       transport, former_epoch, former_gateway_id, former_boot_id, former_sequence
+		FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, named)
+	var id fleet.AgentID
+	var grant fleet.Generation
+	var open bool
+	q.ask(func() error {
+		if a := to[id]; a != nil {
+			a.Grant, a.GrantOpen = grant, open
+		}
+		return nil
+	}, []any{&id, &grant, &open}, `
+		SELECT agent_id, generation, state = 'open' FROM grants WHERE tenant_id = $1 AND agent_id `+among, tenant, named)
 }
 
-func readMarks(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks, agents map[fleet.AgentID]*verdict.Agent) error {
-	scan := func(row pgx.Row) (kind fleet.PartKind, err error) {
-		var agent fleet.AgentID
-		var mark verdict.Mark
-		err = row.Scan(&agent, &kind, &mark.Stamp.Epoch, &mark.Stamp.Sequence, &mark.Digest)
-		if a := agents[agent]; a != nil {
+// queueSeats adds to agents that poll the gateways that share their sessions.
+func queueSeats(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]byte], to map[fleet.AgentID]*verdict.Agent) {
+	var id fleet.AgentID
+	var by verdict.Server
+	var boot int64
+	q.ask(func() error {
+		if a := to[id]; a != nil && a.Transport == fleet.TransportHTTP {
+			a.Seats = append(a.Seats, verdict.Server{Gateway: by.Gateway, BootID: column.Unbits(boot)})
+		}
+		return nil
+	}, []any{&id, &by.Gateway, &boot}, `
+		SELECT agent_id, gateway_id, boot_id FROM seats WHERE tenant_id = $1 AND agent_id `+among, tenant, named)
+}
+
+func queueMarks(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]byte], to map[fleet.AgentID]*verdict.Agent) {
+	var id fleet.AgentID
+	var kind fleet.PartKind
+	var mark verdict.Mark
+	q.ask(func() error {
+		if a := to[id]; a != nil {
 			a.Parts[kind] = mark
 		}
-		return kind, err
-	}
-	_, err := list(ctx, tx, scan, `
-		SELECT agent_id, kind, epoch, sequence, digest FROM agent_parts WHERE tenant_id = $1 AND agent_id = ANY($2::uuid[])`,
-		uplinks.Tenant, uplinks.Agents)
-	return fail("read the marks of parts", err)
-}
-
-func storedBodies(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (map[fleet.ContentHash]bool, error) {
-	if len(uplinks.Bodies) == 0 {
-		return nil, nil
-	}
-	asked := make([][]byte, len(uplinks.Bodies))
-	for i := range uplinks.Bodies {
-		asked[i] = uplinks.Bodies[i][:]
-	}
-	scan := func(row pgx.Row) (h fleet.ContentHash, err error) {
-		err = row.Scan((*hash)(&h))
-		return h, err
-	}
-	found, err := list(ctx, tx, scan, `SELECT hash FROM bodies WHERE tenant_id = $1 AND hash = ANY($2)`, uplinks.Tenant, asked)
-	stored := make(map[fleet.ContentHash]bool, len(found))
-	for _, h := range found {
-		stored[h] = true
-	}
-	return stored, fail("look for bodies", err)
-}
-
-// write writes what was judged: in one round trip, agents in the order of their ids.
-func write(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent, events []fleet.Event, at time.Time) error {
-	var batch pgx.Batch
-	var woken []fleet.AgentID
-	for _, id := range slices.Sorted(maps.Keys(agents)) {
-		queueAgent(&batch, tenant, agents[id], at)
-		if agents[id].Write.Wake {
-			woken = append(woken, id)
-		}
-	}
-	for _, e := range events {
-		batch.Queue(`INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes) VALUES ($1, $2, $3, $4, $5, $6)`,
-			e.Tenant, moment(e.At), e.Kind, e.Agent, e.Message, e.Attributes)
-	}
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return fail("write the reports", err)
-	}
-	return wake(ctx, tx, tenant, at, woken...)
-}
-
-func queueAgent(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent, at time.Time) {
-	if a.Write.Row {
-		queueRow(batch, tenant, a)
-	}
-	for _, kind := range slices.Sorted(maps.Keys(a.Write.Parts)) {
-		queuePart(batch, tenant, a.ID, a.Write.Parts[kind])
-	}
-	if a.Write.Labels != nil {
-		queueLabels(batch, tenant, a.ID, a.Write.Labels)
-	}
-	if d := a.Write.Delivery; d != nil {
-		queueDelivery(batch, d)
-	}
-	if a.Write.Answered {
-		batch.Queue(answered, tenant, a.ID)
-	}
-	if a.Write.FullState {
-		batch.Queue(`INSERT INTO outbox (tenant_id, agent_id, kind, due_at) VALUES ($1, $2, $3, $4)`+onDispatch,
-			tenant, a.ID, fleet.DispatchFullState, moment(at))
-	}
-	if a.Write.Park {
-		batch.Queue(park, tenant, a.ID)
-	}
-}
-
-func queueRow(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent) {
-	s := a.Write.Summary
-	batch.Queue(`
-		UPDATE agents SET last_sequence = $3, state_known = $4, last_seen_at = $5, ended_at = $6, end_reason = $7,
-			service_name = coalesce($8, service_name), service_version = coalesce($9, service_version),
-			host_name = coalesce($10, host_name), capabilities = coalesce($11, capabilities),
-			accepts_config = coalesce($12, accepts_config), healthy = coalesce($13, healthy)
-		WHERE tenant_id = $1 AND id = $2`,
-		tenant, a.ID, a.LastSequence, a.StateKnown, moment(a.LastSeenAt), moment(a.EndedAt), a.EndReason,
-		s.ServiceName, s.ServiceVersion, s.HostName, column.CapabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
-}
-
-func queuePart(batch *pgx.Batch, tenant fleet.TenantID, agent fleet.AgentID, p fleet.Part) {
-	batch.Queue(`
-		INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw, digest)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
-			at = excluded.at, value = excluded.value, raw = excluded.raw, digest = excluded.digest
-		WHERE (agent_parts.epoch, agent_parts.sequence) < (excluded.epoch, excluded.sequence)`,
-		tenant, agent, p.Kind, p.Stamp.Epoch, p.Stamp.Sequence, moment(p.At), p.Value, column.NotNull(p.Raw), p.Digest)
-}
-
-func queueLabels(batch *pgx.Batch, tenant fleet.TenantID, agent fleet.AgentID, labels map[string]string) {
-	// Not nil if there are none: of NULL nothing is known, and every label would stay.
-	keys, values := make([]string, 0, len(labels)), make([]string, 0, len(labels))
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		keys, values = append(keys, key), append(values, labels[key])
-	}
-	batch.Queue(`DELETE FROM agent_labels WHERE tenant_id = $1 AND agent_id = $2 AND key <> ALL($3::text[])`, tenant, agent, keys)
-	batch.Queue(`
-		INSERT INTO agent_labels (tenant_id, agent_id, key, value)
-		SELECT $1, $2, l.key, l.value FROM unnest($3::text[], $4::text[]) AS l (key, value)
-		ON CONFLICT (tenant_id, agent_id, key) DO UPDATE SET value = excluded.value WHERE agent_labels.value <> excluded.value`,
-		tenant, agent, keys, values)
-}
-
-func queueDelivery(batch *pgx.Batch, d *fleet.DeliveryReport) {
-	if d.Outcome == fleet.Delivered {
-		batch.Queue(`
-			UPDATE grants SET delivered_at = $4, undelivered = ''
-			WHERE tenant_id = $1 AND agent_id = $2 AND generation = $3 AND state = 'open'`,
-			d.Tenant, d.Agent, d.Generation, moment(d.At))
-		return
-	}
-	batch.Queue(`
-		UPDATE grants SET undelivered = $4
-		WHERE tenant_id = $1 AND agent_id = $2 AND generation = $3 AND state = 'open'`,
-		d.Tenant, d.Agent, d.Generation, d.Outcome)
+		return nil
+	}, []any{&id, &kind, &mark.Stamp.Epoch, &mark.Stamp.Sequence, &mark.Digest}, `
+		SELECT agent_id, kind, epoch, sequence, digest FROM agent_parts WHERE tenant_id = $1 AND agent_id `+among, tenant, named)
 }
 
 // Resync implements store.Inbox.

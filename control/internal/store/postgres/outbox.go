@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -13,11 +14,8 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
-
-// answered ends a request for full state that was sent (to agent $2 of tenant $1). What an agent says before is no answer.
-const answered = `
-		DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'full_state' AND tries > 0`
 
 // onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
 // that noting an earlier one as sent does not take it away.
@@ -25,103 +23,182 @@ const onDispatch = `
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
 			due_at = least(outbox.due_at, excluded.due_at), tries = 0`
 
-// park puts off what is to be sent to an agent ($2 of tenant $1) whose session ended, so that polling passes over those
-// who are away; a claim lets it fall due. What was to close the session is done. Park and claim hold the agent's row.
-const park = `
-		WITH done AS (DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'close')
-		UPDATE outbox SET due_at = 'infinity' WHERE tenant_id = $1 AND agent_id = $2 AND kind <> 'close'`
-
-// ClaimDispatches implements store.Outbox. A row that another sender has locked is passed over.
+// ClaimDispatches implements store.Outbox. It goes on while it only finds rows that cannot be sent.
 func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
 	err = s.asWorker(ctx, func(tx pgx.Tx) error {
-		due, err = list(ctx, tx, scanDispatch, `
-			WITH due AS (
-				SELECT o.tenant_id, o.agent_id, o.kind, a.gateway_id, a.transport, a.epoch, gr.config_id, gr.version, gr.offer_hash
-				FROM outbox o
-				JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id AND a.epoch > 0 AND a.ended_at IS NULL
-				JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > $1
-				LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config'
-					AND gr.state = 'open' AND gr.generation = o.generation
-				WHERE o.due_at <= $1 AND (o.kind <> 'config' OR gr.agent_id IS NOT NULL)
-				ORDER BY o.due_at LIMIT $3
-				FOR UPDATE OF o SKIP LOCKED
-			), claimed AS (
-				UPDATE outbox o SET due_at = $2, tries = o.tries + 1 FROM due
-				WHERE o.tenant_id = due.tenant_id AND o.agent_id = due.agent_id AND o.kind = due.kind
-				RETURNING due.*, o.generation, o.reason, o.tries
-			)
-			SELECT d.tenant_id, d.agent_id, d.kind, d.generation, d.reason, d.gateway_id, d.transport, d.epoch, d.tries,
-			       d.config_id, coalesce(c.name, ''), coalesce(d.version, 0), d.offer_hash, v.body_hash,
-			       coalesce(v.size, 0), coalesce(v.content_type, '')
-			FROM claimed d
-			LEFT JOIN config_versions v ON v.tenant_id = d.tenant_id AND v.config_id = d.config_id AND v.version = d.version
-			LEFT JOIN configs c ON c.tenant_id = d.tenant_id AND c.id = d.config_id
-			ORDER BY d.tenant_id, d.agent_id, d.kind`,
-			moment(now), moment(retry), max)
-		if err != nil {
-			return fail("claim dispatches", err)
+		due = nil
+		for found := true; found && len(due) == 0; {
+			var d dueRows
+			if err := d.read(ctx, tx, now, max); err != nil {
+				return err
+			}
+			if err := d.write(ctx, tx, retry); err != nil {
+				return err
+			}
+			due, found = d.claimed(), len(d.rows) > 0
 		}
-		return parkStranded(ctx, tx, now, max)
+		return nameVersions(ctx, tx, due)
 	})
 	return due, err
 }
 
-// stranded holds of an outbox row's agent a whose session nobody has: see LeaseGrace for $1.
-const stranded = `
-		(a.epoch = 0 OR a.ended_at IS NOT NULL OR NOT EXISTS (
-			SELECT FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > $1))`
+// dueRows are rows of the outbox that were locked when they were due, in the order of their agents, and what becomes of
+// each. One that somebody else has locked is passed over. Whoever claims a session, ends it or registers a gateway writes
+// all rows of the agents in question, so what is read about the agents with these locks held stays so for the rows.
+type dueRows struct {
+	rows  []fleet.Dispatch
+	to    map[addressKey]*addressee
+	fates []verdict.Fate
+}
 
-// parkStranded parks what nobody can send, of the max rows that were due longest, so that polling passes over the agents
-// of a gateway that never came back. It locks their agents first and looks again then: a claim that it overtook would
-// not let the row fall due any more. It waits for nobody.
-func parkStranded(ctx context.Context, tx pgx.Tx, now time.Time, max int) error {
-	since := moment(now.Add(-store.LeaseGrace))
-	locked, err := list(ctx, tx, scanAddress, `
-		SELECT o.tenant_id, o.agent_id, o.kind
-		FROM (SELECT tenant_id, agent_id, kind FROM outbox WHERE due_at <= $2 ORDER BY due_at LIMIT $3) AS oldest
-		JOIN outbox o USING (tenant_id, agent_id, kind)
-		JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
-		WHERE `+stranded+`
-		FOR NO KEY UPDATE OF o, a SKIP LOCKED`,
-		since, moment(now), max)
-	if err != nil || len(locked) == 0 {
-		return fail("find what is stranded", err)
+type addressKey struct {
+	tenant fleet.TenantID
+	agent  fleet.AgentID
+}
+
+type addressee struct {
+	verdict.Addressee
+	granted versionKey
+}
+
+func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (err error) {
+	d.rows, err = list(ctx, tx, scanDue, `
+		SELECT tenant_id, agent_id, kind, generation, reason, tries FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+		FOR UPDATE SKIP LOCKED`, moment(now), max)
+	if err != nil || len(d.rows) == 0 {
+		return fail("find what is due", err)
 	}
+	slices.SortFunc(d.rows, func(a, b fleet.Dispatch) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Kind, b.Kind))
+	})
+	if err := d.readAddressees(ctx, tx); err != nil {
+		return err
+	}
+	d.fates = make([]verdict.Fate, len(d.rows))
+	for i, row := range d.rows {
+		var to verdict.Addressee
+		if a := d.to[addressKey{row.Tenant, row.Agent}]; a != nil {
+			to = a.Addressee
+		}
+		d.fates[i] = verdict.OfDispatch(row, to, now)
+	}
+	return nil
+}
+
+func scanDue(row pgx.Row) (d fleet.Dispatch, err error) {
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries)
+	return d, err
+}
+
+// readAddressees reads sessions, leases and open grants of the rows' agents.
+func (d *dueRows) readAddressees(ctx context.Context, tx pgx.Tx) error {
+	type boot struct {
+		gateway fleet.GatewayID
+		id      int64
+	}
+	d.to = make(map[addressKey]*addressee, len(d.rows))
+	leases := map[boot]time.Time{}
+	var key addressKey
+	var a addressee
+	var at boot
+	var until time.Time
+	tenants, agents := tenantsOf(d.rows), ids(d.rows, func(d fleet.Dispatch) fleet.AgentID { return d.Agent })
+	return pipelined(ctx, tx, "read whom it is for", func(q *pipeline) {
+		q.ask(func() error {
+			leases[at] = until
+			return nil
+		}, []any{&at.gateway, &at.id, (*instant)(&until)}, `SELECT id, boot_id, lease_until FROM gateways`)
+		q.ask(func() error {
+			d.to[key] = &addressee{Addressee: verdict.Addressee{Epoch: a.Epoch, Gateway: at.gateway, Open: a.Open, Transport: a.Transport, LeaseUntil: leases[at]}}
+			return nil
+		}, []any{&key.tenant, &key.agent, &a.Epoch, &at.gateway, &at.id, &a.Transport, &a.Open}, `
+			SELECT tenant_id, id, epoch, gateway_id, boot_id, transport, epoch > 0 AND ended_at IS NULL
+			FROM agents WHERE tenant_id = ANY($1) AND id `+among, tenants, agents)
+		q.ask(func() error {
+			if to := d.to[key]; to != nil {
+				to.Granted, to.granted = a.Granted, a.granted
+			}
+			return nil
+		}, []any{&key.tenant, &key.agent, &a.Granted, &a.granted.config, &a.granted.version}, `
+			SELECT tenant_id, agent_id, generation, config_id, version
+			FROM grants WHERE tenant_id = ANY($1) AND agent_id `+among+` AND state = 'open'`, tenants, agents)
+	})
+}
+
+// claimed are the dispatches that are sent now.
+func (d *dueRows) claimed() (due []fleet.Dispatch) {
+	for i, row := range d.rows {
+		if d.fates[i] != verdict.Send {
+			continue
+		}
+		to := d.to[addressKey{row.Tenant, row.Agent}]
+		row.Gateway, row.Transport, row.Epoch, row.Tries = to.Gateway, to.Transport, to.Epoch, row.Tries+1
+		if row.Kind == fleet.DispatchConfig {
+			row.Version.Config, row.Version.Version = to.granted.config, to.granted.version
+		}
+		due = append(due, row)
+	}
+	return due
+}
+
+// write moves the rows' times, and counts the tries of those that are sent.
+func (d *dueRows) write(ctx context.Context, tx pgx.Tx, retry time.Time) error {
 	var batch pgx.Batch
-	for _, d := range locked {
-		batch.Queue(`
-			UPDATE outbox o SET due_at = 'infinity' FROM agents a
-			WHERE o.tenant_id = $2 AND o.agent_id = $3 AND o.kind = $4 AND a.tenant_id = o.tenant_id AND a.id = o.agent_id AND `+stranded,
-			since, d.Tenant, d.Agent, d.Kind)
+	for _, tenant := range tenantsOf(d.rows) {
+		for _, kind := range []fleet.DispatchKind{fleet.DispatchConfig, fleet.DispatchFullState, fleet.DispatchClose} {
+			d.queue(&batch, tenant, kind, verdict.Send, "due_at = $4, tries = tries + 1", moment(retry))
+			d.queue(&batch, tenant, kind, verdict.PutOff, "due_at = $4", moment(retry))
+			d.queue(&batch, tenant, kind, verdict.Park, "due_at = 'infinity'")
+		}
 	}
-	return fail("park what is stranded", tx.SendBatch(ctx, &batch).Close())
+	return fail("move what is due", tx.SendBatch(ctx, &batch).Close())
 }
 
-func scanAddress(row pgx.Row) (d fleet.Dispatch, err error) {
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind)
-	return d, err
+func (d *dueRows) queue(batch *pgx.Batch, tenant fleet.TenantID, kind fleet.DispatchKind, fate verdict.Fate, change string, args ...any) {
+	var agents []fleet.AgentID
+	for i, row := range d.rows {
+		if row.Tenant == tenant && row.Kind == kind && d.fates[i] == fate {
+			agents = append(agents, row.Agent)
+		}
+	}
+	if len(agents) > 0 {
+		batch.Queue(`UPDATE outbox SET `+change+` WHERE tenant_id = $1 AND kind = $2 AND agent_id = ANY((SELECT $3::uuid[])::uuid[])`,
+			append([]any{tenant, kind, ids(agents, itself)}, args...)...)
+	}
 }
 
-func scanDispatch(row pgx.Row) (d fleet.Dispatch, err error) {
-	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Transport, &d.Epoch, &d.Tries,
-		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
-	return d, err
+// nameVersions reads what the dispatches' versions are. They are few.
+func nameVersions(ctx context.Context, tx pgx.Tx, of []fleet.Dispatch) error {
+	for _, tenant := range tenantsOf(of) {
+		named := map[versionKey]bool{}
+		for _, d := range of {
+			if d.Tenant == tenant && d.Kind == fleet.DispatchConfig {
+				named[versionKey{d.Version.Config, d.Version.Version}] = true
+			}
+		}
+		versions, err := readVersions(ctx, tx, tenant, slices.Collect(maps.Keys(named)))
+		if err != nil {
+			return err
+		}
+		for i, d := range of {
+			if v := versions[versionKey{d.Version.Config, d.Version.Version}]; d.Tenant == tenant && v != nil {
+				of[i].Version = *v
+			}
+		}
+	}
+	return nil
 }
 
-// MarkSent implements store.Outbox. A row that was asked for anew since the claim has begun its tries anew and stays.
+// MarkSent implements store.Outbox. Grants and rows are locked in the order of their ids, as by everybody.
 func (s *Store) MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Time) error {
-	return s.asWorker(ctx, func(tx pgx.Tx) error {
+	return s.bulkAsWorker(ctx, func(tx pgx.Tx) error {
 		for _, tenant := range tenantsOf(sent) {
 			if err := enter(ctx, tx, tenant); err != nil {
 				return err
 			}
 			var batch pgx.Batch
-			for _, d := range sent {
-				if d.Tenant == tenant {
-					queueSent(&batch, d, at)
-				}
-			}
+			queueSent(&batch, tenant, sent, at)
+			queueGivenUp(&batch, tenant, sent)
 			if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 				return fail("mark dispatches as sent", err)
 			}
@@ -130,16 +207,46 @@ func (s *Store) MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Tim
 	})
 }
 
-func queueSent(batch *pgx.Batch, d fleet.Dispatch, at time.Time) {
-	if d.Kind == fleet.DispatchConfig {
-		batch.Queue(`UPDATE grants SET sent_at = $4 WHERE tenant_id = $1 AND agent_id = $2 AND generation = $3 AND state = 'open'`,
-			d.Tenant, d.Agent, d.Generation, moment(at))
+// queueSent notes on open grants that their offers were sent.
+func queueSent(batch *pgx.Batch, tenant fleet.TenantID, sent []fleet.Dispatch, at time.Time) {
+	offers := dispatchesOf(sent, func(d fleet.Dispatch) bool { return d.Tenant == tenant && d.Kind == fleet.DispatchConfig })
+	if len(offers) == 0 {
 		return
 	}
-	if d.Tries >= store.DispatchTries {
-		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = $3 AND tries = $4`,
-			d.Tenant, d.Agent, d.Kind, d.Tries)
+	agents := ids(offers, func(d fleet.Dispatch) fleet.AgentID { return d.Agent })
+	batch.Queue(`
+		SELECT FROM grants WHERE tenant_id = $1 AND agent_id `+among+` ORDER BY agent_id FOR NO KEY UPDATE`, tenant, agents)
+	batch.Queue(`
+		UPDATE grants g SET sent_at = $4 FROM unnest($2::uuid[], $3::bigint[]) AS s (agent_id, generation)
+		WHERE g.tenant_id = $1 AND g.agent_id `+among+` AND g.agent_id = s.agent_id AND g.generation = s.generation AND g.state = 'open'`,
+		tenant, agents, array(offers, func(d fleet.Dispatch) fleet.Generation { return d.Generation }), moment(at))
+}
+
+// queueGivenUp drops what was tried often enough. A row that was asked for anew has begun its tries anew and stays.
+func queueGivenUp(batch *pgx.Batch, tenant fleet.TenantID, sent []fleet.Dispatch) {
+	last := dispatchesOf(sent, func(d fleet.Dispatch) bool {
+		return d.Tenant == tenant && d.Kind != fleet.DispatchConfig && d.Tries >= store.DispatchTries
+	})
+	if len(last) == 0 {
+		return
 	}
+	agents := ids(last, func(d fleet.Dispatch) fleet.AgentID { return d.Agent })
+	batch.Queue(`
+		SELECT FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` ORDER BY agent_id, kind FOR UPDATE`, tenant, agents)
+	batch.Queue(`
+		DELETE FROM outbox o USING unnest($2::uuid[], $3::text[], $4::int[]) AS l (agent_id, kind, tries)
+		WHERE o.tenant_id = $1 AND o.agent_id `+among+` AND o.agent_id = l.agent_id AND o.kind = l.kind AND o.tries = l.tries`,
+		tenant, agents, array(last, func(d fleet.Dispatch) fleet.DispatchKind { return d.Kind }),
+		array(last, func(d fleet.Dispatch) int { return d.Tries }))
+}
+
+func dispatchesOf(all []fleet.Dispatch, which func(fleet.Dispatch) bool) (some []fleet.Dispatch) {
+	for _, d := range all {
+		if which(d) {
+			some = append(some, d)
+		}
+	}
+	return some
 }
 
 func tenantsOf(sent []fleet.Dispatch) []fleet.TenantID {

@@ -13,7 +13,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/postgres"
 )
 
-// What nobody can send is looked at by few polls, each of which puts off no more than it may send.
+// What nobody can send is looked at by one poll, however little that may send.
 func TestPollingPassesOverTheStranded(t *testing.T) {
 	s, now := acme(t), time.Unix(1_000_000, 0)
 	change(t, s, func(tx pgx.Tx) error {
@@ -27,7 +27,7 @@ func TestPollingPassesOverTheStranded(t *testing.T) {
 			INSERT INTO outbox (tenant_id, agent_id, kind, due_at) SELECT tenant_id, id, 'full_state', $1 FROM agents`, now)
 		return err
 	})
-	for _, left := range []int{3, 1, 0, 0} {
+	for range 2 {
 		if due, err := s.ClaimDispatches(t.Context(), now, now.Add(time.Minute), 2); err != nil || len(due) != 0 {
 			t.Fatalf("claimed %+v, %v", due, err)
 		}
@@ -35,8 +35,8 @@ func TestPollingPassesOverTheStranded(t *testing.T) {
 		err := postgres.InTenant(s, t.Context(), "acme", func(tx pgx.Tx) error {
 			return tx.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE due_at <= $1", now.Add(store.LeaseGrace)).Scan(&scanned)
 		})
-		if err != nil || scanned != left {
-			t.Errorf("%d are due still, want %d: %v", scanned, left, err)
+		if err != nil || scanned != 0 {
+			t.Errorf("%d are due still: %v", scanned, err)
 		}
 	}
 }

@@ -117,6 +117,7 @@ var rows = []struct{ table, insert string }{
 	{"assignments", "INSERT INTO assignments VALUES ($1, 'agent', '" + id + "', '" + id + "', 1, 1, '', now())"},
 	{"grants", "INSERT INTO grants (tenant_id, agent_id, config_id, version, offer_hash, state, reason, generation, opened_at) VALUES ($1, '" + id + "', '" + id + "', 1, sha256('b'), 'open', 'assigned', 1, now())"},
 	{"attempts", "INSERT INTO attempts (tenant_id, agent_id, offer_hash, config_id, version, outcome, first_at, last_at) VALUES ($1, '" + id + "', sha256('b'), '" + id + "', 1, 'applied', now(), now())"},
+	{"deliveries", "INSERT INTO deliveries VALUES ($1, '" + id + "', 'none', '{}')"},
 	{"work", "INSERT INTO work VALUES ($1, '" + id + "', now())"},
 	{"outbox", "INSERT INTO outbox (tenant_id, agent_id, kind, due_at) VALUES ($1, '" + id + "', 'config', now())"},
 	{"events", "INSERT INTO events (tenant_id, at, kind) VALUES ($1, now(), 'k')"},

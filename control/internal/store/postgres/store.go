@@ -3,18 +3,20 @@
 
 // Package postgres is the store on PostgreSQL 16 or newer.
 //
-// Every connection is entered through three functions, which set a role without login for the length of the
-// transaction: inTenant and reading as ampora_api, which row-level security confines to the tenant named; asWorker as
-// ampora_worker, which may look over tenants at queues and at the columns it routes by. The program's own login needs
+// Every connection is entered through three functions (and their like in tx.go), which set a role without login for the
+// length of the transaction: inTenant and reading as ampora_api, which row-level security confines to the tenant named;
+// asWorker as ampora_worker, which may look over tenants at queues and at the columns it routes by. The program's own login needs
 // no privilege but membership in these two. The queries name their tenant besides: what isolates is the policy, what
 // finds the index is the query.
 //
 // Transactions are READ COMMITTED with guarded writes; those that only read are REPEATABLE READ, so that several
-// queries see one moment. One that loses against another by deadlock or serialization is run again, twice at most.
+// queries see one moment. What is about many agents asks and writes each table once for all of them. Rows are locked in
+// the order of their ids: gateways before agents, agents before items of work, grants and the outbox. One that loses against another by deadlock or serialization is run again, twice at most.
 package postgres
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -23,6 +25,10 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/migrations"
 )
+
+// connections is how many a process uses at most, unless the database's URL says: when thousands of agents answer at once
+// and all partitions are recorded, engine and outbox need one, too.
+const connections = 16
 
 // Store implements store.Store on PostgreSQL. Safe for concurrent use.
 type Store struct {
@@ -46,8 +52,14 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if params["application_name"] == "" {
 		params["application_name"] = "ampora"
 	}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = connections
+	}
 	// A transaction that stands still holds back the event stream of everybody.
 	params["idle_in_transaction_session_timeout"] = "30s"
+	// Queues are empty most of the time, and a plan that was made for an empty table and kept is the wrong one for the
+	// thousands of rows that come at once. So nothing is planned ahead; what few statements there are work on many rows.
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidAsText{}})
 		return nil

@@ -28,6 +28,17 @@ func (s *Store) reading(ctx context.Context, tenant fleet.TenantID, do func(tx p
 	return s.asTenant(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", tenant, do)
 }
 
+// bulkInTenant is inTenant for statements that join lists of rows to tables. Statistics are of before the burst, or of
+// before the tenant: a planner that takes thousands of rows for one would go through the list for each of them.
+func (s *Store) bulkInTenant(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	return s.asTenant(ctx, "BEGIN; SET LOCAL enable_nestloop = off", tenant, do)
+}
+
+// bulkAsWorker is asWorker for such statements.
+func (s *Store) bulkAsWorker(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return s.run(ctx, "BEGIN; SET LOCAL ROLE ampora_worker; SET LOCAL enable_nestloop = off", do)
+}
+
 // asWorker runs do in a transaction that looks over tenants at what the worker's policies let it. enter gives it the
 // rows of one.
 func (s *Store) asWorker(ctx context.Context, do func(tx pgx.Tx) error) error {

@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // answered ends a request for full state that was sent (to agent ?2 of tenant ?1). What an agent says before is no answer.
@@ -38,58 +39,71 @@ func park(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.Ag
 	return err
 }
 
-// ClaimDispatches implements store.Outbox.
+// ClaimDispatches implements store.Outbox. It goes on while it only finds rows that cannot be sent.
 func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
 	err = s.asWorker(ctx, func(tx *sql.Tx) error {
-		due, err = list(ctx, tx, scanDispatch, `
-			SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, a.gateway_id, a.transport, a.epoch, o.tries + 1,
-			       gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
-			       coalesce(v.size, 0), coalesce(v.content_type, '')
-			FROM outbox o
-			JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id AND a.epoch > 0 AND a.ended_at IS NULL
-			JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > ?1
-			LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config'
-				AND gr.state = 'open' AND gr.generation = o.generation
-			LEFT JOIN config_versions v ON v.tenant_id = o.tenant_id AND v.config_id = gr.config_id AND v.version = gr.version
-			LEFT JOIN configs c ON c.tenant_id = o.tenant_id AND c.id = gr.config_id
-			WHERE o.due_at <= ?1 AND (o.kind <> 'config' OR gr.agent_id IS NOT NULL)
-			ORDER BY o.due_at, o.tenant_id, o.agent_id, o.kind LIMIT ?2`,
-			moment(now), max)
-		if err != nil {
-			return fail("claim dispatches", err)
-		}
-		for _, d := range due {
-			_, err := tx.ExecContext(ctx, `
-				UPDATE outbox SET due_at = ?4, tries = ?5 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`,
-				d.Tenant, d.Agent, d.Kind, moment(retry), d.Tries)
+		for found := true; found && len(due) == 0; {
+			rows, err := list(ctx, tx, scanDue, `
+				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries,
+				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.transport, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
+				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
+				       coalesce(v.size, 0), coalesce(v.content_type, '')
+				FROM outbox o
+				LEFT JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
+				LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
+				LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config' AND gr.state = 'open'
+				LEFT JOIN config_versions v ON v.tenant_id = o.tenant_id AND v.config_id = gr.config_id AND v.version = gr.version
+				LEFT JOIN configs c ON c.tenant_id = o.tenant_id AND c.id = gr.config_id
+				WHERE o.due_at <= ?1
+				ORDER BY o.due_at, o.tenant_id, o.agent_id, o.kind LIMIT ?2`,
+				moment(now), max)
 			if err != nil {
-				return fail("claim dispatches", err)
+				return fail("find what is due", err)
 			}
+			if due, err = claimDue(ctx, tx, rows, now, retry); err != nil {
+				return err
+			}
+			found = len(rows) > 0
 		}
-		return parkStranded(ctx, tx, now, max)
+		return nil
 	})
 	return due, err
 }
 
-// parkStranded parks what nobody can send, of the max rows that were due longest, so that polling passes over the agents
-// of a gateway that never came back.
-func parkStranded(ctx context.Context, tx *sql.Tx, now time.Time, max int) error {
-	_, err := tx.ExecContext(ctx, `
-		UPDATE outbox SET due_at = ?4 WHERE (tenant_id, agent_id, kind) IN (
-			SELECT o.tenant_id, o.agent_id, o.kind
-			FROM (SELECT tenant_id, agent_id, kind FROM outbox WHERE due_at <= ?2 ORDER BY due_at LIMIT ?3) AS o
-			JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
-			WHERE a.epoch = 0 OR a.ended_at IS NOT NULL OR NOT EXISTS (
-				SELECT 1 FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > ?1))`,
-		moment(now.Add(-store.LeaseGrace)), moment(now), max, int64(never))
-	return fail("park what is stranded", err)
+// dueRow is a row that is due, with what becomes of it depends on.
+type dueRow struct {
+	fleet.Dispatch
+	to verdict.Addressee
 }
 
-func scanDispatch(row scanner) (d fleet.Dispatch, err error) {
+func scanDue(row scanner) (d dueRow, err error) {
 	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Transport, &d.Epoch, &d.Tries,
-		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries,
+		&d.to.Epoch, &d.to.Gateway, &d.to.Transport, &d.to.Open, (*instant)(&d.to.LeaseUntil),
+		&d.to.Granted, (*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err
+}
+
+// claimDue moves the rows' times, and returns what is sent now.
+func claimDue(ctx context.Context, tx *sql.Tx, rows []dueRow, now, retry time.Time) (due []fleet.Dispatch, err error) {
+	for _, row := range rows {
+		at := moment(retry)
+		switch verdict.OfDispatch(row.Dispatch, row.to, now) {
+		case verdict.Send:
+			row.Gateway, row.Transport, row.Epoch, row.Tries = row.to.Gateway, row.to.Transport, row.to.Epoch, row.Tries+1
+			due = append(due, row.Dispatch)
+		case verdict.PutOff:
+		case verdict.Park:
+			at = int64(never)
+		}
+		_, err := tx.ExecContext(ctx, `
+			UPDATE outbox SET due_at = ?4, tries = ?5 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`,
+			row.Tenant, row.Agent, row.Kind, at, row.Tries)
+		if err != nil {
+			return nil, fail("move what is due", err)
+		}
+	}
+	return due, nil
 }
 
 // MarkSent implements store.Outbox. A row that was asked for anew since the claim has begun its tries anew and stays.

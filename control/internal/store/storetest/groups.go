@@ -32,7 +32,7 @@ func (w *world) woken() (agents []fleet.AgentID) {
 	w.Helper()
 	for _, item := range w.work() {
 		agents = append(agents, item.Agent)
-		w.must(w.Apply(w.Context(), item, w.situation(item), fleet.Step{}, w.now))
+		w.must(w.do(item, w.situation(item), fleet.Step{}))
 	}
 	slices.Sort(agents)
 	return agents

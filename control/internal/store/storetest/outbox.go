@@ -19,6 +19,7 @@ var outbox = suite{
 	"what is for an agent that is away waits until it is back": dispatchAway,
 	"what is for the agents of a dead gateway waits for them":  dispatchStranded,
 	"a gateway that comes back in time finds what was due":     dispatchBack,
+	"what cannot be sent stands in nobody's way":               dispatchAside,
 	"what was to close a session is done when it ends":         dispatchClosed,
 	"an offer counts while its grant is open":                  dispatchGranted,
 	"dispatches of all tenants, at most as many as asked":      dispatchTenants,
@@ -121,6 +122,33 @@ func dispatchBack(w *world) {
 	}
 }
 
+// dispatchAside lets rows that cannot be sent be due before one that can: of an agent whose gateway's lease is over for a
+// moment, of one that is away for good, and an offer of an old generation.
+func dispatchAside(w *world) {
+	waiting := w.connected()
+	w.ask(waiting)
+	gone := w.connect(w.enrol(), w.gateway("gone", 1))
+	w.ask(gone)
+	w.woken()
+	w.pass(time.Minute)
+	stale := w.connect(w.enrol(), w.gateway("gw-2", 1))
+	v := w.version("v1")
+	w.grant(v, 1)
+	w.must(w.retry(stale.id))
+	w.apply(fleet.Step{Grant: &fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 2, OpenedAt: w.now}})
+	last := w.connect(w.enrol(), stale.gateway)
+	w.pass(time.Second)
+	w.ask(last)
+	due, err := w.ClaimDispatches(w.Context(), w.now, w.now.Add(10*time.Second), 1)
+	if err != nil || len(due) != 1 || due[0].Agent != last.id {
+		w.Fatalf("due is %+v, %v; want that of %s", due, err, last.id)
+	}
+	w.gateway(waiting.gateway.ID, waiting.gateway.BootID)
+	if due := w.dispatches(); len(due) != 1 || due[0].Agent != waiting.id {
+		w.Errorf("due is %+v, want that of %s", due, waiting.id)
+	}
+}
+
 func dispatchClosed(w *world) {
 	s := w.connected()
 	_, err := w.AllowChildren(w.Context(), w.by(), s.id, 1)
@@ -163,8 +191,14 @@ func dispatchGranted(w *world) {
 func (w *world) wake() error {
 	list, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 1})
 	if err == nil {
-		_, err = w.ClearAttempts(w.Context(), w.by(), list[0].ID)
+		err = w.retry(list[0].ID)
 	}
+	return err
+}
+
+// retry makes an agent due.
+func (w *world) retry(id fleet.AgentID) error {
+	_, err := w.ClearAttempts(w.Context(), w.by(), id)
 	return err
 }
 

@@ -6,6 +6,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/bus"
 )
 
 // racers is how many try at once.
@@ -21,6 +23,7 @@ const racers = 8
 // together is what holds when many do it at once.
 var together = suite{
 	"claims of one agent get epochs of their own":                    claimsAtOnce,
+	"of claims that give way to others one gets the session":         givingWayAtOnce,
 	"one of many identities gets a new uid":                          uidAtOnce,
 	"a parent gets no more children than it is allowed":              childrenAtOnce,
 	"a partition goes to one of many":                                partitionAtOnce,
@@ -37,6 +40,7 @@ var together = suite{
 	"no wake is lost between a claim of work and its settlement":     wakesAtOnce,
 	"of two steps decided on one situation the second is a conflict": applyAtOnce,
 	"who joins a group while it is unassigned is looked at again":    unassignAtOnce,
+	"all that is done to many agents at once is done":                manyAtOnce,
 }
 
 func claimsAtOnce(w *world) {
@@ -56,6 +60,30 @@ func claimsAtOnce(w *world) {
 		if epoch != fleet.Epoch(i+1) {
 			w.Fatalf("epochs are %v", results)
 		}
+	}
+}
+
+// givingWayAtOnce lets an agent claim at many gateways at once, without a word on who shall have it.
+func givingWayAtOnce(w *world) {
+	a := w.enrol()
+	w.connect(a, w.gateway("before", 1))
+	w.pass(time.Minute) // it is gone
+	var gateways []fleet.Gateway
+	for i := range racers {
+		gateways = append(gateways, w.gateway(fleet.GatewayID(fmt.Sprint("gw-", i)), 1))
+	}
+	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.claimAlone(w.claimOf(a, gateways[i])) })
+	won := 0
+	for _, r := range results {
+		switch {
+		case r.Outcome == fleet.ClaimClaimed && r.Epoch == 2:
+			won++
+		case r.Outcome != fleet.ClaimHeld || r.HolderEpoch != 2:
+			w.Errorf("a result is %+v", r)
+		}
+	}
+	if won != 1 {
+		w.Errorf("%d claims got the session", won)
 	}
 }
 
@@ -402,7 +430,11 @@ func wakesAtOnce(w *world) {
 		w.pass(time.Second)
 		atOnce(w, 2, func(i int) (bool, error) {
 			if i == 0 {
-				return true, w.Apply(w.Context(), item, situation, fleet.Step{}, w.now)
+				err := w.do(item, situation, fleet.Step{})
+				if errors.Is(err, store.ErrConflict) { // it was woken first
+					err = nil
+				}
+				return true, err
 			}
 			_, err := w.ClearAttempts(w.Context(), w.by(), s.id)
 			return true, err
@@ -418,7 +450,7 @@ func applyAtOnce(w *world) {
 	situation := w.situation(item)
 	done, failures := race(racers, func(i int) (bool, error) {
 		g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
-		return true, w.Apply(w.Context(), item, situation, fleet.Step{Grant: &g, Send: true}, w.now)
+		return true, w.do(item, situation, fleet.Step{Grant: &g, Send: true})
 	})
 	if len(done) != 1 {
 		w.Errorf("%d steps were done", len(done))
@@ -471,12 +503,125 @@ func (w *world) look(assigned map[fleet.AgentID]bool) error {
 	if err != nil {
 		return err
 	}
-	for _, item := range items {
-		s, err := w.Situation(w.Context(), item)
-		if err != nil {
-			return err
-		}
-		assigned[item.Agent] = s.Assigned != nil
+	agents := make([]fleet.AgentID, len(items))
+	for i, item := range items {
+		agents[i] = item.Agent
 	}
-	return nil
+	situations, err := w.Situations(w.Context(), w.tenant, agents)
+	for _, s := range situations {
+		assigned[s.Agent] = s.Assigned != nil
+	}
+	return err
+}
+
+// manyAtOnce lets everybody write about the same agents at the same time, each in an order of its own: who waits for
+// whom must have an end, and a wake must not get lost.
+func manyAtOnce(w *world) {
+	const agents, rounds = 30, 5
+	g, v := w.gateway("gw", 1), w.version("v1")
+	lease := w.lease(5)
+	group := w.group("all")
+	sessions := make([]session, agents)
+	members := make([]fleet.AgentID, agents)
+	for i := range sessions {
+		sessions[i] = w.connect(w.enrol(), g)
+		members[i] = sessions[i].id
+	}
+	_, err := w.AddGroupMembers(w.Context(), w.by(), group.ID, members, agents)
+	w.must(err)
+	everybody := []func() error{
+		func() error { // claims everybody's session again
+			var claims []fleet.Claim
+			for _, i := range rand.Perm(agents) {
+				c := w.claimOf(sessions[i].agent, g)
+				c.Takeover = fleet.TakeoverRestart
+				claims = append(claims, c)
+			}
+			_, err := w.Claim(w.Context(), claims)
+			return err
+		},
+		func() error { // records what everybody says
+			var uplinks []fleet.Uplink
+			for _, i := range rand.Perm(agents) {
+				s := sessions[i]
+				s.epoch = w.agent(s.id).Session.Epoch
+				r := w.report(s, 1, "x", fleet.PartDescription, fleet.PartHealth)
+				r.Wake = true
+				uplinks = append(uplinks, fleet.Uplink{Report: r}, fleet.Uplink{Delivery: w.delivery(s, 1, fleet.Delivered)})
+			}
+			_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: "p", Uplinks: uplinks, At: w.now})
+			return err
+		},
+		func() error { return w.grantWhoIsDue(v) },
+		func() error { return w.grantWhoIsDue(v) },
+		func() error { // sends
+			due, err := w.ClaimDispatches(w.Context(), w.now, w.now.Add(time.Second), agents)
+			if err == nil {
+				err = w.MarkSent(w.Context(), due, w.now)
+			}
+			return err
+		},
+		func() error { // asks everybody for full state
+			for partition := range bus.Partitions {
+				if _, err := w.Resync(w.Context(), partition, "", w.now); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		func() error {
+			_, _, err := w.Assign(w.Context(), w.by(), fleet.Assignment{
+				Tenant: w.tenant, Target: fleet.Target{Group: group.ID}, Config: v.Config, Version: v.Version, CreatedBy: "ci", CreatedAt: w.now,
+			}, agents)
+			return err
+		},
+		func() error { return w.RegisterGateway(w.Context(), g) },
+	}
+	atOnce(w, len(everybody), func(i int) (bool, error) {
+		for range rounds {
+			if err := everybody[i](); err != nil {
+				return false, fmt.Errorf("writer %d: %w", i, err)
+			}
+		}
+		return true, nil
+	})
+	w.pass(time.Minute)
+	if items := w.work(); len(items) != agents {
+		w.Errorf("%d of %d agents are due: wakes got lost", len(items), agents)
+	}
+}
+
+// grantWhoIsDue does what the engine does: it opens another grant for everybody who is due, and leaves the items due in a
+// minute.
+func (w *world) grantWhoIsDue(v fleet.VersionRef) error {
+	items, err := w.ClaimWork(w.Context(), w.now, w.now.Add(time.Minute), 1000)
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	agents := make([]fleet.AgentID, len(items))
+	for i, item := range items {
+		agents[i] = item.Agent
+	}
+	situations, err := w.Situations(w.Context(), w.tenant, agents)
+	if err != nil {
+		return err
+	}
+	decided := make([]store.Decision, len(items))
+	for i, on := range situations {
+		g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+		if on.Grant != nil {
+			g.Generation = on.Grant.Generation + 1
+		}
+		decided[i] = store.Decision{Item: items[i], On: on, Step: fleet.Step{
+			Grant: &g, Send: true, Withdraw: i%2 == 0, Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptOffered)},
+			Delivery: &fleet.Delivery{State: fleet.DeliveryPending, Since: w.now}, WakeAt: w.now.Add(time.Minute),
+		}}
+	}
+	outcomes, err := w.Apply(w.Context(), w.tenant, decided, w.now)
+	for _, outcome := range outcomes {
+		if outcome != nil && !errors.Is(outcome, store.ErrConflict) { // woken meanwhile
+			return outcome
+		}
+	}
+	return err
 }

@@ -38,6 +38,9 @@ var sessions = suite{
 	"a claim says which sequence was last":                    lastSequence,
 	"a claim lets unsent dispatches fall due and wakes":       claimFallsDue,
 	"a claim of another tenant's certificate is not recorded": claimElsewhere,
+	"claims made together are as if made one by one":          claimsTogether,
+	"claims made together are of all tenants":                 claimsOfTenants,
+	"a claim without lease spoils those made with it":         claimsWithoutLease,
 }
 
 // renew moves a gateway's lease to what g says.
@@ -162,13 +165,20 @@ func shared(w *world) {
 	if got := w.said(w.report(s, 1, "x", fleet.PartHealth)); got.Applied != 1 {
 		w.Errorf("a report over the second gateway: %+v", got)
 	}
-	w.pass(time.Minute)
+	w.ask(s)
+	w.pass(time.Minute + store.LeaseGrace)
+	if due := w.dispatches(); len(due) != 0 { // nobody can send it
+		w.Errorf("due is %+v", due)
+	}
 	w.gateway(second.ID, second.BootID) // which alone has a lease now
 	if ended, err := w.EndLost(w.Context(), w.now, w.now); err != nil || ended != 0 {
 		w.Errorf("%d sessions ended, %v", ended, err)
 	}
 	if got := w.agent(a.id).Session; got.Gateway != second.ID || got.Presence(w.now) != fleet.PresenceOnline {
 		w.Errorf("the session went to %+v", got)
+	}
+	if due := w.dispatches(); len(due) != 1 || due[0].Gateway != second.ID || due[0].Transport != fleet.TransportHTTP {
+		w.Errorf("due is %+v, want what was put off", due)
 	}
 	c := w.claimOf(a, w.gateway("gw-3", 3))
 	c.Takeover = fleet.TakeoverRestart
@@ -572,5 +582,173 @@ func claimFallsDue(w *world) {
 	}
 	if item := w.item(); item.Agent != s.id {
 		w.Errorf("%+v is due", item)
+	}
+}
+
+// claimsTogether makes the same claims in two tenants: in one of them all together, in the other one by one.
+func claimsTogether(w *world) {
+	gateways, other := []fleet.Gateway{w.gateway("gw", 1), w.gateway("gw-2", 2), w.gateway("gw-3", 3)}, w.in("umbrella")
+	together, single := w.manyClaims(gateways), other.manyClaims(gateways)
+	results, err := w.Claim(w.Context(), together.claims)
+	w.must(err)
+	for i, c := range single.claims {
+		result := other.claim(c)
+		if got, want := together.anonymous(results[i]), single.anonymous(result); got != want {
+			w.Errorf("claim %d: %+v together, %+v alone", i, got, want)
+		}
+	}
+	ids := []fleet.AgentID{together.child, single.child}
+	for _, name := range []string{"a", "b", "parent", "polls", "moves"} {
+		ids = append(ids, together.agents[name].id, single.agents[name].id)
+	}
+	queued := map[fleet.AgentID]string{}
+	for _, d := range w.dispatches() {
+		queued[d.Agent] += " " + string(d.Kind)
+	}
+	for _, item := range w.work() {
+		queued[item.Agent] += " work"
+	}
+	for i := 0; i < len(ids); i += 2 {
+		got, want := append(w.traces(ids[i]), queued[ids[i]]), append(other.traces(ids[i+1]), queued[ids[i+1]])
+		got, want = append(got, w.heard(ids[i], gateways)...), append(want, other.heard(ids[i+1], gateways)...)
+		if !slices.Equal(got, want) {
+			w.Errorf("together an agent left %q, alone %q", got, want)
+		}
+	}
+}
+
+// heard says whose reports about the agent count, of its session and of the one before.
+func (w *world) heard(id fleet.AgentID, gateways []fleet.Gateway) (counts []string) {
+	w.Helper()
+	of := session{agent: agent{id: id}}
+	last := w.agent(id).Session.Epoch
+	for of.epoch = last - 1; of.epoch <= last; of.epoch++ {
+		for _, of.gateway = range gateways {
+			for _, sequence := range []fleet.Sequence{3, 7, 8} {
+				got := w.said(w.report(of, sequence, "x", fleet.PartHealth))
+				counts = append(counts, fmt.Sprintf("%s %d/%d: %d", of.gateway.ID, of.epoch, sequence, got.Applied))
+			}
+		}
+	}
+	return counts
+}
+
+// claimed are claims, in an order in which each depends on those before it.
+type claimed struct {
+	agents map[string]agent
+	claims []fleet.Claim
+	child  fleet.AgentID
+}
+
+func (w *world) manyClaims(at []fleet.Gateway) *claimed {
+	w.Helper()
+	c := &claimed{agents: map[string]agent{"a": w.enrol(), "b": w.enrol(), "parent": w.enrol(), "polls": w.enrol(), "moves": w.enrol()}}
+	_, err := w.AllowChildren(w.Context(), w.by(), c.agents["parent"].id, 1)
+	w.must(err)
+	a, b, parent, born, late := c.agents["a"].uid, c.agents["b"].uid, c.agents["parent"].uid, newUID(), newUID()
+	for _, claim := range []struct {
+		by       string
+		uid      fleet.InstanceUID
+		takeover fleet.Takeover
+	}{
+		{"a", a, fleet.TakeoverNone},
+		{"b", a, fleet.TakeoverNone}, // foreign by now
+		{"a", a, fleet.TakeoverNone}, // held by now
+		{"b", b, fleet.TakeoverNone},
+		{"parent", born, fleet.TakeoverNone}, // its own, the first
+		{"parent", parent, fleet.TakeoverNone},
+		{"parent", late, fleet.TakeoverNone}, // a child too many
+		{"parent", parent, fleet.TakeoverRestart},
+		{"b", parent, fleet.TakeoverRestart}, // the child's
+		{"a", late, fleet.TakeoverRestart},
+		{"a", a, fleet.TakeoverClone},
+		{"a", a, fleet.TakeoverClone},
+		{"b", b, fleet.TakeoverClone},
+		{"a", a, fleet.TakeoverClone}, // one too many
+		{"a", a, fleet.TakeoverNone},
+		{"b", b, fleet.TakeoverRestart},
+	} {
+		made := w.claimOf(c.agents[claim.by], at[0])
+		made.UID, made.Takeover = claim.uid, claim.takeover
+		c.claims = append(c.claims, made)
+	}
+	for _, claim := range []struct {
+		by       string
+		at       int
+		over     fleet.Transport
+		takeover fleet.Takeover
+	}{
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone},      // shared
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},      // where it is
+		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone},      // shared already
+		{"polls", 0, fleet.TransportWebSocket, fleet.TakeoverNone}, // held
+		{"polls", 2, fleet.TransportHTTP, fleet.TakeoverRestart},   // another session, which gw-2 does not share
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"moves", 0, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"moves", 1, fleet.TransportHTTP, fleet.TakeoverNone},
+		{"moves", 0, fleet.TransportWebSocket, fleet.TakeoverRestart}, // which nobody shares
+		{"moves", 1, fleet.TransportWebSocket, fleet.TakeoverRestart},
+	} {
+		made := w.claimOf(c.agents[claim.by], at[claim.at])
+		made.Transport, made.Takeover = claim.over, claim.takeover
+		made.Heard = fleet.Heard{Gateway: at[0].ID, BootID: at[0].BootID, Epoch: 2, Sequence: 7, Whole: true} // of the second session
+		c.claims = append(c.claims, made)
+	}
+	return c
+}
+
+// anonymous is a result with the agent's name in place of its id; it remembers the child's.
+func (c *claimed) anonymous(r fleet.ClaimResult) fleet.ClaimResult {
+	id := r.Agent
+	for name, a := range c.agents {
+		if a.id == id {
+			r.Agent = fleet.AgentID(name)
+		}
+	}
+	if r.Agent == id && id != "" {
+		c.child, r.Agent = id, "child"
+	}
+	return r
+}
+
+// traces are what can be seen of an agent.
+func (w *world) traces(id fleet.AgentID) (seen []string) {
+	w.Helper()
+	for _, kind := range w.kinds(id) {
+		seen = append(seen, string(kind))
+	}
+	a := w.agent(id)
+	return append(append(seen, w.audited(string(id))...),
+		fmt.Sprintf("%+v, seen %v, quarantined %v, %v", a.Session, a.FirstSeenAt, a.QuarantinedAt, a.Attention))
+}
+
+func claimsOfTenants(w *world) {
+	g, other := w.gateway("gw", 1), w.in("umbrella")
+	a, b, theirs := w.enrol(), w.enrol(), other.enrol()
+	theirs.uid = a.uid // which means nothing outside its tenant
+	results, err := w.Claim(w.Context(), []fleet.Claim{other.claimOf(theirs, g), w.claimOf(a, g), w.claimOf(b, g), other.claimOf(a, g)})
+	w.must(err)
+	for i, want := range []fleet.AgentID{theirs.id, a.id, b.id, ""} {
+		if results[i].Agent != want {
+			w.Errorf("result %d is %+v, want agent %q", i, results[i], want)
+		}
+	}
+	if results, err := w.Claim(w.Context(), nil); err != nil || len(results) != 0 {
+		w.Errorf("no claims: %+v, %v", results, err)
+	}
+}
+
+func claimsWithoutLease(w *world) {
+	g, gone := w.gateway("gw", 1), w.gateway("gone", 2)
+	a, b := w.enrol(), w.enrol()
+	late := w.claimOf(b, gone)
+	late.At = gone.LeaseUntil
+	_, err := w.Claim(w.Context(), []fleet.Claim{w.claimOf(a, g), late})
+	w.want(err, store.ErrLeaseLost)
+	for _, id := range []fleet.AgentID{a.id, b.id} {
+		if got := w.agent(id); got.Session.Epoch != 0 || !got.FirstSeenAt.IsZero() || len(w.kinds(id)) != 1 {
+			w.Errorf("something was written: %+v", got)
+		}
 	}
 }

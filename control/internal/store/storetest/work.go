@@ -5,6 +5,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"slices"
 	"time"
@@ -20,13 +21,14 @@ var work = suite{
 	"a settled item is gone":                                      workSettled,
 	"an item is due again when the step says":                     workWakeAt,
 	"a wake after the claim keeps the item":                       workWoken,
-	"who was too slow does not settle another's claim":            workTooSlow,
+	"who was too slow does nothing after another's claim":         workTooSlow,
 	"the situation of an agent nobody assigned anything to":       situationBare,
 	"an agent's own assignment comes before its group's":          situationAssigned,
 	"the situation has the grant and what others noted on it":     situationGrant,
 	"the situation has the attempts in question":                  situationAttempts,
 	"the situation has the agent's last word":                     situationStatus,
-	"the situation of no agent":                                   situationNobody,
+	"situations stand in the order of the agents, gone or not":    situationsOrder,
+	"situations of many are those of each":                        situationsMany,
 	"a step under an old generation changes nothing":              applyStale,
 	"a grant's generation does not go back":                       applyBackwards,
 	"a settled grant keeps what was noted, a new one begins bare": applyGrants,
@@ -34,6 +36,7 @@ var work = suite{
 	"a remark made meanwhile is not written over":                 applyRemark,
 	"an attempt cleared meanwhile is not written over":            applyCleared,
 	"sending and withdrawing offers":                              applySend,
+	"a step that cannot be done leaves the others be":             applySome,
 }
 
 func workClaimed(w *world) {
@@ -110,25 +113,30 @@ func workWoken(w *world) {
 	r.Wake = true
 	w.said(r)
 	for _, step := range []fleet.Step{{}, {WakeAt: w.now.Add(time.Hour)}} {
-		w.must(w.Apply(w.Context(), item, situation, step, w.now))
+		w.want(w.do(item, situation, step), store.ErrConflict)
 	}
 	if again := w.item(); again.Agent != s.id || again.Version == item.Version {
 		w.Errorf("%+v is due", again)
 	}
 }
 
+// workTooSlow lets an engine stand still until another has taken its item, and done it.
 func workTooSlow(w *world) {
-	w.connected()
+	s := w.connected()
 	slow := w.item()
 	situation := w.situation(slow)
 	w.pass(10 * time.Second)
-	w.apply(fleet.Step{}) // another settles it
-	s := w.connect(w.enrol(), w.gateway("gw-2", 1))
-	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
-	_, err := w.ClearAttempts(w.Context(), w.by(), slow.Agent)
-	w.must(err)
-	w.must(w.Apply(w.Context(), slow, situation, fleet.Step{}, w.now))
-	if items := w.work(); !slices.ContainsFunc(items, func(i store.WorkItem) bool { return i.Agent == slow.Agent }) {
+	newer := fleet.Delivery{State: fleet.DeliverySkipped, Since: w.now}
+	w.apply(fleet.Step{Delivery: &newer})
+	for range 2 {
+		older := fleet.Delivery{State: fleet.DeliverySent, Since: w.now}
+		w.want(w.do(slow, situation, fleet.Step{Delivery: &older}), store.ErrConflict)
+		if got := w.agent(s.id).Delivery; got != newer {
+			w.Errorf("the delivery is %+v", got)
+		}
+		w.must(w.wake())
+	}
+	if items := w.work(); len(items) != 1 || items[0].Agent != s.id {
 		w.Errorf("%+v is due: a wake was lost", items)
 	}
 }
@@ -248,10 +256,60 @@ func situationStatus(w *world) {
 	}
 }
 
-func situationNobody(w *world) {
-	a := w.enrol()
-	_, err := w.Situation(w.Context(), store.WorkItem{Tenant: w.in("umbrella").tenant, Agent: a.id})
-	w.want(err, store.ErrNotFound)
+func situationsOrder(w *world) {
+	ids := []fleet.AgentID{w.enrol().id, w.in("umbrella").enrol().id, "0190aaaa-0000-7000-8000-000000000000", w.enrol().id}
+	slices.Reverse(ids)
+	got, err := w.Situations(w.Context(), w.tenant, ids)
+	if err != nil || len(got) != len(ids) {
+		w.Fatalf("%+v, %v", got, err)
+	}
+	for i, known := range []bool{true, false, false, true} {
+		want := fleet.Situation{}
+		if known {
+			want.Tenant, want.Agent = w.tenant, ids[i]
+		}
+		if got[i].Tenant != want.Tenant || got[i].Agent != want.Agent {
+			w.Errorf("situation %d is %+v, want that of %q", i, got[i], want.Agent)
+		}
+	}
+	if none, err := w.Situations(w.Context(), w.tenant, nil); err != nil || len(none) != 0 {
+		w.Errorf("of nobody: %+v, %v", none, err)
+	}
+}
+
+// situationsMany gives agents different things to have in their situations.
+func situationsMany(w *world) {
+	g, versions := w.gateway("gw", 1), []fleet.VersionRef{w.version("v1"), w.version("v2"), w.version("v3")}
+	group := w.group("edge")
+	w.assign(fleet.Target{Group: group.ID}, versions[0])
+	for n := range 6 {
+		s := w.connect(w.enrol(), g)
+		if n%2 == 0 {
+			_, err := w.AddGroupMembers(w.Context(), w.by(), group.ID, []fleet.AgentID{s.id}, fleet.ImmediateLimit)
+			w.must(err)
+		}
+		step := fleet.Step{Attempts: []fleet.Attempt{w.attempt(versions[n%3], fleet.AttemptApplied), w.attempt(versions[(n+1)%3], fleet.AttemptFailed)}}
+		if n > 2 {
+			w.assign(fleet.Target{Agent: s.id}, versions[n%3])
+			step.Grant = &fleet.Grant{Version: versions[n%3], State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+			w.status(s, 1, versions[(n+1)%3].Offer, fleet.ConfigApplied)
+		}
+		w.apply(step)
+		w.pass(time.Second)
+	}
+	list, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 100})
+	w.must(err)
+	var ids []fleet.AgentID
+	for _, a := range list {
+		ids = append(ids, a.ID)
+	}
+	got, err := w.Situations(w.Context(), w.tenant, ids)
+	w.must(err)
+	for i, id := range ids {
+		if each := w.situation(store.WorkItem{Tenant: w.tenant, Agent: id}); !reflect.DeepEqual(got[i], each) {
+			w.Errorf("among others it is %+v, alone %+v", got[i], each)
+		}
+	}
 }
 
 func applyStale(w *world) {
@@ -260,7 +318,7 @@ func applyStale(w *world) {
 	item := w.item()
 	before := w.situation(item)
 	g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
-	w.must(w.Apply(w.Context(), item, before, fleet.Step{Grant: &g}, w.now))
+	w.must(w.do(item, before, fleet.Step{Grant: &g}))
 	_, err := w.ClearAttempts(w.Context(), w.by(), s.id)
 	w.must(err)
 	item = w.item()
@@ -270,7 +328,7 @@ func applyStale(w *world) {
 		"a grant": {Grant: &g, Delivery: &delivery, Send: true, Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptFailed)}},
 		"nothing": {},
 	} {
-		if err := w.Apply(w.Context(), item, before, step, w.now); err == nil {
+		if err := w.do(item, before, step); err == nil {
 			w.Errorf("%s was applied", name)
 		} else {
 			w.want(err, store.ErrConflict)
@@ -292,7 +350,7 @@ func applyBackwards(w *world) {
 	situation := w.situation(item)
 	for _, generation := range []fleet.Generation{0, -1} {
 		g := fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now}
-		w.want(w.Apply(w.Context(), item, situation, fleet.Step{Grant: &g}, w.now), store.ErrState)
+		w.want(w.do(item, situation, fleet.Step{Grant: &g}), store.ErrState)
 	}
 }
 
@@ -308,7 +366,7 @@ func applyGrants(w *world) {
 		w.pass(time.Second)
 		before := w.situation(item)
 		g := fleet.Grant{Version: v, State: state, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now, ApplyingAt: w.now}
-		w.must(w.Apply(w.Context(), item, before, fleet.Step{Grant: &g}, w.now))
+		w.must(w.do(item, before, fleet.Step{Grant: &g}))
 		return *w.situation(item).Grant
 	}
 	if g := replace(fleet.GrantOpen, v, 1); !g.SentAt.Equal(noted) || !g.DeliveredAt.Equal(noted) || !g.ApplyingAt.Equal(w.now) {
@@ -368,7 +426,8 @@ func applyRemark(w *world) {
 	for range fleet.CloneTakeovers {
 		w.clone(s.agent, s.gateway)
 	}
-	w.want(w.Apply(w.Context(), item, before, fleet.Step{Attention: &[]fleet.Attention{}}, w.now), store.ErrConflict)
+	item = w.item()
+	w.want(w.do(item, before, fleet.Step{Attention: &[]fleet.Attention{}}), store.ErrConflict)
 	if got := w.agent(s.id).Attention; len(got) != 1 {
 		w.Errorf("remarks are %+v", got)
 	}
@@ -386,12 +445,13 @@ func applyCleared(w *world) {
 	if err != nil || cleared != 1 {
 		w.Fatalf("cleared %d, %v", cleared, err)
 	}
+	item = w.item()
 	again := fleet.Step{Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptFailed)}}
-	w.want(w.Apply(w.Context(), item, before, again, w.now), store.ErrConflict)
+	w.want(w.do(item, before, again), store.ErrConflict)
 	if w.attempts(s.id)[0].Blocks() {
 		w.Error("what an operator cleared blocks again")
 	}
-	w.must(w.Apply(w.Context(), item, w.situation(item), again, w.now))
+	w.must(w.do(item, w.situation(item), again))
 	if !w.attempts(s.id)[0].Blocks() {
 		w.Error("what failed after it was cleared does not block")
 	}
@@ -403,7 +463,7 @@ func applySend(w *world) {
 	item := w.item()
 	step := func(step fleet.Step) []fleet.Dispatch {
 		w.pass(time.Minute / 6)
-		w.must(w.Apply(w.Context(), item, w.situation(item), step, w.now))
+		w.must(w.do(item, w.situation(item), step))
 		return w.dispatches()
 	}
 	grant := func(state fleet.GrantState, generation fleet.Generation) *fleet.Grant {
@@ -423,5 +483,72 @@ func applySend(w *world) {
 	}
 	if due := step(fleet.Step{Grant: grant(fleet.GrantMet, 3)}); len(due) != 0 {
 		w.Errorf("settled: %+v", due)
+	}
+}
+
+// applySome applies steps of which some cannot be done, each for a reason of its own, in one go.
+func applySome(w *world) {
+	v, g := w.version("v1"), w.gateway("gw", 1)
+	opened := func(generation fleet.Generation) *fleet.Grant {
+		return &fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: generation, OpenedAt: w.now}
+	}
+	nothing := func(*world, *store.Decision) {}
+	cases := []struct {
+		name   string
+		change func(w *world, d *store.Decision)
+		want   error
+	}{
+		{"done", nothing, nil},
+		{"of no agent", func(_ *world, d *store.Decision) { d.Item.Agent = "0190aaaa-0000-7000-8000-000000000000" }, store.ErrConflict},
+		{"woken since", func(w *world, d *store.Decision) { w.must(w.retry(d.Item.Agent)) }, store.ErrConflict},
+		{"claimed since", func(_ *world, d *store.Decision) { d.Item.Version-- }, store.ErrConflict},
+		{"on another grant", func(_ *world, d *store.Decision) { d.On.Grant = opened(7) }, store.ErrConflict},
+		{"on other remarks", func(_ *world, d *store.Decision) {
+			d.On.Attention = []fleet.Attention{{Reason: fleet.AttentionQuarantined, Since: w.now}}
+		}, store.ErrConflict},
+		{"on a line that was cleared", func(_ *world, d *store.Decision) {
+			d.On.Attempts[v.Offer] = fleet.Attempt{Version: v, ClearedAt: w.now}
+		}, store.ErrConflict},
+		{"to where no grant goes", func(_ *world, d *store.Decision) { d.Step.Grant.State = fleet.GrantMet }, store.ErrState},
+		{"back to generation 0", func(_ *world, d *store.Decision) { d.Step.Grant.Generation = 0 }, store.ErrState},
+		{"done, too", nothing, nil},
+	}
+	for range cases {
+		w.connect(w.enrol(), g)
+	}
+	items := w.work()
+	decided := make([]store.Decision, len(cases))
+	for i, c := range cases {
+		decided[i] = store.Decision{Item: items[i], On: w.situation(items[i]), Step: fleet.Step{
+			Grant: opened(1), Send: true, Attempts: []fleet.Attempt{w.attempt(v, fleet.AttemptOffered)},
+			Delivery: &fleet.Delivery{State: fleet.DeliveryPending, Since: w.now},
+			Events:   []fleet.Event{{At: w.now, Kind: fleet.EventConfigGranted, Message: c.name}},
+		}}
+		c.change(w, &decided[i])
+	}
+	outcomes, err := w.Apply(w.Context(), w.tenant, append(decided, decided[0]), w.now)
+	if err != nil || len(outcomes) != len(cases)+1 {
+		w.Fatalf("outcomes are %v, %v", outcomes, err)
+	}
+	w.want(outcomes[len(cases)], store.ErrConflict) // the first once more
+	sent := map[fleet.AgentID]bool{}
+	for _, d := range w.dispatches() {
+		sent[d.Agent] = true
+	}
+	w.pass(10 * time.Second)
+	due := map[fleet.AgentID]bool{}
+	for _, item := range w.work() {
+		due[item.Agent] = true
+	}
+	for i, c := range cases {
+		id, done := items[i].Agent, c.want == nil
+		if !errors.Is(outcomes[i], c.want) {
+			w.Errorf("%s: %v, want %v", c.name, outcomes[i], c.want)
+		}
+		kinds := w.kinds(id)
+		if sent[id] != done || due[id] == done || (len(w.attempts(id)) == 1) != done || (w.agent(id).Delivery.State == fleet.DeliveryPending) != done ||
+			(w.situation(items[i]).Grant != nil) != done || slices.Contains(kinds, fleet.EventConfigGranted) != done {
+			w.Errorf("%s: sent %v, due %v, %+v, %v", c.name, sent[id], due[id], w.agent(id), kinds)
+		}
 	}
 }

@@ -269,16 +269,25 @@ func (w *world) item() store.WorkItem {
 
 func (w *world) situation(item store.WorkItem) fleet.Situation {
 	w.Helper()
-	s, err := w.Situation(w.Context(), item)
+	s, err := w.Situations(w.Context(), item.Tenant, []fleet.AgentID{item.Agent})
 	w.must(err)
-	return s
+	return s[0]
+}
+
+// do does one step that was decided on the situation.
+func (w *world) do(item store.WorkItem, on fleet.Situation, step fleet.Step) error {
+	outcomes, err := w.Apply(w.Context(), item.Tenant, []store.Decision{{Item: item, On: on, Step: step}}, w.now)
+	if err != nil {
+		return err
+	}
+	return outcomes[0]
 }
 
 // apply does the step for the one item that is due.
 func (w *world) apply(step fleet.Step) {
 	w.Helper()
 	item := w.item()
-	w.must(w.Apply(w.Context(), item, w.situation(item), step, w.now))
+	w.must(w.do(item, w.situation(item), step))
 }
 
 // grant opens a grant of the version for the one item that is due, and sends it.

@@ -32,9 +32,15 @@ type Seat struct {
 	Transport     fleet.Transport
 	LastSequence  fleet.Sequence
 	StateKnown    bool
-	// Open says that its session has not ended, Alive that besides a gateway that holds it has its lease.
-	Open, Alive bool
+	FirstSeenAt   time.Time
+	// Open says that its session has not ended.
+	Open bool
+	// LeaseUntil is the latest lease of the gateway boots that serve the session; zero if there are none any more.
+	LeaseUntil time.Time
 }
+
+// alive reports whether the agent has a session at a gateway that has its lease at the time.
+func (s *Seat) alive(at time.Time) bool { return s.Open && s.LeaseUntil.After(at) }
 
 // heard returns how far the agent was heard in its session: as the holder noted, or as the last report on record says.
 func (s *Seat) heard(h fleet.Heard) (sequence fleet.Sequence, whole bool) {
@@ -116,12 +122,12 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 	switch {
 	case !s.Seat.QuarantinedAt.IsZero():
 		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat}
-	case s.Seat.Alive && c.Takeover == fleet.TakeoverNone && s.goesOn(c):
+	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverNone && s.goesOn(c):
 		s.Shared = true
 		return s
-	case s.Seat.Alive && c.Takeover == fleet.TakeoverNone:
+	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverNone:
 		return Seating{Outcome: fleet.ClaimHeld, Seat: s.Seat}
-	case s.Seat.Alive && c.Takeover == fleet.TakeoverClone:
+	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverClone:
 		return takeover(c, s)
 	default:
 		return s

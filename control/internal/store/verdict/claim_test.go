@@ -51,7 +51,7 @@ func TestHeard(t *testing.T) {
 // The next message of an agent that polls may come to any gateway.
 func TestPollsAreShared(t *testing.T) {
 	uid := fleet.InstanceUID{1}
-	polling := verdict.Seat{Agent: self, UID: uid, Epoch: 5, Gateway: "g", BootID: 7, Transport: fleet.TransportHTTP, Open: true, Alive: true}
+	polling := verdict.Seat{Agent: self, UID: uid, Epoch: 5, Gateway: "g", BootID: 7, Transport: fleet.TransportHTTP, Open: true, LeaseUntil: now.Add(1)}
 	for name, c := range map[string]struct {
 		change func(*verdict.Seat, *fleet.Claim, *verdict.Claimed)
 		want   fleet.ClaimResult
@@ -63,7 +63,7 @@ func TestPollsAreShared(t *testing.T) {
 			},
 			fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6},
 		},
-		"once nobody serves it": {func(s *verdict.Seat, _ *fleet.Claim, _ *verdict.Claimed) { s.Alive = false }, fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6}},
+		"once nobody serves it": {func(s *verdict.Seat, _ *fleet.Claim, _ *verdict.Claimed) { s.LeaseUntil = now }, fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6}},
 		"under another uid": {
 			func(_ *verdict.Seat, c *fleet.Claim, on *verdict.Claimed) {
 				c.UID, on.Owner = fleet.InstanceUID{2}, nil
@@ -170,21 +170,21 @@ func TestOfClaim(t *testing.T) {
 			c.UID, on.Owner = other, &verdict.Seat{Agent: child, Parent: self, QuarantinedAt: now}
 		}, verdict.Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined}, child},
 		"a living session": {
-			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.Alive = true, true },
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.LeaseUntil = true, now.Add(1) },
 			verdict.Seating{Outcome: fleet.ClaimHeld},
 			self,
 		},
 		"a session whose gateway is gone": {
-			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open = true },
+			func(_ *fleet.Claim, on *verdict.Claimed) { on.Owner.Open, on.Owner.LeaseUntil = true, now },
 			verdict.Seating{Outcome: fleet.ClaimClaimed},
 			self,
 		},
 		"takeover after a restart": {func(c *fleet.Claim, on *verdict.Claimed) {
-			c.Takeover, on.Owner.Open, on.Owner.Alive = fleet.TakeoverRestart, true, true
+			c.Takeover, on.Owner.Open, on.Owner.LeaseUntil = fleet.TakeoverRestart, true, now.Add(1)
 		}, verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
 		"takeover of a session that another has followed": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.Takeover, c.Contested = fleet.TakeoverRestart, 4
-			on.Owner.Epoch, on.Owner.Open, on.Owner.Alive = 5, true, true
+			on.Owner.Epoch, on.Owner.Open, on.Owner.LeaseUntil = 5, true, now.Add(1)
 		}, verdict.Seating{Outcome: fleet.ClaimHeld}, self},
 		"takeover from a clone that left": {
 			func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
@@ -220,7 +220,7 @@ func TestTakeoversByClones(t *testing.T) {
 		"the third":                        {[]time.Time{ago(time.Hour), ago(2 * time.Minute), ago(time.Minute)}, true, 3},
 		"two of them at the window's edge": {[]time.Time{ago(fleet.CloneTakeoverWindow), ago(fleet.CloneTakeoverWindow - 1)}, false, 2},
 	} {
-		identity := &verdict.Seat{Agent: self, UID: fleet.InstanceUID{1}, Open: true, Alive: true, Takeovers: c.before}
+		identity := &verdict.Seat{Agent: self, UID: fleet.InstanceUID{1}, Open: true, LeaseUntil: now.Add(1), Takeovers: c.before}
 		got := verdict.OfClaim(
 			fleet.Claim{Identity: self, UID: identity.UID, At: now, Takeover: fleet.TakeoverClone},
 			verdict.Claimed{Certificate: &fleet.Certificate{Agent: self}, Identity: identity, Owner: identity},

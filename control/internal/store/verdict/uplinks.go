@@ -156,6 +156,11 @@ func (u Uplinks) Judge(agents map[fleet.AgentID]*Agent, stored map[fleet.Content
 			counts.Applied++
 		}
 	}
+	for _, agent := range agents {
+		if agent.Write.Wake {
+			counts.Woken++
+		}
+	}
 	return events, counts
 }
 

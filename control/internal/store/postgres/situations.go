@@ -1,0 +1,283 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// Situations implements store.Work. It asks each table once, for all agents, and puts together itself what it finds: a
+// join would be planned by statistics of before the burst.
+func (s *Store) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+	l := look{tenant: tenant, agents: agents, ids: ids(agents, itself)}
+	err := s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		l.of = make(map[fleet.AgentID]*circumstances, len(agents))
+		if err := pipelined(ctx, tx, "read the agents", l.agentRows, l.deliveries, l.statuses, l.ownAssignments, l.grants, l.lastGood); err != nil {
+			return err
+		}
+		if err := pipelined(ctx, tx, "read the groups' assignments", l.groupAssignments); err != nil {
+			return err
+		}
+		versions, err := readVersions(ctx, tx, tenant, l.versionKeys())
+		if err != nil {
+			return err
+		}
+		l.putVersions(versions)
+		return pipelined(ctx, tx, "read the ledgers", l.ledgers)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l.situations(), nil
+}
+
+// look is a look at agents of a tenant.
+type look struct {
+	tenant fleet.TenantID
+	agents []fleet.AgentID
+	ids    pgtype.FlatArray[[16]byte]
+	of     map[fleet.AgentID]*circumstances
+}
+
+// circumstances are a situation in the making, with the names of the versions that belong into it.
+type circumstances struct {
+	fleet.Situation
+	group                fleet.GroupID
+	desired, given, good versionKey
+}
+
+// versionKey names a version of a tenant; the zero one none.
+type versionKey struct {
+	config  fleet.ConfigID
+	version int
+}
+
+// situations are what was seen of each agent; the zero one of those that are gone.
+func (l *look) situations() []fleet.Situation {
+	all := make([]fleet.Situation, len(l.agents))
+	for i, agent := range l.agents {
+		if c := l.of[agent]; c != nil {
+			all[i] = c.Situation
+		}
+	}
+	return all
+}
+
+// at are the circumstances of an agent; of one whose row is gone, nobody's.
+func (l *look) at(agent fleet.AgentID) *circumstances {
+	if c := l.of[agent]; c != nil {
+		return c
+	}
+	return &circumstances{Situation: fleet.Situation{Attempts: map[fleet.OfferHash]fleet.Attempt{}}}
+}
+
+func (l *look) agentRows(q *pipeline) {
+	var c circumstances
+	q.ask(func() error {
+		seen := c
+		seen.Tenant, seen.Delivery.State, seen.Attempts = l.tenant, fleet.DeliveryNone, map[fleet.OfferHash]fleet.Attempt{}
+		l.of[c.Agent] = &seen
+		c = circumstances{}
+		return nil
+	}, []any{&c.Agent, (*text)(&c.group), &c.AcceptsConfig, &c.Attention}, `
+		SELECT id, group_id, accepts_config, attention
+		FROM agents WHERE tenant_id = $1 AND id `+among, l.tenant, l.ids)
+}
+
+// deliveries are the summaries of before. Most of many are the same, and read once.
+func (l *look) deliveries(q *pipeline) {
+	var agent fleet.AgentID
+	var document []byte
+	read := map[string]fleet.Delivery{}
+	q.ask(func() error {
+		d, known := read[string(document)]
+		if !known {
+			if err := json.Unmarshal(document, &d); err != nil {
+				return fmt.Errorf("read the delivery of agent %s: %w", agent, err)
+			}
+			read[string(document)] = d
+		}
+		l.at(agent).Delivery = d
+		return nil
+	}, []any{&agent, &document}, `
+		SELECT agent_id, delivery FROM deliveries WHERE tenant_id = $1 AND agent_id `+among, l.tenant, l.ids)
+}
+
+// statuses are the agents' last words on an offer.
+func (l *look) statuses(q *pipeline) {
+	var agent fleet.AgentID
+	var value []byte
+	var said fleet.Stamp
+	q.ask(func() error {
+		c := l.at(agent)
+		c.StatusStamp = said
+		if err := json.Unmarshal(value, &c.Status); err != nil {
+			return fmt.Errorf("read the status of agent %s: %w", agent, err)
+		}
+		return nil
+	}, []any{&agent, &value, &said.Epoch, &said.Sequence}, `
+		SELECT agent_id, value, epoch, sequence
+		FROM agent_parts WHERE tenant_id = $1 AND agent_id `+among+` AND kind = $3`,
+		l.tenant, l.ids, fleet.PartRemoteConfigStatus)
+}
+
+// ownAssignments are the agents' own, which come before their groups'.
+func (l *look) ownAssignments(q *pipeline) {
+	var agent fleet.AgentID
+	var v versionKey
+	q.ask(func() error {
+		c := l.at(agent)
+		c.Through, c.desired = column.TargetAgent, v
+		return nil
+	}, []any{&agent, &v.config, &v.version}, `
+		SELECT target_id, config_id, version
+		FROM assignments WHERE tenant_id = $1 AND target = 'agent' AND target_id `+among, l.tenant, l.ids)
+}
+
+func (l *look) groupAssignments(q *pipeline) {
+	members := map[fleet.GroupID][]*circumstances{}
+	for _, c := range l.of {
+		if c.group != "" && c.Through == "" {
+			members[c.group] = append(members[c.group], c)
+		}
+	}
+	var group fleet.GroupID
+	var v versionKey
+	q.ask(func() error {
+		for _, c := range members[group] {
+			c.Through, c.desired = column.TargetGroup, v
+		}
+		return nil
+	}, []any{&group, &v.config, &v.version}, `
+		SELECT target_id, config_id, version
+		FROM assignments WHERE tenant_id = $1 AND target = 'group' AND target_id `+among,
+		l.tenant, ids(slices.Collect(maps.Keys(members)), itself))
+}
+
+func (l *look) grants(q *pipeline) {
+	var agent fleet.AgentID
+	var v versionKey
+	var g fleet.Grant
+	var undelivered fleet.DeliveryOutcome
+	q.ask(func() error {
+		c, seen := l.at(agent), g
+		c.Grant, c.given, c.Undelivered = &seen, v, undelivered
+		return nil
+	}, []any{
+		&agent, &v.config, &v.version, &g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch, &g.Seen.Sequence,
+		(*instant)(&g.SentAt), (*instant)(&g.DeliveredAt), (*instant)(&g.ApplyingAt), (*instant)(&g.SettledAt), &g.Message, &undelivered,
+	}, `
+		SELECT agent_id, config_id, version, state, reason, generation, opened_at, seen_epoch, seen_sequence,
+		       sent_at, delivered_at, applying_at, settled_at, message, undelivered
+		FROM grants WHERE tenant_id = $1 AND agent_id `+among, l.tenant, l.ids)
+}
+
+// lastGood are the versions that were applied last: for each agent a look at the index that is made for it. Their bodies
+// are stored, as those of all versions.
+func (l *look) lastGood(q *pipeline) {
+	var agent fleet.AgentID
+	var v versionKey
+	q.ask(func() error {
+		l.at(agent).good = v
+		return nil
+	}, []any{&agent, &v.config, &v.version}, `
+		SELECT a.id, good.config_id, good.version
+		FROM unnest($2::uuid[]) AS a (id) CROSS JOIN LATERAL (
+			SELECT t.config_id, t.version
+			FROM attempts t
+			WHERE t.tenant_id = $1 AND t.agent_id = a.id AND t.outcome = 'applied'
+			ORDER BY t.last_at DESC, t.offer_hash LIMIT 1) AS good`, l.tenant, l.ids)
+}
+
+// versionKeys are the versions that somebody's circumstances name.
+func (l *look) versionKeys() []versionKey {
+	named := map[versionKey]bool{}
+	for _, c := range l.of {
+		named[c.desired], named[c.given], named[c.good] = true, true, true
+	}
+	delete(named, versionKey{})
+	return slices.Collect(maps.Keys(named))
+}
+
+// readVersions reads versions of a tenant.
+func readVersions(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, keys []versionKey) (map[versionKey]*fleet.VersionRef, error) {
+	refs, err := list(ctx, tx, scanRef, `
+		SELECT `+versionRef+`
+		FROM config_versions v JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		WHERE v.tenant_id = $1 AND v.config_id `+among+` AND v.version = ANY((SELECT $3::int[])::int[])`,
+		tenant, ids(keys, func(k versionKey) fleet.ConfigID { return k.config }), array(keys, func(k versionKey) int { return k.version }))
+	versions := make(map[versionKey]*fleet.VersionRef, len(refs))
+	for i := range refs {
+		versions[versionKey{refs[i].Config, refs[i].Version}] = &refs[i]
+	}
+	return versions, fail("read the versions", err)
+}
+
+func (l *look) putVersions(versions map[versionKey]*fleet.VersionRef) {
+	for _, c := range l.of {
+		c.Assigned, c.LastGood = versions[c.desired], versions[c.good]
+		if v := versions[c.given]; v != nil {
+			c.Grant.Version = *v
+		}
+	}
+}
+
+// ledgers are the attempts that matter: of what is assigned, granted, reported and last good.
+func (l *look) ledgers(q *pipeline) {
+	offers := map[fleet.OfferHash]bool{}
+	for _, c := range l.of {
+		for _, offer := range verdict.OffersInQuestion(c.Situation) {
+			offers[offer] = true
+		}
+	}
+	var agent fleet.AgentID
+	var a fleet.Attempt
+	q.ask(func() error {
+		if c := l.at(agent); slices.Contains(verdict.OffersInQuestion(c.Situation), a.Version.Offer) {
+			c.Attempts[a.Version.Offer] = a
+		}
+		return nil
+	}, append([]any{&agent}, attemptInto(&a)...), `
+		SELECT t.agent_id, `+attemptColumns+`
+		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		WHERE t.tenant_id = $1 AND t.agent_id `+among+` AND t.offer_hash = ANY((SELECT $3::bytea[])::bytea[])`,
+		l.tenant, l.ids, array(slices.Collect(maps.Keys(offers)), func(h fleet.OfferHash) []byte { return h[:] }))
+}
+
+// versionRef are the columns of a fleet.VersionRef, of a version v and its configuration c; refOf scans them.
+const versionRef = `v.config_id, c.name, v.version, v.offer_hash, v.body_hash, v.size, v.content_type`
+
+func refOf(v *fleet.VersionRef) []any {
+	return []any{&v.Config, &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type}
+}
+
+// attemptColumns are those of a fleet.Attempt, of a line t for version v of configuration c; attemptInto scans them.
+const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, ` + versionRef
+
+func attemptInto(a *fleet.Attempt) []any {
+	return append([]any{&a.Outcome, &a.Message, (*instant)(&a.FirstAt), (*instant)(&a.LastAt), (*instant)(&a.ClearedAt)},
+		refOf(&a.Version)...)
+}
+
+func scanRef(row pgx.Row) (v fleet.VersionRef, err error) {
+	err = row.Scan(refOf(&v)...)
+	return v, err
+}
+
+func scanAttempt(row pgx.Row) (a fleet.Attempt, err error) {
+	err = row.Scan(attemptInto(&a)...)
+	return a, err
+}

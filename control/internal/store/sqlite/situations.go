@@ -1,0 +1,166 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// Situations implements store.Work.
+func (s *Store) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+	situations := make([]fleet.Situation, len(agents))
+	err := s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		for i, agent := range agents {
+			situation := fleet.Situation{Tenant: tenant, Agent: agent}
+			err := readSituation(ctx, tx, &situation)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			situations[i] = situation
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return situations, nil
+}
+
+func readSituation(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
+	group, err := readStanding(ctx, tx, to)
+	if err != nil {
+		return err
+	}
+	if err := readAssigned(ctx, tx, to, group); err != nil {
+		return err
+	}
+	if err := readGrant(ctx, tx, to); err != nil {
+		return err
+	}
+	return readLedger(ctx, tx, to)
+}
+
+// readStanding reads what the agent's row and its last word on an offer say.
+func readStanding(ctx context.Context, tx *sql.Tx, to *fleet.Situation) (group fleet.GroupID, err error) {
+	var status []byte
+	var state fleet.DeliveryState
+	err = tx.QueryRowContext(ctx, `
+		SELECT a.group_id, a.accepts_config, coalesce(d.state, 'none'), coalesce(d.delivery, '{}'), a.attention,
+		       p.value, coalesce(p.epoch, 0), coalesce(p.sequence, 0)
+		FROM agents a LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
+		LEFT JOIN agent_parts p ON p.tenant_id = a.tenant_id AND p.agent_id = a.id AND p.kind = ?3
+		WHERE a.tenant_id = ?1 AND a.id = ?2`,
+		to.Tenant, to.Agent, fleet.PartRemoteConfigStatus).Scan(
+		(*text)(&group), &to.AcceptsConfig, &state, document(&to.Delivery), document(&to.Attention),
+		&status, &to.StatusStamp.Epoch, &to.StatusStamp.Sequence)
+	if err != nil {
+		return "", fail("read the agent", err)
+	}
+	to.Delivery.State = state
+	if status == nil {
+		return group, nil
+	}
+	if err := json.Unmarshal(status, &to.Status); err != nil {
+		return "", fmt.Errorf("read the status of agent %s: %w", to.Agent, err)
+	}
+	return group, nil
+}
+
+// readAssigned finds what the agent shall end up with: its own assignment before its group's.
+func readAssigned(ctx context.Context, tx *sql.Tx, to *fleet.Situation, group fleet.GroupID) error {
+	var v fleet.VersionRef
+	err := tx.QueryRowContext(ctx, `
+		SELECT s.target, `+versionRef+`
+		FROM assignments s JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		WHERE s.tenant_id = ?1 AND (s.target, s.target_id) IN (VALUES ('agent', ?2), ('group', ?3))
+		ORDER BY s.target LIMIT 1`,
+		to.Tenant, to.Agent, column.OrNull(group)).Scan(append([]any{&to.Through}, refOf(&v)...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	to.Assigned = &v
+	return fail("read the assignment", err)
+}
+
+// versionRef are the columns of a fleet.VersionRef, of a version v and its configuration c; refOf scans them.
+const versionRef = `v.config_id, c.name, v.version, v.offer_hash, v.body_hash, v.size, v.content_type`
+
+func refOf(v *fleet.VersionRef) []any {
+	return []any{&v.Config, &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type}
+}
+
+func readGrant(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
+	var g fleet.Grant
+	var undelivered fleet.DeliveryOutcome
+	err := tx.QueryRowContext(ctx, `
+		SELECT g.state, g.reason, g.generation, g.opened_at, g.seen_epoch, g.seen_sequence, g.sent_at, g.delivered_at,
+		       g.applying_at, g.settled_at, g.message, g.undelivered, `+versionRef+`
+		FROM grants g JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		WHERE g.tenant_id = ?1 AND g.agent_id = ?2`,
+		to.Tenant, to.Agent).Scan(append([]any{
+		&g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch,
+		&g.Seen.Sequence, (*instant)(&g.SentAt), (*instant)(&g.DeliveredAt), (*instant)(&g.ApplyingAt), (*instant)(&g.SettledAt),
+		&g.Message, &undelivered,
+	}, refOf(&g.Version)...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	to.Grant, to.Undelivered = &g, undelivered
+	return fail("read the grant", err)
+}
+
+// readLedger reads the last good version and the attempts that matter: of what is assigned, granted and reported, and of
+// the last good one.
+func readLedger(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
+	good, err := list(ctx, tx, scanAttempt, `
+		SELECT `+attemptColumns+`
+		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		JOIN bodies b ON b.tenant_id = v.tenant_id AND b.hash = v.body_hash
+		WHERE t.tenant_id = ?1 AND t.agent_id = ?2 AND t.outcome = 'applied'
+		ORDER BY t.last_at DESC, t.offer_hash LIMIT 1`, to.Tenant, to.Agent)
+	if err != nil {
+		return fail("read the last good version", err)
+	}
+	if len(good) > 0 {
+		to.LastGood = &good[0].Version
+	}
+	offers := make([]any, 4) // the rest stays NULL and equals nothing
+	for i, offer := range verdict.OffersInQuestion(*to) {
+		offers[i] = offer[:]
+	}
+	lines, err := list(ctx, tx, scanAttempt, `
+		SELECT `+attemptColumns+`
+		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		WHERE t.tenant_id = ?1 AND t.agent_id = ?2 AND t.offer_hash IN (?3, ?4, ?5, ?6)`, append([]any{to.Tenant, to.Agent}, offers...)...)
+	to.Attempts = make(map[fleet.OfferHash]fleet.Attempt, len(lines))
+	for _, a := range lines {
+		to.Attempts[a.Version.Offer] = a
+	}
+	return fail("read the ledger", err)
+}
+
+// attemptColumns are those of a fleet.Attempt, of a line t for version v of configuration c; scanAttempt reads them.
+const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, ` + versionRef
+
+func scanAttempt(row scanner) (a fleet.Attempt, err error) {
+	err = row.Scan(append([]any{&a.Outcome, &a.Message, (*instant)(&a.FirstAt), (*instant)(&a.LastAt), (*instant)(&a.ClearedAt)},
+		refOf(&a.Version)...)...)
+	return a, err
+}

@@ -1,0 +1,51 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import (
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// Addressee is an agent as far as what is to be sent to it depends on it.
+type Addressee struct {
+	Epoch     fleet.Epoch
+	Gateway   fleet.GatewayID
+	Transport fleet.Transport
+	// Open says that it has a session that has not ended.
+	Open bool
+	// LeaseUntil is the lease of the gateway boot that holds the session; zero if that boot is none any more.
+	LeaseUntil time.Time
+	// Granted is the generation of its grant while that is open; 0 otherwise.
+	Granted fleet.Generation
+}
+
+// Fate is what becomes of a row of the outbox that is due.
+type Fate int
+
+// The fates.
+const (
+	// Send: it is sent now.
+	Send Fate = iota
+	// PutOff: it is looked at again after a while.
+	PutOff
+	// Park: it waits until the agent has a session.
+	Park
+)
+
+// OfDispatch says what becomes of a row that is due; the zero Addressee stands for an agent that is gone. Between the end
+// of a lease and the time at which nobody can have renewed it any more (store.LeaseGrace) the row is not parked: nothing
+// would let it fall due again.
+func OfDispatch(d fleet.Dispatch, to Addressee, now time.Time) Fate {
+	switch {
+	case !to.Open, !to.LeaseUntil.After(now.Add(-store.LeaseGrace)):
+		return Park
+	case !to.LeaseUntil.After(now), d.Kind == fleet.DispatchConfig && d.Generation != to.Granted:
+		return PutOff
+	default:
+		return Send
+	}
+}
