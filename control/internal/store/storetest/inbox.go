@@ -187,8 +187,7 @@ func partsByStamp(w *world) {
 // taken is the session after its agent restarted.
 func (w *world) taken(s session) session {
 	w.Helper()
-	c := w.claimOf(s.agent, s.gateway)
-	c.Takeover = fleet.TakeoverRestart
+	c := w.takeover(w.claimOf(s.agent, s.gateway), fleet.TakeoverRestart)
 	s.epoch = w.claim(c).Epoch
 	return s
 }

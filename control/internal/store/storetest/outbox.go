@@ -319,8 +319,7 @@ func dispatchCloseOfOld(w *world) {
 	w.sends(fleet.DispatchClose, 1)
 	_, err := w.ReleaseQuarantine(w.Context(), w.by(), s.id)
 	w.must(err)
-	again := w.claimOf(s.agent, s.gateway) // whose former end nobody told
-	again.Takeover = fleet.TakeoverRestart
+	again := w.takeover(w.claimOf(s.agent, s.gateway), fleet.TakeoverRestart) // whose former end nobody told
 	if got := w.claim(again); got.Outcome != fleet.ClaimClaimed {
 		w.Fatalf("claim: %+v", got)
 	}

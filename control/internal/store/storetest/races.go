@@ -533,8 +533,7 @@ func manyAtOnce(w *world) {
 		func() error { // claims everybody's session again
 			var claims []fleet.Claim
 			for _, i := range rand.Perm(agents) {
-				c := w.claimOf(sessions[i].agent, g)
-				c.Takeover = fleet.TakeoverRestart
+				c := w.takeover(w.claimOf(sessions[i].agent, g), fleet.TakeoverRestart)
 				claims = append(claims, c)
 			}
 			_, err := w.Claim(w.Context(), claims)

@@ -137,8 +137,7 @@ func endLost(w *world) {
 func formerReports(w *world) {
 	s := w.connected()
 	w.said(w.report(s, 3, "before", fleet.PartDescription))
-	c := w.claimOf(s.agent, w.gateway("gw-2", 5))
-	c.Takeover = fleet.TakeoverRestart
+	c := w.takeover(w.claimOf(s.agent, w.gateway("gw-2", 5)), fleet.TakeoverRestart)
 	c.Heard = fleet.Heard{Gateway: s.gateway.ID, BootID: s.gateway.BootID, Epoch: s.epoch, Sequence: 7, Whole: true}
 	if got := w.claim(c); got.LastSequence != 7 || !got.StateKnown {
 		w.Fatalf("the claim goes on from %+v", got)
@@ -180,8 +179,7 @@ func shared(w *world) {
 	if due := w.dispatches(); len(due) != 1 || due[0].Gateway != second.ID || due[0].Transport != fleet.TransportHTTP {
 		w.Errorf("due is %+v, want what was put off", due)
 	}
-	c := w.claimOf(a, w.gateway("gw-3", 3))
-	c.Takeover = fleet.TakeoverRestart
+	c := w.takeover(w.claimOf(a, w.gateway("gw-3", 3)), fleet.TakeoverRestart)
 	w.claim(c)
 	if got := w.said(w.report(s, 2, "y", fleet.PartHealth)); got.Applied != 0 {
 		w.Errorf("a report over a gateway that served the former session: %+v", got)
@@ -371,8 +369,7 @@ func held(w *world) {
 	if got := w.agent(s.id); got.Session.Epoch != s.epoch || got.InstanceUID != s.uid {
 		w.Errorf("a held claim wrote something: %+v", got)
 	}
-	claim := w.claimOf(s.agent, g)
-	claim.Takeover = fleet.TakeoverRestart
+	claim := w.takeover(w.claimOf(s.agent, g), fleet.TakeoverRestart)
 	if got := w.claim(claim); got.Outcome != fleet.ClaimClaimed || got.Epoch != s.epoch+1 {
 		w.Errorf("takeover after a restart: %+v", got)
 	}
@@ -392,8 +389,7 @@ func notHeld(w *world) {
 // clone takes the session over from a living one.
 func (w *world) clone(a agent, g fleet.Gateway) fleet.ClaimResult {
 	w.Helper()
-	c := w.claimOf(a, g)
-	c.Takeover = fleet.TakeoverClone
+	c := w.takeover(w.claimOf(a, g), fleet.TakeoverClone)
 	return w.claim(c)
 }
 
@@ -650,26 +646,28 @@ func (w *world) manyClaims(at []fleet.Gateway) *claimed {
 		by       string
 		uid      fleet.InstanceUID
 		takeover fleet.Takeover
+		of       fleet.Epoch
 	}{
-		{"a", a, fleet.TakeoverNone},
-		{"b", a, fleet.TakeoverNone}, // foreign by now
-		{"a", a, fleet.TakeoverNone}, // held by now
-		{"b", b, fleet.TakeoverNone},
-		{"parent", born, fleet.TakeoverNone}, // its own, the first
-		{"parent", parent, fleet.TakeoverNone},
-		{"parent", late, fleet.TakeoverNone}, // a child too many
-		{"parent", parent, fleet.TakeoverRestart},
-		{"b", parent, fleet.TakeoverRestart}, // the child's
-		{"a", late, fleet.TakeoverRestart},
-		{"a", a, fleet.TakeoverClone},
-		{"a", a, fleet.TakeoverClone},
-		{"b", b, fleet.TakeoverClone},
-		{"a", a, fleet.TakeoverClone}, // one too many
-		{"a", a, fleet.TakeoverNone},
-		{"b", b, fleet.TakeoverRestart},
+		{"a", a, fleet.TakeoverNone, 0},
+		{"b", a, fleet.TakeoverNone, 0}, // foreign by now
+		{"a", a, fleet.TakeoverNone, 0}, // held by now
+		{"b", b, fleet.TakeoverNone, 0},
+		{"parent", born, fleet.TakeoverNone, 0}, // its own, the first
+		{"parent", parent, fleet.TakeoverNone, 0},
+		{"parent", late, fleet.TakeoverNone, 0}, // a child too many
+		{"parent", parent, fleet.TakeoverRestart, 1},
+		{"b", parent, fleet.TakeoverRestart, 2}, // the child's
+		{"a", late, fleet.TakeoverRestart, 1},
+		{"a", a, fleet.TakeoverClone, 1}, // too late: another has followed
+		{"a", a, fleet.TakeoverClone, 2},
+		{"a", a, fleet.TakeoverClone, 3},
+		{"b", b, fleet.TakeoverClone, 1},
+		{"a", a, fleet.TakeoverClone, 4}, // one too many
+		{"a", a, fleet.TakeoverNone, 0},
+		{"b", b, fleet.TakeoverRestart, 2},
 	} {
 		made := w.claimOf(c.agents[claim.by], at[0])
-		made.UID, made.Takeover = claim.uid, claim.takeover
+		made.UID, made.Takeover, made.Contested = claim.uid, claim.takeover, claim.of
 		c.claims = append(c.claims, made)
 	}
 	for _, claim := range []struct {
@@ -677,21 +675,22 @@ func (w *world) manyClaims(at []fleet.Gateway) *claimed {
 		at       int
 		over     fleet.Transport
 		takeover fleet.Takeover
+		of       fleet.Epoch
 	}{
-		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},
-		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone},      // shared
-		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},      // where it is
-		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone},      // shared already
-		{"polls", 0, fleet.TransportWebSocket, fleet.TakeoverNone}, // held
-		{"polls", 2, fleet.TransportHTTP, fleet.TakeoverRestart},   // another session, which gw-2 does not share
-		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone},
-		{"moves", 0, fleet.TransportHTTP, fleet.TakeoverNone},
-		{"moves", 1, fleet.TransportHTTP, fleet.TakeoverNone},
-		{"moves", 0, fleet.TransportWebSocket, fleet.TakeoverRestart}, // which nobody shares
-		{"moves", 1, fleet.TransportWebSocket, fleet.TakeoverRestart},
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone, 0},
+		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone, 0},      // shared
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone, 0},      // where it is
+		{"polls", 1, fleet.TransportHTTP, fleet.TakeoverNone, 0},      // shared already
+		{"polls", 0, fleet.TransportWebSocket, fleet.TakeoverNone, 0}, // held
+		{"polls", 2, fleet.TransportHTTP, fleet.TakeoverRestart, 1},   // another session, which gw-2 does not share
+		{"polls", 0, fleet.TransportHTTP, fleet.TakeoverNone, 0},
+		{"moves", 0, fleet.TransportHTTP, fleet.TakeoverNone, 0},
+		{"moves", 1, fleet.TransportHTTP, fleet.TakeoverNone, 0},
+		{"moves", 0, fleet.TransportWebSocket, fleet.TakeoverRestart, 1}, // which nobody shares
+		{"moves", 1, fleet.TransportWebSocket, fleet.TakeoverRestart, 2},
 	} {
 		made := w.claimOf(c.agents[claim.by], at[claim.at])
-		made.Transport, made.Takeover = claim.over, claim.takeover
+		made.Transport, made.Takeover, made.Contested = claim.over, claim.takeover, claim.of
 		made.Heard = fleet.Heard{Gateway: at[0].ID, BootID: at[0].BootID, Epoch: 2, Sequence: 7, Whole: true} // of the second session
 		c.claims = append(c.claims, made)
 	}

@@ -119,13 +119,21 @@ func (w *world) claimAlone(c fleet.Claim) (fleet.ClaimResult, error) {
 	return results[0], nil
 }
 
-// claimOf is the claim of an agent that connects to a gateway. Should it take over, then from the session that there is.
+// claimOf is the claim of an agent that connects to a gateway.
 func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	return fleet.Claim{
 		Tenant: w.tenant, Identity: a.id, Serial: a.serial, Fingerprint: a.fingerprint, UID: a.uid,
 		Gateway: g.ID, BootID: g.BootID, Transport: fleet.TransportWebSocket, Peer: "198.51.100.7:4711", At: w.now,
-		Contested: w.agent(a.id).Session.Epoch,
 	}
+}
+
+// takeover makes a claim take over the session that it is about as it stands.
+func (w *world) takeover(c fleet.Claim, why fleet.Takeover) fleet.Claim {
+	w.Helper()
+	at, err := w.Standings(w.Context(), []fleet.Claim{c})
+	w.must(err)
+	c.Takeover, c.Contested = why, at[0].Epoch
+	return c
 }
 
 func (w *world) claim(c fleet.Claim) fleet.ClaimResult {
