@@ -33,12 +33,12 @@ type Config struct {
 	Ops      ops.Config
 }
 
-// Validate refuses a tenant that cannot be one, before anything is made for it.
+// Validate refuses what contradicts itself, and a tenant that cannot be one before anything is made for it.
 func (c *Config) Validate() error {
 	if _, err := identity.ParseTenantID(c.Tenant); err != nil {
-		return fmt.Errorf("AMPORA_TENANT: %w", err)
+		return errors.Join(fmt.Errorf("AMPORA_TENANT: %w", err), c.Ops.Validate())
 	}
-	return nil
+	return c.Ops.Validate()
 }
 
 //go:generate sh -c "{ echo '# Configuration of ampora-control'; echo; echo 'Generated from `ampora-control --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-control.md"

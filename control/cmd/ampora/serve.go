@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,7 +21,8 @@ import (
 
 // serve wires the parts and runs them until ctx is done: agents and API stop first, then what records, decides and
 // sends, and last the operations listener and the database.
-func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
+func serve(ctx context.Context, config Config, telemetry *ops.Telemetry) (err error) {
+	log := telemetry.Log
 	if config.Migrate {
 		done, err := control.Migrate(ctx, config.Control.Database, log)
 		for _, m := range done {
@@ -32,17 +32,11 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 			return err //nolint:wrapcheck // a sentence for the operator already
 		}
 	}
-	registry := ops.NewRegistry()
-	meters, err := ops.NewMeterProvider(registry)
-	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	meter := meters.Meter("ampora")
 	bus := inproc.New(inproc.Options{})
 	defer func() { _ = bus.Close() }()
 
 	plane, err := control.Open(ctx, config.Control, control.Deps{
-		Mode: config.Mode, Bus: bus, Log: log, Meter: meter, Now: time.Now, Version: ops.Version().Version,
+		Mode: config.Mode, Bus: bus, Log: log, Meter: telemetry.Meter, Now: time.Now, Version: ops.Version().Version,
 		OpAMPURL: config.Gateway.Endpoint(), SharedPort: config.sharedPort(),
 		DevelopmentLogin: config.Mode == control.Development,
 	})
@@ -52,7 +46,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	defer func() { err = errors.Join(err, plane.Close()) }()
 
 	deps := gateway.Deps{
-		Control: plane.Gateways(), Bus: bus, Log: log, Meter: meter, Clock: time.Now, Version: ops.Version().Version,
+		Control: plane.Gateways(), Bus: bus, Log: log, Meter: telemetry.Meter, Clock: time.Now, Version: ops.Version().Version,
 	}
 	if config.sharedPort() {
 		deps.Other = plane.Handler()
@@ -72,7 +66,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
 	}
 	checks := []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "gateway", Probe: agents.Ready}}
-	options := ops.Options{Registry: registry, Log: log, Checks: checks}
+	options := ops.Options{Registry: telemetry.Registry, Log: log, Checks: checks}
 
 	log.InfoContext(ctx, "ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", operations.Addr().String())
 	return run.Phases(ctx,

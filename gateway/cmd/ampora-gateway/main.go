@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -44,7 +43,7 @@ type config struct {
 
 // Validate says what is wrong or contradictory.
 func (c config) Validate() error {
-	errs := []error{c.Config.Validate()}
+	errs := []error{c.Config.Validate(), c.Ops.Validate()}
 	if u, err := url.Parse(c.ControlURL); err != nil || u.Host == "" || u.Scheme != "https" {
 		errs = append(errs, errors.New("AMPORA_CONTROL_URL must be an https:// address"))
 	}
@@ -72,16 +71,20 @@ func start(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	log := ops.NewLogger(stderr, c.Ops.LogLevel, c.Ops.LogFormat)
+	telemetry, err := ops.Open(c.Ops, ops.Program{Name: "ampora-gateway", Instance: c.GatewayID}, stderr)
+	if err != nil {
+		return err
+	}
+	defer telemetry.Close()
 	for _, note := range notes {
-		log.WarnContext(ctx, "about the configuration", "note", note)
+		telemetry.Log.WarnContext(ctx, "about the configuration", "note", note)
 	}
 	messages, err := openBus(c.BusURL)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = messages.Close() }()
-	return serve(ctx, c, messages, log)
+	return serve(ctx, c, messages, telemetry)
 }
 
 func inform(args []string, stdout io.Writer) error {
@@ -110,17 +113,12 @@ func openBus(address conf.Secret) (bus.Bus, error) { //nolint:unparam // until o
 	}
 }
 
-func serve(ctx context.Context, c config, messages bus.Bus, log *slog.Logger) error {
-	registry := ops.NewRegistry()
-	meters, err := ops.NewMeterProvider(registry)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = meters.Shutdown(context.WithoutCancel(ctx)) }()
+func serve(ctx context.Context, c config, messages bus.Bus, telemetry *ops.Telemetry) error {
+	log := telemetry.Log
 	transport := connecthttp.NewTransport(http.DefaultClient, c.ControlURL, connecthttp.WithReadMaxBytes(maxResponse))
 	g, err := gateway.New(c.Config, gateway.Deps{
 		Control: internalv1connect.NewGatewayServiceClient(connect.NewClient(transport)),
-		Bus:     messages, Log: log, Meter: meters.Meter("gitlab.com/ampora/ampora/gateway"), Clock: time.Now,
+		Bus:     messages, Log: log, Meter: telemetry.Meter, Clock: time.Now,
 		Version: ops.Version().Version,
 	})
 	if err != nil {
@@ -131,7 +129,7 @@ func serve(ctx context.Context, c config, messages bus.Bus, log *slog.Logger) er
 		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
 	}
 	log.InfoContext(ctx, "serving agents", "address", g.Addr().String(), "operations", operations.Addr().String())
-	options := ops.Options{Registry: registry, Log: log, Checks: []ops.Check{{Name: "gateway", Probe: g.Ready}}}
+	options := ops.Options{Registry: telemetry.Registry, Log: log, Checks: []ops.Check{{Name: "gateway", Probe: g.Ready}}}
 	return run.Phases(ctx,
 		[]run.Task{{Name: "gateway", Run: g.Run}},
 		[]run.Task{{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }}},
