@@ -14,10 +14,19 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Always marks the first span of a trace that is to be recorded whatever the share of traces that are.
 var Always = attribute.Bool("ampora.always", true)
+
+// OrNone returns the tracer, or one that makes no spans if it is nil.
+func OrNone(tracer trace.Tracer) trace.Tracer {
+	if tracer == nil {
+		return noop.Tracer{}
+	}
+	return tracer
+}
 
 // key is that of the header in which a traceparent travels (W3C Trace Context, section 3.2).
 const key = "traceparent"
