@@ -86,10 +86,11 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if g.publisher, err = relay.NewPublisher(origin, deps.Bus, deps.Log, deps.Meter, deps.Clock); err != nil {
 		return nil, err
 	}
-	registry := session.NewRegistry(g.publisher.Ended)
-	if err := gauge(deps.Meter, registry); err != nil {
+	onEnd, err := countEnds(deps.Meter, g.publisher.Ended)
+	if err != nil {
 		return nil, err
 	}
+	registry := session.NewRegistry(onEnd)
 	g.claims = session.NewClaims(deps.Control, origin.Gateway, origin.BootID, registry)
 	g.bodies = relay.NewBodies(deps.Control)
 	g.trust = edge.NewTrust(edge.TrustConfig{
@@ -107,7 +108,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.openDoors(deps, origin.Gateway, registry, rejections); err != nil {
+	if err := errors.Join(g.openDoors(deps, origin.Gateway, registry, rejections), g.measure(deps.Meter, registry)); err != nil {
 		return nil, err
 	}
 	if g.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", config.Addr); err != nil {
@@ -142,12 +143,12 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	if err != nil {
 		return err
 	}
-	g.server = edge.NewServer(edge.ServerConfig{
+	g.server, err = edge.NewServer(edge.ServerConfig{
 		Handler: routes(g.opamp, edge.NewEST(admission, g.trust, enrolment), deps.Other),
 		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: certificate, Handshakes: g.config.MaxHandshakes,
 		Connections: g.config.MaxSessions + max(minUnadmitted, g.config.MaxSessions/4),
-	})
-	return nil
+	}, deps.Meter)
+	return err
 }
 
 // Addr is the address that agents connect to.
@@ -271,16 +272,6 @@ func credentials(config Config, deps Deps) (func(*tls.ClientHelloInfo) (*tls.Cer
 		}
 	}
 	return certificate, serverCA, nil
-}
-
-func gauge(meter metric.Meter, registry *session.Registry) error {
-	_, err := meter.Int64ObservableGauge("ampora_gateway_sessions",
-		metric.WithDescription("Live sessions of agents."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(registry.Len()))
-			return nil
-		}))
-	return err
 }
 
 // newBootID is random, and never 0, which the contract keeps for "none".

@@ -276,7 +276,7 @@ func TestDownlinksThatAreRefused(t *testing.T) {
 	} {
 		w.send(test.payload)
 		w.eventually(test.reason+" is counted", func() bool {
-			return w.count("ampora_gateway_downlinks_refused_total", "reason", test.reason) == 1
+			return w.count("ampora_gateway_downlinks_refused", "reason", test.reason) == 1
 		})
 	}
 	w.send(forged)

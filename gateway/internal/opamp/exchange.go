@@ -13,8 +13,6 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -59,7 +57,9 @@ var parsed = sync.Pool{New: func() any { return new(protobufs.AgentToServer) }}
 
 // exchange handles one message of an identity and makes its answer.
 func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcome {
-	s.received.Add(ctx, 1, transportLabel[c.transport()])
+	transport, began := transportNames[c.transport()], s.Clock()
+	s.metrics.received.Add(ctx, 1, transport)
+	defer func() { s.metrics.took.Took(ctx, s.Clock().Sub(began), transport) }()
 	message := parsed.Get().(*protobufs.AgentToServer)
 	defer func() { message.Reset(); parsed.Put(message) }()
 	if err := proto.Unmarshal(payload, message); err != nil {
@@ -108,6 +108,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 		return outcome{answer: reply, session: current}
 	}
 	if verdict.Ask {
+		s.metrics.fullState.Add(ctx, 1, missed)
 		reply = reply.askFullState()
 	}
 	if ask {
@@ -157,6 +158,7 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
 	}, c, s.Clock())
 	c.start(uid, begun)
+	s.metrics.started.Add(ctx, 1, transportNames[c.transport()])
 	if s.Admission.Revoked(caller) {
 		c.Close(begun, session.Revoked)
 		return nil, &session.Refusal{Reason: "CERTIFICATE_REVOKED"}
@@ -320,6 +322,7 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 		mail = to.TakeMail()
 	}
 	if mail.FullState {
+		s.metrics.fullState.Add(ctx, 1, asked)
 		reply = reply.askFullState()
 	}
 	if mail.Config != nil {
@@ -339,10 +342,4 @@ func (s *Server) delivered(to *session.Session, sent *session.ConfigOffer) {
 		to.Sent(sent)
 		s.Publisher.Delivery(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
 	}
-}
-
-// transportLabel is made once, because it is needed for each message.
-var transportLabel = map[internalv1.Transport]metric.AddOption{
-	internalv1.Transport_TRANSPORT_HTTP:      metric.WithAttributeSet(attribute.NewSet(attribute.String("transport", "http"))),
-	internalv1.Transport_TRANSPORT_WEBSOCKET: metric.WithAttributeSet(attribute.NewSet(attribute.String("transport", "websocket"))),
 }

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
 
@@ -21,6 +20,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/downlink"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
 // Bounds of the downlink consumer.
@@ -41,7 +41,8 @@ type Entry struct {
 // sessions.
 type Downlinks struct {
 	DownlinksConfig
-	refused metric.Int64Counter
+	posted  instrument.Counter
+	refused instrument.Counter
 }
 
 // DownlinksConfig is what [Downlinks] needs.
@@ -60,11 +61,21 @@ type DownlinksConfig struct {
 	Render func(hash []byte, entries []Entry) ([]byte, error)
 }
 
-// NewDownlinks makes the counter ampora_gateway_downlinks_refused_total on the meter.
+// NewDownlinks makes the consumer and its instruments on the meter.
 func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
-	refused, err := meter.Int64Counter("ampora_gateway_downlinks_refused_total",
-		metric.WithDescription("Downlinks, or targets of downlinks, that were not passed on, by reason."))
-	return &Downlinks{DownlinksConfig: c, refused: refused}, err
+	made := instrument.On(meter)
+	return &Downlinks{
+		DownlinksConfig: c,
+		posted: made.Counter("ampora_gateway_downlinks", "{target}", "Targets of downlinks that were passed on to sessions, by what was asked for.",
+			instrument.By("kind", "config", "full_state", "close")),
+		refused: made.Counter("ampora_gateway_downlinks_refused", "{refusal}", "Downlinks, or targets of downlinks, that were not passed on, by why.",
+			instrument.By("reason", refusals...)),
+	}, made.Err()
+}
+
+// kindNames are the values of the label kind.
+var kindNames = map[relayv1.Downlink_Kind]string{
+	relayv1.Downlink_KIND_CONFIG: "config", relayv1.Downlink_KIND_FULL_STATE: "full_state", relayv1.Downlink_KIND_CLOSE: "close",
 }
 
 // Run receives until the context ends, and returns when everything received is posted.
@@ -104,7 +115,7 @@ func (d *Downlinks) pause(ctx context.Context, err error) {
 	}
 }
 
-// The reasons of ampora_gateway_downlinks_refused_total that concern a whole downlink.
+// The reasons of a refusal that concern a whole downlink.
 var (
 	errForm      = errors.New("malformed")
 	errKey       = errors.New("unknown_key")
@@ -113,6 +124,19 @@ var (
 	errExpired   = errors.New("expired")
 	errKind      = errors.New("unknown_kind")
 )
+
+// The reasons that concern one target.
+const (
+	noSession  = "no_session"
+	otherEpoch = "other_epoch"
+	outdated   = "outdated_generation"
+)
+
+// refusals are the values of the label reason.
+var refusals = []string{
+	errForm.Error(), errKey.Error(), errSignature.Error(), errGateway.Error(), errExpired.Error(), errKind.Error(),
+	noSession, otherEpoch, outdated,
+}
 
 func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	downlink, err := d.verified(payload)
@@ -202,19 +226,20 @@ func (d *Downlinks) each(ctx context.Context, downlink *relayv1.Downlink, post f
 	for _, target := range downlink.GetTargets() {
 		s := d.Registry.Get(session.Key{Tenant: identity.TenantID(downlink.GetTenant()), Agent: identity.AgentID(target.GetAgentId())})
 		if s == nil {
-			d.refuse(ctx, "no_session")
+			d.refuse(ctx, noSession)
 			continue
 		}
 		switch post(s, session.Address{Kind: downlink.GetKind().String(), Epoch: target.GetEpoch(), Generation: target.GetGeneration()}) {
 		case session.OtherEpoch:
-			d.refuse(ctx, "other_epoch")
+			d.refuse(ctx, otherEpoch)
 		case session.Outdated:
-			d.refuse(ctx, "outdated_generation")
+			d.refuse(ctx, outdated)
 		case session.Posted, session.AlreadySent:
+			d.posted.Add(ctx, 1, kindNames[downlink.GetKind()])
 		}
 	}
 }
 
 func (d *Downlinks) refuse(ctx context.Context, reason string) {
-	d.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+	d.refused.Add(ctx, 1, reason)
 }

@@ -54,6 +54,15 @@ func (l *Lease) Held() bool {
 	return until != nil && l.clock().Before(*until)
 }
 
+// Remaining is what is left of the lease; 0 if it is not held.
+func (l *Lease) Remaining() time.Duration {
+	until := l.until.Load()
+	if until == nil {
+		return 0
+	}
+	return max(0, until.Sub(l.clock()))
+}
+
 // Run takes the lease and renews it until the context ends.
 func (l *Lease) Run(ctx context.Context) error {
 	registered, lost := false, false

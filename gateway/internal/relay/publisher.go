@@ -19,6 +19,7 @@ import (
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
 // Bounds of the uplink queue.
@@ -57,6 +58,8 @@ type Publisher struct {
 	arrive chan struct{}
 
 	counters [bus.Partitions]uint64 // of Run alone
+
+	uplinks instrument.Counter
 }
 
 type uplink struct {
@@ -64,16 +67,17 @@ type uplink struct {
 	payload   []byte
 }
 
-// NewPublisher makes a publisher and its gauge ampora_gateway_uplink_queue.
+// NewPublisher makes a publisher and its instruments on the meter.
 func NewPublisher(origin Origin, uplinks bus.Uplinks, log *slog.Logger, meter metric.Meter, clock func() time.Time) (*Publisher, error) {
 	p := &Publisher{origin: origin, bus: uplinks, log: log, clock: clock, arrive: make(chan struct{}, 1)}
-	_, err := meter.Int64ObservableGauge("ampora_gateway_uplink_queue",
-		metric.WithDescription("Messages that wait to be published on the bus."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(p.Waiting()))
-			return nil
-		}))
-	return p, err
+	made := instrument.On(meter)
+	p.uplinks = made.Counter("ampora_gateway_uplinks", "{message}", "Messages for the control plane, by what they tell and whether they were taken into the queue.",
+		instrument.By("kind", "report", "ended", "delivery"), instrument.By("outcome", "queued", "shed", "too_large", "ended"))
+	made.Gauge("ampora_gateway_uplink_queue", "{message}", "Messages that wait to be published on the bus.",
+		func(observe instrument.Observe) { observe(float64(p.Waiting())) })
+	made.Gauge("ampora_gateway_uplink_queue_size", "By", "Bytes that wait to be published on the bus.",
+		func(observe instrument.Observe) { observe(float64(p.waitingBytes())) })
+	return p, made.Err()
 }
 
 // Report queues an agent's message. The error is [ErrShed], [ErrTooLarge] or [ErrEnded].
@@ -111,6 +115,12 @@ func (p *Publisher) Waiting() int {
 	return len(p.queue)
 }
 
+func (p *Publisher) waitingBytes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes
+}
+
 // Full says that a report would be refused.
 func (p *Publisher) Full() bool {
 	p.mu.Lock()
@@ -128,8 +138,29 @@ func (p *Publisher) envelope(s *session.Session) *relayv1.Uplink {
 	}
 }
 
-// enqueue queues an envelope, or refuses one that can be shed.
+// enqueue queues an envelope, or refuses one that can be shed, and counts what it did.
 func (p *Publisher) enqueue(s *session.Session, message *relayv1.Uplink, sheds bool) error {
+	err := p.take(s, message, sheds)
+	p.uplinks.Add(context.Background(), 1, kindOf(message), outcomes[err])
+	return err
+}
+
+// outcomes are what became of a message, by why it was refused.
+var outcomes = map[error]string{nil: "queued", ErrShed: "shed", ErrTooLarge: "too_large", ErrEnded: "ended"}
+
+func kindOf(message *relayv1.Uplink) string {
+	switch message.GetEvent().(type) {
+	case *relayv1.Uplink_Report:
+		return "report"
+	case *relayv1.Uplink_Ended:
+		return "ended"
+	default:
+		return "delivery"
+	}
+}
+
+// take puts an envelope into the queue.
+func (p *Publisher) take(s *session.Session, message *relayv1.Uplink, sheds bool) error {
 	payload, err := proto.Marshal(message)
 	if err != nil || len(payload)+counterRoom > bus.MaxPayload {
 		return ErrTooLarge
@@ -161,7 +192,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(FlushTime, cancel) })()
 	for {
-		batch := p.take()
+		batch := p.next()
 		if len(batch) > 0 {
 			if !p.publish(flush, batch) {
 				return nil
@@ -178,8 +209,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// take removes the next batch from the queue and numbers it.
-func (p *Publisher) take() []bus.Outgoing {
+// next removes the next batch from the queue and numbers it.
+func (p *Publisher) next() []bus.Outgoing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var batch []bus.Outgoing

@@ -44,6 +44,14 @@ const (
 	Expired         EndReason = "EXPIRED"          // its certificate expired
 )
 
+// EndReasons are all of them.
+func EndReasons() []string {
+	return []string{
+		string(AgentDisconnect), string(Closed), string(Idle), string(SlowConsumer), string(Superseded), string(Drained),
+		string(ProtocolError), string(Requested), string(Revoked), string(Expired),
+	}
+}
+
 // Link is how a session reaches its agent: a WebSocket that may carry several
 // sessions, or the answers to polls. No method blocks, each may be called from any
 // goroutine and after the link has ended.
