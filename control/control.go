@@ -19,6 +19,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectinprocess"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/api"
 	"gitlab.com/ampora/ampora/control/internal/auth"
@@ -30,11 +31,13 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Deps is what the control plane is given by the program it runs in.
@@ -44,6 +47,8 @@ type Deps struct {
 	Log   *slog.Logger
 	Meter metric.Meter
 	Now   func() time.Time
+	// Tracer makes the spans; nil: nothing is traced.
+	Tracer trace.Tracer
 	// Version of the program, OpAMPURL where agents connect: for the API to show.
 	Version  string
 	OpAMPURL string
@@ -63,6 +68,7 @@ type Control struct {
 	inbox     *inbox.Inbox
 	engine    *engine.Engine
 	outbox    *outbox.Outbox
+	backlog   *backlog
 	internal  *connect.Server
 	handler   http.Handler
 	// stopping is closed when the intake stops.
@@ -88,6 +94,7 @@ func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
 
 // assemble wires the parts around an open database.
 func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Control, error) {
+	d.Tracer = tracing.OrNone(d.Tracer)
 	ring, err := openKeyring(ctx, config.Keys, db)
 	if err != nil {
 		return nil, err
@@ -100,11 +107,8 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	if _, err := bodies.EnsureTenant(ctx, tenant, d.Now()); err != nil {
 		return nil, err
 	}
-	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
+	authority, err := openAuthority(ctx, config, db, ring, d.Now())
 	if err != nil {
-		return nil, err
-	}
-	if err := authority.EnsureTenant(ctx, tenant, d.Now()); err != nil {
 		return nil, err
 	}
 	signer, err := outbox.OpenSigner(ctx, db, ring)
@@ -124,11 +128,15 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 		return nil, err
 	}
 
+	observed, observedInternally, err := c.observe()
+	if err != nil {
+		return nil, err
+	}
 	internalGate, err := auth.NewInternalInterceptor(d.Log)
 	if err != nil {
 		return nil, err
 	}
-	c.internal = connect.NewServer(internalGate)
+	c.internal = connect.NewServer(observedInternally, internalGate)
 	internalv1connect.RegisterGatewayServiceHandler(c.internal, gateways.New(gateways.Deps{
 		Store: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
 		Signer: signer, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
@@ -138,7 +146,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	if err != nil {
 		return nil, err
 	}
-	public := connect.NewServer(gate)
+	public := connect.NewServer(observed, gate)
 	api.Register(public, api.Deps{
 		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		Stopping: c.stopping,
@@ -147,9 +155,18 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	return c, nil
 }
 
-// Gateways is a client of the internal service for a gateway in this process.
-func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
-	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.internal)))
+// openAuthority opens the certificate authority, with keys for the installation's tenant.
+func openAuthority(ctx context.Context, config Config, db store.Store, ring *seal.Keyring, now time.Time) (*pki.Authority, error) {
+	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
+	if err != nil {
+		return nil, err
+	}
+	return authority, authority.EnsureTenant(ctx, fleet.TenantID(config.Tenant), now)
+}
+
+// Gateways is a client of the internal service for a gateway in this process, with the interceptors that it wants.
+func (c *Control) Gateways(interceptors ...connect.ClientInterceptor) internalv1connect.GatewayServiceClient {
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.internal), interceptors...))
 }
 
 // Handler serves the public API.
@@ -189,6 +206,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
 		{Name: "event retention", Run: c.pruneEvents},
+		{Name: "backlog", Run: c.backlog.run},
 	}
 }
 

@@ -15,11 +15,11 @@ import (
 	"log/slog"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"gitlab.com/ampora/ampora/control/internal/rollout"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
@@ -42,17 +42,24 @@ type Deps struct {
 // Engine advances agents towards what is assigned to them.
 type Engine struct {
 	d     Deps
-	steps metric.Int64Counter
+	steps instrument.Counter
+	took  instrument.Histogram
 }
 
 // New returns an Engine; Run does the work.
 func New(d Deps) (*Engine, error) {
-	steps, err := d.Meter.Int64Counter("ampora_control_engine_steps_total",
-		metric.WithDescription("Decisions by what became of them: applied, conflict, gone, failed."))
-	if err != nil {
+	made := instrument.On(d.Meter)
+	e := &Engine{
+		d: d,
+		steps: made.Counter("ampora_control_engine_steps", "{step}",
+			"Steps decided for agents by what became of them: a conflict is decided anew, gone is the agent.",
+			instrument.By("outcome", "applied", "conflict", "gone", "failed")),
+		took: made.Histogram("ampora_control_engine_step_duration", "s", "Time to read what is known, decide and write, for what is stepped at once.", instrument.Seconds),
+	}
+	if err := made.Err(); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	return &Engine{d: d, steps: steps}, nil
+	return e, nil
 }
 
 // Run advances until ctx is done.
@@ -69,7 +76,7 @@ func (e *Engine) Turn(ctx context.Context) (int, error) {
 	}
 	for _, item := range items {
 		outcome, err := e.advance(ctx, item)
-		e.steps.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+		e.steps.Add(ctx, 1, outcome)
 		if errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
 			return len(items), err
 		}
@@ -83,6 +90,8 @@ func (e *Engine) Turn(ctx context.Context) (int, error) {
 
 // advance takes one step for one agent.
 func (e *Engine) advance(ctx context.Context, item store.WorkItem) (outcome string, err error) {
+	began := e.d.Now()
+	defer func() { e.took.Took(ctx, e.d.Now().Sub(began)) }()
 	s, err := e.d.Store.Situation(ctx, item)
 	if errors.Is(err, store.ErrNotFound) {
 		return "gone", nil

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -35,6 +33,7 @@ func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Up
 		var u fleet.Uplink
 		if err == nil {
 			r.follow(&envelope)
+			r.heard = r.heard.with(timeOf(envelope.GetReceivedAt()))
 			u, err = r.in.uplink(ctx, &envelope)
 		}
 		if err != nil && (retryable(err) || ctx.Err() != nil) {
@@ -42,7 +41,7 @@ func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Up
 		}
 		if err != nil {
 			r.log.WarnContext(ctx, "inbox dropped a malformed uplink", "gateway", envelope.GetGatewayId(), "agent", envelope.GetAgentId(), "error", err)
-			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", "malformed")))
+			r.in.metrics.uplinks.Add(ctx, 1, "malformed")
 			continue
 		}
 		uplinks = append(uplinks, u)

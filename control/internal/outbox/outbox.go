@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -25,6 +24,7 @@ import (
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
@@ -52,14 +52,15 @@ type Deps struct {
 // Outbox sends what is due.
 type Outbox struct {
 	d    Deps
-	sent metric.Int64Counter
+	sent instrument.Counter
 }
 
 // New returns an Outbox; Run does the work.
 func New(d Deps) (*Outbox, error) {
-	sent, err := d.Meter.Int64Counter("ampora_control_downlinks_total",
-		metric.WithDescription("Agents addressed by downlinks, by kind and outcome."))
-	if err != nil {
+	made := instrument.On(d.Meter)
+	sent := made.Counter("ampora_control_downlinks", "{target}", "Agents addressed by downlinks, by what was asked for and whether their gateway's stream took it.",
+		instrument.By("kind", string(fleet.DispatchConfig), string(fleet.DispatchFullState), string(fleet.DispatchClose)), instrument.By("outcome", "sent", "failed"))
+	if err := made.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	return &Outbox{d: d, sent: sent}, nil
@@ -85,8 +86,7 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 			// The rows are due again after resendAfter; other gateways must not wait for this one.
 			o.d.Log.WarnContext(ctx, "outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
 		}
-		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
-			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
+		o.sent.Add(ctx, int64(len(batch)), string(batch[0].Kind), outcome)
 	}
 	return len(due), nil
 }

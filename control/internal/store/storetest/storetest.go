@@ -32,6 +32,7 @@ var suites = map[string]suite{
 	"Inbox":        inbox,
 	"Work":         work,
 	"Outbox":       outbox,
+	"Queues":       queues,
 	"AtOnce":       together,
 }
 
