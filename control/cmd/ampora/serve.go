@@ -15,6 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/control"
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/shared/bus/inproc"
+	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/ops"
 	"gitlab.com/ampora/ampora/shared/run"
 )
@@ -32,11 +33,14 @@ func serve(ctx context.Context, config Config, telemetry *ops.Telemetry) (err er
 			return err //nolint:wrapcheck // a sentence for the operator already
 		}
 	}
-	bus := inproc.New(inproc.Options{})
+	bus, err := measured.New(inproc.New(inproc.Options{}), telemetry.Meter)
+	if err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
 	defer func() { _ = bus.Close() }()
 
 	plane, err := control.Open(ctx, config.Control, control.Deps{
-		Mode: config.Mode, Bus: bus, Log: log, Meter: telemetry.Meter, Now: time.Now, Version: ops.Version().Version,
+		Mode: config.Mode, Bus: bus, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Now: time.Now, Version: ops.Version().Version,
 		OpAMPURL: config.Gateway.Endpoint(), SharedPort: config.sharedPort(),
 		DevelopmentLogin: config.Mode == control.Development,
 	})
@@ -45,8 +49,12 @@ func serve(ctx context.Context, config Config, telemetry *ops.Telemetry) (err er
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
 
+	calls, err := gateway.ObserveCalls(telemetry.Tracer, telemetry.Meter)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
 	deps := gateway.Deps{
-		Control: plane.Gateways(), Bus: bus, Log: log, Meter: telemetry.Meter, Clock: time.Now, Version: ops.Version().Version,
+		Control: plane.Gateways(calls), Bus: bus, Log: log, Meter: telemetry.Meter, Clock: time.Now, Version: ops.Version().Version,
 	}
 	if config.sharedPort() {
 		deps.Other = plane.Handler()

@@ -25,6 +25,7 @@ import (
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/ops"
 	"gitlab.com/ampora/ampora/shared/run"
@@ -115,10 +116,18 @@ func openBus(address conf.Secret) (bus.Bus, error) { //nolint:unparam // until o
 
 func serve(ctx context.Context, c config, messages bus.Bus, telemetry *ops.Telemetry) error {
 	log := telemetry.Log
+	observed, err := measured.New(messages, telemetry.Meter)
+	if err != nil {
+		return err
+	}
+	calls, err := gateway.ObserveCalls(telemetry.Tracer, telemetry.Meter)
+	if err != nil {
+		return err
+	}
 	transport := connecthttp.NewTransport(http.DefaultClient, c.ControlURL, connecthttp.WithReadMaxBytes(maxResponse))
 	g, err := gateway.New(c.Config, gateway.Deps{
-		Control: internalv1connect.NewGatewayServiceClient(connect.NewClient(transport)),
-		Bus:     messages, Log: log, Meter: telemetry.Meter, Clock: time.Now,
+		Control: internalv1connect.NewGatewayServiceClient(connect.NewClient(transport, calls)),
+		Bus:     observed, Log: log, Meter: telemetry.Meter, Clock: time.Now,
 		Version: ops.Version().Version,
 	})
 	if err != nil {
