@@ -133,6 +133,7 @@ type Dispatch struct {
 	Gateway    GatewayID
 	Epoch      Epoch
 	Tries      int
+	Trace      Traceparent
 }
 
 // DispatchKind is what is to be sent.

@@ -299,6 +299,8 @@ type WorkItem struct {
 	Agent  fleet.AgentID
 	// Version guards: a wake that came after the claim keeps the item.
 	Version int64
+	// Trace is that of the latest wake that had one, until the item settles. What Apply sends has it.
+	Trace fleet.Traceparent
 }
 
 // Work is the engine's: it alone writes grants, attempts and deliveries.

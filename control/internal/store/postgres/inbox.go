@@ -185,11 +185,11 @@ func storedBodies(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (map[
 // write writes what was judged: in one round trip, agents in the order of their ids.
 func write(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent, events []fleet.Event, at time.Time) error {
 	var batch pgx.Batch
-	var woken []fleet.AgentID
+	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, id := range slices.Sorted(maps.Keys(agents)) {
 		queueAgent(&batch, tenant, agents[id], at)
 		if agents[id].Write.Wake {
-			woken = append(woken, id)
+			woken[id] = agents[id].Write.Trace
 		}
 	}
 	for _, e := range events {
@@ -199,7 +199,7 @@ func write(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents map[fle
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fail("write the reports", err)
 	}
-	return wake(ctx, tx, tenant, at, woken...)
+	return wake(ctx, tx, tenant, at, woken)
 }
 
 func queueAgent(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent, at time.Time) {

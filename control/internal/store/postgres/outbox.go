@@ -22,7 +22,7 @@ const answered = `
 // onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
 // that noting an earlier one as sent does not take it away.
 const onDispatch = `
-		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
+		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason, traceparent = excluded.traceparent,
 			due_at = least(outbox.due_at, excluded.due_at), tries = 0`
 
 // park puts off what is to be sent to an agent ($2 of tenant $1) whose session ended, so that polling passes over those
@@ -48,9 +48,9 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 			), claimed AS (
 				UPDATE outbox o SET due_at = $2, tries = o.tries + 1 FROM due
 				WHERE o.tenant_id = due.tenant_id AND o.agent_id = due.agent_id AND o.kind = due.kind
-				RETURNING due.*, o.generation, o.reason, o.tries
+				RETURNING due.*, o.generation, o.reason, o.tries, o.traceparent
 			)
-			SELECT d.tenant_id, d.agent_id, d.kind, d.generation, d.reason, d.gateway_id, d.epoch, d.tries,
+			SELECT d.tenant_id, d.agent_id, d.kind, d.generation, d.reason, d.gateway_id, d.epoch, d.tries, d.traceparent,
 			       d.config_id, coalesce(c.name, ''), coalesce(d.version, 0), d.offer_hash, v.body_hash,
 			       coalesce(v.size, 0), coalesce(v.content_type, '')
 			FROM claimed d
@@ -104,7 +104,7 @@ func scanAddress(row pgx.Row) (d fleet.Dispatch, err error) {
 
 func scanDispatch(row pgx.Row) (d fleet.Dispatch, err error) {
 	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries,
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries, &d.Trace,
 		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err
 }

@@ -272,7 +272,7 @@ func sit(ctx context.Context, tx pgx.Tx, c fleet.Claim, v verdict.Seating) error
 	if err := unpark(ctx, tx, c, agent); err != nil {
 		return err
 	}
-	if err := wake(ctx, tx, c.Tenant, c.At, agent); err != nil {
+	if err := wake(ctx, tx, c.Tenant, c.At, map[fleet.AgentID]fleet.Traceparent{agent: ""}); err != nil {
 		return err
 	}
 	return appendEvent(ctx, tx, trail.Connected(c, agent, v.Seat.Open))

@@ -27,7 +27,7 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 			FROM (SELECT tenant_id, agent_id FROM work WHERE wake_at <= $1 ORDER BY wake_at LIMIT $3
 			      FOR UPDATE SKIP LOCKED) AS due
 			WHERE w.tenant_id = due.tenant_id AND w.agent_id = due.agent_id
-			RETURNING w.tenant_id, w.agent_id, w.version`,
+			RETURNING w.tenant_id, w.agent_id, w.version, w.traceparent`,
 			moment(now), moment(until), max)
 		return fail("claim work", err)
 	})
@@ -35,7 +35,7 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 }
 
 func scanWorkItem(row pgx.Row) (w store.WorkItem, err error) {
-	err = row.Scan(&w.Tenant, &w.Agent, &w.Version)
+	err = row.Scan(&w.Tenant, &w.Agent, &w.Version, &w.Trace)
 	return w, err
 }
 
@@ -280,10 +280,10 @@ func dispatch(ctx context.Context, tx pgx.Tx, item store.WorkItem, step fleet.St
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
-		SELECT tenant_id, id, $3, $4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN $5 ELSE 'infinity'::timestamptz END
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at, traceparent)
+		SELECT tenant_id, id, $3, $4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN $5 ELSE 'infinity'::timestamptz END, $6
 		FROM agents WHERE tenant_id = $1 AND id = $2`+onDispatch,
-		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at))
+		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at), item.Trace)
 	return fail("send the offer", err)
 }
 
@@ -308,7 +308,7 @@ func summarize(ctx context.Context, tx pgx.Tx, item store.WorkItem, step fleet.S
 // its versions begin anew, a late Apply could settle a wake it never saw.
 func settle(ctx context.Context, tx pgx.Tx, item store.WorkItem, step fleet.Step) error {
 	_, err := tx.Exec(ctx, `
-		UPDATE work SET wake_at = coalesce($4, 'infinity'::timestamptz) WHERE tenant_id = $1 AND agent_id = $2 AND version = $3`,
+		UPDATE work SET wake_at = coalesce($4, 'infinity'::timestamptz), traceparent = '' WHERE tenant_id = $1 AND agent_id = $2 AND version = $3`,
 		item.Tenant, item.Agent, item.Version, moment(step.WakeAt))
 	return fail("settle the item", err)
 }

@@ -260,7 +260,7 @@ func sit(ctx context.Context, tx *sql.Tx, c fleet.Claim, v verdict.Seating) erro
 	if err := unpark(ctx, tx, c, agent); err != nil {
 		return err
 	}
-	if err := wake(ctx, tx, c.Tenant, c.At, agent); err != nil {
+	if err := wake(ctx, tx, c.Tenant, c.At, map[fleet.AgentID]fleet.Traceparent{agent: ""}); err != nil {
 		return err
 	}
 	return appendEvent(ctx, tx, trail.Connected(c, agent, v.Seat.Open))

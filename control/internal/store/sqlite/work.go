@@ -24,7 +24,7 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 		items, err = list(ctx, tx, scanWorkItem, `
 			UPDATE work SET wake_at = ?2, version = version + 1
 			WHERE (tenant_id, agent_id) IN (SELECT tenant_id, agent_id FROM work WHERE wake_at <= ?1 ORDER BY wake_at LIMIT ?3)
-			RETURNING tenant_id, agent_id, version`,
+			RETURNING tenant_id, agent_id, version, traceparent`,
 			moment(now), moment(until), max)
 		return fail("claim work", err)
 	})
@@ -32,7 +32,7 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 }
 
 func scanWorkItem(row scanner) (w store.WorkItem, err error) {
-	err = row.Scan(&w.Tenant, &w.Agent, &w.Version)
+	err = row.Scan(&w.Tenant, &w.Agent, &w.Version, &w.Trace)
 	return w, err
 }
 
@@ -280,10 +280,10 @@ func dispatch(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.S
 		return nil
 	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
-		SELECT tenant_id, id, ?3, ?4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN ?5 ELSE ?6 END
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at, traceparent)
+		SELECT tenant_id, id, ?3, ?4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN ?5 ELSE ?6 END, ?7
 		FROM agents WHERE tenant_id = ?1 AND id = ?2`+onDispatch,
-		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at), int64(never))
+		item.Tenant, item.Agent, fleet.DispatchConfig, generation, moment(at), int64(never), item.Trace)
 	return fail("send the offer", err)
 }
 
@@ -308,7 +308,7 @@ func summarize(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.
 // its versions begin anew, a late Apply could settle a wake it never saw.
 func settle(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.Step) error {
 	_, err := tx.ExecContext(ctx, `
-		UPDATE work SET wake_at = coalesce(?4, ?5) WHERE tenant_id = ?1 AND agent_id = ?2 AND version = ?3`,
+		UPDATE work SET wake_at = coalesce(?4, ?5), traceparent = '' WHERE tenant_id = ?1 AND agent_id = ?2 AND version = ?3`,
 		item.Tenant, item.Agent, item.Version, moment(step.WakeAt), int64(never))
 	return fail("settle the item", err)
 }

@@ -33,6 +33,7 @@ var suites = map[string]suite{
 	"Work":         work,
 	"Outbox":       outbox,
 	"Queues":       queues,
+	"Traces":       traces,
 	"AtOnce":       together,
 }
 
