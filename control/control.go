@@ -118,13 +118,13 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
 	holder := processName()
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: d.Now}); err != nil {
 		return nil, err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: d.Now}); err != nil {
 		return nil, err
 	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Now: d.Now}); err != nil {
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: d.Now}); err != nil {
 		return nil, err
 	}
 

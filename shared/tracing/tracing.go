@@ -80,5 +80,5 @@ func Continue(ctx context.Context, tracer trace.Tracer, text, name string, optio
 	if !recorded {
 		return ctx, trace.SpanFromContext(context.Background())
 	}
-	return tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), name, options...) //nolint:spancheck // the caller ends it
+	return OrNone(tracer).Start(trace.ContextWithRemoteSpanContext(ctx, parent), name, options...) //nolint:spancheck // the caller ends it
 }

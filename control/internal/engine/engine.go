@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/rollout"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/instrument"
@@ -33,10 +35,11 @@ const (
 
 // Deps is what an Engine needs.
 type Deps struct {
-	Store store.Work
-	Log   *slog.Logger
-	Meter metric.Meter
-	Now   func() time.Time
+	Store  store.Work
+	Log    *slog.Logger
+	Meter  metric.Meter
+	Tracer trace.Tracer
+	Now    func() time.Time
 }
 
 // Engine advances agents towards what is assigned to them.
@@ -92,6 +95,9 @@ func (e *Engine) Turn(ctx context.Context) (int, error) {
 func (e *Engine) advance(ctx context.Context, item store.WorkItem) (outcome string, err error) {
 	began := e.d.Now()
 	defer func() { e.took.Took(ctx, e.d.Now().Sub(began)) }()
+	ctx, span := e.begin(ctx, &item)
+	var step fleet.Step
+	defer func() { end(span, outcome, step) }()
 	s, err := e.d.Store.Situation(ctx, item)
 	if errors.Is(err, store.ErrNotFound) {
 		return "gone", nil
@@ -100,7 +106,8 @@ func (e *Engine) advance(ctx context.Context, item store.WorkItem) (outcome stri
 		return "failed", fmt.Errorf("situation: %w", err)
 	}
 	now := e.d.Now()
-	err = e.d.Store.Apply(ctx, item, s, rollout.Decide(s, now), now)
+	step = rollout.Decide(s, now)
+	err = e.d.Store.Apply(ctx, item, s, step, now)
 	if errors.Is(err, store.ErrConflict) {
 		return "conflict", nil
 	}

@@ -44,6 +44,7 @@ func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Up
 			r.in.metrics.uplinks.Add(ctx, 1, "malformed")
 			continue
 		}
+		u.Trace = fleet.Traceparent(envelope.GetTraceparent())
 		uplinks = append(uplinks, u)
 	}
 	return uplinks, nil

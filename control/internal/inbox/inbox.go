@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -49,6 +50,7 @@ type Deps struct {
 	Holder string
 	Log    *slog.Logger
 	Meter  metric.Meter
+	Tracer trace.Tracer
 	Now    func() time.Time
 }
 
@@ -235,7 +237,10 @@ func (r *reader) record(ctx context.Context, batch bus.Batch) error {
 		return err
 	}
 	began := r.in.d.Now()
-	if err := r.write(ctx, uplinks, batch.Next); err != nil {
+	end := r.traced(ctx, uplinks)
+	err = r.write(ctx, uplinks, batch.Next)
+	end(err)
+	if err != nil {
 		return err
 	}
 	now := r.in.d.Now()

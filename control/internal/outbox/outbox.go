@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -26,6 +27,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 var pace = run.Pace{Idle: 200 * time.Millisecond, Failed: time.Second}
@@ -46,6 +48,7 @@ type Deps struct {
 	Signer *Signer
 	Log    *slog.Logger
 	Meter  metric.Meter
+	Tracer trace.Tracer
 	Now    func() time.Time
 }
 
@@ -93,7 +96,11 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 
 // send puts one batch into its gateway's stream and notes that it did.
 func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
-	signed, err := o.d.Signer.Sign(message(batch, now))
+	ctx, span := o.begin(ctx, batch)
+	defer span.End()
+	m := message(batch, now)
+	m.Traceparent = tracing.Text(ctx)
+	signed, err := o.d.Signer.Sign(m)
 	if err != nil {
 		return err
 	}
@@ -113,6 +120,7 @@ type key struct {
 	kind    fleet.DispatchKind
 	offer   fleet.OfferHash
 	reason  string
+	trace   trace.TraceID
 }
 
 // grouped splits dispatches into batches, in the order in which their first members were due.
@@ -120,7 +128,7 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
 	for _, d := range due {
-		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason, traceOf(d)}
 		i, ok := at[k]
 		if !ok {
 			i = len(batches)

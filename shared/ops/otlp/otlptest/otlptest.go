@@ -7,10 +7,12 @@ package otlptest
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -178,6 +180,26 @@ func (r *Receiver) Resources() []*resourcepb.Resource {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.about)
+}
+
+// Text is everything received so far, for looking for what must not be in it.
+func (r *Receiver) Text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var text strings.Builder
+	for _, s := range r.spans {
+		fmt.Fprintln(&text, s.Span)
+	}
+	for _, m := range r.metrics {
+		fmt.Fprintln(&text, m)
+	}
+	for _, l := range r.logs {
+		fmt.Fprintln(&text, l)
+	}
+	for _, a := range r.about {
+		fmt.Fprintln(&text, a)
+	}
+	return text.String()
 }
 
 // Header is that of the last request.
