@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/opamp"
@@ -35,6 +36,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Deps is what a gateway works with. All but the last three are required.
@@ -44,6 +46,8 @@ type Deps struct {
 	Log     *slog.Logger
 	Meter   metric.Meter
 	Clock   func() time.Time
+	// Tracer makes the spans; nil: nothing is traced.
+	Tracer trace.Tracer
 	// Version is shown to the control plane.
 	Version string
 
@@ -76,6 +80,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	deps.Tracer = tracing.OrNone(deps.Tracer)
 	g := &Gateway{config: config}
 	origin := relay.Origin{Gateway: identity.GatewayID(config.GatewayID), BootID: newBootID()}
 
@@ -103,7 +108,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	})
 	g.downlinks, err = relay.NewDownlinks(relay.DownlinksConfig{
 		Origin: origin, Bus: deps.Bus, Registry: registry, Bodies: g.bodies, Publisher: g.publisher,
-		Log: deps.Log, Clock: deps.Clock, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
+		Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
 	}, deps.Meter)
 	if err != nil {
 		return nil, err
@@ -137,7 +142,7 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	}
 	g.opamp, err = opamp.NewServer(opamp.Config{
 		Admission: admission, Rejections: rejections, Enrolment: enrolment, Registry: registry, Claims: g.claims,
-		Publisher: g.publisher, Bodies: g.bodies, Log: deps.Log, Clock: deps.Clock,
+		Publisher: g.publisher, Bodies: g.bodies, Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock,
 		Endpoint: opamp.Endpoint{URL: g.config.Endpoint(), ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
 	}, deps.Meter)
 	if err != nil {

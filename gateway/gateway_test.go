@@ -16,6 +16,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -35,6 +37,7 @@ type world struct {
 	gateway *gateway.Gateway
 	server  *gatewaytest.Authority
 	reader  *metric.ManualReader
+	spans   *tracetest.SpanRecorder
 	stop    func()
 
 	agent       identity.Agent
@@ -70,6 +73,7 @@ func startAlone(t *testing.T, change ...func(*gateway.Config)) *world {
 	w := &world{
 		t: t, control: gatewaytest.NewControl(t), bus: inproc.New(inproc.Options{}),
 		server: gatewaytest.NewAuthority(t, "server"), reader: metric.NewManualReader(),
+		spans: tracetest.NewSpanRecorder(),
 	}
 	w.control.AddTenant(tenant)
 	w.agent, w.certificate = w.control.AddAgent(tenant)
@@ -78,6 +82,7 @@ func startAlone(t *testing.T, change ...func(*gateway.Config)) *world {
 	w.gateway, err = gateway.New(config, gateway.Deps{
 		Control: w.control.Client(), Bus: w.bus, Log: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Meter: metric.NewMeterProvider(metric.WithReader(w.reader)).Meter("test"), Clock: time.Now, Version: "test",
+		Tracer:      sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(w.spans)).Tracer("test"),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &served, nil },
 		ServerCA:    w.server.RootPEM(),
 	})

@@ -127,7 +127,7 @@ func serve(ctx context.Context, c config, messages bus.Bus, telemetry *ops.Telem
 	transport := connecthttp.NewTransport(http.DefaultClient, c.ControlURL, connecthttp.WithReadMaxBytes(maxResponse))
 	g, err := gateway.New(c.Config, gateway.Deps{
 		Control: internalv1connect.NewGatewayServiceClient(connect.NewClient(transport, calls)),
-		Bus:     observed, Log: log, Meter: telemetry.Meter, Clock: time.Now,
+		Bus:     observed, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Clock: time.Now,
 		Version: ops.Version().Version,
 	})
 	if err != nil {

@@ -243,6 +243,8 @@ func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {
 
 // relay stores the bodies of a message and queues the rest of it.
 func (s *Server) relay(ctx context.Context, current *session.Session, message *protobufs.AgentToServer, payload []byte, inDoubt bool) error {
+	ctx, span := s.reporting(ctx, current, message)
+	defer span.End()
 	healthKnown := message.GetHealth() != nil && proto.Size(message.GetHealth()) > 0
 	afterOwnOffer := current.AfterOwnOffer(healthKnown) && message.GetHealth() != nil
 	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: payload, AfterOwnOffer: afterOwnOffer, InDoubt: inDoubt}
@@ -258,7 +260,7 @@ func (s *Server) relay(ctx context.Context, current *session.Session, message *p
 			return err
 		}
 	}
-	return s.Publisher.Report(current, report)
+	return s.Publisher.Report(ctx, current, report)
 }
 
 func (s *Server) store(ctx context.Context, tenant identity.TenantID, cuttings []cutting) ([]*relayv1.Body, error) {
@@ -328,6 +330,7 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 	if mail.Config != nil {
 		if s.Mask.allows(to.Capabilities(), acceptsRemoteConfig) {
 			sent = mail.Config
+			s.offering(to, sent)
 		} else {
 			s.Rejections.Reject(ctx, edge.CapMismatch, nil)
 			s.Publisher.Delivery(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
@@ -341,5 +344,6 @@ func (s *Server) delivered(to *session.Session, sent *session.ConfigOffer) {
 	if sent != nil {
 		to.Sent(sent)
 		s.Publisher.Delivery(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
+		sent.End()
 	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/gobwas/ws"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
@@ -37,6 +38,7 @@ type Config struct {
 	Publisher  *relay.Publisher
 	Bodies     *relay.Bodies
 	Log        *slog.Logger
+	Tracer     trace.Tracer
 	Clock      func() time.Time
 	Endpoint   Endpoint
 	Mask       Mask

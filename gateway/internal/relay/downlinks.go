@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"gitlab.com/ampora/ampora/gateway/internal/session"
@@ -21,6 +22,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/downlink"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/instrument"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Bounds of the downlink consumer.
@@ -53,6 +55,7 @@ type DownlinksConfig struct {
 	Bodies    *Bodies
 	Publisher *Publisher
 	Log       *slog.Logger
+	Tracer    trace.Tracer
 	Clock     func() time.Time
 	// Keys are the keys that may sign downlinks now, by key id; an error means that
 	// nobody can tell.
@@ -145,6 +148,10 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 		d.Log.WarnContext(ctx, "a downlink was refused", "reason", err)
 		return
 	}
+	ctx, span := tracing.Continue(ctx, d.Tracer, downlink.GetTraceparent(), "gateway downlink",
+		trace.WithSpanKind(trace.SpanKindConsumer), tracing.Processing(tracing.Downlinks),
+		trace.WithAttributes(tracing.Tenant(downlink.GetTenant()), tracing.Messages(len(downlink.GetTargets()))))
+	defer span.End()
 	switch downlink.GetKind() {
 	case relayv1.Downlink_KIND_CONFIG:
 		d.config(ctx, downlink)
@@ -186,12 +193,15 @@ func (d *Downlinks) verified(payload []byte) (*relayv1.Downlink, error) {
 
 // config posts one offer to all targets: it is rendered once.
 func (d *Downlinks) config(ctx context.Context, downlink *relayv1.Downlink) {
+	came := d.Clock()
 	wire, err := d.render(ctx, downlink)
 	if err != nil {
 		d.Log.WarnContext(ctx, "a configuration could not be fetched", "tenant", downlink.GetTenant(), "error", err)
 	}
 	d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
-		offer := &session.ConfigOffer{Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch, Wire: wire}
+		offer := &session.ConfigOffer{
+			Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch, Wire: wire, Trace: tracing.Text(ctx), At: came,
+		}
 		if err != nil {
 			if s.Epoch() == to.Epoch {
 				d.Publisher.Delivery(s, offer, relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE)

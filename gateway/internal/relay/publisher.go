@@ -20,6 +20,7 @@ import (
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/instrument"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Bounds of the uplink queue.
@@ -80,9 +81,11 @@ func NewPublisher(origin Origin, uplinks bus.Uplinks, log *slog.Logger, meter me
 	return p, made.Err()
 }
 
-// Report queues an agent's message. The error is [ErrShed], [ErrTooLarge] or [ErrEnded].
-func (p *Publisher) Report(s *session.Session, report *relayv1.Report) error {
+// Report queues an agent's message, to be recorded in the trace of ctx. The error is
+// [ErrShed], [ErrTooLarge] or [ErrEnded].
+func (p *Publisher) Report(ctx context.Context, s *session.Session, report *relayv1.Report) error {
 	message := p.envelope(s)
+	message.Traceparent = tracing.Text(ctx)
 	message.Event = &relayv1.Uplink_Report{Report: report}
 	return p.enqueue(s, message, true)
 }
@@ -101,7 +104,7 @@ func (p *Publisher) Ended(s *session.Session, reason session.EndReason) {
 // queue is full it is dropped: the control plane repeats the offer, and is told again.
 func (p *Publisher) Delivery(s *session.Session, offer *session.ConfigOffer, outcome relayv1.Delivery_Outcome) {
 	message := p.envelope(s)
-	message.Epoch = offer.Epoch
+	message.Epoch, message.Traceparent = offer.Epoch, offer.Trace
 	message.Event = &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{
 		Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation,
 	}}

@@ -71,7 +71,7 @@ func TestPublisherThroughAFullBus(t *testing.T) {
 	agent := identity.NewAgentID()
 	s := newSession(agent)
 	for i := range messages {
-		if err := p.Report(s, &relayv1.Report{Sequence: uint64(i)}); err != nil {
+		if err := p.Report(t.Context(), s, &relayv1.Report{Sequence: uint64(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,11 +100,11 @@ func TestPublisherShedsAllButEnds(t *testing.T) {
 	p := newPublisher(t, inproc.New(inproc.Options{}))
 	s := newSession(identity.NewAgentID())
 	for range queueMessages {
-		if err := p.Report(s, &relayv1.Report{}); err != nil {
+		if err := p.Report(t.Context(), s, &relayv1.Report{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.Report(s, &relayv1.Report{}); !errors.Is(err, ErrShed) || !p.Full() {
+	if err := p.Report(t.Context(), s, &relayv1.Report{}); !errors.Is(err, ErrShed) || !p.Full() {
 		t.Errorf("a report to a full queue gives %v", err)
 	}
 	p.Delivery(s, &session.ConfigOffer{}, relayv1.Delivery_OUTCOME_DELIVERED)
@@ -112,7 +112,7 @@ func TestPublisherShedsAllButEnds(t *testing.T) {
 	if n := p.Waiting(); n != queueMessages+1 {
 		t.Errorf("%d messages wait", n)
 	}
-	if err := p.Report(s, &relayv1.Report{AgentToServer: make([]byte, bus.MaxPayload)}); !errors.Is(err, ErrTooLarge) {
+	if err := p.Report(t.Context(), s, &relayv1.Report{AgentToServer: make([]byte, bus.MaxPayload)}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a huge report gives %v", err)
 	}
 }
@@ -124,11 +124,11 @@ func TestNoReportFollowsTheEnd(t *testing.T) {
 	registry := session.NewRegistry(p.Ended)
 	s := newSession(identity.NewAgentID())
 	registry.Start(s)
-	if err := p.Report(s, &relayv1.Report{}); err != nil {
+	if err := p.Report(t.Context(), s, &relayv1.Report{}); err != nil {
 		t.Fatal(err)
 	}
 	registry.End(s, session.Superseded)
-	if err := p.Report(s, &relayv1.Report{}); !errors.Is(err, ErrEnded) || p.Waiting() != 2 {
+	if err := p.Report(t.Context(), s, &relayv1.Report{}); !errors.Is(err, ErrEnded) || p.Waiting() != 2 {
 		t.Errorf("a report after the end gives %v, and %d messages wait", err, p.Waiting())
 	}
 }

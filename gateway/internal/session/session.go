@@ -98,6 +98,7 @@ type Session struct {
 	lastSeen     time.Time
 	mail         Mail
 	sent         offerMark
+	offered      asked
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
 	afterOffer   bool
@@ -290,6 +291,12 @@ func (s *Session) end() bool {
 type offerMark struct {
 	hash       []byte
 	generation int64
+}
+
+// asked is an offer that the agent is to answer, in a trace.
+type asked struct {
+	hash  []byte
+	trace string
 }
 
 func (m offerMark) is(offer *ConfigOffer) bool {
