@@ -54,7 +54,7 @@ func serve(ctx context.Context, config Config, telemetry *ops.Telemetry) (err er
 		return fmt.Errorf("gateway: %w", err)
 	}
 	deps := gateway.Deps{
-		Control: plane.Gateways(calls), Bus: bus, Log: log, Meter: telemetry.Meter, Clock: time.Now, Version: ops.Version().Version,
+		Control: plane.Gateways(calls), Bus: bus, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Clock: time.Now, Version: ops.Version().Version,
 	}
 	if config.sharedPort() {
 		deps.Other = plane.Handler()
