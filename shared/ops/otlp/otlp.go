@@ -17,6 +17,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -167,6 +168,9 @@ func (c *Client) post(ctx context.Context, s signal, body []byte) (retry time.Du
 	request.Header.Set("Content-Type", "application/x-protobuf")
 	request.Header.Set("Content-Encoding", "gzip")
 	response, err := c.http.Do(request)
+	if _, stranger := errors.AsType[*tls.CertificateVerificationError](err); stranger {
+		return 0, err // which it stays
+	}
 	if err != nil {
 		return firstPause, err
 	}

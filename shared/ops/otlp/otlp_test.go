@@ -95,11 +95,7 @@ func TestTheReceiverIsVerified(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	stranger := client(t, otlp.Config{Endpoint: secured.URL}, &log).Logs(slog.LevelInfo)
-	slog.New(stranger).InfoContext(t.Context(), "hello")
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond) // for a try, and no repetition
-	defer cancel()
-	stranger.Close(ctx)
+	say(t, client(t, otlp.Config{Endpoint: secured.URL}, &log))
 	if n := len(receiver.Logs()); n != 0 || !strings.Contains(log.String(), "certificate") {
 		t.Errorf("%d records came through a certificate nobody knows; the log is %s", n, log.String())
 	}
