@@ -12,7 +12,11 @@ SHELL := bash
 DEV := infra/dev
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 # Every folder below a cmd/ is a program of that name.
-PROGRAMS = $(wildcard control/cmd/* gateway/cmd/*)
+PROGRAMS = $(wildcard control/cmd/* gateway/cmd/* loadtest/cmd/*)
+# How much make bench measures: BENCH_AGENTS=200 BENCH_RUNS=1 is a short one.
+BENCH_AGENTS ?= 5000
+BENCH_RUNS ?= 5
+BENCH_FLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.tools/node/node_modules/.bin:$(PATH)
@@ -30,8 +34,10 @@ define each
 endef
 
 # services: sets AMPORA_TEST_POSTGRES_URL and AMPORA_TEST_REDIS_URL, unless the
-# caller brought servers of its own.
+# caller brought servers of its own. The tests of the Redis bus kill and replace
+# servers, so they start their own all the same.
 define services
+	$(DEV)/tools.sh redis-server; \
 	if [ -z "$${AMPORA_TEST_POSTGRES_URL:-}" ] || [ -z "$${AMPORA_TEST_REDIS_URL:-}" ]; then \
 		$(DEV)/services.sh up; \
 		exports=$$($(DEV)/services.sh env); \
@@ -80,7 +86,7 @@ test-race: ## Run all tests under the race detector.
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: our programs, real agents.
-	@agents=$$($(DEV)/agents.sh); $(services); \
+	@$(DEV)/tools.sh haproxy redis-server; agents=$$($(DEV)/agents.sh); $(services); \
 	if [ -d loadtest/e2e ]; then \
 		cd loadtest/e2e; \
 		AMPORA_E2E_AGENTS_DIR="$$agents" AMPORA_E2E_BIN_DIR="$(CURDIR)/bin" \
@@ -90,8 +96,10 @@ e2e: build ## Run the end-to-end tests: our programs, real agents.
 	fi
 
 .PHONY: bench
-bench: ## Run all benchmarks.
-	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...)
+bench: build ## Run all benchmarks, and measure ampora against a plain server.
+	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...); \
+	bin/bench --target "yardstick=bin/yardstick" --target "ampora=bin/bench launch --bin bin/ampora" \
+		--agents $(BENCH_AGENTS) --runs $(BENCH_RUNS) --report bin/bench.json --table bin/bench.md $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: ## Look at Go, proto and shell with strict eyes.

@@ -64,12 +64,18 @@ type PKI struct {
 	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
 }
 
+// Internal is the service that gateways of other processes call.
+type Internal struct {
+	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
+}
+
 // Config is the configuration of the control plane.
 type Config struct {
 	Database Database
 	Keys     Keys
 	API      API
 	PKI      PKI
+	Internal Internal
 	// Tenant is the tenant of a fresh installation.
 	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
 	// EventRetention bounds the history.

@@ -8,6 +8,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -31,6 +32,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
@@ -47,6 +49,8 @@ type Deps struct {
 	Log   *slog.Logger
 	Meter metric.Meter
 	Now   func() time.Time
+	// Process names this process in leases; empty: a new [ProcessName].
+	Process string
 	// Tracer makes the spans; nil: nothing is traced.
 	Tracer trace.Tracer
 	// Version of the program, OpAMPURL where agents connect: for the API to show.
@@ -64,13 +68,15 @@ type Control struct {
 	config Config
 
 	store     store.Store
+	replica   *replica.Replica
 	authority *pki.Authority
 	inbox     *inbox.Inbox
 	engine    *engine.Engine
 	outbox    *outbox.Outbox
 	backlog   *backlog
-	internal  *connect.Server
-	handler   http.Handler
+	// local is the internal service for a gateway in this process, remote that for gateways of others.
+	local, remote *connect.Server
+	handler       http.Handler
 	// stopping is closed when the intake stops.
 	stopping chan struct{}
 }
@@ -111,44 +117,46 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 	if err != nil {
 		return nil, err
 	}
-	signer, err := outbox.OpenSigner(ctx, db, ring)
+	signer, err := openSigner(ctx, db, ring)
+	if err != nil {
+		return nil, err
+	}
+	uplinks, err := openUplinks(ctx, db, ring)
 	if err != nil {
 		return nil, err
 	}
 
 	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
-	holder := processName()
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Holder: holder, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: d.Now}); err != nil {
+	c.replica = replica.New(replica.Deps{Store: db, ID: cmp.Or(d.Process, ProcessName()), Version: d.Version, Log: d.Log, Now: d.Now})
+	if err := c.openLoops(bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: d.Now}); err != nil {
-		return nil, err
-	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: d.Now}); err != nil {
+	observe, err := c.observe()
+	if err != nil {
 		return nil, err
 	}
 
-	observed, observedInternally, err := c.observe()
+	answers, err := auth.NewInternalInterceptor(d.Log)
 	if err != nil {
 		return nil, err
 	}
-	internalGate, err := auth.NewInternalInterceptor(d.Log)
-	if err != nil {
-		return nil, err
-	}
-	c.internal = connect.NewServer(observedInternally, internalGate)
-	internalv1connect.RegisterGatewayServiceHandler(c.internal, gateways.New(gateways.Deps{
-		Store: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, TrustDomain: config.PKI.TrustDomain, Now: d.Now,
-	}))
+	service := gateways.New(gateways.Deps{
+		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
+		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: c.replica.Clock,
+	})
+	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
+	c.local = connect.NewServer(observe.local, answers, gateways.InProcess)
+	c.remote = connect.NewServer(observe.remote, answers, gate.Interceptor)
+	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
+	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
 
-	gate, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
+	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
 	if err != nil {
 		return nil, err
 	}
-	public := connect.NewServer(observed, gate)
+	public := connect.NewServer(observe.public, callers)
 	api.Register(public, api.Deps{
-		Store: db, Content: bodies, Now: d.Now, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		Stopping: c.stopping,
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
@@ -164,9 +172,25 @@ func openAuthority(ctx context.Context, config Config, db store.Store, ring *sea
 	return authority, authority.EnsureTenant(ctx, fleet.TenantID(config.Tenant), now)
 }
 
+// openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
+// judge, it goes by the database's clock.
+func (c *Control) openLoops(bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
+	d, now := c.deps, c.replica.Clock
+	if c.inbox, err = inbox.New(inbox.Deps{Store: c.store, Bus: d.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
+		return err
+	}
+	if c.engine, err = engine.New(engine.Deps{Store: c.store, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
+		return err
+	}
+	if c.outbox, err = outbox.New(outbox.Deps{Store: c.store, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
+		return err
+	}
+	return nil
+}
+
 // Gateways is a client of the internal service for a gateway in this process, with the interceptors that it wants.
 func (c *Control) Gateways(interceptors ...connect.ClientInterceptor) internalv1connect.GatewayServiceClient {
-	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.internal), interceptors...))
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.local), interceptors...))
 }
 
 // Handler serves the public API.
@@ -199,30 +223,42 @@ func (c *Control) endStreams(ctx context.Context) error {
 	return nil
 }
 
-// Loops are what records, decides and sends; they stop after the intake.
+// Loops are what records, decides and sends; they stop after the intake. The lease under which they do it alone is given
+// back when the last of them has stopped.
 func (c *Control) Loops() []run.Task {
-	return []run.Task{
+	loops := []run.Task{
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
-		{Name: "event retention", Run: c.pruneEvents},
 		{Name: "backlog", Run: c.backlog.run},
+		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
+		c.replica.Duty("lost sessions", lostPause, c.endLost),
 	}
+	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
+	return []run.Task{{Name: "control", Run: func(ctx context.Context) error { return run.Phases(ctx, loops, lease) }}}
 }
 
-// pruneEvents forgets old events. Every replica may do it: deleting what is gone deletes nothing.
+// lostPause is how often it is looked for sessions whose gateway is gone.
+const lostPause = 15 * time.Second
+
+// endLost ends the sessions of gateways that are gone for so long that their agents would be back.
+func (c *Control) endLost(ctx context.Context) error {
+	now := c.replica.Clock()
+	ended, err := c.store.EndLost(ctx, now.Add(-fleet.MoveGrace), now)
+	if err == nil && ended > 0 {
+		c.deps.Log.WarnContext(ctx, "agents of gateways that are gone did not come back", "agents", ended)
+	}
+	return err //nolint:wrapcheck // logged as what the duty failed of
+}
+
+// pruneEvents forgets old events.
 func (c *Control) pruneEvents(ctx context.Context) error {
-	prune := func(ctx context.Context) (int, error) {
-		_, err := c.store.PruneEvents(ctx, c.deps.Now().Add(-c.config.EventRetention))
-		return 0, err //nolint:wrapcheck // logged below
-	}
-	return run.Loop(ctx, run.Pace{Idle: time.Hour, Failed: time.Minute}, prune, func(err error) {
-		c.deps.Log.WarnContext(ctx, "old events could not be deleted", "error", err)
-	})
+	_, err := c.store.PruneEvents(ctx, c.replica.Clock().Add(-c.config.EventRetention))
+	return err //nolint:wrapcheck // logged as what the duty failed of
 }
 
-// processName names this process in leases: the host for people, random bytes for uniqueness.
-func processName() string {
+// ProcessName is a name that no other process has: the host for people, random bytes for uniqueness.
+func ProcessName() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	host, err := os.Hostname()

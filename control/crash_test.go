@@ -67,8 +67,12 @@ func (f *failing) Record(ctx context.Context, r store.Record) (store.Recorded, e
 	return faulty(f, func() (store.Recorded, error) { return f.Store.Record(ctx, r) })
 }
 
-func (f *failing) AcquirePartition(ctx context.Context, n int, holder string, now, until time.Time) (store.PartitionLease, error) {
-	return faulty(f, func() (store.PartitionLease, error) { return f.Store.AcquirePartition(ctx, n, holder, now, until) })
+func (f *failing) AcquirePartition(ctx context.Context, n int, holder string, now time.Time) (store.PartitionLease, error) {
+	return faulty(f, func() (store.PartitionLease, error) { return f.Store.AcquirePartition(ctx, n, holder, now) })
+}
+
+func (f *failing) RenewReplica(ctx context.Context, r fleet.Replica, now time.Time) ([]string, error) {
+	return faulty(f, func() ([]string, error) { return f.Store.RenewReplica(ctx, r, now) })
 }
 
 func (f *failing) Counters(ctx context.Context, n int) ([]store.Counter, error) {

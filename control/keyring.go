@@ -5,18 +5,28 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // Settings that are decided once, at the first start.
 const (
 	settingKeyCheck    = "master_key_check"
 	settingTrustDomain = "trust_domain"
+	settingDownlinks   = "downlink_key"
+	settingUplinks     = "uplink_secret"
 )
+
+// secretSize is that of each secret of the installation: the seed of an Ed25519 key, and an HMAC key.
+const secretSize = 32
 
 // openKeyring makes the keyring and proves that it is the one this database was written under.
 func openKeyring(ctx context.Context, k Keys, s store.Installation) (*seal.Keyring, error) {
@@ -54,4 +64,45 @@ func fixTrustDomain(ctx context.Context, s store.Installation, domain string) er
 			": every certificate carries it, so it cannot change")
 	}
 	return nil
+}
+
+// fixSecret returns the installation's secret of a purpose, sealed under the master key; the first process to ask makes
+// it. Its name is part of the seal, so one never opens as another.
+func fixSecret(ctx context.Context, s store.Installation, ring *seal.Keyring, name, purpose string) ([]byte, error) {
+	binding := seal.Binding{Purpose: purpose, Table: "settings", Row: name, Column: "value"}
+	secret := make([]byte, secretSize)
+	_, _ = rand.Read(secret) // never fails
+	wrapped, err := ring.Wrap(binding, secret)
+	if err != nil {
+		return nil, fmt.Errorf("wrap the %s: %w", purpose, err)
+	}
+	stored, err := s.FixSetting(ctx, name, wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("store the %s: %w", purpose, err)
+	}
+	if secret, err = ring.Unwrap(binding, stored); err != nil {
+		return nil, fmt.Errorf("unwrap the %s: %w", purpose, err)
+	}
+	return secret, nil
+}
+
+// openSigner returns the signer of downlinks.
+func openSigner(ctx context.Context, s store.Installation, ring *seal.Keyring) (*outbox.Signer, error) {
+	seed, err := fixSecret(ctx, s, ring, settingDownlinks, "downlink-key")
+	if err != nil {
+		return nil, err
+	}
+	return outbox.NewSigner(seed), nil
+}
+
+// uplinks is the secret from which the keys derive that gateways seal with.
+type uplinks []byte
+
+func openUplinks(ctx context.Context, s store.Installation, ring *seal.Keyring) (uplinks, error) {
+	return fixSecret(ctx, s, ring, settingUplinks, "uplink-secret")
+}
+
+// key is that of a gateway process.
+func (u uplinks) key(gateway fleet.GatewayID, boot uint64) uplink.Key {
+	return uplink.Derive(u, identity.GatewayID(gateway), boot)
 }

@@ -21,8 +21,7 @@ const (
 	shutdownTimeout = 10 * time.Second
 )
 
-// serveAPI serves the public API until ctx is done: Connect, gRPC and gRPC-Web on one port, over TLS or on loopback. Calls
-// that are under way then get shutdownTimeout to end well: theirs is not the context that ended.
+// serveAPI serves the public API until ctx is done: Connect, gRPC and gRPC-Web on one port, over TLS or on loopback.
 func (c *Control) serveAPI(ctx context.Context) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -47,6 +46,12 @@ func (c *Control) serveAPI(ctx context.Context) error {
 		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	c.deps.Log.InfoContext(ctx, "the API listens", "address", l.Addr().String(), "tls", c.config.API.CertFile != "")
+	return c.serve(ctx, server, l)
+}
+
+// serve serves on a listener until ctx is done. Calls that are under way then get shutdownTimeout to end well: theirs is
+// not the context that ended.
+func (c *Control) serve(ctx context.Context, server *http.Server, l net.Listener) error {
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -55,7 +60,7 @@ func (c *Control) serveAPI(ctx context.Context) error {
 		stopped <- server.Shutdown(stopping)
 	}()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("api: %w", err)
+		return fmt.Errorf("serve: %w", err)
 	}
 	if err := <-stopped; err != nil {
 		// Calls that did not end in time; their clients see a broken connection and ask again.

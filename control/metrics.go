@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"go.opentelemetry.io/otel/metric"
 
+	"gitlab.com/ampora/ampora/control/internal/gateways"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/calls"
 	"gitlab.com/ampora/ampora/shared/instrument"
@@ -93,16 +94,21 @@ func measure(meter metric.Meter, db store.Store, b *backlog) error {
 	return made.Err()
 }
 
-// observe declares what is measured of the database and of calls, and returns the interceptors that measure the calls
-// of the public API and of the internal service.
-func (c *Control) observe() (public, internal connect.ServerInterceptor, err error) {
+// observers are the interceptors that measure the calls of each service.
+type observers struct{ public, local, remote connect.ServerInterceptor }
+
+// observe declares what is measured of the database and of calls.
+func (c *Control) observe() (observers, error) {
 	d := c.deps
-	c.backlog = &backlog{store: c.store, now: d.Now}
+	c.backlog = &backlog{store: c.store, now: c.replica.Clock}
 	if err := measure(d.Meter, c.store, c.backlog); err != nil {
-		return nil, nil, err
+		return observers{}, err
 	}
 	made := instrument.On(d.Meter)
 	api := calls.Duration(made, "ampora_control_api_request_duration", "Calls of the public API.", "ampora.v1")
-	ours := calls.Duration(made, "ampora_control_internal_request_duration", "Calls of gateways.", "ampora.internal.v1")
-	return calls.Server(d.Tracer, api, calls.Anybody), calls.Server(d.Tracer, ours, calls.Ours), made.Err()
+	internal := calls.Duration(made, "ampora_control_internal_request_duration", "Calls of gateways.", "ampora.internal.v1")
+	return observers{
+		public: calls.Server(d.Tracer, api, calls.Anybody.All), local: calls.Server(d.Tracer, internal, calls.Ours.All),
+		remote: calls.Server(d.Tracer, internal, gateways.Origin),
+	}, made.Err()
 }

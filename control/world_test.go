@@ -41,6 +41,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // backends are the databases every test of this package runs on.
@@ -156,6 +157,7 @@ type crowd struct {
 	control internalv1connect.GatewayServiceClient
 	bus     bus.Bus
 	boot    uint64
+	key     uplink.Key
 
 	mu      sync.Mutex
 	counter map[int]uint64
@@ -171,13 +173,19 @@ type simulated struct {
 	broken   map[string]bool // offers it cannot run, by hash
 	offered  []string        // offers it was given, in order
 	asked    int             // how often it was asked for its full state
+	pinged   int             // how often it was asked for a sign of life
+	closed   int             // how often its session was to end
+	claimed  *internalv1.Claim
 }
 
 func newCrowd(t *testing.T, p *plane, b bus.Bus, n int) *crowd {
 	t.Helper()
 	c := &crowd{t: t, control: p.Gateways(), bus: b, boot: 42, counter: map[int]uint64{}, agents: map[string]*simulated{}}
 	retry(t, "register", func(ctx context.Context) error {
-		_, err := c.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: "g", BootId: c.boot})
+		registered, err := c.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: "g", BootId: c.boot})
+		if err == nil {
+			c.key, err = uplink.ParseKey(registered.GetUplinkKey())
+		}
 		return err
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -235,15 +243,21 @@ func (c *crowd) claim(a *simulated, chain []byte) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	claim := &internalv1.Claim{
+		Tenant: "default", AgentId: a.id, Serial: string(identity.SerialOf(leaf.SerialNumber)),
+		Fingerprint: string(identity.FingerprintOf(leaf.Raw)), InstanceUid: a.uid[:], Takeover: internalv1.Takeover_TAKEOVER_RESTART,
+	}
+	a.claimed = claim
 	retry(c.t, "claim", func(ctx context.Context) error {
-		got, err := c.control.ClaimSessions(ctx, &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{{
-			Tenant: "default", AgentId: a.id, Serial: string(identity.SerialOf(leaf.SerialNumber)),
-			Fingerprint: string(identity.FingerprintOf(leaf.Raw)), InstanceUid: a.uid[:], Takeover: internalv1.Takeover_TAKEOVER_RESTART,
-		}}})
+		got, err := c.control.ClaimSessions(ctx, &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{claim}})
 		if err != nil {
 			return err
 		}
 		result := got.GetResults()[0]
+		if result.GetOutcome() == internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD {
+			claim.HolderEpoch = result.GetHolderEpoch()
+			return errors.New("it is held")
+		}
 		if result.GetOutcome() != internalv1.ClaimOutcome_CLAIM_OUTCOME_CLAIMED {
 			c.t.Fatalf("claim: %v", result)
 		}
@@ -271,9 +285,14 @@ func (c *crowd) publish(a *simulated, u *relayv1.Uplink) {
 	u.GatewayId, u.BootId, u.Counter, u.Tenant, u.AgentId, u.InstanceUid = "g", c.boot, c.counter[partition], "default", a.id, a.uid[:]
 	u.Epoch, u.ReceivedAt = a.epoch, timestamppb.Now()
 	c.mu.Unlock()
-	raw, err := proto.Marshal(u)
+	body, err := proto.Marshal(u)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	payload, err := proto.Marshal(&relayv1.Sealed{Body: body, Seal: c.key.SealUplink(body)})
 	if err == nil {
-		err = c.bus.Publish(context.Background(), bus.Outgoing{Partition: partition, Payload: raw})
+		err = c.bus.Publish(context.Background(), bus.Outgoing{Partition: partition, Payload: payload})
 	}
 	if err != nil {
 		c.t.Errorf("publish: %v", err)
@@ -313,8 +332,15 @@ func (c *crowd) deliver(down *relayv1.Downlink, target *relayv1.Target) {
 	if down.GetKind() != relayv1.Downlink_KIND_CONFIG {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if down.GetKind() == relayv1.Downlink_KIND_FULL_STATE {
+		switch down.GetKind() {
+		case relayv1.Downlink_KIND_FULL_STATE:
 			a.asked++
+		case relayv1.Downlink_KIND_PING:
+			a.pinged++
+		case relayv1.Downlink_KIND_CLOSE:
+			a.closed++
+		default:
+			c.t.Errorf("an unknown downlink: %v", down)
 		}
 		return
 	}

@@ -12,7 +12,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
-// ObserveCalls returns the interceptor to make [Deps.Control] with: it measures the calls of the control plane and
+// ObserveCalls returns the interceptor to make [Deps.Control] with, or to give to [Member.Observe]: it measures the calls of the control plane and
 // carries their traces there.
 func ObserveCalls(tracer trace.Tracer, meter metric.Meter) (connect.ClientInterceptor, error) {
 	made := instrument.On(meter)

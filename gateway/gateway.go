@@ -6,8 +6,10 @@
 //
 // It holds no truth and writes no disk. It can be killed at any moment: sessions are
 // claimed from the control plane, reports are idempotent state on the bus, and what was
-// on its way is asked for again. Asked to stop, it drains: it admits nobody, closes its
-// connections spread over time and publishes what it still holds.
+// on its way is asked for again; how far it has heard its agents stands on the bus, so most
+// need not say anything again. Agents that poll may come to any gateway, each time to another.
+// Asked to stop, it drains: it admits nobody, closes its connections spread over time and
+// publishes what it still holds.
 package gateway
 
 import (
@@ -70,9 +72,11 @@ type Gateway struct {
 	opamp     *opamp.Server
 	claims    *session.Claims
 	bodies    *relay.Bodies
+	told      *relay.Registration
 	lease     *relay.Lease
 	downlinks *relay.Downlinks
 	publisher *relay.Publisher
+	marks     *relay.Marks
 }
 
 // New wires a gateway and binds its address; nothing runs yet.
@@ -81,14 +85,14 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		return nil, err
 	}
 	deps.Tracer = tracing.OrNone(deps.Tracer)
-	g := &Gateway{config: config}
+	g := &Gateway{config: config, told: relay.NewRegistration(deps.Clock)}
 	origin := relay.Origin{Gateway: identity.GatewayID(config.GatewayID), BootID: newBootID()}
 
 	rejections, err := edge.NewRejections(deps.Log, deps.Meter, deps.Clock)
 	if err != nil {
 		return nil, err
 	}
-	if g.publisher, err = relay.NewPublisher(origin, deps.Bus, deps.Log, deps.Meter, deps.Clock); err != nil {
+	if g.publisher, err = relay.NewPublisher(origin, deps.Bus, g.told, deps.Log, deps.Meter); err != nil {
 		return nil, err
 	}
 	onEnd, err := countEnds(deps.Meter, g.publisher.Ended)
@@ -104,15 +108,19 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	})
 	g.lease = relay.NewLease(relay.LeaseConfig{
 		Origin: origin, Version: deps.Version, Control: deps.Control, Log: deps.Log, Clock: deps.Clock,
+		Registration: g.told, BusLost: g.publisher.Lost,
 		OnLost: func(ctx context.Context) { g.opamp.Reclaim(ctx) },
 	})
 	g.downlinks, err = relay.NewDownlinks(relay.DownlinksConfig{
 		Origin: origin, Bus: deps.Bus, Registry: registry, Bodies: g.bodies, Publisher: g.publisher,
-		Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
+		Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock, Registration: g.told, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
 	}, deps.Meter)
 	if err != nil {
 		return nil, err
 	}
+	g.marks = relay.NewMarks(relay.MarksConfig{
+		Origin: origin, Bus: deps.Bus, Registry: registry, Publisher: g.publisher, Registration: g.told, Log: deps.Log,
+	})
 	if err := errors.Join(g.openDoors(deps, origin.Gateway, registry, rejections), g.measure(deps.Meter, registry)); err != nil {
 		return nil, err
 	}
@@ -142,7 +150,8 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	}
 	g.opamp, err = opamp.NewServer(opamp.Config{
 		Admission: admission, Rejections: rejections, Enrolment: enrolment, Registry: registry, Claims: g.claims,
-		Publisher: g.publisher, Bodies: g.bodies, Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock,
+		Publisher: g.publisher, Downlinks: g.downlinks, Polls: relay.NewPolls(deps.Bus, g.told, g.config.IdleTimeout),
+		Bodies: g.bodies, Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock,
 		Endpoint: opamp.Endpoint{URL: g.config.Endpoint(), ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
 	}, deps.Meter)
 	if err != nil {
@@ -181,6 +190,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		[]run.Task{{Name: "agents", Run: g.serve}},
 		[]run.Task{
 			{Name: "downlinks", Run: g.downlinks.Run},
+			{Name: "marks", Run: g.marks.Run},
 			{Name: "polling sessions", Run: g.opamp.Run},
 			{Name: "claims", Run: g.claims.Run},
 			{Name: "bodies", Run: g.bodies.Run},

@@ -66,44 +66,63 @@ func start(t *testing.T, change ...func(*gateway.Config)) *world {
 // startAlone runs a gateway with one tenant and one agent on record.
 func startAlone(t *testing.T, change ...func(*gateway.Config)) *world {
 	t.Helper()
+	w := &world{t: t}
+	w.begin()
+	w.run(change...)
+	return w
+}
+
+// begin makes what a gateway stands between.
+func (w *world) begin() {
+	w.control, w.bus = gatewaytest.NewControl(w.t), inproc.New(inproc.Options{})
+	w.server = gatewaytest.NewAuthority(w.t, "server")
+	w.control.Watch(w.bus)
+	w.control.AddTenant(tenant)
+	w.agent, w.certificate = w.control.AddAgent(tenant)
+}
+
+// beside runs another gateway on the same bus and for the same control plane.
+func (w *world) beside(id string, change ...func(*gateway.Config)) *world {
+	w.t.Helper()
+	other := &world{t: w.t, control: w.control, bus: w.bus, server: w.server, agent: w.agent, certificate: w.certificate}
+	other.run(append(change, func(c *gateway.Config) { c.GatewayID = id })...)
+	return other
+}
+
+// run runs the gateway until the end of the test.
+func (w *world) run(change ...func(*gateway.Config)) {
+	w.t.Helper()
 	config := defaults()
 	for _, change := range change {
 		change(&config)
 	}
-	w := &world{
-		t: t, control: gatewaytest.NewControl(t), bus: inproc.New(inproc.Options{}),
-		server: gatewaytest.NewAuthority(t, "server"), reader: metric.NewManualReader(),
-		spans: tracetest.NewSpanRecorder(),
-	}
-	w.control.AddTenant(tenant)
-	w.agent, w.certificate = w.control.AddAgent(tenant)
+	w.reader, w.spans = metric.NewManualReader(), tracetest.NewSpanRecorder()
 	served := w.server.Server()
 	var err error
 	w.gateway, err = gateway.New(config, gateway.Deps{
-		Control: w.control.Client(), Bus: w.bus, Log: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Control: w.control.Client(), Bus: w.bus, Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Meter: metric.NewMeterProvider(metric.WithReader(w.reader)).Meter("test"), Clock: time.Now, Version: "test",
 		Tracer:      sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(w.spans)).Tracer("test"),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &served, nil },
 		ServerCA:    w.server.RootPEM(),
 	})
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.gateway.Run(ctx) }()
 	w.stop = func() {
 		cancel()
 		if ended != nil {
 			if err := <-ended; err != nil {
-				t.Errorf("the gateway ended with %v", err)
+				w.t.Errorf("the gateway ended with %v", err)
 			}
 			ended = nil
 		}
 	}
-	t.Cleanup(w.stop)
+	w.t.Cleanup(w.stop)
 	w.eventually("the gateway is ready", func() bool { return w.gateway.Ready(ctx) == nil })
-	return w
 }
 
 // testLog writes the gateway's log into the test's.
@@ -164,12 +183,12 @@ func (w *world) uplink(agent identity.AgentID, picks func(*relayv1.Uplink) bool)
 		}
 		w.read[partition] = batch.Next
 		for _, message := range batch.Messages {
-			var uplink relayv1.Uplink
-			if err := proto.Unmarshal(message.Payload, &uplink); err != nil {
-				w.t.Fatal(err)
+			uplink, sealed := w.control.Open(message.Payload)
+			if !sealed {
+				w.t.Fatalf("the seal of %v is broken", uplink)
 			}
-			if uplink.GetAgentId() == string(agent) && picks(&uplink) {
-				return &uplink
+			if uplink.GetAgentId() == string(agent) && picks(uplink) {
+				return uplink
 			}
 		}
 	}
@@ -317,6 +336,7 @@ func TestReportAndOffer(t *testing.T) {
 	}
 
 	// The same again is reported, not written.
+	config.NotAfter = timestamppb.New(time.Now().Add(time.Hour))
 	w.downlink(config)
 	if got := w.uplink(w.agent.ID, isDelivery).GetDelivery().GetOutcome(); got != relayv1.Delivery_OUTCOME_DELIVERED {
 		t.Errorf("the repeated delivery is %v", got)

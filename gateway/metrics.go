@@ -26,7 +26,7 @@ func countEnds(meter metric.Meter, end func(*session.Session, session.EndReason)
 // measure declares what the gateway shows of its parts.
 func (g *Gateway) measure(meter metric.Meter, registry *session.Registry) error {
 	made := instrument.On(meter)
-	made.Gauge("ampora_gateway_sessions", "{session}", "Live sessions of agents.", func(observe instrument.Observe) {
+	made.Gauge("ampora_gateway_sessions", "{session}", "Live sessions of agents. That of one that polls counts at each gateway that it came to lately.", func(observe instrument.Observe) {
 		polling := registry.LenPolling()
 		observe(float64(registry.Len()-polling), "websocket")
 		observe(float64(polling), "http")

@@ -32,13 +32,7 @@ func protobufHeader() http.Header {
 
 func (p *poller) poll(message *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	p.w.t.Helper()
-	message.InstanceUid, message.SequenceNum = p.uid[:], p.seq
-	p.seq++
-	data, err := proto.Marshal(message)
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	status, header, body := p.w.post(p.w.tls(p.w.certificate), "/v1/opamp", protobufHeader(), data)
+	status, header, body := p.post(message)
 	if status != http.StatusOK || header.Get("Content-Type") != "application/x-protobuf" || header.Get("Etag") != "" {
 		p.w.t.Fatalf("answered %d %v %s", status, header, body)
 	}
@@ -48,6 +42,21 @@ func (p *poller) poll(message *protobufs.AgentToServer) *protobufs.ServerToAgent
 	}
 	return &answer
 }
+
+// post polls and counts the message, whatever the answer.
+func (p *poller) post(message *protobufs.AgentToServer) (int, http.Header, []byte) {
+	p.w.t.Helper()
+	message.InstanceUid, message.SequenceNum = p.uid[:], p.seq
+	p.seq++
+	data, err := proto.Marshal(message)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return p.w.post(p.w.tls(p.w.certificate), "/v1/opamp", protobufHeader(), data)
+}
+
+// again repeats the number of the last message, as an agent whose answer was lost.
+func (p *poller) again() { p.seq-- }
 
 func TestPolling(t *testing.T) {
 	w := start(t)

@@ -257,7 +257,8 @@ func TestDownlinksThatAreRefused(t *testing.T) {
 	stolen := w.configDownlink(5, hash)
 	stolen.GatewayId, stolen.Tenant, stolen.NotAfter = "gw-1", string(tenant), timestamppb.New(time.Now().Add(time.Minute))
 
-	w.send(valid(func(*relayv1.Downlink) {})) // the generation is 5 from here on
+	first := valid(func(*relayv1.Downlink) {})
+	w.send(first) // the generation is 5 from here on
 	if agent.Receive().GetRemoteConfig() == nil {
 		t.Fatal("a valid downlink was not written")
 	}
@@ -270,6 +271,7 @@ func TestDownlinksThatAreRefused(t *testing.T) {
 		{"other_gateway", valid(func(d *relayv1.Downlink) { d.GatewayId = "gw-2" })},
 		{"expired", valid(func(d *relayv1.Downlink) { d.NotAfter = timestamppb.New(time.Now().Add(-time.Second)) })},
 		{"unknown_kind", valid(func(d *relayv1.Downlink) { d.Kind = 99 })},
+		{"replayed", first},
 		{"no_session", valid(func(d *relayv1.Downlink) { d.Tenant = "rival" })},
 		{"other_epoch", valid(func(d *relayv1.Downlink) { d.Targets[0].Epoch++ })},
 		{"outdated_generation", valid(func(d *relayv1.Downlink) { d.Targets[0].Generation = 4; d.Hash = []byte("older") })},
@@ -309,6 +311,25 @@ func TestDownlinkForFullStateAndClose(t *testing.T) {
 	}
 	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "REQUESTED" {
 		t.Errorf("the session ended with %s", reason)
+	}
+}
+
+// Control asks for a sign of life: the agent is pinged, if it is the session that was
+// meant.
+func TestDownlinkForAPing(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	other := w.target(w.agent, 0)
+	other[0].Epoch--
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_PING, Targets: other})
+	w.eventually("the other epoch is refused", func() bool {
+		return w.count("ampora_gateway_downlinks_refused", "reason", "other_epoch") == 1
+	})
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_PING, Targets: w.target(w.agent, 0)})
+	frame, err := ws.ReadFrame(agent.Conn())
+	if err != nil || frame.Header.OpCode != ws.OpPing {
+		t.Errorf("the agent reads %v, %v", frame.Header, err)
 	}
 }
 
@@ -440,8 +461,8 @@ func TestDrainOfALatePoll(t *testing.T) {
 	p := &poller{w: w, uid: [16]byte{1}}
 	p.poll(gatewaytest.Full(0))
 	<-stopping
-	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "DRAINED" {
-		t.Errorf("the session ended with %s", reason)
+	if n := w.sessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
 	}
 }
 
@@ -478,6 +499,7 @@ func TestNothingLeaks(t *testing.T) {
 	w.stop()
 	w.eventually("nor any of the gateway", func() bool {
 		stacks := make([]byte, 1<<20)
-		return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "gateway/internal/opamp.")
+		running := string(stacks[:runtime.Stack(stacks, true)])
+		return !strings.Contains(running, "gateway/internal/opamp.") && !strings.Contains(running, "gateway/internal/relay.")
 	})
 }

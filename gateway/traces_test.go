@@ -21,9 +21,34 @@ func traceOf(traceparent string) string {
 	return ""
 }
 
+const (
+	asked   = "4bf92f3577b34da6a3ce929d0e0e4736"
+	inAsked = "00-" + asked + "-00f067aa0ba902b7-01"
+
+	applying = protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLYING
+	applied  = protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLIED
+)
+
+// word is what an agent says of an offer.
+func word(status protobufs.RemoteConfigStatuses, hash []byte) *protobufs.AgentToServer {
+	return &protobufs.AgentToServer{
+		Capabilities: uint64(remoteConfig), RemoteConfigStatus: &protobufs.RemoteConfigStatus{LastRemoteConfigHash: hash, Status: status},
+	}
+}
+
+// spansIn counts the spans of a trace that have ended, by name.
+func (w *world) spansIn(trace string) map[string]int {
+	counts := map[string]int{}
+	for _, span := range w.spans.Ended() {
+		if span.SpanContext().TraceID().String() == trace {
+			counts[span.Name()]++
+		}
+	}
+	return counts
+}
+
 // What an agent says to an offer is said in the offer's trace, up to its last word; what it says by itself is not.
 func TestTheTraceOfAnOffer(t *testing.T) {
-	const asked = "4bf92f3577b34da6a3ce929d0e0e4736"
 	w := start(t)
 	agent := w.dial()
 	agent.Exchange(gatewaytest.Full(remoteConfig))
@@ -31,19 +56,16 @@ func TestTheTraceOfAnOffer(t *testing.T) {
 		t.Errorf("the first report is in the trace %q", own)
 	}
 	offer := w.configDownlink(1, w.control.AddBody([]byte("receivers: {}")))
-	offer.Traceparent = "00-" + asked + "-00f067aa0ba902b7-01"
+	offer.Traceparent = inAsked
 	w.downlink(offer)
 	hash := agent.Receive().GetRemoteConfig().GetConfigHash()
 	if got := traceOf(w.uplink(w.agent.ID, isDelivery).GetTraceparent()); got != asked {
 		t.Errorf("the delivery is in the trace %q", got)
 	}
 	say := func(status protobufs.RemoteConfigStatuses, hash []byte) string {
-		agent.Exchange(&protobufs.AgentToServer{
-			Capabilities: uint64(remoteConfig), RemoteConfigStatus: &protobufs.RemoteConfigStatus{LastRemoteConfigHash: hash, Status: status},
-		})
+		agent.Exchange(word(status, hash))
 		return traceOf(w.uplink(w.agent.ID, isReport).GetTraceparent())
 	}
-	const applying, applied = protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLYING, protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLIED
 	for i, said := range []struct {
 		status protobufs.RemoteConfigStatuses
 		hash   []byte
@@ -54,13 +76,35 @@ func TestTheTraceOfAnOffer(t *testing.T) {
 		}
 	}
 	w.eventually("the trace is whole", func() bool {
-		counts := map[string]int{}
-		for _, span := range w.spans.Ended() {
-			if span.SpanContext().TraceID().String() == asked {
-				counts[span.Name()]++
-			}
+		return maps.Equal(w.spansIn(asked), map[string]int{"gateway downlink": 1, "gateway deliver config": 1, "gateway report": 2})
+	})
+}
+
+// An offer in a letter has its trace as well, and its answer goes on in it at whichever gateway it comes to.
+func TestTheTraceOfALetter(t *testing.T) {
+	a, b, agent := pair(t)
+	agent.at(a).poll(gatewaytest.Full(remoteConfig))
+	a.uplink(a.agent.ID, isReport)
+	letter := a.configDownlink(1, a.control.AddBody([]byte("receivers: {}")))
+	letter.Traceparent = inAsked
+	a.mail(letter)
+	hash := agent.at(a).poll(beat()).GetRemoteConfig().GetConfigHash()
+	if got := traceOf(a.uplink(a.agent.ID, isDelivery).GetTraceparent()); got != asked {
+		t.Errorf("the delivery is in the trace %q", got)
+	}
+	for i, said := range []struct {
+		at     *world
+		status protobufs.RemoteConfigStatuses
+		in     bool
+	}{{b, applying, true}, {a, applied, true}, {a, applied, false}} {
+		agent.at(said.at).poll(word(said.status, hash))
+		if got := traceOf(a.uplink(a.agent.ID, isReport).GetTraceparent()); (got == asked) != said.in || got == "" {
+			t.Errorf("word %d is in the trace %q", i, got)
 		}
-		return maps.Equal(counts, map[string]int{"gateway downlink": 1, "gateway deliver config": 1, "gateway report": 2})
+	}
+	a.eventually("the trace is whole", func() bool {
+		return maps.Equal(a.spansIn(asked), map[string]int{"gateway downlink": 1, "gateway deliver config": 1, "gateway report": 1}) &&
+			maps.Equal(b.spansIn(asked), map[string]int{"gateway downlink": 1, "gateway report": 1})
 	})
 }
 

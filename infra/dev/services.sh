@@ -2,13 +2,14 @@
 # Copyright The Ampora Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# services.sh up|down|status|env runs the PostgreSQL and the Redis of the tests:
+# services.sh up|down|bounce|status|env runs the PostgreSQL and the Redis of the tests:
 # private to this checkout, on loopback, without passwords, without durability.
 # Never point them at anything worth keeping: `down` deletes their data.
 #
 #   up      install what is missing and start what is not running; idempotent,
 #           safe to call from several shells at once
 #   down    stop both and delete their data
+#   bounce  restart PostgreSQL, which keeps its data and its port
 #   status  say what runs; exit 1 if one of them does not
 #   env     print export lines for a shell: eval "$(infra/dev/services.sh env)"
 #
@@ -148,6 +149,14 @@ postgres_down() {
 	rm -rf "$data" "$base/postgres.port"
 }
 
+# Not `immediate`: without synchronous commits it would forget what it has confirmed.
+postgres_bounce() {
+	postgres_runs || die "PostgreSQL does not run"
+	postgres_bin
+	server "$pg/pg_ctl" -D "$data" -w -m fast stop >/dev/null
+	postgres_start "$(recorded postgres)" || { cat "$data/server.log" >&2; die "PostgreSQL does not start"; }
+}
+
 # --- Redis
 
 redis_ask() {
@@ -231,10 +240,11 @@ up | down)
 	lock "$base/lock"
 	"$1"
 	;;
+bounce) postgres_bounce ;;
 status) status ;;
 env) environment ;;
 *)
-	say "usage: services.sh up|down|status|env"
+	say "usage: services.sh up|down|bounce|status|env"
 	exit 2
 	;;
 esac

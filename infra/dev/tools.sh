@@ -15,7 +15,7 @@ usage() {
 	say "usage: tools.sh path | TOOL..."
 	say "  npm:  buf protoc-gen-es postgres"
 	say "  Go:   protoc-gen-go protoc-gen-connect-go golangci-lint gotestsum deadcode govulncheck ocb"
-	say "  apt:  redis-server (only if none is on PATH and REDIS_BIN is unset)"
+	say "  apt:  redis-server haproxy (only if none is on PATH and REDIS_BIN, HAPROXY_BIN is unset)"
 	exit 2
 }
 
@@ -81,7 +81,8 @@ buf() {
 	for binary in "$AMPORA_TOOLS"/node/node_modules/@bufbuild/buf-*/bin/buf; do
 		[ -x "$binary" ] || continue
 		mkdir -p "$AMPORA_TOOLS/bin"
-		ln -sf "$binary" "$AMPORA_TOOLS/bin/buf"
+		# relative: the folder may be reached, or moved, by another path
+		ln -sf "..${binary#"$AMPORA_TOOLS"}" "$AMPORA_TOOLS/bin/buf"
 		return
 	done
 	go_tool buf github.com/bufbuild/buf/cmd/buf "v$BUF_VERSION"
@@ -104,19 +105,21 @@ postgres() {
 	die "no PostgreSQL package for this machine; set PG_BIN to the bin folder of PostgreSQL $POSTGRES_MINIMUM_MAJOR or newer"
 }
 
-# redis_server uses what is there and otherwise installs Debian's package, which
-# must not start a server of its own: policy-rc.d forbids it for the duration.
-redis_server() {
-	if [ -n "${REDIS_BIN:-}" ] || command -v redis-server >/dev/null 2>&1; then
+# from_debian PROGRAM OVERRIDE uses what is there and otherwise installs Debian's
+# package of that name, which must not start a server of its own: policy-rc.d
+# forbids it for the duration. OVERRIDE is the variable that names another program.
+from_debian() {
+	local program=$1 override=$2
+	if [ -n "${!override:-}" ] || command -v "$program" >/dev/null 2>&1; then
 		return
 	fi
 	local as_root=()
 	if [ "$(id -u)" != 0 ]; then
-		command -v sudo >/dev/null 2>&1 || die "redis-server is missing; install it or set REDIS_BIN"
+		command -v sudo >/dev/null 2>&1 || die "$program is missing; install it or set $override"
 		as_root=(sudo -n)
 	fi
-	command -v apt-get >/dev/null 2>&1 || die "redis-server is missing; install it (brew install redis) or set REDIS_BIN"
-	say "installing redis-server"
+	command -v apt-get >/dev/null 2>&1 || die "$program is missing; install it (brew install ${program%-server}) or set $override"
+	say "installing $program"
 	# shellcheck disable=SC2016 # the inner shell expands
 	"${as_root[@]+"${as_root[@]}"}" bash -euc '
 		policy=/usr/sbin/policy-rc.d
@@ -126,11 +129,11 @@ redis_server() {
 			trap "rm -f $policy" EXIT
 		fi
 		export DEBIAN_FRONTEND=noninteractive
-		apt-get install -y -qq --no-install-recommends redis-server ||
-			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; }
-	' </dev/null >"$AMPORA_TOOLS/apt.log" 2>&1 || {
+		apt-get install -y -qq --no-install-recommends "$1" ||
+			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; }
+	' install "$program" </dev/null >"$AMPORA_TOOLS/apt.log" 2>&1 || {
 		cat "$AMPORA_TOOLS/apt.log" >&2
-		die "cannot install redis-server; install it or set REDIS_BIN"
+		die "cannot install $program; install it or set $override"
 	}
 }
 
@@ -139,7 +142,8 @@ install_tool() {
 	buf) buf ;;
 	protoc-gen-es) npm_folder node ;;
 	postgres) postgres ;;
-	redis-server) redis_server ;;
+	redis-server) from_debian redis-server REDIS_BIN ;;
+	haproxy) from_debian haproxy HAPROXY_BIN ;;
 	protoc-gen-go) go_tool "$1" google.golang.org/protobuf/cmd/protoc-gen-go "$PROTOC_GEN_GO_VERSION" ;;
 	protoc-gen-connect-go) go_tool "$1" connectrpc.com/connect/v2/cmd/protoc-gen-connect-go "$PROTOC_GEN_CONNECT_GO_VERSION" ;;
 	golangci-lint) go_tool "$1" github.com/golangci/golangci-lint/v2/cmd/golangci-lint "$GOLANGCI_LINT_VERSION" ;;

@@ -49,6 +49,7 @@ type Agent struct {
 	log    *slog.Logger
 	state  *watched
 	next   chan *protobufs.AgentRemoteConfig
+	words  chan string // statuses of its health, to be told
 }
 
 // New makes an agent that is not connected yet.
@@ -66,13 +67,16 @@ func New(c Config) (*Agent, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{config: c, log: c.Log.With("agent", c.Name), state: newWatched(), next: make(chan *protobufs.AgentRemoteConfig, 1)}
+	a := &Agent{config: c, log: c.Log.With("agent", c.Name), state: newWatched(), next: make(chan *protobufs.AgentRemoteConfig, 1), words: make(chan string, 8)}
 	a.uid = newUID(time.Now())
 	return a, nil
 }
 
 // UID is the instance uid it reports: a UUIDv7, as the specification advises.
 func (a *Agent) UID() [16]byte { return a.uid }
+
+// SetHealth makes it tell that it is healthy, with a status.
+func (a *Agent) SetHealth(status string) { a.words <- status }
 
 // Run connects, enrols if it must, and stays connected until ctx ends, which it takes
 // for an orderly stop: it says goodbye and returns nil.

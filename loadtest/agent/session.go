@@ -33,6 +33,11 @@ func (a *Agent) session(ctx context.Context, with *settings) (*settings, error) 
 		defer close(applying)
 		a.applyAll(ctx, opamp)
 	}()
+	telling := make(chan struct{})
+	go func() {
+		defer close(telling)
+		a.tellAll(ctx, opamp)
+	}()
 	var next *settings
 	select {
 	case <-ctx.Done():
@@ -40,6 +45,7 @@ func (a *Agent) session(ctx context.Context, with *settings) (*settings, error) 
 	}
 	cancel()
 	<-applying
+	<-telling
 	a.state.set(func(s *State) { s.Connected = false })
 	stopping, stopped := context.WithTimeout(context.Background(), stopTime)
 	defer stopped()
@@ -47,6 +53,21 @@ func (a *Agent) session(ctx context.Context, with *settings) (*settings, error) 
 		a.log.DebugContext(ctx, "the client did not stop in time", "error", err)
 	}
 	return next, nil
+}
+
+// tellAll tells the statuses that are set.
+func (a *Agent) tellAll(ctx context.Context, opamp client.OpAMPClient) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case status := <-a.words:
+			health := &protobufs.ComponentHealth{Healthy: true, Status: status, StartTimeUnixNano: uint64(time.Now().UnixNano())}
+			if err := opamp.SetHealth(health); err != nil {
+				a.log.WarnContext(ctx, "its health could not be told", "error", err)
+			}
+		}
+	}
 }
 
 // start starts a client with everything an agent reports first.

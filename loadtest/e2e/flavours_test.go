@@ -11,11 +11,11 @@ import (
 	"gitlab.com/ampora/ampora/loadtest/rig"
 )
 
-// flavours runs a test against both shapes of ampora, each its own installation.
+// flavours runs a test against every shape of Ampora, each its own installation.
 func flavours(t *testing.T, test func(*testing.T, *rig.Server)) {
 	t.Helper()
 	t.Parallel()
-	for _, flavour := range []rig.Flavour{rig.Development, rig.Production} {
+	for _, flavour := range rig.Flavours {
 		t.Run(string(flavour), func(t *testing.T) {
 			t.Parallel()
 			test(t, rig.NewServer(t, flavour).Start())

@@ -6,7 +6,8 @@
 // seeing what such a client hides: statuses of the upgrade, close codes, single frames.
 //
 // It has no goroutines and no state besides the connection: nothing is sent that the
-// caller did not ask for, pings included, which [Conn.Receive] answers.
+// caller did not ask for, pongs excepted, with which [Conn.Receive] answers pings. An
+// open connection keeps no buffer of its own, so that a process can hold many thousands.
 package rawopamp
 
 import (
@@ -19,6 +20,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -43,8 +47,21 @@ func (p Peer) dial(ctx context.Context, network, address string) (net.Conn, erro
 	var dialer net.Dialer
 	if p.From != nil {
 		dialer.LocalAddr = &net.TCPAddr{IP: p.From}
+		dialer.Control = portAtConnect
 	}
 	return dialer.DialContext(ctx, network, address)
+}
+
+// portAtConnect lets Linux choose the port of a connection from a given address when it
+// knows the other end, so that one address is good for all its ports at each server.
+func portAtConnect(_, _ string, raw syscall.RawConn) error {
+	const bindAddressNoPort = 24 // IP_BIND_ADDRESS_NO_PORT of ip(7)
+	if runtime.GOOS != "linux" {
+		return nil
+	}
+	return raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, bindAddressNoPort, 1) // without it there are fewer ports
+	})
 }
 
 // Path is where OpAMP is spoken.
@@ -69,10 +86,11 @@ type CloseError struct {
 // Error implements error.
 func (e *CloseError) Error() string { return fmt.Sprintf("closed with %d: %s", e.Code, e.Text) }
 
-// Conn is an open WebSocket. It is for one goroutine.
+// Conn is an open WebSocket. One goroutine may receive; senders take turns by themselves.
 type Conn struct {
-	conn net.Conn
-	in   *bufio.Reader
+	conn    net.Conn
+	in      io.Reader
+	writing sync.Mutex
 }
 
 // Dial connects and upgrades. A refusal of the upgrade is a *[StatusError].
@@ -95,10 +113,10 @@ func (p Peer) Dial(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", p.Addr, err)
 	}
-	if in == nil {
-		in = bufio.NewReader(conn)
+	if in != nil { // the server was faster than the reader of the handshake
+		return &Conn{conn: conn, in: in}, nil
 	}
-	return &Conn{conn: conn, in: in}, nil
+	return &Conn{conn: conn, in: conn}, nil
 }
 
 // Send sends a message as the specification says: a header of one zero byte, then the
@@ -122,7 +140,19 @@ func (c *Conn) SendFrame(frame ws.Frame, masked bool) error {
 	if masked {
 		frame = ws.MaskFrame(frame) // copies
 	}
-	return ws.WriteFrame(c.conn, frame)
+	text, err := ws.CompileFrame(frame)
+	if err != nil {
+		return err
+	}
+	return c.write(text)
+}
+
+// write writes at once, because each write makes a TLS record.
+func (c *Conn) write(text []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_, err := c.conn.Write(text)
+	return err
 }
 
 // SendHeader promises a binary frame of size bytes, without its payload.
@@ -130,10 +160,21 @@ func (c *Conn) SendHeader(size int64) error {
 	return ws.WriteHeader(c.conn, ws.Header{Fin: true, OpCode: ws.OpBinary, Masked: true, Mask: ws.NewMask(), Length: size})
 }
 
+// SendClose sends a close frame with the code and no words.
+func (c *Conn) SendClose(code int) error {
+	return c.SendFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusCode(code), "")), true) //nolint:gosec // codes have 16 bits
+}
+
+// Forever is the wait of a Receive that ends with the connection alone, or with
+// [Conn.Interrupt]. It is for connections on which no other wait was used.
+const Forever time.Duration = 0
+
 // Receive reads until the next message, at most for wait. The end of the connection is
 // a *[CloseError] if the server sent a close frame, which is answered.
 func (c *Conn) Receive(wait time.Duration) (*protobufs.ServerToAgent, error) {
-	_ = c.conn.SetReadDeadline(time.Now().Add(wait))
+	if wait != Forever {
+		_ = c.conn.SetReadDeadline(time.Now().Add(wait))
+	}
 	var data []byte
 	for {
 		frame, err := ws.ReadFrame(c.in)
@@ -185,8 +226,29 @@ func (c *Conn) Exchange(m *protobufs.AgentToServer, wait time.Duration) (*protob
 	return c.Receive(wait)
 }
 
-// Close cuts the connection without a word.
-func (c *Conn) Close() error { return c.conn.Close() }
+// Interrupt makes a Receive that waits, and any later one, fail. The connection stays open.
+func (c *Conn) Interrupt() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// SetWriteDeadline bounds sending, which otherwise waits for a peer that does not read.
+func (c *Conn) SetWriteDeadline(at time.Time) { _ = c.conn.SetWriteDeadline(at) }
+
+// Narrow makes the kernel keep little of what was not received yet, so that a peer that
+// goes on sending has to wait.
+func (c *Conn) Narrow() {
+	if tcp, ok := raw(c.conn).(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(4096)
+	}
+}
+
+// Close cuts the connection without a word, of TLS either.
+func (c *Conn) Close() error { return raw(c.conn).Close() }
+
+func raw(conn net.Conn) net.Conn {
+	if secured, ok := conn.(*tls.Conn); ok {
+		return secured.NetConn()
+	}
+	return conn
+}
 
 func decode(data []byte) (*protobufs.ServerToAgent, error) {
 	header, n := binary.Uvarint(data)

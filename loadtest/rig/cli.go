@@ -8,12 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
+
+// unavailable is the exit code of amporactl when nobody answers.
+const unavailable = 6
 
 // CLI runs amporactl as the administrator of the installation.
 func (s *Server) CLI(args ...string) Result {
@@ -29,10 +33,27 @@ func (s *Server) CLIWith(env map[string]string, stdin string, args ...string) Re
 	return Run(s.t, Command{Name: "amporactl", Path: Ours(s.t, "amporactl"), Args: args, Dir: s.Dir, Env: all}, stdin)
 }
 
+// Tool runs another program of ours as the administrator of the installation. It may take
+// as long as an agent that is told to come back later.
+func (s *Server) Tool(name string, args ...string) Result {
+	s.t.Helper()
+	return Run(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Limit: 5 * time.Minute}, "")
+}
+
+// Begin starts another program of ours as the administrator of the installation, which goes on until it gets the signal.
+func (s *Server) Begin(name string, stop syscall.Signal, args ...string) *Process {
+	s.t.Helper()
+	return Start(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Stop: stop})
+}
+
 // Do runs amporactl, expects it to succeed, and returns its standard output.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
-	result := s.CLI(args...)
+	return s.succeeded(s.CLI(args...), args...)
+}
+
+func (s *Server) succeeded(result Result, args ...string) (stdout string) {
+	s.t.Helper()
 	if result.Code != 0 {
 		s.t.Fatalf("amporactl %s: exit code %d\n%s%s", strings.Join(args, " "), result.Code, result.Stdout, result.Stderr)
 	}
@@ -42,9 +63,13 @@ func (s *Server) Do(args ...string) string {
 // Get runs amporactl with -o json, expects it to succeed, and reads what it prints.
 func (s *Server) Get(into proto.Message, args ...string) {
 	s.t.Helper()
-	text := s.Do(append(args, "-o", "json")...)
+	s.parse(s.Do(append(args, "-o", "json")...), into)
+}
+
+func (s *Server) parse(text string, into proto.Message) {
+	s.t.Helper()
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), into); err != nil {
-		s.t.Fatalf("amporactl %s: %v in\n%s", strings.Join(args, " "), err, text)
+		s.t.Fatalf("%T: %v in\n%s", into, err, text)
 	}
 }
 
@@ -102,11 +127,17 @@ func (s *Server) Agent(id string) *amporav1.Agent {
 	return agent
 }
 
-// AwaitAgentTo waits until an agent is as the check wants it.
+// AwaitAgentTo waits until an agent is as the check wants it. That nobody answers for a while, as when the process that
+// was asked has just been killed, is part of waiting.
 func (s *Server) AwaitAgentTo(id, what string, check func(*amporav1.Agent) (missing string)) (agent *amporav1.Agent) {
 	s.t.Helper()
 	Await(s.t, "agent "+id+" to "+what, func() string {
-		agent = s.Agent(id)
+		got := s.CLI("agents", "get", id, "-o", "json")
+		if got.Code == unavailable {
+			return got.Stderr
+		}
+		agent = new(amporav1.Agent)
+		s.parse(s.succeeded(got, "agents", "get", id), agent)
 		return check(agent)
 	})
 	return agent

@@ -5,9 +5,7 @@ package rig
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/hex"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -36,16 +34,11 @@ func SQLite(dir string) Database {
 func PostgreSQL(t testing.TB) Database {
 	t.Helper()
 	super := PostgresURL(t)
-	suffix := make([]byte, 6)
-	_, _ = rand.Read(suffix) // never fails
-	name := "e2e_" + hex.EncodeToString(suffix)
+	name := "e2e_" + secretText()[:12]
+	newLogin(t, name)
 	admin := connect(t, "pgx", super.String())
 	do(t, admin, `CREATE DATABASE `+name)
-	do(t, admin, `CREATE ROLE `+name+` LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS`)
-	t.Cleanup(func() {
-		do(t, admin, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`)
-		do(t, admin, `DROP ROLE IF EXISTS `+name)
-	})
+	t.Cleanup(func() { do(t, admin, `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`) })
 	owner := *super
 	owner.Path = "/" + name
 	login := owner
@@ -60,7 +53,28 @@ func (d Database) Grant(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	do(t, connect(t, d.driver, d.source), `GRANT ampora_api, ampora_worker TO `+login.User.Username()+` WITH INHERIT FALSE, SET TRUE`)
+	do(t, connect(t, d.driver, d.source), `GRANT ampora_api, ampora_worker, ampora_bus_control TO `+login.User.Username()+` WITH INHERIT FALSE, SET TRUE`)
+}
+
+// Login makes a login that may do nothing yet.
+func (d Database) Login(t testing.TB) (name, address string) {
+	t.Helper()
+	name = "e2e_bus_" + secretText()[:12]
+	newLogin(t, name)
+	login, err := url.Parse(d.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login.User = url.User(name)
+	return name, login.String()
+}
+
+// newLogin makes a login that may do nothing, and drops it after what was made since.
+func newLogin(t testing.TB, name string) {
+	t.Helper()
+	admin := connect(t, "pgx", PostgresURL(t).String())
+	do(t, admin, `CREATE ROLE `+name+` LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS`)
+	t.Cleanup(func() { do(t, admin, `DROP ROLE IF EXISTS `+name) })
 }
 
 // PostgresURL is the superuser's URL of the test server.

@@ -4,6 +4,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -54,6 +55,8 @@ type Command struct {
 	Env map[string]string
 	// Stop is the signal it ends on by itself: SIGTERM, but SIGINT for the supervisor.
 	Stop syscall.Signal
+	// Limit is how long [Run] lets it run. 0: a minute.
+	Limit time.Duration
 }
 
 // environ is the environment of a program: what the test says, and what no program can
@@ -174,10 +177,10 @@ type Result struct {
 	Stdout, Stderr string
 }
 
-// Run runs a program to its end, a minute at most.
+// Run runs a program to its end.
 func Run(t testing.TB, c Command, stdin string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(c.Limit, time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...) //nolint:gosec // what the test says
 	var out, errs strings.Builder

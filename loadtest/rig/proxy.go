@@ -4,105 +4,89 @@
 package rig
 
 import (
-	"io"
-	"net"
 	"net/url"
-	"sync"
+	"strings"
 	"testing"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
 )
 
-// Proxy stands between a program and its database, and can be cut.
+// Proxy stands between a program and servers, and can take them away from it.
 type Proxy struct {
-	t      testing.TB
-	addr   string
-	target string
-
-	mu       sync.Mutex
-	listener net.Listener
-	open     map[net.Conn]struct{}
+	t       testing.TB
+	proxies []*toxiproxy.Proxy
 }
 
-// Through puts a proxy into a database URL. It is cut at first.
-func Through(t testing.TB, database string) (p *Proxy, through string) {
+// Through returns the URLs of servers, separated by commas, as they are reached through a new proxy, which is not there
+// before it joins.
+func Through(t testing.TB, servers string) (p *Proxy, through string) {
 	t.Helper()
-	parsed, err := url.Parse(database)
-	if err != nil {
-		t.Fatal("not a database URL")
+	p = &Proxy{t: t}
+	urls := strings.Split(servers, ",")
+	toxics := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	for i, server := range urls {
+		parsed, err := url.Parse(server)
+		if err != nil || parsed.Host == "" {
+			t.Fatal("not the URL of a server") // which may hold a password
+		}
+		addr := FreeAddr(t)
+		p.proxies = append(p.proxies, toxiproxy.NewProxy(toxics, addr, addr, parsed.Host))
+		parsed.Host = addr
+		urls[i] = parsed.String()
 	}
-	p = &Proxy{t: t, addr: FreeAddr(t), target: parsed.Host, open: map[net.Conn]struct{}{}}
 	t.Cleanup(p.Cut)
-	parsed.Host = p.addr
-	return p, parsed.String()
+	return p, strings.Join(urls, ",")
+}
+
+// Detour leads the connections of a part to what one of its variables names through a proxy, from its next start on. The
+// proxy has joined.
+func (p *Part) Detour(variable string) *Proxy {
+	t := p.server.t
+	t.Helper()
+	proxy, through := Through(t, p.Env[variable])
+	p.Env[variable] = through
+	proxy.Join()
+	return proxy
 }
 
 // Join lets connections through.
 func (p *Proxy) Join() {
 	p.t.Helper()
-	var config net.ListenConfig
-	listener, err := config.Listen(p.t.Context(), "tcp", p.addr)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.mu.Lock()
-	p.listener = listener
-	p.mu.Unlock()
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go p.carry(conn)
+	for _, proxy := range p.proxies {
+		if err := proxy.Start(); err != nil {
+			p.t.Fatal(err)
 		}
-	}()
+	}
 }
 
-// Cut cuts all connections and refuses new ones.
+// Cut closes all connections and refuses others.
 func (p *Proxy) Cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.listener != nil {
-		_ = p.listener.Close()
-		p.listener = nil
-	}
-	for conn := range p.open {
-		_ = conn.Close()
+	for _, proxy := range p.proxies {
+		proxy.Stop()
 	}
 }
 
-func (p *Proxy) carry(in net.Conn) {
-	defer in.Close()
-	var dialer net.Dialer
-	out, err := dialer.DialContext(p.t.Context(), "tcp", p.target)
-	if err != nil || !p.keep(in, out) {
-		return
+// Swallow keeps all connections, and takes others, but lets nothing through, as a network does that has lost its way. What
+// was sent is lost: cut and join to go on.
+func (p *Proxy) Swallow() {
+	p.t.Helper()
+	for _, proxy := range p.proxies {
+		for _, way := range []string{"upstream", "downstream"} {
+			toxic := strings.NewReader(`{"type": "timeout", "stream": "` + way + `", "attributes": {"timeout": 0}}`)
+			if _, err := proxy.Toxics.AddToxicJson(toxic); err != nil {
+				p.t.Fatal(err)
+			}
+		}
 	}
-	defer p.drop(in, out)
-	done := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
-		go func() {
-			_, _ = io.Copy(way[0], way[1]) // ends when either side is closed
-			done <- struct{}{}
-		}()
-	}
-	<-done
 }
 
-// keep says no if the proxy was cut meanwhile.
-func (p *Proxy) keep(conns ...net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range conns {
-		p.open[conn] = struct{}{}
+// Heal lets new connections through after any of these, and closes the old ones.
+func (p *Proxy) Heal() {
+	p.t.Helper()
+	p.Cut()
+	for _, proxy := range p.proxies {
+		proxy.Toxics.ResetToxics(p.t.Context())
 	}
-	return p.listener != nil
-}
-
-func (p *Proxy) drop(conns ...net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, conn := range conns {
-		_ = conn.Close()
-		delete(p.open, conn)
-	}
+	p.Join()
 }

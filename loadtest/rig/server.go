@@ -4,51 +4,62 @@
 package rig
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"gitlab.com/ampora/ampora/loadtest/rawopamp"
 )
 
-// Flavour is one of the two shapes of ampora.
+// Flavour is one of the shapes of Ampora.
 type Flavour string
 
-// The flavours: what a newcomer starts, and what an operator runs. Production has its
-// own master key, server certificate and API token, a database that was migrated before,
-// and a login that may do nothing but what the two roles may.
+// The flavours: what a newcomer starts, and what operators run. Those in production mode
+// have their own master key, server certificate and API token, a database that was
+// migrated before, and a login that may do nothing but what the two roles may. The split
+// ones are two gateways and two processes of the control plane behind a load balancer.
 const (
-	Development Flavour = "sqlite"     // development mode on SQLite
-	Production  Flavour = "postgresql" // production mode on PostgreSQL
+	Development   Flavour = "sqlite"         // all in one, development mode on SQLite
+	Production    Flavour = "postgresql"     // all in one, production mode on PostgreSQL
+	SplitRedis    Flavour = "split-redis"    // split, around Redis
+	SplitPostgres Flavour = "split-postgres" // split, with PostgreSQL as the bus too
 )
 
-// Server is one installation of ampora, running or not.
+// Flavours are all of them.
+var Flavours = []Flavour{Development, Production, SplitRedis, SplitPostgres}
+
+// Split says that the parts are processes of their own.
+func (f Flavour) Split() bool { return f == SplitRedis || f == SplitPostgres }
+
+// Server is one installation of Ampora, running or not.
 type Server struct {
 	t   testing.TB
 	Dir string
-	// OpAMP, API and Ops are the host:port of its listeners.
+	// OpAMP and API are the host:port of its listeners, or of the load balancer before them; Ops that of the all-in-one.
 	OpAMP, API, Ops string
 	// CAFile verifies the OpAMP listener.
 	CAFile   string
 	Database Database
-	// Env is what it is started with next, Wrapper a command line to put before ampora's.
+	// Env is what the all-in-one is started with next, Wrapper a command line to put before it.
 	Env     map[string]string
 	Wrapper []string
+	// Parts are its programs, in the order in which they are started: the all-in-one alone, or control processes before
+	// gateways.
+	Parts []*Part
+	// Redis is the bus of a split installation that has one.
+	Redis   *Redis
 	flavour Flavour
 	cliEnv  map[string]string
-	process *Process
+	master  string   // the file of the master key
 	secrets []string // that no log may show
 }
 
@@ -59,6 +70,10 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 	s := &Server{t: t, Dir: dir, flavour: flavour, OpAMP: FreeAddr(t), API: FreeAddr(t), Ops: FreeAddr(t)}
 	s.cliEnv = map[string]string{"AMPORA_SERVER": "http://" + s.API}
 	t.Cleanup(s.keepsSecrets)
+	if flavour.Split() {
+		s.split()
+		return s
+	}
 	s.Env = map[string]string{
 		"AMPORA_DATA_DIR":         filepath.Join(dir, "data"),
 		"AMPORA_HTTP_ADDR":        s.API,
@@ -68,6 +83,7 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 		"AMPORA_DRAIN_DURATION":   "1s",
 		"AMPORA_LOG_FORMAT":       "json",
 	}
+	s.Parts = []*Part{{server: s, Name: "ampora", program: "ampora", Ops: s.Ops, Env: s.Env}}
 	if flavour == Development {
 		s.CAFile = filepath.Join(dir, "data", "server-ca.pem")
 		s.Database = SQLite(filepath.Join(dir, "data"))
@@ -80,13 +96,15 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 
 // keepsSecrets looks for what no log may show. It runs when everything has stopped.
 func (s *Server) keepsSecrets() {
-	if s.process == nil {
-		return
-	}
-	log := s.process.Log()
-	for _, secret := range append(s.secrets, "PRIVATE KEY") {
-		if strings.Contains(log, secret) {
-			s.t.Errorf("the log of ampora shows a secret that begins with %.12s", secret)
+	for _, part := range s.Parts {
+		if part.process == nil {
+			continue
+		}
+		log := part.process.Log()
+		for _, secret := range append(s.secrets, "PRIVATE KEY") {
+			if strings.Contains(log, secret) {
+				s.t.Errorf("the log of %s shows a secret that begins with %.12s", part.Name, secret)
+			}
 		}
 	}
 }
@@ -94,26 +112,46 @@ func (s *Server) keepsSecrets() {
 // production sets what an operator sets, and migrates.
 func (s *Server) production() {
 	s.t.Helper()
+	maps.Copy(s.Env, s.controlEnv())
+	maps.Copy(s.Env, s.listenerEnv())
+	s.Env["AMPORA_AUTO_MIGRATE"] = "false"
+	s.migrate()
+}
+
+// controlEnv makes a master key and returns what the control plane is given in production.
+func (s *Server) controlEnv() map[string]string {
+	s.t.Helper()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
+	s.master = filepath.Join(s.Dir, "master.key")
+	write(s.t, s.master, []byte(base64.StdEncoding.EncodeToString(key)+"\n"))
+	s.secrets = append(s.secrets, base64.StdEncoding.EncodeToString(key))
+	return map[string]string{
+		"AMPORA_MODE":            "production",
+		"AMPORA_DATABASE_URL":    s.Database.URL,
+		"AMPORA_MASTER_KEY_FILE": s.master,
+		"AMPORA_TRUST_DOMAIN":    "e2e.example",
+	}
+}
+
+// listenerEnv makes the certificate of the OpAMP listener and returns what gateways are given in production.
+func (s *Server) listenerEnv() map[string]string {
+	s.t.Helper()
 	authority := NewAuthority(s.t)
 	s.CAFile = filepath.Join(s.Dir, "server-ca.pem")
-	cert, certKey, master := filepath.Join(s.Dir, "tls.crt"), filepath.Join(s.Dir, "tls.key"), filepath.Join(s.Dir, "master.key")
+	cert, certKey := filepath.Join(s.Dir, "tls.crt"), filepath.Join(s.Dir, "tls.key")
 	write(s.t, s.CAFile, authority.PEM())
 	authority.Server(s.t, cert, certKey)
-	write(s.t, master, []byte(base64.StdEncoding.EncodeToString(key)+"\n"))
-	for name, value := range map[string]string{
-		"AMPORA_MODE":                 "production",
-		"AMPORA_DATABASE_URL":         s.Database.URL,
-		"AMPORA_AUTO_MIGRATE":         "false",
-		"AMPORA_MASTER_KEY_FILE":      master,
-		"AMPORA_TRUST_DOMAIN":         "e2e.example",
+	return map[string]string{
 		"AMPORA_OPAMP_TLS_CERT_FILE":  cert,
 		"AMPORA_OPAMP_TLS_KEY_FILE":   certKey,
 		"AMPORA_OPAMP_SERVER_CA_FILE": s.CAFile,
-	} {
-		s.Env[name] = value
 	}
+}
+
+// migrate brings the database to the schema and makes the first Admin.
+func (s *Server) migrate() {
+	s.t.Helper()
 	if up := s.Control(s.Database.Owner, "migrate", "up"); up.Code != 0 {
 		s.t.Fatalf("migrate up: %d: %s", up.Code, up.Stderr)
 	}
@@ -124,7 +162,7 @@ func (s *Server) production() {
 	}
 	token := filepath.Join(s.Dir, "api-token")
 	write(s.t, token, []byte(admin.Stdout))
-	s.secrets = append(s.secrets, strings.TrimSpace(admin.Stdout), base64.StdEncoding.EncodeToString(key))
+	s.secrets = append(s.secrets, strings.TrimSpace(admin.Stdout))
 	s.cliEnv["AMPORA_TOKEN_FILE"] = token
 }
 
@@ -132,8 +170,8 @@ func (s *Server) production() {
 func (s *Server) Control(database string, args ...string) Result {
 	s.t.Helper()
 	env := map[string]string{"AMPORA_DATABASE_URL": database}
-	if master := s.Env["AMPORA_MASTER_KEY_FILE"]; master != "" {
-		env["AMPORA_MASTER_KEY_FILE"] = master
+	if s.master != "" {
+		env["AMPORA_MASTER_KEY_FILE"] = s.master
 	}
 	return Run(s.t, Command{Name: "ampora-control", Path: Ours(s.t, "ampora-control"), Args: args, Dir: s.Dir, Env: env}, "")
 }
@@ -146,87 +184,61 @@ func (s *Server) Launch() *Process {
 			s.t.Fatal(err)
 		}
 	}
-	line := append(slices.Clone(s.Wrapper), Ours(s.t, "ampora"))
-	s.process = Start(s.t, Command{Name: "ampora", Path: line[0], Args: line[1:], Dir: s.Dir, Env: s.Env, Stop: syscall.SIGTERM})
-	return s.process
+	return s.Parts[0].Launch()
 }
 
-// Start starts ampora and waits until it is ready.
+// Start starts all parts and waits until they are ready.
 func (s *Server) Start() *Server {
 	s.t.Helper()
+	if s.flavour.Split() {
+		s.startSplit()
+		return s
+	}
 	s.Launch()
 	s.AwaitReady()
 	return s
 }
 
-// AwaitReady waits until the readiness probe succeeds. A program that ends fails the
+// AwaitReady waits until the readiness probes succeed. A program that ends fails the
 // test at once.
 func (s *Server) AwaitReady() {
 	s.t.Helper()
-	Await(s.t, "ampora to be ready", func() string {
-		select {
-		case <-s.process.Exited():
-			s.t.Fatalf("ampora ended with %d:\n%s", s.process.Exit(0), tail(s.process.Log(), 20))
-		default:
-		}
-		status, text := s.ops("/health/ready")
-		if status == http.StatusOK {
-			return ""
-		}
-		return text
-	})
+	for _, part := range s.Parts {
+		part.AwaitReady()
+	}
 }
 
-// Stop stops ampora in order and returns its exit code.
-func (s *Server) Stop() int { return s.process.Stop() }
+// Stop stops all parts in order, gateways before control, and returns the highest exit code.
+func (s *Server) Stop() (code int) {
+	for _, part := range slices.Backward(s.Parts) {
+		code = max(code, part.Stop())
+	}
+	return code
+}
 
-// Process is the running program.
-func (s *Server) Process() *Process { return s.process }
+// Process is the running all-in-one.
+func (s *Server) Process() *Process { return s.Parts[0].process }
 
 // OpAMPURL is where agents connect.
 func (s *Server) OpAMPURL() string { return "wss://" + s.OpAMP + rawopamp.Path }
 
-// Ready asks the readiness probe.
+// Ready asks the readiness probes.
 func (s *Server) Ready() bool {
-	status, _ := s.ops("/health/ready")
-	return status == http.StatusOK
+	for _, part := range s.Parts {
+		if status, _ := part.ask("/health/ready"); status != http.StatusOK {
+			return false
+		}
+	}
+	return true
 }
 
-func (s *Server) ops(path string) (status int, text string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Ops+path, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return response.StatusCode, string(body)
-}
-
-// Metric is the sum of the samples of a metric whose labels contain all those given, in
-// the form name="value".
+// Metric is the sum, over all parts, of the samples of a metric whose labels contain all
+// those given, in the form name="value".
 func (s *Server) Metric(name string, labels ...string) float64 {
 	s.t.Helper()
-	status, text := s.ops("/metrics")
-	if status != http.StatusOK {
-		s.t.Fatalf("/metrics: %d %s", status, text)
-	}
 	var sum float64
-	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, name+"{") && !strings.HasPrefix(line, name+" ") {
-			continue
-		}
-		if value, matches := sample(line, labels); matches {
-			sum += value
-		}
+	for _, part := range s.Parts {
+		sum += part.Metric(name, labels...)
 	}
 	return sum
 }
@@ -262,16 +274,7 @@ func (s *Server) Stranger() rawopamp.Peer {
 	return rawopamp.Peer{Addr: s.OpAMP, TLS: &tls.Config{RootCAs: s.Roots(), MinVersion: tls.VersionTLS12}, Header: http.Header{}}
 }
 
-// Logged reports whether a line of ampora's log contains all the texts.
+// Logged reports whether a line of some part's log contains all the texts.
 func (s *Server) Logged(texts ...string) bool {
-	for line := range strings.Lines(s.process.Log()) {
-		all := true
-		for _, text := range texts {
-			all = all && strings.Contains(line, text)
-		}
-		if all {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Parts, func(part *Part) bool { return part.Logged(texts...) })
 }

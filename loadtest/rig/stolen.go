@@ -45,7 +45,7 @@ func (s *Server) StolenAuthority(tenant string) *Authority {
 
 func (s *Server) masterKey() []byte {
 	s.t.Helper()
-	path := s.Env["AMPORA_MASTER_KEY_FILE"]
+	path := s.master
 	if path == "" {
 		path = filepath.Join(s.Env["AMPORA_DATA_DIR"], "master.key")
 	}

@@ -3,7 +3,10 @@
 
 package bus
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // The checks below are the same for every implementation, which calls them before
 // anything else.
@@ -22,6 +25,30 @@ func CheckPartition(partition int) error {
 func CheckPayload(payload []byte) error {
 	if len(payload) > MaxPayload {
 		return fmt.Errorf("%w: it has %d", ErrTooLarge, len(payload))
+	}
+	return nil
+}
+
+// CheckRegisters refuses a ttl that is none with ErrInvalid, and what [CheckRegister]
+// refuses.
+func CheckRegisters(shelf Shelf, ttl time.Duration, registers ...Register) error {
+	if ttl <= 0 {
+		return fmt.Errorf("%w: a ttl of %v", ErrInvalid, ttl)
+	}
+	for _, r := range registers {
+		if err := CheckRegister(shelf, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckNames refuses names that no register can have, as [CheckRegister] does.
+func CheckNames(shelf Shelf, names ...string) error {
+	for _, name := range names {
+		if err := CheckRegister(shelf, Register{Name: name}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

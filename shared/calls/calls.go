@@ -92,21 +92,25 @@ func (h headers) Keys() []string {
 	return keys
 }
 
-// Origin says whose calls are served.
+// Origin says whose a call is.
 type Origin int
 
 // The origins.
 const (
-	Anybody Origin = iota // callers of the public API
-	Ours                  // programs of this installation
+	Anybody   Origin = iota // callers of the public API
+	Ours                    // programs of this installation
+	Strangers               // callers of a service for our programs that have not shown to be one
 )
 
+// All says of all calls that they are of the origin.
+func (o Origin) All(context.Context) Origin { return o }
+
 // Server observes the calls of a server. It goes before every other interceptor: what it sees is what the caller gets.
-func Server(tracer trace.Tracer, took instrument.Histogram, from Origin) connect.ServerInterceptor {
+func Server(tracer trace.Tracer, took instrument.Histogram, from func(context.Context) Origin) connect.ServerInterceptor {
 	return func(next connect.ServerFunc) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			began := time.Now()
-			ctx, span := serving(ctx, tracer, spec, from)
+			ctx, span := serving(ctx, tracer, spec, from(ctx))
 			defer span.End()
 			err := next(ctx, spec, stream)
 			ended(span, err, atFault(connect.CodeOf(err)))
@@ -131,7 +135,7 @@ func serving(ctx context.Context, tracer trace.Tracer, spec connect.Spec, from O
 	if link := trace.LinkFromContext(parent); link.SpanContext.IsValid() {
 		options = append(options, trace.WithLinks(link))
 	}
-	if spec.IdempotencyLevel != connect.IdempotencyNoSideEffects {
+	if from == Anybody && spec.IdempotencyLevel != connect.IdempotencyNoSideEffects {
 		// Changes are rare, and each is worth knowing what became of it.
 		options = append(options, trace.WithAttributes(tracing.Always))
 	}

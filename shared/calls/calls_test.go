@@ -64,7 +64,7 @@ func newWorld(t *testing.T, from calls.Origin, inProcess bool) *world {
 	if made.Err() != nil {
 		t.Fatal(made.Err())
 	}
-	server := connect.NewServer(calls.Server(w.tracer, w.histo, from))
+	server := connect.NewServer(calls.Server(w.tracer, w.histo, from.All))
 	server.Register(connect.Method{Spec: spec, Handler: echo})
 	w.client = connect.NewClient(transport(t, server, inProcess), calls.Client(w.tracer, w.histo))
 	return w
@@ -143,6 +143,18 @@ func TestACallOfAnybodyBeginsATrace(t *testing.T) {
 	}
 	if !slices.Contains(server.Attributes(), tracing.Always) {
 		t.Error("a call that may change something is recorded by chance")
+	}
+}
+
+// Whoever has not shown to be one of ours decides neither what is recorded nor that it is.
+func TestACallOfAStrangerIsRecordedByChanceAlone(t *testing.T) {
+	w := newWorld(t, calls.Strangers, false)
+	client, server := w.say(t.Context(), t, "hello")
+	if server.Parent().IsValid() || server.SpanContext().TraceID() == client.SpanContext().TraceID() {
+		t.Errorf("the server's span is under %v", server.Parent())
+	}
+	if slices.Contains(server.Attributes(), tracing.Always) {
+		t.Error("a stranger's call is recorded in any case")
 	}
 }
 

@@ -58,6 +58,7 @@ const MaxTenantLength = 63
 var (
 	ErrTenantID    = errors.New("not a tenant name")
 	ErrAgentID     = errors.New("not an agent id")
+	ErrGatewayID   = errors.New("not a gateway name")
 	ErrInstanceUID = errors.New("not an instance uid")
 )
 
@@ -73,6 +74,15 @@ func ParseTenantID(text string) (TenantID, error) {
 		}
 	}
 	return TenantID(text), nil
+}
+
+// ParseGatewayID accepts what [ParseTenantID] does, and answers [ErrGatewayID] for anything
+// else.
+func ParseGatewayID(text string) (GatewayID, error) {
+	if _, err := ParseTenantID(text); err != nil {
+		return "", fmt.Errorf("%w: 1 to %d characters of a-z, 0-9 and '-' are allowed", ErrGatewayID, MaxTenantLength)
+	}
+	return GatewayID(text), nil
 }
 
 // NewAgentID mints the id of a new agent. Ids minted later sort later, to the

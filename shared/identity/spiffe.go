@@ -93,6 +93,36 @@ func FromCertificate(certificate *x509.Certificate) (Agent, error) {
 	return ParseAgentURI(certificate.URIs[0])
 }
 
+// GatewayURI is the SPIFFE ID of a gateway, as it stands in its certificate:
+//
+//	spiffe://<trust domain>/gateway/<gateway id>
+func GatewayURI(trustDomain string, id GatewayID) *url.URL {
+	return &url.URL{Scheme: "spiffe", Host: trustDomain, Path: "/gateway/" + string(id)}
+}
+
+// ControlURI is the SPIFFE ID of the control plane, by which gateways know it whatever
+// address they reach it at.
+func ControlURI(trustDomain string) *url.URL {
+	return &url.URL{Scheme: "spiffe", Host: trustDomain, Path: "/control"}
+}
+
+// GatewayFromCertificate reads which gateway of the trust domain holds a certificate, as
+// strictly as [FromCertificate] does for agents. It says nothing about who signed it.
+func GatewayFromCertificate(certificate *x509.Certificate, trustDomain string) (GatewayID, error) {
+	if n := len(certificate.URIs); n != 1 {
+		return "", refuse(fmt.Sprintf("the certificate has %d URI names, not one", n))
+	}
+	u := certificate.URIs[0]
+	if err := onlySchemeHostPath(u); err != nil {
+		return "", err
+	}
+	name, found := strings.CutPrefix(u.Path, "/gateway/")
+	if u.Host != trustDomain || !found {
+		return "", refuse("it is not of the form spiffe://<trust domain>/gateway/<id>")
+	}
+	return ParseGatewayID(name)
+}
+
 // onlySchemeHostPath refuses the parts of a URL that a SPIFFE ID never has.
 // RawPath is set by net/url exactly when the path was escaped without need,
 // which is how percent-encoding of a harmless character would show.

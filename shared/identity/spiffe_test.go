@@ -101,6 +101,28 @@ func TestFromCertificate(t *testing.T) {
 	}
 }
 
+func TestGatewayFromCertificate(t *testing.T) {
+	const domain = "ampora.test"
+	agent := identity.Agent{TrustDomain: domain, Tenant: "acme", ID: identity.NewAgentID()}
+	if id, err := identity.GatewayFromCertificate(certificate(t, []*url.URL{identity.GatewayURI(domain, "edge-1")}), domain); err != nil || id != "edge-1" {
+		t.Errorf("%q, %v", id, err)
+	}
+	for name, uris := range map[string][]*url.URL{
+		"none":            nil,
+		"two":             {identity.GatewayURI(domain, "a"), identity.GatewayURI(domain, "b")},
+		"another domain":  {identity.GatewayURI("other.test", "a")},
+		"an agent":        {agent.URI()},
+		"control":         {identity.ControlURI(domain)},
+		"no name":         {identity.GatewayURI(domain, "")},
+		"a longer path":   {identity.GatewayURI(domain, "a/b")},
+		"an escaped name": {{Scheme: "spiffe", Host: domain, Path: "/gateway/a", RawPath: "/gateway/%61"}},
+	} {
+		if id, err := identity.GatewayFromCertificate(certificate(t, uris), domain); err == nil {
+			t.Errorf("%s is taken for gateway %q", name, id)
+		}
+	}
+}
+
 func FuzzParseAgentURI(f *testing.F) {
 	f.Add("spiffe://td/tenant/acme/agent/" + agentID)
 	f.Add("spiffe://td/tenant/%61cme/agent/" + agentID)

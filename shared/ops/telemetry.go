@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/shared/ops/otlp"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // Program says who tells.
@@ -37,6 +39,7 @@ type Telemetry struct {
 	Meter    metric.Meter
 	Tracer   trace.Tracer
 
+	addr string
 	ends []func(context.Context)
 }
 
@@ -49,7 +52,7 @@ const flushTime = 3 * time.Second
 // Open makes the telemetry of a program: the log goes to w and metrics to the registry in any case, and all of it to
 // the OTLP receiver if there is one. Whether that is there, and how fast it is, never matters to the program.
 func Open(config Config, program Program, w io.Writer) (*Telemetry, error) {
-	t := &Telemetry{Log: NewLogger(w, config.LogLevel, config.LogFormat), Registry: NewRegistry()}
+	t := &Telemetry{Log: NewLogger(w, config.LogLevel, config.LogFormat), Registry: NewRegistry(), addr: config.Addr}
 	about, err := describe(program)
 	if err != nil {
 		return nil, err
@@ -95,6 +98,16 @@ func describe(program Program) (*resource.Resource, error) {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	return about, nil
+}
+
+// Listen opens the operations listener and returns the task that serves it. The checks are those of /health/ready.
+func (t *Telemetry) Listen(ctx context.Context, checks ...Check) (net.Addr, run.Task, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", t.addr)
+	if err != nil {
+		return nil, run.Task{}, fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+	}
+	options := Options{Registry: t.Registry, Log: t.Log, Checks: checks}
+	return listener.Addr(), run.Task{Name: "operations", Run: func(ctx context.Context) error { return Serve(ctx, listener, options) }}, nil
 }
 
 // Close sends what was told and is not sent yet, within a few seconds. It comes after everything else: what is told

@@ -1,8 +1,9 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ampora-control is the control plane's tool beside the database: it migrates the schema and makes the first
-// Admin. Serving several gateways from processes of its own needs a bus between processes, which is not built yet.
+// Command ampora-control is the control plane apart from its gateways, of which there may be several, as there may be of
+// it. It is also the tool beside the database: it migrates the schema, makes the first Admin, issues the join tokens of
+// gateways and lets gateways into the bus.
 package main
 
 import (
@@ -20,25 +21,24 @@ import (
 
 	"gitlab.com/ampora/ampora/control"
 	"gitlab.com/ampora/ampora/migrations"
+	"gitlab.com/ampora/ampora/shared/backplane"
 	"gitlab.com/ampora/ampora/shared/conf"
-	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/ops"
 )
 
 // Config is the configuration of ampora-control.
 type Config struct {
-	Database control.Database
-	Keys     control.Keys
-	Tenant   string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant the first Admin belongs to."`
-	Ops      ops.Config
+	Mode     control.Mode `env:"AMPORA_MODE" envDefault:"production" help:"production requires what an operator must decide and refuses SQLite; development does neither."`
+	OpAMPURL string       `env:"AMPORA_OPAMP_PUBLIC_URL" help:"Where agents reach the gateways: wss://host:port/v1/opamp. Printed in the configurations that commands make for agents."`
+
+	Control control.Config
+	Bus     backplane.Config
+	Ops     ops.Config
 }
 
-// Validate refuses what contradicts itself, and a tenant that cannot be one before anything is made for it.
+// Validate refuses contradictions, before anything is made or opened.
 func (c *Config) Validate() error {
-	if _, err := identity.ParseTenantID(c.Tenant); err != nil {
-		return errors.Join(fmt.Errorf("AMPORA_TENANT: %w", err), c.Ops.Validate())
-	}
-	return c.Ops.Validate()
+	return errors.Join(c.Control.Validate(), c.Bus.Validate(), c.Ops.Validate())
 }
 
 //go:generate sh -c "{ echo '# Configuration of ampora-control'; echo; echo 'Generated from `ampora-control --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-control.md"
@@ -77,14 +77,13 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 
 func commands(environ []string) *cobra.Command {
 	root := &cobra.Command{
-		Use: "ampora-control", Short: "Migrate the database and make the first Admin.", Version: ops.Version().String(),
-		Long:          "ampora-control works on the database that AMPORA_DATABASE_URL names.\n\n" + conf.Usage[Config](),
+		Use: "ampora-control", Short: "Serve the control plane, and prepare what it needs.", Version: ops.Version().String(),
+		Long: "Without a command, ampora-control serves the API, the gateways and whoever checks certificates.\n" +
+			"Its commands work on the database that AMPORA_DATABASE_URL names.\n\n" + conf.Usage[Config](),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("serving gateways of other processes needs a bus between processes, which is not built yet: run ampora, or one of the commands in ampora-control --help")
-		},
+		RunE:          func(c *cobra.Command, _ []string) error { return serve(c, environ) },
 	}
 	migrate := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date, or say where it is."}
 	migrate.AddCommand(
@@ -100,16 +99,25 @@ func commands(environ []string) *cobra.Command {
 	bootstrap := &cobra.Command{Use: "bootstrap-admin", Short: "Print an API token of the first Admin, valid for 7 days.", Args: cobra.NoArgs}
 	name := bootstrap.Flags().String("name", "bootstrap-admin", "name of the token")
 	bootstrap.RunE = func(c *cobra.Command, _ []string) error { return bootstrapAdmin(c, environ, *name) }
-	root.AddCommand(migrate, bootstrap)
+	root.AddCommand(migrate, bootstrap, joinTokenCommand(environ), revokeGatewayCommand(environ), busCommands(environ))
 	return root
 }
 
-func load(environ []string) (Config, error) {
+// read reads the configuration, and load wants a database in it.
+func read(environ []string) (Config, error) {
 	config, _, err := conf.Load[Config](environ)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w%w", errConfig, err)
 	}
-	if config.Database.URL.IsZero() {
+	return config, nil
+}
+
+func load(environ []string) (Config, error) {
+	config, err := read(environ)
+	if err != nil {
+		return Config{}, err
+	}
+	if config.Control.Database.URL.IsZero() {
 		return Config{}, fmt.Errorf("%wAMPORA_DATABASE_URL is required", errConfig)
 	}
 	return config, nil
@@ -121,7 +129,7 @@ func migrateUp(c *cobra.Command, environ []string) error {
 		return err
 	}
 	log := ops.NewLogger(c.ErrOrStderr(), config.Ops.LogLevel, config.Ops.LogFormat)
-	done, err := control.Migrate(c.Context(), config.Database, log)
+	done, err := control.Migrate(c.Context(), config.Control.Database, log)
 	for _, m := range done {
 		fmt.Fprintln(c.OutOrStdout(), "applied", m.Name)
 	}
@@ -139,7 +147,7 @@ func migrateStatus(c *cobra.Command, environ []string) error {
 	if err != nil {
 		return err
 	}
-	list, checked := migrations.Status(c.Context(), config.Database.URL.Reveal())
+	list, checked := migrations.Status(c.Context(), config.Control.Database.URL.Reveal())
 	table := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "MIGRATION\tAPPLIED")
 	for _, m := range list {
@@ -166,12 +174,12 @@ func bootstrapAdmin(c *cobra.Command, environ []string, name string) error {
 	}
 	log := ops.NewLogger(c.ErrOrStderr(), config.Ops.LogLevel, config.Ops.LogFormat)
 	token, err := control.BootstrapAdmin(c.Context(), control.Bootstrap{
-		Database: config.Database, Keys: config.Keys, Tenant: config.Tenant, Name: name, Now: time.Now(), Log: log,
+		Database: config.Control.Database, Keys: config.Control.Keys, Tenant: config.Control.Tenant, Name: name, Now: time.Now(), Log: log,
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // a sentence for the operator already
 	}
-	fmt.Fprintln(c.ErrOrStderr(), "This token is shown once. It is an Admin of tenant "+config.Tenant+" for 7 days; make others with amporactl api-tokens create.")
+	fmt.Fprintln(c.ErrOrStderr(), "This token is shown once. It is an Admin of tenant "+config.Control.Tenant+" for 7 days; make others with amporactl api-tokens create.")
 	fmt.Fprintln(c.OutOrStdout(), token.Reveal())
 	return nil
 }

@@ -5,9 +5,12 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 // TestATenantThatCannotBeOneLeavesNothing: the first key an installation is opened with is its key for good, so nothing
@@ -29,5 +32,56 @@ func TestATenantThatCannotBeOneLeavesNothing(t *testing.T) {
 	}
 	if code, out, errs := run([]string{database, key("E")}, "bootstrap-admin"); code != 0 || !strings.HasPrefix(out, "amp-pat.") {
 		t.Errorf("with another key: %d %s", code, errs)
+	}
+}
+
+// TestGatewaysOfSeveralTenants lets the operator issue a join token, and revoke what did not join with it.
+func TestGatewaysOfSeveralTenants(t *testing.T) {
+	dir := t.TempDir()
+	environ := []string{
+		"AMPORA_DATABASE_URL=sqlite:" + filepath.Join(dir, "ampora.db"), "AMPORA_MASTER_KEY=" + strings.Repeat("I", 43) + "=",
+		"AMPORA_TRUST_DOMAIN=example.org",
+	}
+	ca := filepath.Join(dir, "ca.pem")
+	run := func(want int, args ...string) (out, errs string) {
+		t.Helper()
+		var o, e bytes.Buffer
+		if code := start(t.Context(), args, environ, &o, &e); code != want {
+			t.Fatalf("%v: exit code %d, want %d: %s%s", args, code, want, o.String(), e.String())
+		}
+		return o.String(), e.String()
+	}
+	run(0, "migrate", "up")
+	run(0, "bootstrap-admin") // which makes the tenant default
+	for _, wrong := range [][]string{
+		{"--gateway", "edge-1"},
+		{"--gateway", "edge-1", "--tenant", "default", "--all-tenants"},
+		{"--gateway", "Edge", "--all-tenants"},
+		{"--gateway", "edge-1", "--tenant", "Not One"},
+		{"--gateway", "edge-1", "--all-tenants", "--ttl", "1m"},
+	} {
+		if out, _ := run(2, append([]string{"join-token"}, wrong...)...); out != "" {
+			t.Errorf("%v printed %s", wrong, out)
+		}
+	}
+	run(1, "join-token", "--gateway", "edge-1", "--tenant", "default", "--tenant", "nobody")
+	for _, scope := range [][]string{{"--tenant", "default"}, {"--all-tenants", "--ttl", "15m"}} {
+		out, _ := run(0, append([]string{"join-token", "--gateway", "edge-1", "--ca-out", ca}, scope...)...)
+		if _, err := identity.ParseToken(identity.GatewayToken, strings.TrimSpace(out)); err != nil {
+			t.Errorf("%v printed %q: %v", scope, out, err)
+		}
+	}
+	if pem, err := os.ReadFile(ca); err != nil || !strings.HasPrefix(string(pem), "-----BEGIN CERTIFICATE-----") {
+		t.Errorf("the authority is %q, %v", pem, err)
+	}
+	if err := os.WriteFile(ca, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(1, "join-token", "--gateway", "edge-1", "--all-tenants", "--ca-out", ca)
+	if pem, _ := os.ReadFile(ca); string(pem) != "precious" {
+		t.Errorf("the file holds %q now", pem)
+	}
+	if _, errs := run(1, "revoke-gateway", "edge-1"); !strings.Contains(errs, "there is no gateway") {
+		t.Errorf("revoking what has not joined: %s", errs)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -68,19 +67,15 @@ func serve(ctx context.Context, config Config, telemetry *ops.Telemetry) (err er
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	listen := net.ListenConfig{}
-	operations, err := listen.Listen(ctx, "tcp", config.Ops.Addr)
+	addr, operations, err := telemetry.Listen(ctx, ops.Check{Name: "database", Probe: plane.Ready}, ops.Check{Name: "gateway", Probe: agents.Ready})
 	if err != nil {
-		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+		return err //nolint:wrapcheck // a sentence for the operator already
 	}
-	checks := []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "gateway", Probe: agents.Ready}}
-	options := ops.Options{Registry: telemetry.Registry, Log: log, Checks: checks}
-
-	log.InfoContext(ctx, "ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", operations.Addr().String())
+	log.InfoContext(ctx, "ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", addr.String())
 	return run.Phases(ctx,
 		append(plane.Intake(), run.Task{Name: "gateway", Run: agents.Run}),
 		plane.Loops(),
-		[]run.Task{{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }}},
+		[]run.Task{operations},
 	)
 }
 

@@ -59,13 +59,14 @@ func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies .
 	if err := w.store.RegisterGateway(ctx, fleet.Gateway{ID: gateway, BootID: boot, StartedAt: now, LeaseUntil: now.Add(time.Minute)}); err != nil {
 		w.t.Fatal(err)
 	}
-	claimed, err := w.store.Claim(ctx, fleet.Claim{
+	results, err := w.store.Claim(ctx, []fleet.Claim{{
 		Tenant: tenant, Identity: id, Serial: serialOf(id), Fingerprint: fleet.Fingerprint(id), UID: fleet.InstanceUID{1, 2, 3},
 		Gateway: gateway, BootID: boot, Transport: fleet.TransportWebSocket, Peer: "192.0.2.7:1", At: now,
-	})
-	if err != nil || claimed.Outcome != fleet.ClaimClaimed {
-		w.t.Fatalf("%+v, %v", claimed, err)
+	}})
+	if err != nil || results[0].Outcome != fleet.ClaimClaimed {
+		w.t.Fatalf("%+v, %v", results, err)
 	}
+	claimed := results[0]
 	hashes, err := w.content.Put(ctx, tenant, now, bodies...)
 	if err != nil {
 		w.t.Fatal(err)
@@ -79,7 +80,7 @@ func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies .
 		}
 		report.Parts = append(report.Parts, fleet.Part{Kind: kind, Stamp: stamp, At: now, Value: value, Raw: []byte{}})
 	}
-	lease, err := w.store.AcquirePartition(ctx, 0, "test", now, now.Add(time.Minute))
+	lease, err := w.store.AcquirePartition(ctx, 0, "test", now)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -9,15 +9,17 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
 )
 
 // Deps is what the services are made of. All fields but Changed and Stopping are required.
 type Deps struct {
-	Store   store.Store
-	Content *content.Content
-	Now     func() time.Time
+	Store     store.Store
+	Content   *content.Content
+	Authority *pki.Authority
+	Now       func() time.Time
 	// Changed returns a channel that is closed when this process next commits an event; streams wait for it. Nil: they
 	// look every [pollInterval].
 	Changed func() <-chan struct{}
@@ -37,6 +39,8 @@ func Register(server *connect.Server, d Deps) {
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, &bootstrapTokens{d.Store})
 	amporav1connect.RegisterApiTokenServiceHandler(server, &apiTokens{d.Store})
+	amporav1connect.RegisterGatewayServiceHandler(server, &gateways{d.Store})
+	amporav1connect.RegisterJoinTokenServiceHandler(server, &joinTokens{d.Store, d.Authority})
 	amporav1connect.RegisterEventServiceHandler(server, newEvents(d))
 	amporav1connect.RegisterAuditServiceHandler(server, &audit{d.Store})
 	amporav1connect.RegisterSystemServiceHandler(server, &system{d})

@@ -86,6 +86,8 @@ const (
 	listAssignments     = "assignments"
 	listBootstrapTokens = "bootstrap_tokens"
 	listAPITokens       = "api_tokens"
+	listGateways        = "gateways"
+	listJoinTokens      = "join_tokens"
 	listEvents          = "events"
 	listAudit           = "audit"
 	stream              = "stream" // of events: its places are cursors

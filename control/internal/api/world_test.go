@@ -25,6 +25,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store/sqlite"
 	"gitlab.com/ampora/ampora/migrations"
@@ -37,12 +38,13 @@ const tenant = fleet.TenantID("default")
 
 // world is the API over a database of its own, with a clock that only the test moves.
 type world struct {
-	t       *testing.T
-	store   *sqlite.Store
-	content *content.Content
-	handler http.Handler
-	url     string
-	log     *logs
+	t         *testing.T
+	store     *sqlite.Store
+	content   *content.Content
+	authority *pki.Authority
+	handler   http.Handler
+	url       string
+	log       *logs
 
 	clock   atomic.Int64 // nanoseconds since 1970
 	mu      sync.Mutex
@@ -62,7 +64,12 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 	t.Cleanup(func() { _ = db.Close() })
 	w := &world{t: t, store: db, log: &logs{}, changed: make(chan struct{})}
 	w.clock.Store(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano())
-	w.content = content.New(db, seal.NewKeyring(seal.NewMasterKey(), nil))
+	ring := seal.NewKeyring(seal.NewMasterKey(), nil)
+	w.content = content.New(db, ring)
+	w.authority, err = pki.Open(t.Context(), pki.Config{TrustDomain: "fleet.example.com", PublicURL: "http://pki.example.com"}, db, ring)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, id := range []fleet.TenantID{tenant, "other"} {
 		if _, err := w.content.EnsureTenant(t.Context(), id, w.now()); err != nil {
 			t.Fatal(err)
@@ -75,7 +82,7 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 func (w *world) serve(adjust []func(*auth.Config)) {
 	w.register(func(server *connect.Server) {
 		api.Register(server, api.Deps{
-			Store: w.store, Content: w.content, Now: w.now, Changed: w.waitForChange,
+			Store: w.store, Content: w.content, Authority: w.authority, Now: w.now, Changed: w.waitForChange,
 			Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
 		})
 	}, adjust...)
@@ -160,6 +167,8 @@ func (w *world) with(secret string) clients {
 		assignments:     amporav1connect.NewAssignmentServiceClient(c),
 		bootstrapTokens: amporav1connect.NewBootstrapTokenServiceClient(c),
 		apiTokens:       amporav1connect.NewApiTokenServiceClient(c),
+		gateways:        amporav1connect.NewGatewayServiceClient(c),
+		joinTokens:      amporav1connect.NewJoinTokenServiceClient(c),
 		events:          amporav1connect.NewEventServiceClient(c),
 		audit:           amporav1connect.NewAuditServiceClient(c),
 		system:          amporav1connect.NewSystemServiceClient(c),
@@ -173,6 +182,8 @@ type clients struct {
 	assignments     amporav1connect.AssignmentServiceClient
 	bootstrapTokens amporav1connect.BootstrapTokenServiceClient
 	apiTokens       amporav1connect.ApiTokenServiceClient
+	gateways        amporav1connect.GatewayServiceClient
+	joinTokens      amporav1connect.JoinTokenServiceClient
 	events          amporav1connect.EventServiceClient
 	audit           amporav1connect.AuditServiceClient
 	system          amporav1connect.SystemServiceClient

@@ -42,7 +42,9 @@ type api struct {
 	audit       amporav1connect.AuditServiceClient
 	configs     amporav1connect.ConfigServiceClient
 	events      amporav1connect.EventServiceClient
+	gateways    amporav1connect.GatewayServiceClient
 	groups      amporav1connect.GroupServiceClient
+	joinTokens  amporav1connect.JoinTokenServiceClient
 	system      amporav1connect.SystemServiceClient
 	tokens      amporav1connect.BootstrapTokenServiceClient
 	apiTokens   amporav1connect.ApiTokenServiceClient
@@ -74,7 +76,9 @@ func (p *program) connect() (*api, error) {
 		audit:       amporav1connect.NewAuditServiceClient(client),
 		configs:     amporav1connect.NewConfigServiceClient(client),
 		events:      amporav1connect.NewEventServiceClient(client),
+		gateways:    amporav1connect.NewGatewayServiceClient(client),
 		groups:      amporav1connect.NewGroupServiceClient(client),
+		joinTokens:  amporav1connect.NewJoinTokenServiceClient(client),
 		system:      amporav1connect.NewSystemServiceClient(client),
 		tokens:      amporav1connect.NewBootstrapTokenServiceClient(client),
 		apiTokens:   amporav1connect.NewApiTokenServiceClient(client),

@@ -92,6 +92,7 @@ func adviceFor(reason string) (string, bool) {
 		"CONFIG_NOT_A_MAPPING":  correctFile,
 		"CURSOR_INVALID":        "leave --cursor out to begin now",
 		"EXCEEDS_OWN_RIGHTS":    nextRole,
+		"GATEWAY_SHARED":        "choose another name, or ask the installation's operator: ampora-control join-token, ampora-control revoke-gateway",
 		"PROCEDURE_NOT_ALLOWED": "the token is limited to other procedures; use another token",
 	}[reason]
 	return advice, known

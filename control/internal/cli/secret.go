@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -33,17 +34,16 @@ func (p *program) mint(out string, ask func() (minted, error)) error {
 		_, _ = fmt.Fprintf(p.streams.Err, "%s; this is the only time its secret is shown\n", escape(got.hint))
 		return p.show(got.answer, func() view { return line(escape(got.secret)) })
 	}
-	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own choice
+	file, err := fresh(out, "secret", 0o600)
 	if err != nil {
-		return usage("the file for the secret must be a new one: %v", err)
+		return err
 	}
+	defer file.drop()
 	got, err := ask()
 	if err == nil {
-		err = writeSecret(file, got.secret)
+		err = file.keep([]byte(got.secret + "\n"))
 	}
 	if err != nil {
-		_ = file.Close()
-		_ = os.Remove(out) // it is ours and holds no whole secret
 		return err
 	}
 	got.hide()
@@ -54,14 +54,66 @@ func (p *program) mint(out string, ask func() (minted, error)) error {
 	return p.show(got.answer, nil)
 }
 
-func writeSecret(file *os.File, secret string) error {
-	if _, err := file.WriteString(secret + "\n"); err != nil {
-		return fmt.Errorf("keeping the secret: %w", err)
+// freshFile is a new file, made before what goes into it is asked for. A nil one takes nothing.
+type freshFile struct {
+	file *os.File
+	what string
+	kept bool
+	held []byte // of a file that was there and may stay: what is in it
+}
+
+// fresh makes a file that must not be there yet, nil for "".
+func fresh(name, what string, mode os.FileMode) (*freshFile, error) {
+	if name == "" {
+		return nil, nil
 	}
-	if err := file.Sync(); err != nil {
-		return fmt.Errorf("keeping the secret: %w", err)
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode) //nolint:gosec // the caller's own choice
+	if err != nil {
+		return nil, usage("the file for the %s must be a new one: %v", what, err)
 	}
-	return file.Close()
+	return &freshFile{file: file, what: what}, nil
+}
+
+// freshOrSame is fresh, but takes a file that holds already what comes.
+func freshOrSame(name, what string, mode os.FileMode) (*freshFile, error) {
+	if held, err := os.ReadFile(name); err == nil { //nolint:gosec // the caller's own choice
+		return &freshFile{what: what, held: held, kept: true}, nil
+	}
+	return fresh(name, what, mode)
+}
+
+// keep writes all there is to be written.
+func (f *freshFile) keep(content []byte) error {
+	if f == nil {
+		return nil
+	}
+	if f.file == nil {
+		if !bytes.Equal(f.held, content) {
+			return usage("the file for the %s holds something else; name a new one", f.what)
+		}
+		return nil
+	}
+	_, err := f.file.Write(content)
+	if err == nil {
+		err = f.file.Sync()
+	}
+	if err == nil {
+		err = f.file.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the %s: %w", f.what, err)
+	}
+	f.kept = true
+	return nil
+}
+
+// drop removes the file unless it holds what it is for: it is ours.
+func (f *freshFile) drop() {
+	if f == nil || f.kept {
+		return
+	}
+	_ = f.file.Close()
+	_ = os.Remove(f.file.Name())
 }
 
 func outFlag(cmd *cobra.Command, out *string) {

@@ -18,6 +18,7 @@ import (
 func TestSecretIntoAFile(t *testing.T) {
 	for _, command := range []string{
 		"tokens issue", "tokens issue -o json", "api-tokens create ci --role viewer", "api-tokens create x --role admin -o yaml",
+		"join-tokens issue edge-4",
 	} {
 		inWorld(t, func(t *testing.T, w *world) {
 			file := filepath.Join(t.TempDir(), "secret")
@@ -55,6 +56,42 @@ func TestSecretFileIsMadeFirst(t *testing.T) {
 		}
 		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the empty file was left behind: %v", err)
+		}
+	})
+}
+
+func TestControlPlanesAuthorityIntoAFile(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		dir := t.TempDir()
+		secret, ca := filepath.Join(dir, "token"), filepath.Join(dir, "ca")
+		issue := []string{"join-tokens", "issue", "edge-4", "--out", secret, "--ca-out", ca}
+		w.state.failNext = refuse(connect.CodePermissionDenied, "GATEWAY_SHARED", "no", nil)
+		if got := w.run(issue...); got.code != int(ExitDenied) {
+			t.Errorf("exit %d: %s", got.code, got.errOut)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Errorf("left behind are %v, %v", left, err)
+		}
+		if got := w.run(issue...); got.code != int(ExitOK) || got.out != "" {
+			t.Errorf("exit %d: %s%s", got.code, got.out, got.errOut)
+		}
+		for file, want := range map[string]string{secret: "amp-gw." + theSecret + "\n", ca: "PEM\n"} {
+			if kept, err := os.ReadFile(file); err != nil || string(kept) != want {
+				t.Errorf("%s holds %q, %v", file, kept, err)
+			}
+		}
+		// It is the same for the next gateway. What is something else is left alone.
+		if got := w.run("join-tokens", "issue", "edge-5", "--ca-out", ca); got.code != int(ExitOK) {
+			t.Errorf("exit %d: %s", got.code, got.errOut)
+		}
+		if err := os.WriteFile(ca, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.run("join-tokens", "issue", "edge-5", "--ca-out", ca); got.code != int(ExitUsage) {
+			t.Errorf("exit %d: %s", got.code, got.errOut)
+		}
+		if kept, _ := os.ReadFile(ca); string(kept) != "precious" {
+			t.Errorf("the file now holds %q", kept)
 		}
 	})
 }

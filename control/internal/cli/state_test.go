@@ -49,6 +49,8 @@ type state struct {
 	assignments []*amporav1.Assignment
 	tokens      []*amporav1.BootstrapToken
 	apiTokens   []*amporav1.ApiToken
+	gateways    []*amporav1.Gateway
+	joinTokens  []*amporav1.JoinToken
 	events      []*amporav1.Event // oldest first
 	audit       []*amporav1.AuditEvent
 	watches     []watchScript
@@ -132,6 +134,22 @@ func newState(token identity.Token) *state {
 	s.apiTokens = []*amporav1.ApiToken{{
 		Id: mintedID, Name: "ci", Role: amporav1.Role_ROLE_OPERATOR, State: amporav1.TokenState_TOKEN_STATE_EXPIRED,
 		CreatedBy: "alice", CreatedAt: ago(100 * time.Hour), ExpiresAt: ago(10 * time.Hour),
+	}}
+	s.gateways = []*amporav1.Gateway{
+		{
+			Id: "edge-1", State: amporav1.GatewayState_GATEWAY_STATE_ONLINE, Sessions: 2, Version: "1.2.3", StartedAt: ago(3 * time.Hour),
+			LeaseUntil: in(30 * time.Second), JoinedAt: ago(50 * time.Hour), Serial: "5e", NotAfter: in(29 * 24 * time.Hour),
+		},
+		{
+			Id: "edge-2", State: amporav1.GatewayState_GATEWAY_STATE_ONLINE, BusLost: true, Shared: true, Version: strings.ToValidUTF8(evil, ""), StartedAt: ago(time.Hour),
+			LeaseUntil: in(30 * time.Second), JoinedAt: ago(50 * time.Hour), Serial: "5f", NotAfter: in(29 * 24 * time.Hour),
+		},
+		{Id: "edge-3", State: amporav1.GatewayState_GATEWAY_STATE_JOINED, JoinedAt: ago(time.Minute), Serial: "60", NotAfter: in(30 * 24 * time.Hour)},
+		{Id: "gateway", State: amporav1.GatewayState_GATEWAY_STATE_AWAY, Shared: true, StartedAt: ago(90 * time.Hour), LeaseUntil: ago(80 * time.Hour)},
+	}
+	s.joinTokens = []*amporav1.JoinToken{{
+		Id: mintedID, GatewayId: "edge-1", State: amporav1.TokenState_TOKEN_STATE_REDEEMED, CreatedBy: "alice", CreatedAt: ago(51 * time.Hour),
+		ExpiresAt: ago(27 * time.Hour), UsedAt: ago(50 * time.Hour),
 	}}
 	for i, kind := range []string{"agent.enrolled", "agent.connected", "config.published"} {
 		s.events = append(s.events, happened(i+1, kind, agentOne))
@@ -503,6 +521,67 @@ func (s apiTokenServer) RevokeApiToken(_ context.Context, r *amporav1.RevokeApiT
 		token.State = amporav1.TokenState_TOKEN_STATE_REVOKED
 	}
 	return &amporav1.RevokeApiTokenResponse{Token: token}, err
+}
+
+type gatewayServer struct{ *state }
+
+func (s gatewayServer) ListGateways(_ context.Context, r *amporav1.ListGatewaysRequest) (*amporav1.ListGatewaysResponse, error) {
+	page, next := paged(s.gateways, r.GetPageToken())
+	return &amporav1.ListGatewaysResponse{Gateways: page, NextPageToken: next}, nil
+}
+
+func (s gatewayServer) gateway(id string) (*amporav1.Gateway, error) {
+	return find(s.gateways, func(g *amporav1.Gateway) bool { return g.GetId() == id }, "gateway")
+}
+
+func (s gatewayServer) GetGateway(_ context.Context, r *amporav1.GetGatewayRequest) (*amporav1.GetGatewayResponse, error) {
+	g, err := s.gateway(r.GetId())
+	return &amporav1.GetGatewayResponse{Gateway: g}, err
+}
+
+func (s gatewayServer) RevokeGateway(_ context.Context, r *amporav1.RevokeGatewayRequest) (*amporav1.RevokeGatewayResponse, error) {
+	g, err := s.gateway(r.GetId())
+	switch {
+	case err != nil:
+		return nil, err
+	case g.GetShared():
+		return nil, refuse(connect.CodePermissionDenied, "GATEWAY_SHARED", "it serves other tenants", nil)
+	}
+	g.State, g.Sessions, g.RevokedAt = amporav1.GatewayState_GATEWAY_STATE_REVOKED, 0, timestamppb.Now()
+	return &amporav1.RevokeGatewayResponse{Gateway: g}, nil
+}
+
+type joinTokenServer struct{ *state }
+
+func (s joinTokenServer) IssueJoinToken(_ context.Context, r *amporav1.IssueJoinTokenRequest) (*amporav1.IssueJoinTokenResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	ttl := 24 * time.Hour
+	if r.GetTtl() != nil {
+		ttl = r.GetTtl().AsDuration()
+	}
+	token := &amporav1.JoinToken{
+		Id: mintedID, GatewayId: r.GetGatewayId(), State: amporav1.TokenState_TOKEN_STATE_LIVE,
+		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(ttl)),
+	}
+	s.joinTokens = append(s.joinTokens, token)
+	return &amporav1.IssueJoinTokenResponse{Token: token, Secret: "amp-gw." + theSecret, ControlCaPem: []byte("PEM\n")}, nil
+}
+
+func (s joinTokenServer) ListJoinTokens(_ context.Context, r *amporav1.ListJoinTokensRequest) (*amporav1.ListJoinTokensResponse, error) {
+	page, next := paged(s.joinTokens, r.GetPageToken())
+	return &amporav1.ListJoinTokensResponse{Tokens: page, NextPageToken: next}, nil
+}
+
+func (s joinTokenServer) RevokeJoinToken(_ context.Context, r *amporav1.RevokeJoinTokenRequest) (*amporav1.RevokeJoinTokenResponse, error) {
+	token, err := find(s.joinTokens, func(t *amporav1.JoinToken) bool { return t.GetId() == r.GetId() }, "token")
+	if err == nil {
+		token.State = amporav1.TokenState_TOKEN_STATE_REVOKED
+	}
+	return &amporav1.RevokeJoinTokenResponse{Token: token}, err
 }
 
 type eventServer struct{ *state }

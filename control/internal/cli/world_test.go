@@ -164,6 +164,8 @@ func (s *state) server(t *testing.T) *connect.Server {
 	amporav1connect.RegisterSystemServiceHandler(server, systemServer{s})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, tokenServer{s})
 	amporav1connect.RegisterApiTokenServiceHandler(server, apiTokenServer{s})
+	amporav1connect.RegisterGatewayServiceHandler(server, gatewayServer{s})
+	amporav1connect.RegisterJoinTokenServiceHandler(server, joinTokenServer{s})
 	return server
 }
 

@@ -35,6 +35,8 @@ const (
 	ReasonExpired   = "TOKEN_EXPIRED"
 	ReasonRevoked   = "TOKEN_REVOKED"
 	ReasonRedeemed  = "TOKEN_REDEEMED"
+	// ReasonElsewhere: the gateway may not serve the token's tenant.
+	ReasonElsewhere = "TOKEN_OF_ANOTHER_TENANT"
 )
 
 // Store is what enrolment keeps.
@@ -57,13 +59,19 @@ func New(s Store, authority *pki.Authority, log *slog.Logger, now func() time.Ti
 	return &Enrolment{store: s, pki: authority, log: log, now: now}
 }
 
+// Presented is a token and where it was presented.
+type Presented struct {
+	Secret  string // the token's text
+	Gateway fleet.GatewayID
+	Scope   fleet.Scope // of the gateway: a token of another tenant is none here
+	Peer    string
+}
+
 // Request asks for an identity.
 type Request struct {
-	Secret  string // the token as presented
-	CSR     []byte // PKCS #10, PEM
-	Method  fleet.EnrolmentMethod
-	Gateway fleet.GatewayID
-	Peer    string
+	Presented
+	CSR    []byte // PKCS #10, PEM
+	Method fleet.EnrolmentMethod
 }
 
 // Identity is what an agent is given.
@@ -77,8 +85,8 @@ type Identity struct {
 
 // Check says for which tenant a token may enrol, without using it up. Errors are faults of kind Unauthenticated with
 // one of this package's reasons.
-func (e *Enrolment) Check(ctx context.Context, secret string, gateway fleet.GatewayID, peer string) (fleet.TenantID, error) {
-	token, err := e.token(ctx, secret, gateway, peer)
+func (e *Enrolment) Check(ctx context.Context, p Presented) (fleet.TenantID, error) {
+	token, err := e.token(ctx, p)
 	if err != nil {
 		return "", err
 	}
@@ -87,7 +95,7 @@ func (e *Enrolment) Check(ctx context.Context, secret string, gateway fleet.Gate
 
 // Enrol redeems a token. Besides Check's errors it answers those of pki.CheckCSR and pki.Authority.Issue.
 func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
-	token, err := e.token(ctx, r.Secret, r.Gateway, r.Peer)
+	token, err := e.token(ctx, r.Presented)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -109,13 +117,13 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 		Tenant: token.Tenant, Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, Agent: agent, Key: leaf.KeyID,
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, DER: leaf.CertificateDER, ChainPEM: leaf.ChainPEM, CreatedAt: now,
 	}
-	err = e.store.Redeem(ctx, e.by(token.Tenant, r, now), store.Redemption{
+	err = e.store.Redeem(ctx, e.by(token.Tenant, r.Presented, now), store.Redemption{
 		Token: token.ID, Agent: agent, Method: r.Method, PublicKey: key, Certificate: certificate,
 		Partition: bus.PartitionOf(identity.AgentID(agent)),
 	})
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrState) {
 		// Somebody redeemed or revoked it while we signed. If that was the same agent asking twice, it gets what was recorded.
-		if token, err = e.token(ctx, r.Secret, r.Gateway, r.Peer); err != nil {
+		if token, err = e.token(ctx, r.Presented); err != nil {
 			return Identity{}, err
 		}
 		return e.again(ctx, token, key, r)
@@ -130,7 +138,7 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 // again answers a redeemed token: the recorded certificate for the same key, nothing for any other.
 func (e *Enrolment) again(ctx context.Context, token fleet.BootstrapToken, key [sha256.Size]byte, r Request) (Identity, error) {
 	if subtle.ConstantTimeCompare(token.PublicKey[:], key[:]) != 1 {
-		return Identity{}, e.refuse(ctx, token, ReasonRedeemed, r.Gateway, r.Peer)
+		return Identity{}, e.refuse(ctx, token, ReasonRedeemed, r.Presented)
 	}
 	certificate, err := e.store.Certificate(ctx, token.Tenant, token.Serial)
 	if err != nil {
@@ -150,8 +158,8 @@ func (e *Enrolment) identity(ctx context.Context, c fleet.Certificate) (Identity
 
 // token finds the token behind a secret if it may still enrol: live, or redeemed a moment ago by an agent that was
 // never seen with its certificate.
-func (e *Enrolment) token(ctx context.Context, secret string, gateway fleet.GatewayID, peer string) (fleet.BootstrapToken, error) {
-	parsed, err := identity.ParseToken(identity.BootstrapToken, secret)
+func (e *Enrolment) token(ctx context.Context, p Presented) (fleet.BootstrapToken, error) {
+	parsed, err := identity.ParseToken(identity.BootstrapToken, p.Secret)
 	switch {
 	case errors.Is(err, identity.ErrTokenTruncated):
 		return fleet.BootstrapToken{}, refusal(ReasonTruncated)
@@ -169,11 +177,14 @@ func (e *Enrolment) token(ctx context.Context, secret string, gateway fleet.Gate
 	if subtle.ConstantTimeCompare(token.Hash[:], hash[:]) != 1 {
 		return fleet.BootstrapToken{}, refusal(ReasonUnknown)
 	}
+	if !p.Scope.Serves(token.Tenant) {
+		return fleet.BootstrapToken{}, e.refuse(ctx, token, ReasonElsewhere, p)
+	}
 	if reason, err := e.spent(ctx, token); err != nil || reason != "" {
 		if err != nil {
 			return fleet.BootstrapToken{}, err
 		}
-		return fleet.BootstrapToken{}, e.refuse(ctx, token, reason, gateway, peer)
+		return fleet.BootstrapToken{}, e.refuse(ctx, token, reason, p)
 	}
 	return token, nil
 }
@@ -204,8 +215,8 @@ func (e *Enrolment) spent(ctx context.Context, token fleet.BootstrapToken) (stri
 }
 
 // refuse counts a refusal of a token that exists, and returns it.
-func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reason string, gateway fleet.GatewayID, peer string) error {
-	by := e.by(token.Tenant, Request{Gateway: gateway, Peer: peer}, e.now())
+func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reason string, p Presented) error {
+	by := e.by(token.Tenant, p, e.now())
 	err := e.store.RecordRefusal(ctx, fleet.Refusal{By: by, Action: "agent.enrol", Reason: reason, Entity: string(token.ID)})
 	if err != nil {
 		e.log.WarnContext(ctx, "a refused enrolment could not be recorded", "token", token.ID, "reason", reason, "error", err)
@@ -213,10 +224,10 @@ func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reas
 	return refusal(reason)
 }
 
-func (e *Enrolment) by(tenant fleet.TenantID, r Request, now time.Time) fleet.By {
+func (e *Enrolment) by(tenant fleet.TenantID, p Presented, now time.Time) fleet.By {
 	return fleet.By{
-		Principal: fleet.Principal{Kind: fleet.PrincipalGateway, ID: string(r.Gateway), Name: string(r.Gateway), Tenant: tenant},
-		Tenant:    tenant, At: now, Source: r.Peer,
+		Principal: fleet.Principal{Kind: fleet.PrincipalGateway, ID: string(p.Gateway), Name: string(p.Gateway), Tenant: tenant},
+		Tenant:    tenant, At: now, Source: p.Peer,
 	}
 }
 

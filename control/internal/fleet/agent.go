@@ -92,40 +92,48 @@ type Session struct {
 	LastSeenAt  time.Time
 	EndedAt     time.Time // zero: open
 	EndReason   string
-	// GatewayLeaseUntil is the lease of the gateway that holds it (read-only, joined).
+	// GatewayLeaseUntil is the lease of the gateway that holds it, GatewayBusLost whether that gateway cannot put onto the
+	// bus what agents say (read-only, joined).
 	GatewayLeaseUntil time.Time
+	GatewayBusLost    bool
 }
 
-// Presence is derived from the session and its gateway's lease.
+// EndDrained is the end reason of sessions whose gateway stopped: their agents are asked to come back to another.
+const EndDrained = "DRAINED"
+
+// MoveGrace is how long an agent whose session ended with EndDrained counts as being on its way to another gateway. It
+// outlasts the drain of a gateway and the agent's pause before it connects again, so that an upgrade shows nobody offline.
+const MoveGrace = 90 * time.Second
+
+// Presence is derived from the session and its gateway.
 type Presence int
 
 // The presences.
 const (
+	// PresenceOffline: there is no session, or it ended.
 	PresenceOffline Presence = iota + 1
+	// PresenceOnline: the session is open, its gateway has its lease and is heard.
 	PresenceOnline
-	// PresenceUnknown: the session is open but its gateway's lease has run out.
+	// PresenceUnknown: nobody can say. The session is open, but its gateway's lease has run out or its bus is lost; or it
+	// ended because its gateway stopped, less than MoveGrace ago.
 	PresenceUnknown
 )
 
 // Presence is the agent's presence at now.
 func (s Session) Presence(now time.Time) Presence {
 	switch {
-	case s.Epoch == 0 || !s.EndedAt.IsZero():
+	case s.Epoch == 0 || !s.EndedAt.IsZero() && !s.moving(now):
 		return PresenceOffline
-	case now.Before(s.GatewayLeaseUntil):
+	case s.EndedAt.IsZero() && now.Before(s.GatewayLeaseUntil) && !s.GatewayBusLost:
 		return PresenceOnline
 	default:
 		return PresenceUnknown
 	}
 }
 
-// Gateway is one gateway process.
-type Gateway struct {
-	ID         GatewayID
-	BootID     uint64
-	Version    string
-	StartedAt  time.Time
-	LeaseUntil time.Time
+// moving reports whether the session ended for the agent to open another at another gateway, which it still may.
+func (s Session) moving(now time.Time) bool {
+	return s.EndReason == EndDrained && now.Before(s.EndedAt.Add(MoveGrace))
 }
 
 // Claim asks for the session of the agent that speaks as UID over a connection of Identity.
@@ -140,7 +148,33 @@ type Claim struct {
 	Transport   Transport
 	Peer        string
 	Takeover    Takeover
-	At          time.Time
+	// Contested is the session that the takeover is of. It takes no other: while one was contested the agent may have
+	// come back elsewhere, and this connection may be the one that it left.
+	Contested Epoch
+	// Heard is how far the holder of the session has heard the agent, if that is known.
+	Heard Heard
+	At    time.Time
+}
+
+// Heard is how far an agent was heard in a session: further than the reports on record say, because heartbeats end in
+// the gateway. It counts only for the session it is about. The zero Heard says nothing.
+type Heard struct {
+	Gateway  GatewayID // empty for an agent that polls, which any gateway may have heard
+	BootID   uint64
+	Epoch    Epoch
+	Sequence Sequence
+	// Whole says that the agent's state is on record or on its way, whole up to the sequence.
+	Whole bool
+}
+
+// Standing is the session that a claim is about, as it stands before.
+type Standing struct {
+	Agent     AgentID // empty if the uid or the identity is not known
+	Transport Transport
+	Gateway   GatewayID
+	BootID    uint64
+	Epoch     Epoch
+	Open      bool
 }
 
 // Takeover says why a claim may take a session that is still open.
@@ -187,9 +221,12 @@ type ClaimResult struct {
 	Reason  string // of a refusal
 	Agent   AgentID
 	Epoch   Epoch
-	// LastSequence is the sequence of the last report on record; StateKnown says whether there is one.
+	// LastSequence is the sequence of the agent's last message, as far as it is known; StateKnown says that its state is,
+	// up to there.
 	LastSequence Sequence
 	StateKnown   bool
+	// Shared says that the agent polls and goes on in the session it has, under the epoch of that.
+	Shared bool
 	// Holder of a held session.
 	HolderGateway GatewayID
 	HolderEpoch   Epoch

@@ -131,6 +131,7 @@ type Dispatch struct {
 	Version    VersionRef // for configurations
 	Reason     string     // for closes
 	Gateway    GatewayID
+	Transport  Transport // an agent that polls may come to any gateway
 	Epoch      Epoch
 	Tries      int
 	Trace      Traceparent

@@ -25,12 +25,16 @@ const (
 	SigningKeyIntermediate SigningKeyKind = "intermediate"
 	// SigningKeyServerRoot certifies the development listener's own certificate; it belongs to no tenant.
 	SigningKeyServerRoot SigningKeyKind = "server-root"
+	// SigningKeyGatewayRoot certifies gateways and nobody else, SigningKeyControlRoot the control plane to them. Both
+	// belong to no tenant.
+	SigningKeyGatewayRoot SigningKeyKind = "gateway-root"
+	SigningKeyControlRoot SigningKeyKind = "control-root"
 )
 
 // SigningKey is a key of the certificate authority.
 type SigningKey struct {
 	ID             KeyID
-	Tenant         TenantID // empty for the server root
+	Tenant         TenantID // empty for the roots of the installation
 	State          SigningKeyState
 	Kind           SigningKeyKind
 	Algorithm      string // "ecdsa-p256" or "rsa-3072"

@@ -3,6 +3,10 @@
 
 // Package gateways is control as gateways see it: the internal service, for whatever must be answered and for every
 // secret. Handlers decode, call and encode; errors are mapped by the interceptor they are served under.
+//
+// It guarantees that a gateway acts in its own name and for the tenants it may serve alone, whatever its requests say:
+// who calls is known from its certificate, by the gate in front of the handlers ([Gate]; [InProcess] where gateway and
+// control plane are one process).
 package gateways
 
 import (
@@ -11,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -24,7 +29,9 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
+	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // leaseLife is how long a gateway may be silent before its sessions are unknown.
@@ -42,11 +49,16 @@ type Store interface {
 
 // Deps is what the service needs.
 type Deps struct {
-	Store       Store
-	Enrolment   *enrolment.Enrolment
-	Authority   *pki.Authority
-	Content     *content.Content
-	Signer      *outbox.Signer
+	Store     Store
+	Gateways  store.Gateways
+	Enrolment *enrolment.Enrolment
+	Authority *pki.Authority
+	Content   *content.Content
+	Signer    *outbox.Signer
+	Bus       bus.Bus
+	Log       *slog.Logger
+	// UplinkKey is the key with which a gateway process seals what it says.
+	UplinkKey   func(gateway fleet.GatewayID, boot uint64) uplink.Key
 	TrustDomain string
 	Now         func() time.Time
 }
@@ -59,6 +71,9 @@ func New(d Deps) *Service { return &Service{d: d} }
 
 // Register records the gateway process and gives it its lease.
 func (s *Service) Register(ctx context.Context, r *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
+	if _, err := as(ctx, r.GetGatewayId()); err != nil {
+		return nil, err
+	}
 	now := s.d.Now()
 	err := s.d.Store.RegisterGateway(ctx, fleet.Gateway{
 		ID: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Version: r.GetVersion(), StartedAt: now, LeaseUntil: now.Add(leaseLife),
@@ -66,21 +81,34 @@ func (s *Service) Register(ctx context.Context, r *internalv1.RegisterRequest) (
 	if err != nil {
 		return nil, fmt.Errorf("register gateway: %w", err)
 	}
-	return &internalv1.RegisterResponse{Lease: durationpb.New(leaseLife)}, nil
+	key := s.d.UplinkKey(fleet.GatewayID(r.GetGatewayId()), r.GetBootId())
+	return &internalv1.RegisterResponse{Lease: durationpb.New(leaseLife), UplinkKey: key[:], Now: timestamppb.New(now)}, nil
 }
 
 // RenewLease prolongs the lease.
 func (s *Service) RenewLease(ctx context.Context, r *internalv1.RenewLeaseRequest) (*internalv1.RenewLeaseResponse, error) {
+	if _, err := as(ctx, r.GetGatewayId()); err != nil {
+		return nil, err
+	}
 	now := s.d.Now()
-	if err := s.d.Store.RenewLease(ctx, fleet.GatewayID(r.GetGatewayId()), r.GetBootId(), now, now.Add(leaseLife)); err != nil {
+	err := s.d.Store.RenewLease(ctx, store.Renewal{
+		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Now: now, Until: now.Add(leaseLife), BusLost: r.GetBusLost(),
+	})
+	if err != nil {
 		return nil, fmt.Errorf("renew lease: %w", err)
 	}
-	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(leaseLife)}, nil
+	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(leaseLife), Now: timestamppb.New(now)}, nil
 }
 
 // CheckBootstrapToken says whether a token may enrol.
 func (s *Service) CheckBootstrapToken(ctx context.Context, r *internalv1.CheckBootstrapTokenRequest) (*internalv1.CheckBootstrapTokenResponse, error) {
-	tenant, err := s.d.Enrolment.Check(ctx, r.GetToken(), fleet.GatewayID(r.GetGatewayId()), r.GetPeer())
+	by, err := as(ctx, r.GetGatewayId())
+	if err != nil {
+		return nil, err
+	}
+	tenant, err := s.d.Enrolment.Check(ctx, enrolment.Presented{
+		Secret: r.GetToken(), Gateway: fleet.GatewayID(r.GetGatewayId()), Scope: by.scope, Peer: r.GetPeer(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +117,17 @@ func (s *Service) CheckBootstrapToken(ctx context.Context, r *internalv1.CheckBo
 
 // Enroll redeems a token.
 func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error) {
+	by, err := as(ctx, r.GetGatewayId())
+	if err != nil {
+		return nil, err
+	}
 	method, err := enrolmentMethod(r.GetMethod())
 	if err != nil {
 		return nil, err
 	}
 	id, err := s.d.Enrolment.Enrol(ctx, enrolment.Request{
-		Secret: r.GetToken(), CSR: r.GetCsrPem(), Method: method, Gateway: fleet.GatewayID(r.GetGatewayId()), Peer: r.GetPeer(),
+		Presented: enrolment.Presented{Secret: r.GetToken(), Gateway: fleet.GatewayID(r.GetGatewayId()), Scope: by.scope, Peer: r.GetPeer()},
+		CSR:       r.GetCsrPem(), Method: method,
 	})
 	if err != nil {
 		return nil, err
@@ -105,37 +138,11 @@ func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*int
 	}, nil
 }
 
-// ClaimSessions takes sessions, one by one: each result stands for itself, but a database that is away fails the call.
-func (s *Service) ClaimSessions(ctx context.Context, r *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error) {
-	out := &internalv1.ClaimSessionsResponse{Results: make([]*internalv1.ClaimResult, 0, len(r.GetClaims()))}
-	for _, c := range r.GetClaims() {
-		claim, err := s.claim(r, c)
-		if err != nil {
-			return nil, err
-		}
-		result, err := s.d.Store.Claim(ctx, claim)
-		if err != nil {
-			return nil, fmt.Errorf("claim: %w", err)
-		}
-		out.Results = append(out.Results, claimResult(result))
-	}
-	return out, nil
-}
-
-func (s *Service) claim(r *internalv1.ClaimSessionsRequest, c *internalv1.Claim) (fleet.Claim, error) {
-	if len(c.GetInstanceUid()) != len(fleet.InstanceUID{}) {
-		return fleet.Claim{}, fault.New(fault.Invalid, "UID_LENGTH", "an instance uid has 16 bytes")
-	}
-	return fleet.Claim{
-		Tenant: fleet.TenantID(c.GetTenant()), Identity: fleet.AgentID(c.GetAgentId()), Serial: fleet.Serial(c.GetSerial()),
-		Fingerprint: fleet.Fingerprint(c.GetFingerprint()), UID: fleet.InstanceUID(c.GetInstanceUid()),
-		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Transport: transport(c.GetTransport()),
-		Peer: c.GetPeer(), Takeover: takeover(c.GetTakeover()), At: s.d.Now(),
-	}, nil
-}
-
 // FetchBody returns the clear bytes of a body: over this service alone, never over the bus.
 func (s *Service) FetchBody(ctx context.Context, r *internalv1.FetchBodyRequest) (*internalv1.FetchBodyResponse, error) {
+	if err := in(ctx, r.GetTenant()); err != nil {
+		return nil, err
+	}
 	hash, err := fleet.ContentHashFrom(r.GetHash())
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "HASH_LENGTH", "a content hash has 32 bytes")
@@ -149,6 +156,9 @@ func (s *Service) FetchBody(ctx context.Context, r *internalv1.FetchBodyRequest)
 
 // PutBodies stores bodies that reports name by hash.
 func (s *Service) PutBodies(ctx context.Context, r *internalv1.PutBodiesRequest) (*internalv1.PutBodiesResponse, error) {
+	if err := in(ctx, r.GetTenant()); err != nil {
+		return nil, err
+	}
 	for _, body := range r.GetBodies() {
 		if len(body) > maxBody {
 			return nil, fault.New(fault.Invalid, "BODY_TOO_LARGE", "a body has at most %d bytes", maxBody)
@@ -160,12 +170,17 @@ func (s *Service) PutBodies(ctx context.Context, r *internalv1.PutBodiesRequest)
 	return &internalv1.PutBodiesResponse{}, nil
 }
 
-// GetTrust returns what gateways verify with, or nothing but the version if they have it already.
+// GetTrust returns what the gateway verifies agents of its tenants with, or nothing but the version if they have it already.
 func (s *Service) GetTrust(ctx context.Context, r *internalv1.GetTrustRequest) (*internalv1.GetTrustResponse, error) {
+	by, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	tenants, err := s.d.Store.Tenants(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
+	tenants = slices.DeleteFunc(tenants, func(t fleet.Tenant) bool { return !by.scope.Serves(t.ID) })
 	out := &internalv1.GetTrustResponse{TrustDomain: s.d.TrustDomain, DownlinkKeys: s.d.Signer.Keys()}
 	for _, t := range tenants {
 		trust, err := s.tenantTrust(ctx, t.ID)

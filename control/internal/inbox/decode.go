@@ -5,6 +5,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 // Bodies opens content-addressed bodies. A missing one is store.ErrNotFound.
@@ -23,31 +25,58 @@ type Bodies interface {
 	Get(ctx context.Context, tenant fleet.TenantID, hash fleet.ContentHash) ([]byte, error)
 }
 
-// decode turns messages into uplinks and notes the holes between them. What cannot be read is counted and dropped: it
-// would not become readable by waiting. What needs a database that is away is an error: the batch is read again.
+// decode turns messages into uplinks and notes the holes between them. What cannot be read, or was not sealed by whom it
+// names, is counted and dropped: it would not become better by waiting. What needs a database that is away is an error:
+// the batch is read again.
 func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Uplink, error) {
 	uplinks := make([]fleet.Uplink, 0, len(messages))
 	for _, m := range messages {
-		var envelope relayv1.Uplink
-		err := proto.Unmarshal(m.Payload, &envelope)
-		var u fleet.Uplink
-		if err == nil {
-			r.follow(&envelope)
-			r.heard = r.heard.with(timeOf(envelope.GetReceivedAt()))
-			u, err = r.in.uplink(ctx, &envelope)
-		}
-		if err != nil && (retryable(err) || ctx.Err() != nil) {
+		u, err := r.read(ctx, m.Payload)
+		switch {
+		case err == nil:
+			uplinks = append(uplinks, u)
+		case retryable(err) || ctx.Err() != nil:
 			return nil, fmt.Errorf("decode: %w", err)
+		default:
+			outcome := "malformed"
+			if errors.Is(err, errForged) {
+				outcome = "forged"
+			}
+			r.log.WarnContext(ctx, "inbox dropped an uplink", "outcome", outcome, "error", err)
+			r.in.metrics.uplinks.Add(ctx, 1, outcome)
 		}
-		if err != nil {
-			r.log.WarnContext(ctx, "inbox dropped a malformed uplink", "gateway", envelope.GetGatewayId(), "agent", envelope.GetAgentId(), "error", err)
-			r.in.metrics.uplinks.Add(ctx, 1, "malformed")
-			continue
-		}
-		u.Trace = fleet.Traceparent(envelope.GetTraceparent())
-		uplinks = append(uplinks, u)
 	}
 	return uplinks, nil
+}
+
+// errForged: the seal is not that of the gateway process that the message names.
+var errForged = errors.New("the seal is not the gateway's")
+
+// read opens one message. Nothing of one that is not sealed by its gateway counts, its number neither.
+func (r *reader) read(ctx context.Context, payload []byte) (fleet.Uplink, error) {
+	var sealed relayv1.Sealed
+	if err := proto.Unmarshal(payload, &sealed); err != nil {
+		return fleet.Uplink{}, fmt.Errorf("sealed message: %w", err)
+	}
+	var envelope relayv1.Uplink
+	if err := proto.Unmarshal(sealed.GetBody(), &envelope); err != nil {
+		return fleet.Uplink{}, fmt.Errorf("uplink: %w", err)
+	}
+	gateway := fleet.GatewayID(envelope.GetGatewayId())
+	if !r.in.d.Key(gateway, envelope.GetBootId()).SealedUplink(sealed.GetBody(), sealed.GetSeal()) {
+		return fleet.Uplink{}, fmt.Errorf("%w (it names %q)", errForged, clean(string(gateway)))
+	}
+	if bus.PartitionOf(identity.AgentID(envelope.GetAgentId())) != r.partition {
+		return fleet.Uplink{}, fmt.Errorf("uplink of gateway %q: its agent is of another partition", clean(string(gateway)))
+	}
+	r.follow(&envelope)
+	r.heard = r.heard.with(timeOf(envelope.GetReceivedAt()))
+	u, err := r.in.uplink(ctx, &envelope)
+	if err != nil {
+		return u, fmt.Errorf("uplink of gateway %q about agent %q: %w", clean(string(gateway)), clean(envelope.GetAgentId()), err)
+	}
+	u.Trace = fleet.Traceparent(envelope.GetTraceparent())
+	return u, nil
 }
 
 // follow notes the envelope's counter and, if messages before it are missing, that a resync is owed. A gateway counts

@@ -4,9 +4,11 @@
 // Package inbox records what gateways send: it reads the bus's uplink partitions, turns each message into the
 // vocabulary, and writes its effects together with the position they were read at.
 //
-// Each partition has one reader at a time, by a lease in the database. Effects happen once and in order, because the
-// position is committed with them and the lease's epoch fences a reader that lost its lease. What the bus lost is
-// noticed (a lost position, a hole in a gateway's counters) and asked for again from the agents concerned.
+// Each partition has one reader at a time, for as long as its process holds its lease as a replica; the replicas that live
+// share them. Effects happen once and in order, because the position is committed with them and an epoch fences a reader
+// whose partition was taken over. What the bus lost is noticed (a lost position, a hole in a gateway's counters) and
+// asked for again from the agents concerned. What does not carry the seal of the gateway process it names is counted and
+// dropped: whoever controls the bus, and every other gateway, can make nobody say anything.
 package inbox
 
 import (
@@ -21,16 +23,20 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
-// Timing of the loop. A lease outlasts two failed renewals.
+// Timing of the loop.
 const (
-	leaseLife    = 60 * time.Second
-	leaseRenewal = 20 * time.Second
-	retryPause   = time.Second
+	// lookPause is how often a reader looks again whether a partition is its own to read, readPause how often it looks up
+	// from one that is quiet.
+	lookPause  = time.Second
+	readPause  = 5 * time.Second
+	retryPause = time.Second
 	// resyncPause is the least time between two resyncs of a partition for one reason.
 	resyncPause = 30 * time.Second
 	// complaintPause is the least time between two complaints of a standstill.
@@ -46,15 +52,17 @@ type Deps struct {
 	Store  store.Inbox
 	Bus    bus.Uplinks
 	Bodies Bodies
-	// Holder names this process in leases; unique per process.
-	Holder string
-	Log    *slog.Logger
-	Meter  metric.Meter
-	Tracer trace.Tracer
-	Now    func() time.Time
+	// Key is that with which a gateway process seals what it says.
+	Key func(gateway fleet.GatewayID, boot uint64) uplink.Key
+	// Replica is this process as a holder of partitions.
+	Replica *replica.Replica
+	Log     *slog.Logger
+	Meter   metric.Meter
+	Tracer  trace.Tracer
+	Now     func() time.Time
 }
 
-// Inbox reads and records all partitions it can lease.
+// Inbox reads and records the partitions that fall to this replica.
 type Inbox struct {
 	d       Deps
 	metrics *metrics
@@ -122,28 +130,44 @@ type debt struct {
 func (r *reader) run(ctx context.Context) error {
 	defer r.leave(context.WithoutCancel(ctx))
 	for ctx.Err() == nil {
+		changed := r.in.d.Replica.Changed()
 		err := r.acquire(ctx)
 		r.delay().hold(err == nil)
 		for err == nil {
 			err = r.turn(ctx)
 		}
-		pause := retryPause
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, errElsewhere):
+			r.leave(ctx)
+			wait(ctx, changed)
 		case errors.Is(err, store.ErrLeaseLost):
 			r.delay().hold(false)
-			pause = leaseRenewal
+			wait(ctx, changed)
 		default:
 			r.in.complain(ctx, r.partition, err)
+			_ = run.Sleep(ctx, retryPause)
 		}
-		_ = run.Sleep(ctx, pause)
 	}
 	return nil
 }
 
 // delay is where it is noted how far behind the reader is.
 func (r *reader) delay() *delay { return &r.in.metrics.delays[r.partition] }
+
+// errElsewhere: another replica that lives should read the partition.
+var errElsewhere = errors.New("another replica reads it")
+
+// wait returns when the replicas change, or after a while.
+func wait(ctx context.Context, changed <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, lookPause)
+	defer cancel()
+	select {
+	case <-changed:
+	case <-ctx.Done():
+	}
+}
 
 // complain tells of readers that stand still: once in a while for all partitions, because they fail together.
 func (in *Inbox) complain(ctx context.Context, partition int, err error) {
@@ -170,16 +194,23 @@ func (r *reader) leave(ctx context.Context) {
 			break
 		}
 	}
-	now := r.in.d.Now()
-	if _, err := r.in.d.Store.AcquirePartition(ctx, r.partition, r.in.d.Holder, now, now); err != nil && !errors.Is(err, store.ErrLeaseLost) {
-		r.log.WarnContext(ctx, "inbox could not give its lease back; it runs out by itself", "error", err)
+	if err := r.in.d.Store.ReleasePartition(ctx, r.lease); err != nil {
+		r.log.WarnContext(ctx, "inbox could not give its partition back; it is free when the lease of this replica ends", "error", err)
 	}
+	r.lease = store.PartitionLease{}
 }
 
-// acquire takes the lease, and with it position and counters.
-func (r *reader) acquire(ctx context.Context) error {
-	if err := r.renew(ctx); err != nil {
-		return err
+// acquire takes the partition, and with it position and counters.
+func (r *reader) acquire(ctx context.Context) (err error) {
+	self := r.in.d.Replica
+	switch {
+	case !self.Holds():
+		return store.ErrLeaseLost
+	case !r.in.reads(r.partition):
+		return errElsewhere
+	}
+	if r.lease, err = r.in.d.Store.AcquirePartition(ctx, r.partition, self.ID(), self.Clock()); err != nil {
+		return fmt.Errorf("acquire: %w", err)
 	}
 	list, err := r.in.d.Store.Counters(ctx, r.partition)
 	if err != nil {
@@ -192,37 +223,27 @@ func (r *reader) acquire(ctx context.Context) error {
 	return nil
 }
 
-func (r *reader) renew(ctx context.Context) error {
-	now := r.in.d.Now()
-	lease, err := r.in.d.Store.AcquirePartition(ctx, r.partition, r.in.d.Holder, now, now.Add(leaseLife))
-	if err != nil {
-		return fmt.Errorf("lease: %w", err)
-	}
-	r.lease = lease
-	return nil
-}
-
-// turn reads once and records what it read; a quiet turn renews the lease.
+// turn reads once and records what it read, if the process still holds its lease.
 func (r *reader) turn(ctx context.Context) error {
 	if err := r.payResyncs(ctx); err != nil {
 		return err
 	}
-	reading, cancel := context.WithTimeout(ctx, leaseRenewal)
+	reading, cancel := context.WithTimeout(ctx, readPause)
 	defer cancel()
 	batch, err := r.in.d.Bus.Read(reading, r.partition, bus.Position(r.lease.Position), batchLimit)
-	if reading.Err() != nil && ctx.Err() == nil {
+	switch quiet := reading.Err() != nil && ctx.Err() == nil; {
+	case !r.in.d.Replica.Holds():
+		return store.ErrLeaseLost
+	case !r.in.reads(r.partition):
+		return errElsewhere
+	case quiet:
 		r.delay().end(time.Time{}, r.in.d.Now()) // nobody said anything
-		return r.renew(ctx)
-	}
-	if err != nil {
+		return nil
+	case err != nil:
 		return fmt.Errorf("read: %w", err)
+	default:
+		return r.record(ctx, batch)
 	}
-	if r.in.d.Now().After(r.lease.Until.Add(-leaseLife / 2)) {
-		if err := r.renew(ctx); err != nil {
-			return err
-		}
-	}
-	return r.record(ctx, batch)
 }
 
 // record writes a batch and asks again for what was lost.

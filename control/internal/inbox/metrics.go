@@ -68,8 +68,8 @@ func newMetrics(meter metric.Meter, now func() time.Time) (*metrics, error) {
 	made := instrument.On(meter)
 	m := &metrics{
 		uplinks: made.Counter("ampora_control_uplinks", "{message}",
-			"Messages of gateways by what became of them: stale ones came from a gateway that does not hold the agent, poison is what the database refuses.",
-			instrument.By("outcome", "applied", "stale", "unknown_body", "malformed", "poison")),
+			"Messages of gateways by what became of them: stale ones came from a gateway that does not hold the agent, forged ones do not carry the seal of the gateway that they name, poison is what the database refuses.",
+			instrument.By("outcome", "applied", "stale", "unknown_body", "malformed", "forged", "poison")),
 		resyncs: made.Counter("ampora_control_resyncs", "{resync}", "Resyncs of partitions, because messages of a gateway are missing or the bus lost some.",
 			instrument.By("reason", "hole", "lost")),
 		sizes: made.Histogram("ampora_control_inbox_batch_size", "{message}", "Messages recorded at once.", instrument.Sizes),

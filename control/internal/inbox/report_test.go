@@ -6,12 +6,14 @@ package inbox
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -19,6 +21,9 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // bodies are the content of a test, by hash.
@@ -268,6 +273,52 @@ func TestHoles(t *testing.T) {
 		}
 		clear(r.owed)
 	}
+}
+
+// What was not sealed by the process it names counts for nothing, not even its number.
+func TestSeals(t *testing.T) {
+	in, err := New(Deps{Bodies: bodies{}, Key: keyOf, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := envelope(t, &protobufs.AgentToServer{Capabilities: 3, SequenceNum: 4})
+	e.Counter = 9
+	body, err := proto.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := keyOf("g", 7).SealUplink(body)
+	altered := append(body[:len(body):len(body)], 0x38, 0x05) // epoch 5, the last one counts
+	partition := bus.PartitionOf("a")
+	for name, c := range map[string]struct {
+		partition  int
+		body, seal []byte
+		read       int
+	}{
+		"its own":           {partition, body, own, 1},
+		"another gateway's": {partition, body, keyOf("h", 7).SealUplink(body), 0},
+		"another boot's":    {partition, body, keyOf("g", 8).SealUplink(body), 0},
+		"altered":           {partition, altered, own, 0},
+		"none":              {partition, body, nil, 0},
+		"moved":             {(partition + 1) % bus.Partitions, body, own, 0},
+	} {
+		r := &reader{in: in, partition: c.partition, log: in.d.Log, counters: map[fleet.GatewayID]store.Counter{}, owed: map[fleet.GatewayID]debt{}}
+		payload, err := proto.Marshal(&relayv1.Sealed{Body: c.body, Seal: c.seal})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.decode(t.Context(), []bus.Message{{Payload: payload}, {Payload: []byte("noise")}, {Payload: body}})
+		if err != nil || len(got) != c.read {
+			t.Errorf("%s: %d were read, %v", name, len(got), err)
+		}
+		if followed := len(r.counters) + len(r.owed); (followed > 0) != (c.read > 0) {
+			t.Errorf("%s: its number counts: %v %v", name, r.counters, r.owed)
+		}
+	}
+}
+
+func keyOf(gateway fleet.GatewayID, boot uint64) uplink.Key {
+	return uplink.Derive([]byte("secret"), identity.GatewayID(gateway), boot)
 }
 
 func FuzzUplink(f *testing.F) {

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/sqlite"
 	"gitlab.com/ampora/ampora/migrations"
@@ -38,6 +39,25 @@ func (u *unsure) Record(ctx context.Context, r store.Record) (store.Recorded, er
 	return store.Recorded{}, store.ErrUnknown
 }
 
+// living is a replica that has its lease, to the end of the test.
+func living(t *testing.T, db store.Store) *replica.Replica {
+	r := replica.New(replica.Deps{Store: db, ID: "inbox-1", Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	changed, stopped := r.Changed(), make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { stopped <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+	<-changed
+	if !r.Holds() {
+		t.Fatal("the replica did not get its lease")
+	}
+	return r
+}
+
 // TestWhatMayBeOnRecordIsNoPoison: a batch whose fate is unknown is not taken apart, its reader begins again where the
 // record says.
 func TestWhatMayBeOnRecordIsNoPoison(t *testing.T) {
@@ -54,9 +74,9 @@ func TestWhatMayBeOnRecordIsNoPoison(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = db.Close() }()
+			t.Cleanup(func() { _ = db.Close() })
 			in, err := New(Deps{
-				Store: &unsure{db, true, want.writes}, Holder: "inbox-1", Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: time.Now,
+				Store: &unsure{db, true, want.writes}, Replica: living(t, db), Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: time.Now,
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -41,10 +41,16 @@ const (
 	messageLife = 25 * time.Second
 )
 
+// Bus is where agents are reached.
+type Bus interface {
+	bus.Downlinks
+	bus.Registers
+}
+
 // Deps is what an Outbox needs.
 type Deps struct {
 	Store  store.Outbox
-	Bus    bus.Downlinks
+	Bus    Bus
 	Signer *Signer
 	Log    *slog.Logger
 	Meter  metric.Meter
@@ -83,18 +89,33 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	}
 	for _, batch := range grouped(due) {
 		outcome := "sent"
-		err := o.send(ctx, batch, now)
+		err := o.pass(ctx, batch, now)
 		if err != nil {
 			outcome = "failed"
-			// The rows are due again after resendAfter; other gateways must not wait for this one.
-			o.d.Log.WarnContext(ctx, "outbox could not reach a gateway's stream", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
+			// The rows are due again after resendAfter; others must not wait for them.
+			o.d.Log.WarnContext(ctx, "outbox could not reach agents over the bus", "gateway", batch[0].Gateway, "agents", len(batch), "error", err)
 		}
 		o.sent.Add(ctx, int64(len(batch)), string(batch[0].Kind), outcome)
 	}
 	return len(due), nil
 }
 
-// send puts one batch into its gateway's stream and notes that it did.
+// pass puts one batch onto the bus and notes that it did.
+func (o *Outbox) pass(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
+	put := o.send
+	if polls(batch[0]) {
+		put = o.post
+	}
+	if err := put(ctx, batch, now); err != nil {
+		return err
+	}
+	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
+		return fmt.Errorf("mark sent: %w", err)
+	}
+	return nil
+}
+
+// send puts one batch into its gateway's stream.
 func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
 	ctx, span := o.begin(ctx, batch)
 	defer span.End()
@@ -107,15 +128,13 @@ func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time
 	if err := o.d.Bus.Send(ctx, identity.GatewayID(batch[0].Gateway), messageLife, signed); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	if err := o.d.Store.MarkSent(ctx, batch, now); err != nil {
-		return fmt.Errorf("mark sent: %w", err)
-	}
 	return nil
 }
 
 // key is what the dispatches of one batch have in common.
 type key struct {
-	gateway fleet.GatewayID
+	gateway fleet.GatewayID // of agents that poll: any
+	polls   bool
 	tenant  fleet.TenantID
 	kind    fleet.DispatchKind
 	offer   fleet.OfferHash
@@ -128,7 +147,10 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
 	for _, d := range due {
-		k := key{d.Gateway, d.Tenant, d.Kind, d.Version.Offer, d.Reason, traceOf(d)}
+		k := key{d.Gateway, polls(d), d.Tenant, d.Kind, d.Version.Offer, d.Reason, traceOf(d)}
+		if k.polls {
+			k.gateway = ""
+		}
 		i, ok := at[k]
 		if !ok {
 			i = len(batches)

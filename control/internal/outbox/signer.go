@@ -4,16 +4,13 @@
 package outbox
 
 import (
-	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
-	"gitlab.com/ampora/ampora/control/internal/seal"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/downlink"
 )
@@ -25,33 +22,11 @@ type Signer struct {
 	key ed25519.PrivateKey
 }
 
-// Settings keeps what is decided once for the installation.
-type Settings interface {
-	FixSetting(ctx context.Context, name string, value []byte) ([]byte, error)
-}
-
-// signingKeySetting names the wrapped seed; its binding names it too.
-const signingKeySetting = "downlink_key"
-
-// OpenSigner returns the installation's signer; the first process to ask makes its key.
-func OpenSigner(ctx context.Context, settings Settings, ring *seal.Keyring) (*Signer, error) {
-	binding := seal.Binding{Purpose: "downlink-key", Table: "settings", Row: signingKeySetting, Column: "value"}
-	seed := make([]byte, ed25519.SeedSize)
-	_, _ = rand.Read(seed) // never fails
-	wrapped, err := ring.Wrap(binding, seed)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: wrap signing key: %w", err)
-	}
-	stored, err := settings.FixSetting(ctx, signingKeySetting, wrapped)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: store signing key: %w", err)
-	}
-	if seed, err = ring.Unwrap(binding, stored); err != nil {
-		return nil, fmt.Errorf("outbox: unwrap signing key: %w", err)
-	}
+// NewSigner returns the signer whose key has the seed (ed25519.SeedSize bytes).
+func NewSigner(seed []byte) *Signer {
 	key := ed25519.NewKeyFromSeed(seed)
 	sum := sha256.Sum256(key.Public().(ed25519.PublicKey))
-	return &Signer{id: hex.EncodeToString(sum[:8]), key: key}, nil
+	return &Signer{id: hex.EncodeToString(sum[:8]), key: key}
 }
 
 // Keys returns the public keys gateways verify with, by key id.

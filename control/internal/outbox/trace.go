@@ -35,7 +35,10 @@ func (o *Outbox) begin(ctx context.Context, batch []fleet.Dispatch) (context.Con
 	}
 	ctx, span := tracing.Continue(ctx, o.d.Tracer, string(first.Trace), "outbox send",
 		trace.WithSpanKind(trace.SpanKindProducer), tracing.Sending(tracing.Downlinks), trace.WithLinks(links...),
-		trace.WithAttributes(tracing.Tenant(first.Tenant), tracing.Gateway(first.Gateway), tracing.Messages(len(batch))))
+		trace.WithAttributes(tracing.Tenant(first.Tenant), tracing.Messages(len(batch))))
+	if !polls(first) {
+		span.SetAttributes(tracing.Gateway(first.Gateway))
+	}
 	if len(batch) == 1 {
 		span.SetAttributes(tracing.Agent(first.Agent))
 	}

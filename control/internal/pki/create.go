@@ -24,12 +24,12 @@ const (
 	intermediateLifetime = 5 * 365 * 24 * time.Hour
 )
 
-// ensure reads the tenant's keys, after storing what create makes if there are
+// ensure reads the authority's keys, after storing what create makes if there are
 // none. Who loses the race to store goes on with what the winner stored.
-func (a *Authority) ensure(ctx context.Context, tenant fleet.TenantID, create func() ([]fleet.SigningKey, error)) (*hierarchy, error) {
+func (a *Authority) ensure(ctx context.Context, l line, create func() ([]fleet.SigningKey, error)) (*hierarchy, error) {
 	a.loading.Lock()
 	defer a.loading.Unlock()
-	h, err := a.load(ctx, tenant)
+	h, err := a.load(ctx, l)
 	if !fault.Is(err, ReasonNoAuthority) {
 		return h, err
 	}
@@ -37,8 +37,8 @@ func (a *Authority) ensure(ctx context.Context, tenant fleet.TenantID, create fu
 	if err != nil {
 		return nil, err
 	}
-	lost := a.keys.CreateSigningKeys(ctx, tenant, created)
-	h, err = a.load(ctx, tenant)
+	lost := a.keys.CreateSigningKeys(ctx, l.tenant, created)
+	h, err = a.load(ctx, l)
 	if lost != nil && fault.Is(err, ReasonNoAuthority) {
 		return nil, fmt.Errorf("pki: store signing keys: %w", lost)
 	}
@@ -61,6 +61,31 @@ func (a *Authority) newTenantKeys(tenant fleet.TenantID, now time.Time) ([]fleet
 		return nil, err
 	}
 	return []fleet.SigningKey{root.stored, intermediate.stored}, nil
+}
+
+// installed returns an authority of the installation, by the kind of its root, which the
+// first process to ask makes: that of gateways certifies clients, every other servers.
+func (a *Authority) installed(ctx context.Context, root fleet.SigningKeyKind, now time.Time) (*hierarchy, error) {
+	of := ofInstallation(root)
+	if h := a.loaded(of); h != nil {
+		return h, nil
+	}
+	usage := x509.ExtKeyUsageServerAuth
+	if root == fleet.SigningKeyGatewayRoot {
+		usage = x509.ExtKeyUsageClientAuth
+	}
+	return a.ensure(ctx, of, func() ([]fleet.SigningKey, error) { return a.newRoot(root, usage, now) })
+}
+
+// newRoot makes a root of the installation, which signs leaves of one usage itself.
+func (a *Authority) newRoot(kind fleet.SigningKeyKind, usage x509.ExtKeyUsage, now time.Time) ([]fleet.SigningKey, error) {
+	root, err := a.newKey(keyRequest{
+		tenant: installation, kind: kind, lifetime: rootLifetime, pathLen: 0, now: now, usages: []x509.ExtKeyUsage{usage},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []fleet.SigningKey{root.stored}, nil
 }
 
 // keyRequest is what differs between the authorities that are made here.

@@ -17,84 +17,96 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
-// hierarchy is what one tenant's stored keys amount to. It does not change; a
+// line is one authority: the kind of key that signs its leaves, and the tenant it
+// belongs to. A tenant has one; the installation has one for each purpose, so that a
+// key for one of them certifies nothing for another.
+type line struct {
+	tenant fleet.TenantID
+	signer fleet.SigningKeyKind
+}
+
+// ofTenant is the authority of the tenant's agents.
+func ofTenant(tenant fleet.TenantID) line { return line{tenant, fleet.SigningKeyIntermediate} }
+
+// ofInstallation is the authority of no tenant whose root is of the kind.
+func ofInstallation(root fleet.SigningKeyKind) line { return line{installation, root} }
+
+// holds says whether a stored key belongs to the authority.
+func (l line) holds(key fleet.SigningKey) bool {
+	return l.tenant != installation || key.Kind == l.signer
+}
+
+// hierarchy is what the stored keys of one authority amount to. It does not change; a
 // change of the keys makes a new one.
 type hierarchy struct {
 	bundle Bundle
 	active *issuer
 }
 
-// hierarchy returns the tenant's keys as last read, or reads them.
-func (a *Authority) hierarchy(ctx context.Context, tenant fleet.TenantID) (*hierarchy, error) {
-	if h := a.loaded(tenant); h != nil {
+// hierarchy returns the authority's keys as last read, or reads them.
+func (a *Authority) hierarchy(ctx context.Context, l line) (*hierarchy, error) {
+	if h := a.loaded(l); h != nil {
 		return h, nil
 	}
 	a.loading.Lock()
 	defer a.loading.Unlock()
-	if h := a.loaded(tenant); h != nil {
+	if h := a.loaded(l); h != nil {
 		return h, nil
 	}
-	return a.load(ctx, tenant)
+	return a.load(ctx, l)
 }
 
-func (a *Authority) loaded(tenant fleet.TenantID) *hierarchy {
+func (a *Authority) loaded(l line) *hierarchy {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.tenants[tenant]
+	return a.lines[l]
 }
 
-// load reads the tenant's keys and keeps what they amount to. Only tenants that
-// have an authority are kept, so strangers' guesses do not fill the memory. The
-// caller holds a.loading.
-func (a *Authority) load(ctx context.Context, tenant fleet.TenantID) (*hierarchy, error) {
-	keys, err := a.keys.SigningKeys(ctx, tenant)
+// load reads the authority's keys and keeps what they amount to. Only authorities that
+// exist are kept, so strangers' guesses do not fill the memory. The caller holds
+// a.loading.
+func (a *Authority) load(ctx context.Context, l line) (*hierarchy, error) {
+	keys, err := a.keys.SigningKeys(ctx, l.tenant)
 	if err != nil {
 		return nil, fmt.Errorf("pki: read signing keys: %w", err)
 	}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(key fleet.SigningKey) bool { return !l.holds(key) })
 	if len(keys) == 0 {
 		return nil, fault.New(fault.FailedPrecondition, ReasonNoAuthority, "the tenant has no certificate authority")
 	}
-	h, err := a.assemble(tenant, keys)
+	h, err := a.assemble(l, keys)
 	if err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.tenants[tenant] = h
+	a.lines[l] = h
 	return h, nil
 }
 
 // assemble verifies every key that is not retired and opens the one that signs.
 // The private key of a tenant's root stays sealed.
-func (a *Authority) assemble(tenant fleet.TenantID, keys []fleet.SigningKey) (*hierarchy, error) {
-	trusted, err := parseTrusted(tenant, keys)
+func (a *Authority) assemble(l line, keys []fleet.SigningKey) (*hierarchy, error) {
+	trusted, err := parseTrusted(l.tenant, keys)
 	if err != nil {
 		return nil, err
 	}
 	h := &hierarchy{bundle: trusted.bundle()}
 	for _, key := range trusted {
-		if key.State != fleet.SigningKeyActive || key.Kind != leafSigner(tenant) {
+		if key.State != fleet.SigningKeyActive || key.Kind != l.signer {
 			continue
 		}
 		if h.active != nil {
-			return nil, fmt.Errorf("pki: tenant %q has two active keys: %s and %s", tenant, h.active.keyID, key.ID)
+			return nil, fmt.Errorf("pki: tenant %q has two active keys: %s and %s", l.tenant, h.active.keyID, key.ID)
 		}
 		if h.active, err = a.openIssuer(key, trusted.rootOf(key)); err != nil {
 			return nil, fmt.Errorf("pki: open key %s: %w", key.ID, err)
 		}
 	}
 	if h.active == nil {
-		return nil, fmt.Errorf("pki: tenant %q has keys, but none that is active", tenant)
+		return nil, fmt.Errorf("pki: tenant %q has keys, but none that is active", l.tenant)
 	}
 	return h, nil
-}
-
-// leafSigner is the kind of key that signs the leaves of a tenant.
-func leafSigner(tenant fleet.TenantID) fleet.SigningKeyKind {
-	if tenant == installation {
-		return fleet.SigningKeyServerRoot
-	}
-	return fleet.SigningKeyIntermediate
 }
 
 // openIssuer unseals the private key of an active key and makes it sign.

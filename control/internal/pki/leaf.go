@@ -49,7 +49,7 @@ func (a *Authority) Issue(ctx context.Context, r LeafRequest) (Leaf, error) {
 	if err := checkRequest(r.CSR); err != nil {
 		return Leaf{}, err
 	}
-	h, err := a.hierarchy(ctx, r.Tenant)
+	h, err := a.hierarchy(ctx, ofTenant(r.Tenant))
 	if err != nil {
 		return Leaf{}, err
 	}

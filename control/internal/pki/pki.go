@@ -5,9 +5,9 @@
 // issues the certificates by which agents are known. It is built on the step-ca
 // library and is the only package that imports it.
 //
-// Each tenant has a root of its own and, below it, intermediates that sign. A
-// separate root, that no agent certificate descends from, signs the development
-// server's TLS certificates.
+// Each tenant has a root of its own and, below it, intermediates that sign. Separate
+// roots, that no agent certificate descends from, sign the certificates of gateways,
+// those by which the control plane shows itself to them, and the development server's.
 //
 // What is guaranteed:
 //   - A leaf says what this package decided and nothing that the request asked
@@ -115,7 +115,7 @@ type Authority struct {
 	// later one has found.
 	loading sync.Mutex
 	mu      sync.RWMutex
-	tenants map[fleet.TenantID]*hierarchy // as last read from keys
+	lines   map[line]*hierarchy // as last read from keys
 }
 
 // Open checks the policy and that the keyring opens what is stored already. It
@@ -125,8 +125,8 @@ func Open(ctx context.Context, config Config, keys Keys, ring *seal.Keyring) (*A
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{config: config, keys: keys, ring: ring, tenants: make(map[fleet.TenantID]*hierarchy)}
-	if _, err := a.hierarchy(ctx, installation); err != nil && !fault.Is(err, ReasonNoAuthority) {
+	a := &Authority{config: config, keys: keys, ring: ring, lines: make(map[line]*hierarchy)}
+	if _, err := a.hierarchy(ctx, ofInstallation(fleet.SigningKeyServerRoot)); err != nil && !fault.Is(err, ReasonNoAuthority) {
 		return nil, err
 	}
 	return a, nil
@@ -141,14 +141,14 @@ func (a *Authority) EnsureTenant(ctx context.Context, tenant fleet.TenantID, now
 	if _, err := identity.ParseTenantID(string(tenant)); err != nil {
 		return fmt.Errorf("pki: tenant %q: %w", tenant, err)
 	}
-	_, err := a.ensure(ctx, tenant, func() ([]fleet.SigningKey, error) { return a.newTenantKeys(tenant, now) })
+	_, err := a.ensure(ctx, ofTenant(tenant), func() ([]fleet.SigningKey, error) { return a.newTenantKeys(tenant, now) })
 	return err
 }
 
 // Bundle returns what the tenant's certificates are verified against. The error
 // is a fault with [ReasonNoAuthority] for a tenant without an authority.
 func (a *Authority) Bundle(ctx context.Context, tenant fleet.TenantID) (Bundle, error) {
-	h, err := a.hierarchy(ctx, tenant)
+	h, err := a.hierarchy(ctx, ofTenant(tenant))
 	if err != nil {
 		return Bundle{}, err
 	}

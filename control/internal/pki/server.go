@@ -36,11 +36,17 @@ func (a *Authority) IssueServer(ctx context.Context, r ServerRequest) (certifica
 	if len(r.DNSNames)+len(r.IPs) == 0 {
 		return tls.Certificate{}, nil, errors.New("pki: a server certificate needs a DNS name or an IP address")
 	}
-	h, err := a.ensure(ctx, installation, func() ([]fleet.SigningKey, error) { return a.newServerRoot(r.Now) })
+	return a.issueServer(ctx, fleet.SigningKeyServerRoot, r.Now, func(valid window) x509.Certificate { return serverTemplate(r, valid) })
+}
+
+// issueServer makes a certificate of a server, with a new key, below a root of the
+// installation, which is made if there is none.
+func (a *Authority) issueServer(ctx context.Context, root fleet.SigningKeyKind, now time.Time, template func(window) x509.Certificate) (certificate tls.Certificate, caPEM []byte, err error) {
+	h, err := a.installed(ctx, root, now)
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
-	valid, err := h.active.validity(r.Now, a.config.Backdate, serverLifetime)
+	valid, err := h.active.validity(now, a.config.Backdate, serverLifetime)
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
@@ -48,22 +54,11 @@ func (a *Authority) IssueServer(ctx context.Context, r ServerRequest) (certifica
 	if err != nil {
 		return tls.Certificate{}, nil, fmt.Errorf("pki: server key: %w", err)
 	}
-	leaf, err := h.active.sign(ctx, request, serverTemplate(r, valid))
+	leaf, err := h.active.sign(ctx, request, template(valid))
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, h.bundle.PEM, nil
-}
-
-func (a *Authority) newServerRoot(now time.Time) ([]fleet.SigningKey, error) {
-	root, err := a.newKey(keyRequest{
-		tenant: installation, kind: fleet.SigningKeyServerRoot, lifetime: rootLifetime, pathLen: 0, now: now,
-		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return []fleet.SigningKey{root.stored}, nil
 }
 
 // newServerKey makes a key and the request by which the library certifies it.

@@ -54,6 +54,8 @@ type Store interface {
 	Configs
 	Bodies
 	Sessions
+	Gateways
+	Replicas
 	Inbox
 	Work
 	Outbox
@@ -228,16 +230,98 @@ type SealedBody struct {
 
 // Sessions keeps gateways and who holds which agent.
 type Sessions interface {
-	// RegisterGateway records a gateway process with its lease and ends the sessions of its earlier boots. Those of this
-	// boot it keeps, and what was put off for them falls due.
+	// RegisterGateway records a gateway process with its lease. Sessions of its earlier boots stay open, as those of any
+	// process without a lease: their agents are on their way. What was put off for those of this boot falls due. Of the
+	// gateway's identity it changes nothing; one that did not join serves every tenant. ErrLeaseLost if the gateway is
+	// revoked.
 	RegisterGateway(ctx context.Context, g fleet.Gateway) error
-	// RenewLease moves the lease of exactly this boot. ErrLeaseLost if the gateway runs under another boot, or the lease
-	// ended and its sessions were ended with it.
-	RenewLease(ctx context.Context, id fleet.GatewayID, boot uint64, now, until time.Time) error
-	// Claim takes the session of an agent: see fleet.Claim. The first claim of an identity's certificate sets
-	// Agent.FirstSeenAt; the epoch grows; the uid is bound to the agent for good; unsent dispatches fall due; the engine
-	// wakes. A refusal is a result, not an error. ErrLeaseLost if the claiming gateway has no lease at c.At.
-	Claim(ctx context.Context, c fleet.Claim) (fleet.ClaimResult, error)
+	// RenewLease moves the lease of exactly this boot and notes whether its bus is lost, which a new boot's is not.
+	// ErrLeaseLost if the gateway runs under another boot, the lease ended and its sessions were ended with it, or the
+	// gateway is revoked.
+	RenewLease(ctx context.Context, r Renewal) error
+	// Standings returns, for each claim, the session that it is about as it stands: that of the agent its uid is bound to,
+	// or of its identity if the uid is new.
+	Standings(ctx context.Context, claims []fleet.Claim) ([]fleet.Standing, error)
+	// Claim takes sessions of agents, all for one process of one gateway: see fleet.Claim. Each comes out as if done after
+	// those before it. The first claim of an identity's certificate sets Agent.FirstSeenAt; the epoch grows; the uid is bound
+	// to the agent for good; unsent dispatches fall due; the engine wakes. What was said in the session before still counts
+	// up to ClaimResult.LastSequence. A claim that is shared changes nothing but that the gateway serves the session too. A
+	// refusal is a result, not an error. ErrLeaseLost if the gateway has no lease at Claim.At.
+	Claim(ctx context.Context, claims []fleet.Claim) ([]fleet.ClaimResult, error)
+	// EndLost moves sessions whose gateway has no lease at now to another that serves them too, and ends those whose
+	// gateway process has had none since the time given. It returns how many it ended.
+	EndLost(ctx context.Context, since, now time.Time) (int, error)
+}
+
+// Renewal is one more term for a gateway's boot.
+type Renewal struct {
+	Gateway    fleet.GatewayID
+	BootID     uint64
+	Now, Until time.Time
+	BusLost    bool // see fleet.Gateway
+}
+
+// Gateways keeps who may be a gateway: identities, and the tokens with which they join. Gateways are the installation's,
+// not a tenant's: what happens to one is told to each tenant that it serves or served, in that tenant's audit log. An
+// empty tenant is the installation's operator, who has no log of its own.
+type Gateways interface {
+	// IssueJoinToken stores the token; its audit event stands in by.Tenant, which may be empty for the operator of the
+	// installation: then there is none. ErrNotFound if its scope names a tenant that is none.
+	IssueJoinToken(ctx context.Context, by fleet.By, t fleet.JoinToken) error
+	// JoinTokenByHash finds a token of any state. ErrNotFound.
+	JoinTokenByHash(ctx context.Context, hash [32]byte) (fleet.JoinToken, error)
+	// JoinTokens lists those that the tenant issued, newest first.
+	JoinTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.JoinToken, next string, err error)
+	// RevokeJoinToken revokes a live token that by.Tenant issued. ErrNotFound; ErrState if it is not live at by.At.
+	RevokeJoinToken(ctx context.Context, by fleet.By, id fleet.TokenID) (fleet.JoinToken, error)
+
+	// Join uses the token and records the gateway with its certificate, all or nothing: a name that is known gets the
+	// token's scope and the new certificate in place of any other, is not revoked any more, and its process, if it has
+	// one, has lost its lease. The token must be live at j.At, or have been used with the same key less than
+	// fleet.RedemptionWindow before by a gateway that has not registered since, nor been revoked, nor joined with another
+	// token. Whose token a tenant issued may take no name that is known and serves others than that tenant. ErrNotFound;
+	// ErrState if it is none of this; of two that use one token with different keys at once exactly one succeeds.
+	Join(ctx context.Context, j Joining) (fleet.Gateway, error)
+	// RenewGateway gives the gateway another certificate beside the one it shows, which becomes the previous: any third is
+	// good no more, as one whose handing out failed. ErrConflict if what it shows is neither its present nor its previous
+	// one, or the gateway is revoked.
+	RenewGateway(ctx context.Context, id fleet.GatewayID, shown, next fleet.Serial, notAfter time.Time) error
+	// Gateway finds one, whomever it serves, without counting its sessions: who shows a certificate is looked up often.
+	// ErrNotFound.
+	Gateway(ctx context.Context, id fleet.GatewayID) (fleet.Gateway, error)
+	// GatewayOf finds one that may serve the tenant, with the tenant's sessions that it holds. ErrNotFound.
+	GatewayOf(ctx context.Context, tenant fleet.TenantID, id fleet.GatewayID) (fleet.Gateway, error)
+	// Gateways lists those that may serve the tenant, as GatewayOf finds them, by id.
+	Gateways(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Gateway, next string, err error)
+	// RevokeGateway refuses the gateway from by.At on: its lease ends and the sessions it holds end with it, as those of an
+	// earlier boot do. Its scope must be by.Tenant alone, or by.Tenant empty (the operator). ErrNotFound also if it does
+	// not serve by.Tenant; ErrState if it is revoked already or serves other tenants too.
+	RevokeGateway(ctx context.Context, by fleet.By, id fleet.GatewayID) (fleet.Gateway, error)
+}
+
+// Joining is a join token about to be used.
+type Joining struct {
+	Token     fleet.TokenID
+	PublicKey [32]byte
+	Serial    fleet.Serial
+	NotAfter  time.Time
+	At        time.Time
+	Source    string // address of the caller
+}
+
+// Replicas keeps which processes of the control plane live, and what each of them does alone. What a replica holds,
+// partitions and duties, it holds as long as its lease lasts: one row is renewed for all of it.
+type Replicas interface {
+	// RenewReplica records that the process lives until the time given, forgets those whose lease ended an hour before
+	// now, and returns the ids of all that live at now, ascending.
+	RenewReplica(ctx context.Context, r fleet.Replica, now time.Time) (living []string, err error)
+	// LeaveReplica ends the lease: whatever the process holds is free at once.
+	LeaveReplica(ctx context.Context, id string) error
+	// AcquireDuty takes a duty that is free, whose holder's lease has ended at now, or that is the caller's already.
+	// ErrLeaseLost if another living replica has it.
+	AcquireDuty(ctx context.Context, duty, holder string, now time.Time) error
+	// Clock is the database's clock: the one that leases of several processes are measured by.
+	Clock(ctx context.Context) (time.Time, error)
 }
 
 // PartitionLease is the right to record one uplink partition.
@@ -248,7 +332,6 @@ type PartitionLease struct {
 	Epoch int64
 	// Position up to which the partition is recorded; empty at first.
 	Position string
-	Until    time.Time
 }
 
 // Counter is the last message counter of a gateway boot in a partition.
@@ -278,15 +361,20 @@ type Recorded struct {
 
 // Inbox records what gateways send. Alone of all it writes parts of reports.
 type Inbox interface {
-	// AcquirePartition takes the lease of a partition that is free or has run out at now, or renews it for its holder.
-	// ErrLeaseLost if another holds it.
-	AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (PartitionLease, error)
+	// AcquirePartition takes a partition that is free, whose holder's lease as a replica has ended at now, or that is the
+	// caller's already. It stays the caller's while its own lease as a replica lasts. ErrLeaseLost if another living
+	// replica holds it.
+	AcquirePartition(ctx context.Context, partition int, holder string, now time.Time) (PartitionLease, error)
+	// ReleasePartition gives a partition back, so that another replica can go on at once. Nothing happens to one that was
+	// taken over.
+	ReleasePartition(ctx context.Context, lease PartitionLease) error
 	// Counters returns the counters of a partition.
 	Counters(ctx context.Context, partition int) ([]Counter, error)
 	// Record writes effects, counters and position in one transaction, fenced by the lease's epoch: ErrLeaseLost and
 	// nothing written if it was taken over. A part is written only by a later stamp than the one on record. A report, end
 	// or delivery counts only if its gateway, boot and epoch are those of the agent's session. The engine wakes for a
-	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant.
+	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant. What a
+	// revoked gateway says does not count. A report of the session before counts as Claim says.
 	Record(ctx context.Context, r Record) (Recorded, error)
 	// Resync asks every agent of the partition with an open session at gateway (all gateways if empty) for its full
 	// state, through the outbox.

@@ -10,45 +10,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
-
 	"gitlab.com/ampora/ampora/gateway"
-	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
-	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/backplane"
 	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/ops"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
-// maxResponse bounds what control may answer in bytes: a configuration of 8 MiB and what surrounds it.
-const maxResponse = 16 << 20
-
 // config is the configuration of the program.
 type config struct {
-	gateway.Config
-	ControlURL string      `env:"AMPORA_CONTROL_URL,required" help:"Address of the control plane's internal service, https://host:port."`
-	BusURL     conf.Secret `env:"AMPORA_BUS_URL,required" help:"The bus, redis://, rediss:// or postgres, the same as the control plane's."`
-	Ops        ops.Config
+	Gateway gateway.Config
+	Joining gateway.Joining
+	Bus     backplane.Config
+	Ops     ops.Config
 }
 
 // Validate says what is wrong or contradictory.
-func (c config) Validate() error {
-	errs := []error{c.Config.Validate(), c.Ops.Validate()}
-	if u, err := url.Parse(c.ControlURL); err != nil || u.Host == "" || u.Scheme != "https" {
-		errs = append(errs, errors.New("AMPORA_CONTROL_URL must be an https:// address"))
-	}
-	return errors.Join(errs...)
+func (c *config) Validate() error {
+	return errors.Join(c.Gateway.Validate(), c.Joining.Validate(), c.Bus.Validate(), c.Ops.Validate())
 }
 
 //go:generate sh -c "{ echo '# Configuration of ampora-gateway'; echo; echo 'Generated from `ampora-gateway --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-gateway.md"
@@ -72,20 +57,22 @@ func start(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	telemetry, err := ops.Open(c.Ops, ops.Program{Name: "ampora-gateway", Instance: c.GatewayID}, stderr)
+	log := ops.NewLogger(stderr, c.Ops.LogLevel, c.Ops.LogFormat)
+	for _, note := range notes {
+		log.WarnContext(ctx, "about the configuration", "note", note)
+	}
+	// Joining gives the gateway the name under which it tells of itself; until then it has a log alone.
+	member, err := gateway.Join(ctx, c.Joining, log, time.Now)
+	if err != nil {
+		return err
+	}
+	c.Gateway.GatewayID = string(member.ID())
+	telemetry, err := ops.Open(c.Ops, ops.Program{Name: "ampora-gateway", Instance: c.Gateway.GatewayID}, stderr)
 	if err != nil {
 		return err
 	}
 	defer telemetry.Close()
-	for _, note := range notes {
-		telemetry.Log.WarnContext(ctx, "about the configuration", "note", note)
-	}
-	messages, err := openBus(c.BusURL)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = messages.Close() }()
-	return serve(ctx, c, messages, telemetry)
+	return serve(ctx, c, member, telemetry)
 }
 
 func inform(args []string, stdout io.Writer) error {
@@ -101,46 +88,38 @@ func inform(args []string, stdout io.Writer) error {
 	}
 }
 
-// openBus opens the bus of the address.
-func openBus(address conf.Secret) (bus.Bus, error) { //nolint:unparam // until one of them is built
-	scheme, _, _ := strings.Cut(address.Reveal(), ":")
-	switch scheme {
-	case "redis", "rediss", "postgres":
-		return nil, fmt.Errorf("AMPORA_BUS_URL: the %s bus is not built yet; run `ampora`, which has gateway and control plane in one process", scheme)
-	case "inproc":
-		return nil, errors.New("AMPORA_BUS_URL: inproc reaches no other process; it is for `ampora` alone")
-	default:
-		return nil, errors.New("AMPORA_BUS_URL must be redis://, rediss:// or postgres")
-	}
-}
-
-func serve(ctx context.Context, c config, messages bus.Bus, telemetry *ops.Telemetry) error {
+// serve wires the parts and runs them until ctx is done: agents are let go first, what was published on their behalf is
+// flushed, and the operations listener goes last.
+func serve(ctx context.Context, c config, member *gateway.Member, telemetry *ops.Telemetry) error {
 	log := telemetry.Log
-	observed, err := measured.New(messages, telemetry.Meter)
-	if err != nil {
-		return err
-	}
 	calls, err := gateway.ObserveCalls(telemetry.Tracer, telemetry.Meter)
 	if err != nil {
 		return err
 	}
-	transport := connecthttp.NewTransport(http.DefaultClient, c.ControlURL, connecthttp.WithReadMaxBytes(maxResponse))
-	g, err := gateway.New(c.Config, gateway.Deps{
-		Control: internalv1connect.NewGatewayServiceClient(connect.NewClient(transport, calls)),
-		Bus:     observed, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Clock: time.Now,
+	member.Observe(log, calls)
+	opened, err := c.Bus.Open(ctx, member.ID(), conf.Secret{}, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = opened.Close() }()
+	messages, err := measured.New(opened, telemetry.Meter)
+	if err != nil {
+		return err
+	}
+	g, err := gateway.New(c.Gateway, gateway.Deps{
+		Control: member.Control(), Bus: messages, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Clock: time.Now,
 		Version: ops.Version().Version,
 	})
 	if err != nil {
 		return err
 	}
-	operations, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Ops.Addr)
+	addr, operations, err := telemetry.Listen(ctx, ops.Check{Name: "gateway", Probe: g.Ready})
 	if err != nil {
-		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+		return err
 	}
-	log.InfoContext(ctx, "serving agents", "address", g.Addr().String(), "operations", operations.Addr().String())
-	options := ops.Options{Registry: telemetry.Registry, Log: log, Checks: []ops.Check{{Name: "gateway", Probe: g.Ready}}}
+	log.InfoContext(ctx, "serving agents", "gateway", member.ID(), "address", g.Addr().String(), "operations", addr.String())
 	return run.Phases(ctx,
 		[]run.Task{{Name: "gateway", Run: g.Run}},
-		[]run.Task{{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }}},
+		[]run.Task{{Name: "identity", Run: member.Run}, operations},
 	)
 }

@@ -14,19 +14,13 @@ package gatewaytest
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -34,12 +28,12 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectinprocess"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
+	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/downlink"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -49,37 +43,47 @@ const TrustDomain = "ampora.test"
 
 // Session is what the control plane has of a session.
 type Session struct {
-	Epoch    uint64
-	Gateway  string
-	UID      identity.InstanceUID
-	Takeover internalv1.Takeover
-	Sequence uint64
-	Known    bool
+	Epoch     uint64
+	Gateway   string
+	UID       identity.InstanceUID
+	Transport internalv1.Transport
+	Takeover  internalv1.Takeover
+	Sequence  uint64
+	Known     bool
 }
 
 // Control is a control plane in memory.
 type Control struct {
+	internalv1connect.UnimplementedGatewayServiceHandler
+
 	t       testing.TB
 	signing ed25519.PrivateKey
+	secret  []byte // of uplink keys
 
-	mu       sync.Mutex
-	down     bool
-	lease    time.Duration
-	onClaim  func() // before the next claims are answered
-	told     int    // the version last given out
-	failing  int    // claims that fail
-	lost     bool
-	version  int
-	epoch    uint64
-	tenants  map[identity.TenantID]*Authority
-	revoked  map[identity.TenantID][]string
-	recorded map[string]bool // tenant/serial
-	tokens   map[string]*token
-	sessions map[string]*Session // tenant/agent
-	children map[string]identity.AgentID
-	parents  map[identity.AgentID]bool
-	uids     map[identity.InstanceUID]string
-	bodies   map[[32]byte][]byte
+	mu        sync.Mutex
+	bus       bus.Bus // nil: no marks are read, and nobody is pinged
+	ahead     time.Duration
+	boots     map[string]uint64 // by gateway
+	busLost   map[string]bool   // by gateway
+	down      bool
+	lease     time.Duration
+	onClaim   func() // before the next claims are answered
+	told      int    // the version last given out
+	failing   int    // claims that fail
+	lost      bool
+	expelled  bool // every lease is refused
+	contested int  // claims that found a session open
+	version   int
+	epoch     uint64
+	tenants   map[identity.TenantID]*Authority
+	revoked   map[identity.TenantID][]string
+	recorded  map[string]bool // tenant/serial
+	tokens    map[string]*token
+	sessions  map[string]*Session // tenant/agent
+	children  map[string]identity.AgentID
+	parents   map[identity.AgentID]bool
+	uids      map[identity.InstanceUID]string
+	bodies    map[[32]byte][]byte
 }
 
 type token struct {
@@ -95,7 +99,8 @@ func NewControl(t testing.TB) *Control {
 		t.Fatal(err)
 	}
 	return &Control{
-		t: t, signing: signing, lease: 30 * time.Second, version: 1,
+		t: t, signing: signing, secret: []byte(rand.Text()), lease: 30 * time.Second, version: 1,
+		boots: make(map[string]uint64), busLost: make(map[string]bool),
 		tenants: make(map[identity.TenantID]*Authority), revoked: make(map[identity.TenantID][]string),
 		recorded: make(map[string]bool), tokens: make(map[string]*token), sessions: make(map[string]*Session),
 		children: make(map[string]identity.AgentID), parents: make(map[identity.AgentID]bool),
@@ -205,21 +210,6 @@ func (c *Control) SetDown(down bool) {
 	c.down = down
 }
 
-// LoseLease makes the next renewal fail and forgets all sessions.
-func (c *Control) LoseLease() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lost = true
-	clear(c.sessions)
-}
-
-// SetLease sets how long leases last that are given from now on.
-func (c *Control) SetLease(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lease = d
-}
-
 // Session returns what is recorded of an agent's session.
 func (c *Control) Session(agent identity.Agent) (Session, bool) {
 	c.mu.Lock()
@@ -294,30 +284,6 @@ func (c *Control) enter() (func(), error) {
 	return c.mu.Unlock, nil
 }
 
-// Register implements the service.
-func (c *Control) Register(context.Context, *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
-	leave, err := c.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	c.lost = false
-	return &internalv1.RegisterResponse{Lease: durationpb.New(c.lease)}, nil
-}
-
-// RenewLease implements the service.
-func (c *Control) RenewLease(context.Context, *internalv1.RenewLeaseRequest) (*internalv1.RenewLeaseResponse, error) {
-	leave, err := c.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	if c.lost {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, "lease lost")
-	}
-	return &internalv1.RenewLeaseResponse{Lease: durationpb.New(c.lease)}, nil
-}
-
 var errToken = connect.NewError(connect.CodeUnauthenticated, "the token is not valid")
 
 // CheckBootstrapToken implements the service.
@@ -371,74 +337,6 @@ func (c *Control) Enroll(_ context.Context, r *internalv1.EnrollRequest) (*inter
 	return known.issued, nil
 }
 
-// ClaimSessions implements the service.
-func (c *Control) ClaimSessions(_ context.Context, r *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error) {
-	leave, err := c.enter()
-	if err != nil {
-		return nil, err
-	}
-	if c.failing > 0 {
-		c.failing--
-		leave()
-		return nil, connect.NewError(connect.CodeUnavailable, "busy")
-	}
-	response := &internalv1.ClaimSessionsResponse{}
-	for _, claim := range r.GetClaims() {
-		response.Results = append(response.Results, c.claim(r.GetGatewayId(), claim))
-	}
-	onClaim := c.onClaim
-	c.onClaim = nil
-	leave()
-	if onClaim != nil {
-		onClaim()
-	}
-	return response, nil
-}
-
-func refused(reason string) *internalv1.ClaimResult {
-	return &internalv1.ClaimResult{Outcome: internalv1.ClaimOutcome_CLAIM_OUTCOME_REFUSED, Reason: reason}
-}
-
-func (c *Control) claim(gateway string, claim *internalv1.Claim) *internalv1.ClaimResult {
-	if !c.recorded[claim.GetTenant()+"/"+claim.GetSerial()] {
-		return refused("CERTIFICATE_NOT_RECORDED")
-	}
-	uid := identity.InstanceUID(claim.GetInstanceUid())
-	holder := claim.GetTenant() + "/" + claim.GetAgentId()
-	if owner := c.uids[uid]; owner != "" && owner != holder {
-		return refused("UID_FOREIGN")
-	}
-	c.uids[uid] = holder
-	agent := identity.AgentID(claim.GetAgentId())
-	current := c.sessions[holder]
-	if current != nil && current.Gateway != "" && current.UID != uid && c.parents[agent] {
-		agent = c.child(holder, uid)
-		holder = claim.GetTenant() + "/" + string(agent)
-		current = c.sessions[holder]
-	}
-	result := &internalv1.ClaimResult{AgentId: string(agent), Outcome: internalv1.ClaimOutcome_CLAIM_OUTCOME_CLAIMED}
-	if current != nil && current.Gateway != "" && claim.GetTakeover() == 0 {
-		result.Outcome = internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD
-		result.HolderGatewayId, result.HolderEpoch = current.Gateway, current.Epoch
-		return result
-	}
-	if current != nil {
-		result.LastSequence, result.StateKnown = current.Sequence, current.Known
-	}
-	c.epoch++
-	result.Epoch = c.epoch
-	c.sessions[holder] = &Session{Epoch: c.epoch, Gateway: gateway, UID: uid, Takeover: claim.GetTakeover()}
-	return result
-}
-
-func (c *Control) child(parent string, uid identity.InstanceUID) identity.AgentID {
-	key := parent + "/" + uid.String()
-	if c.children[key] == "" {
-		c.children[key] = identity.NewAgentID()
-	}
-	return c.children[key]
-}
-
 // FetchBody implements the service.
 func (c *Control) FetchBody(_ context.Context, r *internalv1.FetchBodyRequest) (*internalv1.FetchBodyResponse, error) {
 	leave, err := c.enter()
@@ -483,94 +381,4 @@ func (c *Control) GetTrust(_ context.Context, r *internalv1.GetTrustRequest) (*i
 		response.Tenants = append(response.Tenants, &internalv1.TenantTrust{Tenant: string(id), RootsPem: authority.RootPEM(), RevokedSerials: c.revoked[id]})
 	}
 	return response, nil
-}
-
-// Authority is a certificate authority of one root.
-type Authority struct {
-	t    testing.TB
-	root *x509.Certificate
-	key  crypto.Signer
-}
-
-// NewAuthority makes an authority.
-func NewAuthority(t testing.TB, name string) *Authority {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Authority{t: t, root: root, key: key}
-}
-
-// RootPEM is the root in PEM.
-func (a *Authority) RootPEM() []byte { return encode(a.root.Raw) }
-
-// Pool is the root as a pool.
-func (a *Authority) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.root)
-	return pool
-}
-
-// Issue makes a key and a client certificate with the URI name, valid for the time from
-// now on; a negative time makes one that expired as long ago.
-func (a *Authority) Issue(name *url.URL, valid time.Duration) tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	leaf := a.sign(key.Public(), name, valid)
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-}
-
-// Server makes a server certificate for loopback.
-func (a *Authority) Server() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	leaf := a.create(&x509.Certificate{
-		DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, key.Public())
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-}
-
-func (a *Authority) sign(key crypto.PublicKey, name *url.URL, valid time.Duration) *x509.Certificate {
-	return a.create(&x509.Certificate{
-		URIs: []*url.URL{name}, NotAfter: time.Now().Add(valid), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, key)
-}
-
-func (a *Authority) create(template *x509.Certificate, key crypto.PublicKey) *x509.Certificate {
-	template.SerialNumber = serial()
-	template.NotBefore = time.Now().Add(-24 * time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, template, a.root, key, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return leaf
-}
-
-func serial() *big.Int {
-	n, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	return n
-}
-
-func encode(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

@@ -8,39 +8,57 @@ import (
 	"strings"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
 	"gitlab.com/ampora/ampora/gateway/internal/session"
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 // answer is a ServerToAgent in the making. Every AgentToServer gets one, at least with
 // the uid it came with; nothing in it asks for a report unless something is missing,
 // because a report is answered again.
-type answer struct{ to *protobufs.ServerToAgent }
+type answer struct {
+	uid     identity.InstanceUID
+	unnamed bool                     // the uid is not known
+	more    *protobufs.ServerToAgent // what it says besides; nil, as to most heartbeats, for nothing
+}
 
 // newAnswer begins an answer to the uid as the agent wrote it.
-func newAnswer(uid []byte) answer {
-	return answer{&protobufs.ServerToAgent{InstanceUid: uid}}
+func newAnswer(uid identity.InstanceUID) answer { return answer{uid: uid} }
+
+// toNobody begins an answer to whoever did not say a uid.
+func toNobody() answer { return answer{unnamed: true} }
+
+// saying is the answer with something to write into.
+func (a answer) saying() answer {
+	if a.more == nil {
+		a.more = &protobufs.ServerToAgent{}
+	}
+	return a
 }
 
 // greet says what this server can do. It stands in the first answer of a session, with
 // our (empty) set of custom capabilities.
 func (a answer) greet() answer {
-	a.to.Capabilities = uint64(serverCapabilities)
-	a.to.CustomCapabilities = &protobufs.CustomCapabilities{}
+	a = a.saying()
+	a.more.Capabilities = uint64(serverCapabilities)
+	a.more.CustomCapabilities = &protobufs.CustomCapabilities{}
 	return a
 }
 
 // askFullState asks for everything the agent knows of itself.
 func (a answer) askFullState() answer {
-	a.to.Flags |= uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
+	a = a.saying()
+	a.more.Flags |= uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
 	return a
 }
 
 // askComponents asks for the list of what the agent is built of.
 func (a answer) askComponents() answer {
-	a.to.Flags |= uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportAvailableComponents)
+	a = a.saying()
+	a.more.Flags |= uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportAvailableComponents)
 	return a
 }
 
@@ -64,30 +82,36 @@ func (a answer) unavailable() answer {
 // fail makes the answer an error and nothing else: beside one all other fields but the
 // uid must be empty (specification, "ServerErrorResponse").
 func (a answer) fail(because *protobufs.ServerErrorResponse) answer {
-	return answer{&protobufs.ServerToAgent{InstanceUid: a.to.GetInstanceUid(), ErrorResponse: because}}
-}
-
-// failed says that the answer is an error; nothing may be added to it.
-func (a answer) failed() bool { return a.to.GetErrorResponse() != nil }
-
-// settings offers connection settings.
-func (a answer) settings(offers *protobufs.ConnectionSettingsOffers) answer {
-	a.to.ConnectionSettings = offers
+	a.more = &protobufs.ServerToAgent{ErrorResponse: because}
 	return a
 }
 
-// wire serialises the answer together with an offer that was rendered before, if there
-// is one: protobuf messages merge when their bytes are joined, so a configuration for
-// a thousand agents is serialised once.
-func (a answer) wire(offer *session.ConfigOffer) []byte {
-	message, err := proto.Marshal(a.to)
-	if err != nil {
-		return nil // it can hold no text that is not valid: the uid is bytes, the rest is ours
+// failed says that the answer is an error; nothing may be added to it.
+func (a answer) failed() bool { return a.more.GetErrorResponse() != nil }
+
+// settings offers connection settings.
+func (a answer) settings(offers *protobufs.ConnectionSettingsOffers) answer {
+	a = a.saying()
+	a.more.ConnectionSettings = offers
+	return a
+}
+
+// append appends the serialised answer, together with an offer that was rendered before,
+// if there is one: protobuf messages merge when their bytes are joined, so a configuration
+// for a thousand agents is serialised once.
+func (a answer) append(dst []byte, offer *session.ConfigOffer) []byte {
+	if !a.unnamed {
+		dst = protowire.AppendTag(dst, uidField, protowire.BytesType) // of ServerToAgent as well
+		dst = protowire.AppendBytes(dst, a.uid[:])
+	}
+	if a.more != nil {
+		// It can hold no text that is not valid: all of it is ours.
+		dst, _ = proto.MarshalOptions{}.MarshalAppend(dst, a.more)
 	}
 	if offer != nil {
-		message = append(message, offer.Wire...)
+		dst = append(dst, offer.Wire...)
 	}
-	return message
+	return dst
 }
 
 // RenderConfig makes the part of a ServerToAgent that offers a remote configuration.
@@ -103,4 +127,4 @@ func RenderConfig(hash []byte, entries []relay.Entry) ([]byte, error) {
 }
 
 // says that there is more in the answer than its uid.
-func (a answer) says() bool { return a.to.GetFlags() != 0 || a.failed() }
+func (a answer) says() bool { return a.more.GetFlags() != 0 || a.failed() }

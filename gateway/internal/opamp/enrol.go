@@ -63,17 +63,13 @@ func (s *Server) enrolOver(ctx context.Context, c *socket, caller edge.Caller) *
 		}
 		out := e.frame(ctx, message.data)
 		message.release()
-		err := c.compose(ws.OpBinary, func() []byte {
-			payload := out.answer.wire(nil)
-			defer clear(payload)
-			return appendFrame(make([]byte, 0, len(payload)+1), payload)
-		})
+		err := c.compose(ws.OpBinary, func(dst []byte) []byte { return out.answer.append(beginFrame(dst), nil) })
 		switch {
 		case err != nil:
 			return c.ended(endGone)
 		case out.end != nil:
 			return c.ended(out.end)
-		case out.answer.to.GetConnectionSettings() != nil:
+		case out.answer.more.GetConnectionSettings() != nil:
 			// The supervisor reconnects by itself within milliseconds.
 			settled.Reset(settleTime)
 		}
@@ -92,7 +88,7 @@ var (
 func (e *enrolment) frame(ctx context.Context, data []byte) outcome {
 	payload, err := decodeFrame(data)
 	if err != nil {
-		return outcome{answer: newAnswer(nil).badRequest("the message has no valid header"), end: violation(err)}
+		return outcome{answer: toNobody().badRequest("the message has no valid header"), end: violation(err)}
 	}
 	return e.message(ctx, payload)
 }
@@ -101,10 +97,11 @@ func (e *enrolment) frame(ctx context.Context, data []byte) outcome {
 func (e *enrolment) message(ctx context.Context, payload []byte) outcome {
 	var from protobufs.AgentToServer
 	err := proto.Unmarshal(payload, &from)
-	if _, uidErr := identity.ParseInstanceUID(from.GetInstanceUid()); err != nil || uidErr != nil {
-		return outcome{answer: newAnswer(nil).badRequest("the message is not a valid AgentToServer"), end: violation(errors.New("malformed message"))}
+	uid, uidErr := identity.ParseInstanceUID(from.GetInstanceUid())
+	if err != nil || uidErr != nil {
+		return outcome{answer: toNobody().badRequest("the message is not a valid AgentToServer"), end: violation(errors.New("malformed message"))}
 	}
-	reply := newAnswer(from.GetInstanceUid()).greet()
+	reply := newAnswer(uid).greet()
 	e.logStatus(ctx, from.GetConnectionSettingsStatus())
 	csr := from.GetConnectionSettingsRequest().GetOpamp().GetCertificateRequest().GetCsr()
 	takes := e.server.Mask.allows(from.GetCapabilities(), acceptsConnectionSettings)
@@ -241,7 +238,7 @@ func (s *Server) enrolPoll(w http.ResponseWriter, r *http.Request, caller edge.C
 			status = http.StatusBadRequest
 		}
 	}
-	payload := out.answer.wire(nil)
+	payload := out.answer.append(nil, nil)
 	_ = s.writePoll(w, r, status, payload)
 	clear(payload)
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
@@ -27,13 +26,16 @@ import (
 
 // carrier is what brings messages of one identity: a WebSocket, or a poll. It is the
 // link of the sessions that begin over it. find returns the session of a uid, or nil;
-// start adds one. Both are called by the goroutine that handles the message alone.
+// start adds one, which other gateways serve as well if it is shared; ready prepares one
+// for the message with a number. An error says that the message cannot be taken now. All
+// are called by the goroutine that handles the message alone.
 type carrier interface {
 	session.Link
 	caller() edge.Caller
 	transport() internalv1.Transport
-	find(identity.InstanceUID) *session.Session
-	start(identity.InstanceUID, *session.Session)
+	find(context.Context, identity.InstanceUID) (*session.Session, error)
+	start(ctx context.Context, uid identity.InstanceUID, s *session.Session, shared bool) error
+	ready(ctx context.Context, s *session.Session, number uint64) error
 }
 
 // Times of what a message may wait for.
@@ -62,32 +64,53 @@ func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcom
 	defer func() { s.metrics.took.Took(ctx, s.Clock().Sub(began), transport) }()
 	message := parsed.Get().(*protobufs.AgentToServer)
 	defer func() { message.Reset(); parsed.Put(message) }()
-	if err := proto.Unmarshal(payload, message); err != nil {
-		return s.refuse(ctx, c, newAnswer(nil).badRequest("the message is not a valid AgentToServer"), edge.Malformed, err)
+	news, err := parse(payload, message)
+	if err != nil {
+		return s.refuse(ctx, c, toNobody().badRequest("the message is not a valid AgentToServer"), edge.Malformed, err)
 	}
 	uid, err := identity.ParseInstanceUID(message.GetInstanceUid())
 	if err != nil {
-		return s.refuse(ctx, c, newAnswer(nil).badRequest("instance_uid must have 16 bytes"), edge.Malformed, err)
+		return s.refuse(ctx, c, toNobody().badRequest("instance_uid must have 16 bytes"), edge.Malformed, err)
 	}
-	reply := newAnswer(uid[:])
-	current := c.find(uid)
-	if current == nil {
-		if current, err = s.begin(ctx, c, uid); err != nil {
-			return s.turnAway(ctx, c, reply, err)
-		}
+	reply := newAnswer(uid)
+	current, err := s.session(ctx, c, uid)
+	if err == nil {
+		err = c.ready(ctx, current, message.GetSequenceNum())
 	}
-	return s.arrive(ctx, c, current, message, payload, reply)
+	if err != nil {
+		return s.turnAway(ctx, c, reply, err)
+	}
+	return s.arrive(ctx, c, current, incoming{message, payload, news}, reply)
+}
+
+// session finds the session of a uid or begins one.
+func (s *Server) session(ctx context.Context, c carrier, uid identity.InstanceUID) (*session.Session, error) {
+	current, err := c.find(ctx, uid)
+	if err != nil || current != nil {
+		return current, err
+	}
+	return s.begin(ctx, c, uid)
+}
+
+// incoming is an agent's message, as parsed and as received.
+type incoming struct {
+	*protobufs.AgentToServer
+	payload []byte
+	news    bool // it is more than a heartbeat
 }
 
 // arrive takes a message of a session.
-func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session, message *protobufs.AgentToServer, payload []byte, reply answer) outcome {
+func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session, message incoming, reply answer) outcome {
 	verdict := current.Arrive(session.Arrival{
 		Sequence: message.GetSequenceNum(), Capabilities: message.GetCapabilities(), FullState: message.GetAgentDescription() != nil,
-		News: saysAnything(message),
+		News: message.news,
 	}, s.Clock())
 	if verdict.Limited {
 		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
 		return outcome{answer: reply.unavailable(), session: current, shed: true, limited: true}
+	}
+	if verdict.Relay {
+		defer current.Settled()
 	}
 	if verdict.Restart {
 		if err := s.restart(ctx, c, current); err != nil {
@@ -96,7 +119,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	}
 	ask := verdict.Relay && asksComponents(current, message.GetAvailableComponents())
 	if verdict.Relay {
-		if err := s.relay(ctx, current, message, payload, verdict.InDoubt); err != nil {
+		if err := s.relay(ctx, current, message, verdict.InDoubt); err != nil {
 			return s.shed(ctx, c, current, reply, err)
 		}
 	}
@@ -115,20 +138,6 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 		reply = reply.askComponents()
 	}
 	return outcome{answer: reply, session: current}
-}
-
-// routing are the fields of AgentToServer that every message carries; the rest is news.
-var routing = map[protoreflect.Name]bool{"instance_uid": true, "sequence_num": true, "capabilities": true}
-
-// saysAnything reports whether a message is more than a heartbeat: fields we do not know count too.
-func saysAnything(message *protobufs.AgentToServer) bool {
-	m := message.ProtoReflect()
-	news := len(m.GetUnknown()) > 0
-	m.Range(func(field protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		news = news || !routing[field.Name()]
-		return !news
-	})
-	return news
 }
 
 func asksComponents(current *session.Session, components *protobufs.AvailableComponents) bool {
@@ -157,8 +166,12 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 		LastSequence: result.GetLastSequence(), StateKnown: result.GetStateKnown(),
 		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
 	}, c, s.Clock())
-	c.start(uid, begun)
-	s.metrics.started.Add(ctx, 1, transportNames[c.transport()])
+	if err := c.start(ctx, uid, begun, result.GetShared()); err != nil {
+		return nil, err
+	}
+	if !result.GetShared() {
+		s.metrics.started.Add(ctx, 1, transportNames[c.transport()])
+	}
 	if s.Admission.Revoked(caller) {
 		c.Close(begun, session.Revoked)
 		return nil, &session.Refusal{Reason: "CERTIFICATE_REVOKED"}
@@ -169,7 +182,7 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 // restart claims a session again under a new epoch.
 func (s *Server) restart(ctx context.Context, c carrier, current *session.Session) error {
 	claim := s.claim(c, current.UID)
-	claim.Takeover = internalv1.Takeover_TAKEOVER_RESTART
+	claim.Takeover, claim.HolderEpoch = internalv1.Takeover_TAKEOVER_RESTART, current.Epoch()
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	result, err := s.Claims.Claim(ctx, claim, c)
@@ -226,8 +239,18 @@ func (s *Server) reclaim(ctx context.Context, current *session.Session) (answere
 	if err != nil {
 		return false
 	}
+	if result.GetShared() {
+		// It goes on at other gateways, and nothing of it is lost. If they began it anew, the next poll finds that.
+		if result.GetEpoch() != current.Epoch() {
+			s.Registry.Forget(current)
+		}
+		return true
+	}
 	if !current.Reclaim(result.GetEpoch(), result.GetLastSequence(), result.GetStateKnown()) {
 		s.Publisher.Ended(current, session.Closed)
+	}
+	if c.transport() == internalv1.Transport_TRANSPORT_HTTP {
+		_ = s.Polls.Write(ctx, current) // else the next poll says so
 	}
 	return true
 }
@@ -242,18 +265,18 @@ func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {
 }
 
 // relay stores the bodies of a message and queues the rest of it.
-func (s *Server) relay(ctx context.Context, current *session.Session, message *protobufs.AgentToServer, payload []byte, inDoubt bool) error {
-	ctx, span := s.reporting(ctx, current, message)
+func (s *Server) relay(ctx context.Context, current *session.Session, message incoming, inDoubt bool) error {
+	ctx, span := s.reporting(ctx, current, message.AgentToServer)
 	defer span.End()
 	healthKnown := message.GetHealth() != nil && proto.Size(message.GetHealth()) > 0
 	afterOwnOffer := current.AfterOwnOffer(healthKnown) && message.GetHealth() != nil
-	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: payload, AfterOwnOffer: afterOwnOffer, InDoubt: inDoubt}
-	cuttings, err := cut(message)
+	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: message.payload, AfterOwnOffer: afterOwnOffer, InDoubt: inDoubt}
+	cuttings, err := cut(message.AgentToServer)
 	if err != nil {
 		return err
 	}
 	if len(cuttings) > 0 {
-		if report.AgentToServer, err = proto.Marshal(message); err != nil {
+		if report.AgentToServer, err = proto.Marshal(message.AgentToServer); err != nil {
 			return err
 		}
 		if report.Bodies, err = s.store(ctx, current.Key.Tenant, cuttings); err != nil {
@@ -300,10 +323,10 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 	var refusal *session.Refusal
 	if !errors.As(err, &refusal) {
 		s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
-		return outcome{
-			answer: reply.unavailable(), shed: true,
-			end: &ending{code: statusTryAgainLater, text: "no session can be had now", reason: session.Closed},
-		}
+		return later(reply, "no session can be had now")
+	}
+	if refusal.Reason == session.Outrun {
+		return later(reply, "another session has begun meanwhile") // of the same agent, and nobody's fault
 	}
 	reason := edge.UIDRefused
 	switch refusal.Reason {
@@ -316,9 +339,17 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 	}
 }
 
-// post composes the bytes of an answer with the mail of its session. It is called in
-// the writer's turn. sent says what was offered in it.
-func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (payload []byte, sent *session.ConfigOffer) {
+// later asks an agent to come back.
+func later(reply answer, why string) outcome {
+	return outcome{
+		answer: reply.unavailable(), shed: true,
+		end: &ending{code: statusTryAgainLater, text: why, reason: session.Closed},
+	}
+}
+
+// post adds the mail of its session to an answer. It is called in the writer's turn. sent
+// is what is offered with it.
+func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (posted answer, sent *session.ConfigOffer) {
 	var mail session.Mail
 	if to != nil && !reply.failed() {
 		mail = to.TakeMail()
@@ -336,7 +367,7 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 			s.Publisher.Delivery(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
 		}
 	}
-	return reply.wire(sent), sent
+	return reply, sent
 }
 
 // delivered records an offer that was written.

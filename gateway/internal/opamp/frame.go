@@ -47,11 +47,5 @@ func looksLikeMessage(data []byte) bool {
 	return len(data) > 2 && data[0] == instanceUID && (data[1] == 16 || data[1] == 26)
 }
 
-// appendFrame appends a message with its header.
-func appendFrame(dst []byte, parts ...[]byte) []byte {
-	dst = append(dst, 0)
-	for _, part := range parts {
-		dst = append(dst, part...)
-	}
-	return dst
-}
+// beginFrame appends the header of a message, which follows.
+func beginFrame(dst []byte) []byte { return append(dst, 0) }

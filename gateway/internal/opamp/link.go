@@ -6,7 +6,7 @@ package opamp
 import (
 	"context"
 	"errors"
-	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +34,7 @@ type link struct {
 	again   atomic.Bool
 
 	mu       sync.Mutex
-	sessions map[identity.InstanceUID]*session.Session
+	sessions []*session.Session // by uid; nearly always one
 }
 
 func newLink(server *Server, socket *socket, from edge.Caller) *link {
@@ -83,9 +83,9 @@ func (l *link) take(ctx context.Context, m *message) outcome {
 	payload, err := decodeFrame(m.data)
 	switch {
 	case errors.Is(err, errHeaderless):
-		return outcome{answer: newAnswer(nil).badRequest("messages without a header are not supported: the agent is too old"), end: violation(err)}
+		return outcome{answer: toNobody().badRequest("messages without a header are not supported: the agent is too old"), end: violation(err)}
 	case err != nil:
-		return l.judge(l.server.refuse(ctx, l, newAnswer(nil).badRequest("the message has no valid header"), edge.Malformed, err))
+		return l.judge(l.server.refuse(ctx, l, toNobody().badRequest("the message has no valid header"), edge.Malformed, err))
 	}
 	return l.judge(l.server.exchange(ctx, l, payload))
 }
@@ -110,10 +110,10 @@ func (l *link) judge(out outcome) outcome {
 // write writes an answer with the mail of its session.
 func (l *link) write(ctx context.Context, reply answer, to *session.Session) error {
 	var sent *session.ConfigOffer
-	err := l.socket.compose(ws.OpBinary, func() []byte {
-		var payload []byte
-		payload, sent = l.server.post(ctx, reply, to)
-		return appendFrame(make([]byte, 0, len(payload)+1), payload)
+	err := l.socket.compose(ws.OpBinary, func(dst []byte) []byte {
+		var posted answer
+		posted, sent = l.server.post(ctx, reply, to)
+		return posted.append(beginFrame(dst), sent)
 	})
 	if err == nil {
 		l.server.delivered(to, sent)
@@ -147,16 +147,15 @@ func (l *link) flush() {
 // push writes the mail of a session, if there is any left when its turn comes.
 func (l *link) push(to *session.Session) error {
 	var sent *session.ConfigOffer
-	err := l.socket.compose(ws.OpBinary, func() []byte {
+	err := l.socket.compose(ws.OpBinary, func(dst []byte) []byte {
 		if !to.HasMail() {
 			return nil
 		}
-		var payload []byte
-		bare := newAnswer(to.UID[:])
-		if payload, sent = l.server.post(l.server.life, bare, to); sent == nil && !bare.says() {
+		var posted answer
+		if posted, sent = l.server.post(l.server.life, newAnswer(to.UID), to); sent == nil && !posted.says() {
 			return nil // the mail could not be sent after all
 		}
-		return appendFrame(make([]byte, 0, len(payload)+1), payload)
+		return posted.append(beginFrame(dst), sent)
 	})
 	if err == nil {
 		l.server.delivered(to, sent)
@@ -203,23 +202,32 @@ func (l *link) paceBegins() {
 	}
 }
 
-func (l *link) find(uid identity.InstanceUID) *session.Session {
+func (l *link) find(_ context.Context, uid identity.InstanceUID) (*session.Session, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.sessions[uid]; s != nil && !s.Ended() {
-		return s
+	if i := l.index(uid); i >= 0 && !l.sessions[i].Ended() {
+		return l.sessions[i], nil
 	}
-	return nil
+	return nil, nil
 }
 
-func (l *link) start(uid identity.InstanceUID, s *session.Session) {
+// index is that of the session of a uid; negative if there is none. The lock is held.
+func (l *link) index(uid identity.InstanceUID) int {
+	return slices.IndexFunc(l.sessions, func(s *session.Session) bool { return s.UID == uid })
+}
+
+func (l *link) ready(context.Context, *session.Session, uint64) error { return nil }
+
+func (l *link) start(_ context.Context, uid identity.InstanceUID, s *session.Session, _ bool) error {
 	l.mu.Lock()
-	if l.sessions == nil {
-		l.sessions = make(map[identity.InstanceUID]*session.Session, 1)
+	if i := l.index(uid); i >= 0 {
+		l.sessions[i] = s
+	} else {
+		l.sessions = append(l.sessions, s)
 	}
-	l.sessions[uid] = s
 	l.mu.Unlock()
 	l.server.Registry.Start(s)
+	return nil
 }
 
 // carries counts the live sessions, and forgets those that have ended: agents behind a
@@ -227,7 +235,7 @@ func (l *link) start(uid identity.InstanceUID, s *session.Session) {
 func (l *link) carries() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.sessions, func(_ identity.InstanceUID, s *session.Session) bool { return s.Ended() })
+	l.sessions = slices.DeleteFunc(l.sessions, (*session.Session).Ended)
 	return len(l.sessions)
 }
 
@@ -235,22 +243,13 @@ func (l *link) carries() int {
 func (l *link) carriesBeside(this *session.Session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.sessions {
-		if s != this && !s.Ended() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.sessions, func(s *session.Session) bool { return s != this && !s.Ended() })
 }
 
 func (l *link) all() []*session.Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sessions := make([]*session.Session, 0, len(l.sessions))
-	for _, s := range l.sessions {
-		sessions = append(sessions, s)
-	}
-	return sessions
+	return slices.Clone(l.sessions)
 }
 
 // touch is a sign of life of the peer, and so of all its agents.

@@ -27,10 +27,10 @@ func newMetrics(meter metric.Meter) (metrics, error) {
 		received: made.Counter("ampora_gateway_messages", "{message}", "Messages received from agents.", transport),
 		took: made.Histogram("ampora_gateway_message_duration", "s",
 			"Time from a message of an agent to its answer, with the claim of its session and the storing of its bodies.", instrument.Seconds, transport),
-		started: made.Counter("ampora_gateway_sessions_started", "{session}", "Sessions of agents that began.", transport),
-		drained: made.Counter("ampora_gateway_drained", "{session}", "Connections and polling sessions ended because the gateway stopped."),
+		started: made.Counter("ampora_gateway_sessions_started", "{session}", "Sessions of agents that began, without those of agents that poll which went on from another gateway.", transport),
+		drained: made.Counter("ampora_gateway_drained", "{session}", "Connections ended and polling sessions let go because the gateway stopped."),
 		fullState: made.Counter("ampora_gateway_full_state_requests", "{request}",
-			"Agents asked for their full state: because a message of theirs was missed, or because the control plane asked for it.",
+			"Agents asked for their full state: because a message of theirs was missed (or the control plane asked, if they poll), or because the control plane asked for it.",
 			instrument.By("reason", missed, asked)),
 	}, made.Err()
 }

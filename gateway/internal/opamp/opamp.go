@@ -9,7 +9,8 @@
 // arrived yet; nothing of a connection that is enrolling reaches the bus; an offer is
 // written only to an agent that has set its capability bit, and only if the server's
 // mask allows it; a peer that does not read harms itself alone. One goroutine reads a
-// connection; writes take turns, so they never mix.
+// connection; writes take turns, so they never mix. An agent that polls is answered only
+// once the other gateways can know how far it has come: its next poll may be theirs.
 //
 // This is the only package of the gateway that knows OpAMP's messages, and
 // answer.go the only place that makes a ServerToAgent.

@@ -15,42 +15,7 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
-	"gitlab.com/ampora/ampora/gateway/internal/session"
-	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
-	"gitlab.com/ampora/ampora/shared/identity"
 )
-
-// poller carries the messages of an agent that polls. Its sessions belong to the agent
-// and not to a connection: any later poll finds them in the registry.
-type poller struct {
-	server *Server
-	from   edge.Caller
-}
-
-func (p *poller) caller() edge.Caller             { return p.from }
-func (p *poller) transport() internalv1.Transport { return internalv1.Transport_TRANSPORT_HTTP }
-func (p *poller) find(uid identity.InstanceUID) *session.Session {
-	return p.server.Registry.Polling(p.poller(uid))
-}
-
-func (p *poller) start(uid identity.InstanceUID, s *session.Session) {
-	p.server.Registry.StartPolling(p.poller(uid), s)
-}
-
-func (p *poller) poller(uid identity.InstanceUID) session.Poller {
-	return session.Poller{Identity: session.Key{Tenant: p.from.Agent.Tenant, Agent: p.from.Agent.ID}, UID: uid}
-}
-
-// Wake leaves the mail for the next poll.
-func (p *poller) Wake(*session.Session) {}
-
-// Ping does nothing: an agent that polls shows by its next poll that it lives.
-func (p *poller) Ping() {}
-
-// Close ends the session; there is no connection to end.
-func (p *poller) Close(s *session.Session, reason session.EndReason) {
-	p.server.Registry.End(s, reason)
-}
 
 // readTime is how long the body of a poll may take, per MiB that may come.
 const readTime = 10 * time.Second
@@ -105,8 +70,13 @@ func (s *Server) answerPoll(w http.ResponseWriter, r *http.Request, p *poller, b
 	case out.fault == edge.Malformed && out.session == nil:
 		status = http.StatusBadRequest
 	}
-	payload, sent := s.post(r.Context(), out.answer, out.session)
-	if s.writePoll(w, r, status, payload) == nil {
+	posted, sent := s.post(r.Context(), out.answer, out.session)
+	if err := s.tell(r.Context(), out.session, sent); err != nil {
+		s.Rejections.Reject(r.Context(), edge.Unavailable, err, edge.Known(p.from)...)
+		edge.Busy(w, edge.Overload())
+		return
+	}
+	if s.writePoll(w, r, status, posted.append(nil, sent)) == nil {
 		s.delivered(out.session, sent)
 	}
 }
@@ -206,8 +176,3 @@ func (f *inFlight) leave(key string) {
 	defer f.mu.Unlock()
 	delete(f.keys, key)
 }
-
-var (
-	_ carrier = (*poller)(nil)
-	_ carrier = (*link)(nil)
-)

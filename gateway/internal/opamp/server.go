@@ -36,6 +36,8 @@ type Config struct {
 	Registry   *session.Registry
 	Claims     *session.Claims
 	Publisher  *relay.Publisher
+	Downlinks  *relay.Downlinks
+	Polls      *relay.Polls
 	Bodies     *relay.Bodies
 	Log        *slog.Logger
 	Tracer     trace.Tracer
@@ -166,25 +168,6 @@ func (s *Server) remove(c *socket) {
 	s.running.Done()
 }
 
-// Run ends polling sessions that have fallen silent, until the context ends. Those
-// over WebSocket end by their read deadlines.
-func (s *Server) Run(ctx context.Context) error {
-	ticker := time.NewTicker(min(5*time.Second, s.Limits.IdleTime/3+time.Millisecond))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			for _, polling := range s.Registry.AllPolling() {
-				if s.Clock().Sub(polling.LastSeen()) >= s.Limits.IdleTime {
-					s.Registry.End(polling, session.Idle)
-				}
-			}
-		}
-	}
-}
-
 var endDrained = &ending{code: ws.StatusGoingAway, text: "the gateway is stopping", reason: session.Drained}
 
 // farewellTime is what peers get to take their close frame once all were told to go.
@@ -213,11 +196,12 @@ func (s *Server) Drain(duration time.Duration) {
 	s.running.Wait()
 }
 
-// DrainPolling ends the sessions of agents that poll. It comes after the last poll has
-// been answered, which may have begun one.
+// DrainPolling lets go of the sessions of agents that poll. It comes after the last poll
+// has been answered, which may have begun one. No end is told: the agents go on at another
+// gateway, and the control plane ends what nobody serves.
 func (s *Server) DrainPolling() {
 	for _, polling := range s.Registry.AllPolling() {
-		s.Registry.End(polling, session.Drained)
+		s.Registry.Forget(polling)
 		s.metrics.drained.Add(context.Background(), 1)
 	}
 }

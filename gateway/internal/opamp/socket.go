@@ -69,7 +69,7 @@ var (
 // goroutine calls receive and finish; the others are for any.
 type socket struct {
 	conn    net.Conn
-	ahead   []byte // what net/http had read before the hijack
+	ahead   []byte // read and not taken yet: at first what net/http had read before the hijack
 	limits  Limits
 	clock   func() time.Time
 	onSign  func() // a frame arrived: the peer lives
@@ -78,6 +78,8 @@ type socket struct {
 	// Of the reader.
 	heard   time.Time
 	inFrame bool
+	wait    time.Duration  // the read deadline that is due before the next read; 0: it stands
+	small   [64]byte       // what is read ahead: a heartbeat comes as a whole
 	signs   session.Bucket // of control frames
 	begun   time.Time      // the message under way; zero between messages
 
@@ -139,7 +141,7 @@ func (c *socket) header(m *message) (ws.Header, *ending) {
 		if m != nil {
 			wait = c.left(int64(len(m.data)))
 		}
-		c.inFrame = false
+		c.inFrame, c.wait = false, 0
 		if end := c.arm(wait); end != nil {
 			return ws.Header{}, end
 		}
@@ -171,26 +173,40 @@ func (c *socket) left(size int64) time.Duration {
 }
 
 // Read reads for the frame reader. With the first byte of a frame the idle deadline
-// gives way to the deadline for a frame; inside a message its deadline stays.
-func (c *socket) Read(p []byte) (int, error) {
-	if len(c.ahead) > 0 {
-		n := copy(p, c.ahead)
-		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
-			c.ahead = nil
+// gives way to the deadline for a frame, from when the rest of it has to be waited for;
+// inside a message its deadline stays.
+func (c *socket) Read(p []byte) (n int, err error) {
+	if len(c.ahead) == 0 {
+		if c.wait > 0 {
+			if end := c.arm(c.wait); end != nil {
+				return 0, end
+			}
+			c.wait = 0
 		}
-		return n, nil
-	}
-	n, err := c.conn.Read(p)
-	if n > 0 && !c.inFrame {
-		c.inFrame = true
-		if !c.begun.IsZero() {
+		if len(p) >= len(c.small) {
+			n, err = c.conn.Read(p)
+			c.began(n)
 			return n, err
 		}
-		if end := c.arm(c.limits.FrameTime); end != nil {
-			return n, end
+		n, err = c.conn.Read(c.small[:])
+		c.ahead = c.small[:n]
+	}
+	n = copy(p, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+	c.began(n)
+	return n, err
+}
+
+// began notes that bytes of a frame were taken.
+func (c *socket) began(n int) {
+	if n > 0 && !c.inFrame {
+		c.inFrame = true
+		if c.begun.IsZero() {
+			c.wait = c.limits.FrameTime
 		}
 	}
-	return n, err
 }
 
 // arm sets the read deadline, unless the connection is being closed: then the deadline
@@ -224,9 +240,7 @@ func (c *socket) admit(header ws.Header, m *message) *ending {
 // arrived, not with what the header promised.
 func (c *socket) payload(header ws.Header, m *message) *ending {
 	begin := len(m.data)
-	if end := c.arm(c.left(int64(begin) + header.Length)); end != nil {
-		return end
-	}
+	c.wait = max(1, c.left(int64(begin)+header.Length))
 	for left := int(header.Length); left > 0; {
 		m.data = slices.Grow(m.data, min(left, max(4096, len(m.data))))
 		room := m.data[len(m.data):min(cap(m.data), len(m.data)+left)]
@@ -284,27 +298,27 @@ var errBroken = errors.New("an earlier write failed")
 
 // write writes one frame.
 func (c *socket) write(op ws.OpCode, payload []byte) error {
-	return c.compose(op, func() []byte { return payload })
+	return c.compose(op, func(dst []byte) []byte { return append(dst, payload...) })
 }
 
 // compose makes a frame in the writer's turn and writes it, so that what is made later
-// is written later. A nil payload of a data frame writes nothing; any other is wiped.
-func (c *socket) compose(op ws.OpCode, payload func() []byte) error {
+// is written later. payload appends; nil writes nothing. What was written is wiped.
+func (c *socket) compose(op ws.OpCode, payload func(dst []byte) []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if c.broken != nil {
 		return c.broken
 	}
-	data := payload()
-	if data == nil && op.IsData() {
+	frame := messages.Get().(*message)
+	defer frame.release()
+	data := payload(append(frame.data, make([]byte, maxFrameHeader)...))
+	if data == nil {
 		return nil
 	}
-	frame := appendHeader(make([]byte, 0, len(data)+10), op, len(data))
-	frame = append(frame, data...) // one frame, one write, as few TLS records as possible
+	frame.data = data
+	defer clear(data) // an offer may hold a private key
 	_ = c.conn.SetWriteDeadline(time.Now().Add(c.limits.WriteTime))
-	_, err := c.conn.Write(frame)
-	clear(frame) // an offer may hold a private key
-	clear(data)
+	_, err := c.conn.Write(framed(op, data)) // one frame, one write, as few TLS records as possible
 	if err != nil {
 		c.broken = errBroken
 		end := endGone
@@ -314,6 +328,18 @@ func (c *socket) compose(op ws.OpCode, payload func() []byte) error {
 		c.end(end)
 	}
 	return err
+}
+
+// maxFrameHeader is the room for the header of a frame that is not masked.
+const maxFrameHeader = 10
+
+// framed puts the header of a frame right before a payload that has room for it.
+func framed(op ws.OpCode, room []byte) []byte {
+	var longest [maxFrameHeader]byte
+	header := appendHeader(longest[:0], op, len(room)-maxFrameHeader)
+	frame := room[maxFrameHeader-len(header):]
+	copy(frame, header)
+	return frame
 }
 
 // appendHeader appends the header of an unmasked final frame (RFC 6455, section 5.2).

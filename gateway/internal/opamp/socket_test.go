@@ -120,6 +120,26 @@ func TestFragmentsShareTheTimeOfTheirMessage(t *testing.T) {
 	})
 }
 
+// The begin of a frame may come with the frame before it. The peer is slow if the rest does
+// not follow, and not silent.
+func TestRestOfAFrameThatWasReadAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer func() { _ = ours.Close() }()
+		c := newSocket(ours)
+		c.limits.PingInterval = time.Hour
+		whole := compile(ws.NewBinaryFrame([]byte("a")))
+		go func() { _, _ = theirs.Write(append(whole, whole[:3]...)) }()
+		if m, end := c.receive(); end != nil || string(m.data) != "a" {
+			t.Fatalf("the first frame is %v, %v", m, end)
+		}
+		began := time.Now()
+		if _, end := c.receive(); end != endSlowSender || time.Since(began) != c.limits.FrameTime {
+			t.Errorf("it ended with %v after %v", end, time.Since(began))
+		}
+	})
+}
+
 func TestSilentPeerIsPingedThenGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()

@@ -45,6 +45,7 @@ type Downlinks struct {
 	DownlinksConfig
 	posted  instrument.Counter
 	refused instrument.Counter
+	replays *replays
 }
 
 // DownlinksConfig is what [Downlinks] needs.
@@ -56,7 +57,9 @@ type DownlinksConfig struct {
 	Publisher *Publisher
 	Log       *slog.Logger
 	Tracer    trace.Tracer
-	Clock     func() time.Time
+	// Clock is this host's, for sessions; deadlines are by the clock of Registration.
+	Clock        func() time.Time
+	Registration *Registration
 	// Keys are the keys that may sign downlinks now, by key id; an error means that
 	// nobody can tell.
 	Keys func() (map[string]ed25519.PublicKey, error)
@@ -68,9 +71,9 @@ type DownlinksConfig struct {
 func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
 	made := instrument.On(meter)
 	return &Downlinks{
-		DownlinksConfig: c,
+		DownlinksConfig: c, replays: newReplays(),
 		posted: made.Counter("ampora_gateway_downlinks", "{target}", "Targets of downlinks that were passed on to sessions, by what was asked for.",
-			instrument.By("kind", "config", "full_state", "close")),
+			instrument.By("kind", "config", "full_state", "close", "ping")),
 		refused: made.Counter("ampora_gateway_downlinks_refused", "{refusal}", "Downlinks, or targets of downlinks, that were not passed on, by why.",
 			instrument.By("reason", refusals...)),
 	}, made.Err()
@@ -79,6 +82,7 @@ func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
 // kindNames are the values of the label kind.
 var kindNames = map[relayv1.Downlink_Kind]string{
 	relayv1.Downlink_KIND_CONFIG: "config", relayv1.Downlink_KIND_FULL_STATE: "full_state", relayv1.Downlink_KIND_CLOSE: "close",
+	relayv1.Downlink_KIND_PING: "ping",
 }
 
 // Run receives until the context ends, and returns when everything received is posted.
@@ -125,6 +129,7 @@ var (
 	errSignature = errors.New("bad_signature")
 	errGateway   = errors.New("other_gateway")
 	errExpired   = errors.New("expired")
+	errReplayed  = errors.New("replayed")
 	errKind      = errors.New("unknown_kind")
 )
 
@@ -137,20 +142,17 @@ const (
 
 // refusals are the values of the label reason.
 var refusals = []string{
-	errForm.Error(), errKey.Error(), errSignature.Error(), errGateway.Error(), errExpired.Error(), errKind.Error(),
-	noSession, otherEpoch, outdated,
+	errForm.Error(), errKey.Error(), errSignature.Error(), errGateway.Error(), errExpired.Error(), errReplayed.Error(), errKind.Error(),
+	errAddress.Error(), noSession, otherEpoch, outdated,
 }
 
 func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	downlink, err := d.verified(payload)
 	if err != nil {
-		d.refuse(ctx, err.Error())
-		d.Log.WarnContext(ctx, "a downlink was refused", "reason", err)
+		d.refuseWhole(ctx, err)
 		return
 	}
-	ctx, span := tracing.Continue(ctx, d.Tracer, downlink.GetTraceparent(), "gateway downlink",
-		trace.WithSpanKind(trace.SpanKindConsumer), tracing.Processing(tracing.Downlinks),
-		trace.WithAttributes(tracing.Tenant(downlink.GetTenant()), tracing.Messages(len(downlink.GetTargets()))))
+	ctx, span := d.begin(ctx, downlink)
 	defer span.End()
 	switch downlink.GetKind() {
 	case relayv1.Downlink_KIND_CONFIG:
@@ -159,57 +161,81 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostFullState(to) })
 	case relayv1.Downlink_KIND_CLOSE:
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostClose(to) })
+	case relayv1.Downlink_KIND_PING:
+		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostPing(to) })
 	default:
 		d.refuse(ctx, errKind.Error())
 	}
 }
 
-// verified opens the signed envelope. The error is one of those above.
+// begin begins to do what a downlink asks, in its trace.
+func (d *Downlinks) begin(ctx context.Context, downlink *relayv1.Downlink) (context.Context, trace.Span) {
+	return tracing.Continue(ctx, d.Tracer, downlink.GetTraceparent(), "gateway downlink",
+		trace.WithSpanKind(trace.SpanKindConsumer), tracing.Processing(tracing.Downlinks),
+		trace.WithAttributes(tracing.Tenant(downlink.GetTenant()), tracing.Messages(len(downlink.GetTargets()))))
+}
+
+// verified opens the signed envelope of a downlink for this gateway, once. The error is
+// one of those above.
 func (d *Downlinks) verified(payload []byte) (*relayv1.Downlink, error) {
+	asked, signed, err := d.open(payload)
+	switch {
+	case err != nil:
+		return nil, err
+	case asked.GetGatewayId() != string(d.Origin.Gateway):
+		return nil, errGateway
+	case !d.first(asked, signed):
+		return nil, errReplayed
+	}
+	return asked, nil
+}
+
+// open opens a signed envelope and returns the signed bytes as well: whose signature
+// they bear, and that their time has not passed.
+func (d *Downlinks) open(payload []byte) (asked *relayv1.Downlink, body []byte, err error) {
 	var signed relayv1.SignedDownlink
 	if err := proto.Unmarshal(payload, &signed); err != nil {
-		return nil, errForm
+		return nil, nil, errForm
 	}
 	keys, err := d.Keys()
 	key := keys[signed.GetKeyId()]
 	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, errKey
+		return nil, nil, errKey
 	}
 	if !downlink.Verify(key, signed.GetDownlink(), signed.GetSignature()) {
-		return nil, errSignature
+		return nil, nil, errSignature
 	}
-	var asked relayv1.Downlink
-	if err := proto.Unmarshal(signed.GetDownlink(), &asked); err != nil || len(asked.GetTargets()) > downlinkTargets {
-		return nil, errForm
+	asked = new(relayv1.Downlink)
+	if err := proto.Unmarshal(signed.GetDownlink(), asked); err != nil || len(asked.GetTargets()) > downlinkTargets {
+		return nil, nil, errForm
 	}
-	switch {
-	case asked.GetGatewayId() != string(d.Origin.Gateway):
-		return nil, errGateway
-	case !asked.GetNotAfter().AsTime().After(d.Clock()):
-		return nil, errExpired
+	if !asked.GetNotAfter().AsTime().After(d.Registration.Now()) {
+		return nil, nil, errExpired
 	}
-	return &asked, nil
+	return asked, signed.GetDownlink(), nil
 }
 
-// config posts one offer to all targets: it is rendered once.
+func (d *Downlinks) first(asked *relayv1.Downlink, signed []byte) bool {
+	return d.replays.take(signed, asked.GetNotAfter().AsTime(), d.Registration.Now())
+}
+
+// config posts one offer to all targets: it is rendered once, if anybody is to get it.
 func (d *Downlinks) config(ctx context.Context, downlink *relayv1.Downlink) {
 	came := d.Clock()
-	wire, err := d.render(ctx, downlink)
-	if err != nil {
-		d.Log.WarnContext(ctx, "a configuration could not be fetched", "tenant", downlink.GetTenant(), "error", err)
-	}
+	render := sync.OnceValues(func() ([]byte, error) { return d.render(ctx, downlink) })
 	d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
-		offer := &session.ConfigOffer{
-			Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch, Wire: wire, Trace: tracing.Text(ctx), At: came,
-		}
-		if err != nil {
-			if s.Epoch() == to.Epoch {
+		offer := &session.ConfigOffer{Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch, Trace: tracing.Text(ctx), At: came}
+		posting := s.Expects(to, offer)
+		if posting == session.Posted {
+			var err error
+			if offer.Wire, err = render(); err != nil {
 				d.Publisher.Delivery(s, offer, relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE)
+				return session.Posted
 			}
-			return session.Posted
+			posting = s.PostConfig(to, offer)
 		}
-		posting := s.PostConfig(to, offer)
 		if posting == session.AlreadySent {
+			s.Offered(offer)
 			d.Publisher.Delivery(s, offer, relayv1.Delivery_OUTCOME_DELIVERED) // the first report was lost, or it would not be asked again
 		}
 		return posting
@@ -217,6 +243,14 @@ func (d *Downlinks) config(ctx context.Context, downlink *relayv1.Downlink) {
 }
 
 func (d *Downlinks) render(ctx context.Context, downlink *relayv1.Downlink) ([]byte, error) {
+	wire, err := d.fetch(ctx, downlink)
+	if err != nil {
+		d.Log.WarnContext(ctx, "a configuration could not be fetched", "tenant", downlink.GetTenant(), "error", err)
+	}
+	return wire, err
+}
+
+func (d *Downlinks) fetch(ctx context.Context, downlink *relayv1.Downlink) ([]byte, error) {
 	entries := make([]Entry, 0, len(downlink.GetEntries()))
 	for _, entry := range downlink.GetEntries() {
 		if len(entry.GetBodyHash()) != len(Hash{}) {
@@ -239,17 +273,30 @@ func (d *Downlinks) each(ctx context.Context, downlink *relayv1.Downlink, post f
 			d.refuse(ctx, noSession)
 			continue
 		}
-		switch post(s, session.Address{Kind: downlink.GetKind().String(), Epoch: target.GetEpoch(), Generation: target.GetGeneration()}) {
-		case session.OtherEpoch:
-			d.refuse(ctx, otherEpoch)
-		case session.Outdated:
-			d.refuse(ctx, outdated)
-		case session.Posted, session.AlreadySent:
-			d.posted.Add(ctx, 1, kindNames[downlink.GetKind()])
-		}
+		d.count(ctx, downlink.GetKind(), post(s, address(downlink, target)))
+	}
+}
+
+func address(downlink *relayv1.Downlink, target *relayv1.Target) session.Address {
+	return session.Address{Kind: downlink.GetKind().String(), Epoch: target.GetEpoch(), Generation: target.GetGeneration()}
+}
+
+func (d *Downlinks) count(ctx context.Context, kind relayv1.Downlink_Kind, posting session.Posting) {
+	switch posting {
+	case session.OtherEpoch:
+		d.refuse(ctx, otherEpoch)
+	case session.Outdated:
+		d.refuse(ctx, outdated)
+	case session.Posted, session.AlreadySent:
+		d.posted.Add(ctx, 1, kindNames[kind])
 	}
 }
 
 func (d *Downlinks) refuse(ctx context.Context, reason string) {
 	d.refused.Add(ctx, 1, reason)
+}
+
+func (d *Downlinks) refuseWhole(ctx context.Context, reason error) {
+	d.refuse(ctx, reason.Error())
+	d.Log.WarnContext(ctx, "a downlink was refused", "reason", reason)
 }

@@ -5,6 +5,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -13,9 +14,11 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
 // Lease is what keeps the sessions of this process alive in the eyes of the control
@@ -27,6 +30,8 @@ type Lease struct {
 	log     *slog.Logger
 	clock   func() time.Time
 	onLost  func(context.Context)
+	busLost func() bool
+	told    *Registration
 	until   atomic.Pointer[time.Time]
 }
 
@@ -37,6 +42,10 @@ type LeaseConfig struct {
 	Control internalv1connect.GatewayServiceClient
 	Log     *slog.Logger
 	Clock   func() time.Time
+	// Registration takes the key and the time that control tells.
+	Registration *Registration
+	// BusLost says that the bus does not take what agents say; control is told so.
+	BusLost func() bool
 	// OnLost is called after the lease was lost and taken again: every session must
 	// be claimed anew. It takes as long as it takes, while renewals go on; its context
 	// ends when the lease is lost again. Calls never overlap.
@@ -45,7 +54,10 @@ type LeaseConfig struct {
 
 // NewLease makes a lease that is not held.
 func NewLease(c LeaseConfig) *Lease {
-	return &Lease{origin: c.Origin, version: c.Version, control: c.Control, log: c.Log, clock: c.Clock, onLost: c.OnLost}
+	return &Lease{
+		origin: c.Origin, version: c.Version, control: c.Control, log: c.Log, clock: c.Clock, onLost: c.OnLost,
+		busLost: c.BusLost, told: c.Registration,
+	}
 }
 
 // Held says whether the lease is held now.
@@ -63,7 +75,8 @@ func (l *Lease) Remaining() time.Duration {
 	return max(0, until.Sub(l.clock()))
 }
 
-// Run takes the lease and renews it until the context ends.
+// Run takes the lease and renews it until the context ends, or until control refuses it for good, as it does when the
+// gateway was revoked: then nothing that this process holds counts any more, and the error is control's.
 func (l *Lease) Run(ctx context.Context) error {
 	registered, lost := false, false
 	stop := func() {} // what follows a loss
@@ -78,6 +91,10 @@ func (l *Lease) Run(ctx context.Context) error {
 			l.until.Store(nil)
 			registered, lost = false, true
 			continue
+		}
+		if connect.CodeOf(err) == connect.CodePermissionDenied {
+			l.until.Store(nil)
+			return fmt.Errorf("the control plane refuses this gateway: %w", err)
 		}
 		if err != nil && ctx.Err() == nil {
 			l.log.WarnContext(ctx, "the lease could not be taken", "registered", registered, "error", err)
@@ -116,30 +133,48 @@ func (l *Lease) pause(err error) time.Duration {
 }
 
 func (l *Lease) register(ctx context.Context) error {
-	return l.take(ctx, func(ctx context.Context) (*durationpb.Duration, error) {
+	return l.take(ctx, func(ctx context.Context) (grant, error) {
 		response, err := l.control.Register(ctx, &internalv1.RegisterRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, Version: l.version})
-		return response.GetLease(), err
+		if err != nil {
+			return nil, err
+		}
+		key, err := uplink.ParseKey(response.GetUplinkKey())
+		if err != nil {
+			return nil, err
+		}
+		l.told.Use(key)
+		return response, nil
 	})
 }
 
 func (l *Lease) renew(ctx context.Context) error {
-	return l.take(ctx, func(ctx context.Context) (*durationpb.Duration, error) {
-		response, err := l.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID})
-		return response.GetLease(), err
+	return l.take(ctx, func(ctx context.Context) (grant, error) {
+		return l.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{
+			GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, BusLost: l.busLost(),
+		})
 	})
+}
+
+// grant is what both answers say.
+type grant interface {
+	GetLease() *durationpb.Duration
+	GetNow() *timestamppb.Timestamp
 }
 
 // take asks for the lease and counts its time from before the question, so that it never seems to last longer here than
 // where it is kept.
-func (l *Lease) take(ctx context.Context, ask func(context.Context) (*durationpb.Duration, error)) error {
+func (l *Lease) take(ctx context.Context, ask func(context.Context) (grant, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	asked := l.clock()
-	lasts, err := ask(ctx)
+	given, err := ask(ctx)
 	if err != nil {
 		return err
 	}
-	until := asked.Add(lasts.AsDuration())
+	if given.GetNow().IsValid() {
+		l.told.Set(asked, l.clock(), given.GetNow().AsTime())
+	}
+	until := asked.Add(given.GetLease().AsDuration())
 	l.until.Store(&until)
 	return nil
 }

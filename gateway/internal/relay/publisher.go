@@ -7,12 +7,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -21,14 +19,16 @@ import (
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/tracing"
+	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
-// Bounds of the uplink queue.
+// Bounds of what waits for the bus: of all partitions together, and of one, so that a
+// partition that nobody reads leaves room for the others.
 const (
 	queueMessages = 16384
 	queueBytes    = 64 << 20
-	batchMessages = 256
-	batchBytes    = 4 << 20
+	laneMessages  = 2048
+	laneBytes     = 8 << 20
 )
 
 // counterRoom is what the counter adds to a message when it is sent: a tag and a varint.
@@ -45,32 +45,35 @@ var (
 	ErrEnded = errors.New("the session has ended")
 )
 
-// Publisher sends uplinks. Reports and deliveries may be refused when its queue is full;
-// ends of sessions may not, as there are only so many of them.
+// Publisher sends uplinks. Each partition has a lane of its own: one that the bus does
+// not take waits and keeps its order while the others go on. Reports and deliveries may
+// be refused when there is no room; ends of sessions may not, as there are only so many
+// of them.
 type Publisher struct {
 	origin Origin
 	bus    bus.Uplinks
 	log    *slog.Logger
-	clock  func() time.Time
+	told   *Registration
 
-	mu     sync.Mutex
-	queue  []uplink
-	bytes  int
-	arrive chan struct{}
-
-	counters [bus.Partitions]uint64 // of Run alone
+	mu      sync.Mutex
+	lanes   [bus.Partitions]lane
+	waiting int // messages in all lanes that the bus does not have yet
+	bytes   int
+	since   time.Time // of calls without an answer since the last one
+	arrive  chan struct{}
 
 	uplinks instrument.Counter
+
+	// Of Run alone.
+	sealer *uplink.Sealer
+	first  int // the lane that the next batch begins with
+	rest   backoff
 }
 
-type uplink struct {
-	partition int
-	payload   []byte
-}
-
-// NewPublisher makes a publisher and its instruments on the meter.
-func NewPublisher(origin Origin, uplinks bus.Uplinks, log *slog.Logger, meter metric.Meter, clock func() time.Time) (*Publisher, error) {
-	p := &Publisher{origin: origin, bus: uplinks, log: log, clock: clock, arrive: make(chan struct{}, 1)}
+// NewPublisher makes a publisher and its instruments on the meter. Nothing is published
+// before the registration has the key.
+func NewPublisher(origin Origin, uplinks bus.Uplinks, told *Registration, log *slog.Logger, meter metric.Meter) (*Publisher, error) {
+	p := &Publisher{origin: origin, bus: uplinks, told: told, log: log, arrive: make(chan struct{}, 1)}
 	made := instrument.On(meter)
 	p.uplinks = made.Counter("ampora_gateway_uplinks", "{message}", "Messages for the control plane, by what they tell and whether they were taken into the queue.",
 		instrument.By("kind", "report", "ended", "delivery"), instrument.By("outcome", "queued", "shed", "too_large", "ended"))
@@ -95,7 +98,7 @@ func (p *Publisher) Ended(s *session.Session, reason session.EndReason) {
 	message := p.envelope(s)
 	sequence, inDoubt := s.Left()
 	message.Event = &relayv1.Uplink_Ended{Ended: &relayv1.SessionEnded{
-		Reason: string(reason), LastSeenAt: timestamppb.New(s.LastSeen()), LastSequence: sequence, InDoubt: inDoubt,
+		Reason: string(reason), LastSeenAt: timestamppb.New(p.told.There(s.LastSeen())), LastSequence: sequence, InDoubt: inDoubt,
 	}}
 	_ = p.enqueue(s, message, false)
 }
@@ -115,7 +118,7 @@ func (p *Publisher) Delivery(s *session.Session, offer *session.ConfigOffer, out
 func (p *Publisher) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.queue)
+	return p.waiting
 }
 
 func (p *Publisher) waitingBytes() int {
@@ -124,35 +127,61 @@ func (p *Publisher) waitingBytes() int {
 	return p.bytes
 }
 
-// Full says that a report would be refused.
+// Full says that a report of any agent would be refused.
 func (p *Publisher) Full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.full()
 }
 
-func (p *Publisher) full() bool { return len(p.queue) >= queueMessages || p.bytes >= queueBytes }
+func (p *Publisher) full() bool { return p.waiting >= queueMessages || p.bytes >= queueBytes }
+
+// lostAfter is how long the bus may fail to answer before it counts as lost.
+const lostAfter = 5 * time.Second
+
+// Lost says that the bus does not take what agents say: it has not answered for 5 s, or
+// there is no room left for what it would have to take first. A partition that is full
+// is an answer.
+func (p *Publisher) Lost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.full() || !p.since.IsZero() && time.Since(p.since) > lostAfter
+}
+
+// Accepted is how many messages were queued for a partition so far.
+func (p *Publisher) Accepted(partition int) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lanes[partition].accepted
+}
+
+// Published says whether the bus has the first n messages queued for a partition.
+func (p *Publisher) Published(partition int, n uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lanes[partition].published >= n
+}
 
 func (p *Publisher) envelope(s *session.Session) *relayv1.Uplink {
 	return &relayv1.Uplink{
 		GatewayId: string(p.origin.Gateway), BootId: p.origin.BootID,
 		Tenant: string(s.Key.Tenant), AgentId: string(s.Key.Agent), InstanceUid: s.UID[:],
-		Epoch: s.Epoch(), ReceivedAt: timestamppb.New(p.clock()),
+		Epoch: s.Epoch(), ReceivedAt: timestamppb.New(p.told.Now()),
 	}
 }
 
 // enqueue queues an envelope, or refuses one that can be shed, and counts what it did.
-func (p *Publisher) enqueue(s *session.Session, message *relayv1.Uplink, sheds bool) error {
-	err := p.take(s, message, sheds)
-	p.uplinks.Add(context.Background(), 1, kindOf(message), outcomes[err])
+func (p *Publisher) enqueue(s *session.Session, envelope *relayv1.Uplink, sheds bool) error {
+	err := p.take(s, envelope, sheds)
+	p.uplinks.Add(context.Background(), 1, kindOf(envelope), outcomes[err])
 	return err
 }
 
 // outcomes are what became of a message, by why it was refused.
 var outcomes = map[error]string{nil: "queued", ErrShed: "shed", ErrTooLarge: "too_large", ErrEnded: "ended"}
 
-func kindOf(message *relayv1.Uplink) string {
-	switch message.GetEvent().(type) {
+func kindOf(envelope *relayv1.Uplink) string {
+	switch envelope.GetEvent().(type) {
 	case *relayv1.Uplink_Report:
 		return "report"
 	case *relayv1.Uplink_Ended:
@@ -162,112 +191,27 @@ func kindOf(message *relayv1.Uplink) string {
 	}
 }
 
-// take puts an envelope into the queue.
-func (p *Publisher) take(s *session.Session, message *relayv1.Uplink, sheds bool) error {
-	payload, err := proto.Marshal(message)
-	if err != nil || len(payload)+counterRoom > bus.MaxPayload {
+// take puts an envelope into the lane of its partition.
+func (p *Publisher) take(s *session.Session, envelope *relayv1.Uplink, sheds bool) error {
+	payload, err := proto.Marshal(envelope)
+	if err != nil || len(payload)+counterRoom+sealRoom > bus.MaxPayload {
 		return ErrTooLarge
 	}
+	lane := &p.lanes[bus.PartitionOf(s.Key.Agent)]
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case sheds && p.full():
+	case sheds && (p.full() || lane.full()):
 		return ErrShed
-	case message.GetReport() != nil && s.Ended(): // asked in the turn of whoever tells the end
+	case envelope.GetReport() != nil && s.Ended(): // asked in the turn of whoever tells the end
 		return ErrEnded
 	}
-	p.queue = append(p.queue, uplink{partition: bus.PartitionOf(s.Key.Agent), payload: payload})
+	lane.add(message{payload, len(payload)})
+	p.waiting++
 	p.bytes += len(payload)
 	select {
 	case p.arrive <- struct{}{}:
 	default:
 	}
 	return nil
-}
-
-// FlushTime is how long the publisher goes on after its context has ended.
-const FlushTime = 5 * time.Second
-
-// Run publishes until the context ends, and then whatever still waits, for at most
-// [FlushTime]: the last messages of a gateway are the ends of its sessions.
-func (p *Publisher) Run(ctx context.Context) error {
-	flush, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(FlushTime, cancel) })()
-	for {
-		batch := p.next()
-		if len(batch) > 0 {
-			if !p.publish(flush, batch) {
-				return nil
-			}
-			continue
-		}
-		select {
-		case <-p.arrive:
-		case <-ctx.Done():
-			if p.Waiting() == 0 {
-				return nil
-			}
-		}
-	}
-}
-
-// next removes the next batch from the queue and numbers it.
-func (p *Publisher) next() []bus.Outgoing {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var batch []bus.Outgoing
-	size := 0
-	for len(batch) < min(len(p.queue), batchMessages) && size < batchBytes {
-		next := p.queue[len(batch)]
-		size += len(next.payload)
-		batch = append(batch, bus.Outgoing{Partition: next.partition, Payload: p.number(next)})
-	}
-	p.bytes -= size
-	clear(p.queue[:len(batch)])
-	if p.queue = p.queue[len(batch):]; len(p.queue) == 0 {
-		p.queue = nil
-	}
-	return batch
-}
-
-// number appends the counter to a serialised envelope. Fields may come in any order,
-// so nothing is serialised twice.
-func (p *Publisher) number(next uplink) []byte {
-	p.counters[next.partition]++
-	payload := protowire.AppendTag(next.payload, counterField, protowire.VarintType)
-	return protowire.AppendVarint(payload, p.counters[next.partition])
-}
-
-const counterField = 3 // relay.v1.Uplink.counter
-
-// publish sends a batch until the bus has taken it; false means that the time is up.
-// What a failed call left unsaid is repeated message by message: a bus that is nearly
-// full takes the first of a batch each time and would otherwise fill with copies. The
-// numbers stay, so a repetition is no loss, and the control plane knows a copy by its
-// number. Meanwhile the queue fills, and reports are shed where they come in.
-func (p *Publisher) publish(ctx context.Context, batch []bus.Outgoing) bool {
-	err := p.bus.Publish(ctx, batch...)
-	if err == nil {
-		return true
-	}
-	p.log.WarnContext(ctx, "the bus does not take uplinks", "error", err, "messages", len(batch))
-	for _, message := range batch {
-		if !p.insist(ctx, message) {
-			return false
-		}
-	}
-	return true
-}
-
-// insist repeats one message until the bus takes it.
-func (p *Publisher) insist(ctx context.Context, message bus.Outgoing) bool {
-	for pause := 20 * time.Millisecond; p.bus.Publish(ctx, message) != nil; pause = min(2*pause, 2*time.Second) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(pause + rand.N(pause)):
-		}
-	}
-	return true
 }

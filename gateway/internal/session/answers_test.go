@@ -23,6 +23,13 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("word %d answers %q, want %q", i, trace, word.want)
 		}
 	}
+	elsewhere := &ConfigOffer{Hash: []byte("a"), Generation: 1, Trace: "elsewhere"}
+	for _, want := range []string{"elsewhere", ""} { // known for one that was made elsewhere, and answered, it is not taken for another
+		s.Offered(elsewhere)
+		if trace := s.Answers([]byte("a"), true); trace != want {
+			t.Errorf("an offer of elsewhere is answered in %q, want %q", trace, want)
+		}
+	}
 	s.Offering(&ConfigOffer{Hash: []byte("c"), Trace: "tc"})
 	s.Offering(&ConfigOffer{Hash: []byte("d")}) // in no trace
 	for _, hash := range []string{"c", "d"} {

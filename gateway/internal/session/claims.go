@@ -70,19 +70,23 @@ func (c *Claims) Claim(ctx context.Context, claim *internalv1.Claim, link Link) 
 			if claim.Takeover, err = c.contest(ctx, claim, result, link); err != nil {
 				return nil, err
 			}
+			claim.HolderEpoch = result.GetHolderEpoch()
 		default:
 			return nil, &Refusal{Reason: result.GetReason()}
 		}
 	}
-	return nil, &Refusal{Reason: "HELD"}
+	return nil, &Refusal{Reason: Outrun}
 }
+
+// Outrun is the reason of a claim that was too late: while it contested the session that was open, another one began.
+const Outrun = "HELD"
 
 // Again claims a session that is live here after the gateway's lease was lost. It
 // contests nothing: if the agent has a session elsewhere by now, this one is over.
 func (c *Claims) Again(ctx context.Context, claim *internalv1.Claim) (*internalv1.ClaimResult, error) {
 	result, err := c.batch.Do(ctx, claim)
 	if err == nil && result.GetOutcome() == internalv1.ClaimOutcome_CLAIM_OUTCOME_HELD && result.GetHolderGatewayId() == string(c.gateway) {
-		claim.Takeover = internalv1.Takeover_TAKEOVER_RESTART
+		claim.Takeover, claim.HolderEpoch = internalv1.Takeover_TAKEOVER_RESTART, result.GetHolderEpoch()
 		result, err = c.batch.Do(ctx, claim)
 	}
 	switch {
@@ -97,6 +101,8 @@ func (c *Claims) Again(ctx context.Context, claim *internalv1.Claim) (*internalv
 // contest finds out whether the holder of a session lives.
 func (c *Claims) contest(ctx context.Context, claim *internalv1.Claim, held *internalv1.ClaimResult, link Link) (internalv1.Takeover, error) {
 	if held.GetHolderGatewayId() != string(c.gateway) {
+		// Control has asked that gateway to ping, and compares what it has heard since.
+		claim.HolderMark = held.GetHolderMark()
 		return internalv1.Takeover_TAKEOVER_RESTART, run.Sleep(ctx, ContestWait)
 	}
 	agent := held.GetAgentId()
@@ -107,6 +113,8 @@ func (c *Claims) contest(ctx context.Context, claim *internalv1.Claim, held *int
 	switch {
 	case holder == nil:
 		return internalv1.Takeover_TAKEOVER_RESTART, nil // it has ended here; control does not know yet
+	case holder.Link == link && holder.UID == identity.InstanceUID(claim.GetInstanceUid()):
+		return internalv1.Takeover_TAKEOVER_RESTART, nil // it was claimed, and the answer was lost
 	case holder.Link == link:
 		return 0, &Refusal{Reason: "CHILDREN_NOT_ALLOWED"} // a second uid on the connection of the first
 	}

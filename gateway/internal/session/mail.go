@@ -57,12 +57,19 @@ type Address struct {
 	Generation int64
 }
 
+// Expects says what posting an offer would give, before anything is fetched for it.
+func (s *Session) Expects(to Address, offer *ConfigOffer) Posting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.weigh(to, offer)
+}
+
 // PostConfig puts an offer into the mailbox in place of any earlier one.
 func (s *Session) PostConfig(to Address, offer *ConfigOffer) Posting {
 	s.mu.Lock()
-	posting := s.admit(to)
-	if posting == Posted && s.sent.is(offer) {
-		posting = AlreadySent
+	posting := s.weigh(to, offer)
+	if posting == Posted || posting == AlreadySent {
+		s.remember(to)
 	}
 	if posting == Posted {
 		s.mail.Config = offer
@@ -84,6 +91,32 @@ func (s *Session) PostFullState(to Address) Posting {
 	s.mu.Unlock()
 	if posting == Posted {
 		s.Link.Wake(s)
+	}
+	return posting
+}
+
+// PostDoubt is [Session.PostFullState] for an agent that polls: the next answer asks, unless some gateway has asked
+// lately. So a request that all of them read is made once.
+func (s *Session) PostDoubt(to Address, now time.Time) Posting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	posting := s.admit(to)
+	if posting == Posted && !s.sequence.asked.IsZero() && now.Sub(s.sequence.asked) < AskAgainAfter {
+		return AlreadySent
+	}
+	if posting == Posted {
+		s.sequence = s.sequence.Doubt()
+	}
+	return posting
+}
+
+// PostPing asks the peer of the session for a sign of life.
+func (s *Session) PostPing(to Address) Posting {
+	s.mu.Lock()
+	posting := s.check(to)
+	s.mu.Unlock()
+	if posting == Posted {
+		s.Link.Ping()
 	}
 	return posting
 }
@@ -117,7 +150,7 @@ func (s *Session) Sent(offer *ConfigOffer) {
 	if offer.Epoch != s.epoch {
 		return
 	}
-	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation}
+	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation, with: s.sequence.last}
 }
 
 // Offering records the trace of an offer that is about to be written: the agent may
@@ -125,7 +158,18 @@ func (s *Session) Sent(offer *ConfigOffer) {
 func (s *Session) Offering(offer *ConfigOffer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.offered = asked{hash: offer.Hash, trace: offer.Trace}
+	s.offered = asked{mark: offerMark{hash: offer.Hash, generation: offer.Generation}, trace: offer.Trace}
+}
+
+// Offered records the trace of an offer that was written already, for an agent that polls
+// and may answer here what another gateway offered. Of one that was made here it changes
+// nothing.
+func (s *Session) Offered(offer *ConfigOffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.offered.mark.is(offer) {
+		s.offered = asked{mark: offerMark{hash: offer.Hash, generation: offer.Generation}, trace: offer.Trace}
+	}
 }
 
 // Answers returns the trace of the offer that was made last, if the agent's word on the
@@ -134,28 +178,55 @@ func (s *Session) Offering(offer *ConfigOffer) {
 func (s *Session) Answers(hash []byte, last bool) (trace string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.offered.trace == "" || !bytes.Equal(s.offered.hash, hash) {
+	if s.offered.trace == "" || !bytes.Equal(s.offered.mark.hash, hash) {
 		return ""
 	}
 	trace = s.offered.trace
 	if last {
-		s.offered = asked{}
+		s.offered.trace = ""
 	}
 	return trace
 }
 
-// admit checks an address and remembers its generation. The lock is held.
+// The lock is held in what follows.
+
+// admit checks an address and remembers its generation.
 func (s *Session) admit(to Address) Posting {
+	posting := s.check(to)
+	if posting == Posted {
+		s.remember(to)
+	}
+	return posting
+}
+
+func (s *Session) check(to Address) Posting {
 	if s.ended || to.Epoch != s.epoch {
 		return OtherEpoch
 	}
 	if seen, known := s.generations[to.Kind]; known && to.Generation < seen {
 		return Outdated
 	}
+	return Posted
+}
+
+func (s *Session) remember(to Address) {
 	if s.generations == nil {
 		s.generations = make(map[string]int64, 1)
 	}
 	s.generations[to.Kind] = to.Generation
+}
+
+// weigh checks an offer's address, and whether it or a later one was written already.
+func (s *Session) weigh(to Address, offer *ConfigOffer) Posting {
+	posting := s.check(to)
+	switch {
+	case posting != Posted:
+		return posting
+	case s.sent.is(offer):
+		return AlreadySent
+	case s.sent.hash != nil && offer.Generation < s.sent.generation:
+		return Outdated
+	}
 	return Posted
 }
 

@@ -16,10 +16,11 @@ const shards = 64
 // Registry holds the live sessions of a gateway by agent. It is split by hash, so
 // that the sessions of one agent never wait for those of another for long.
 type Registry struct {
-	seed   maphash.Seed
-	shards [shards]shard
-	polls  polls
-	onEnd  func(*Session, EndReason)
+	seed    maphash.Seed
+	shards  [shards]shard
+	polls   polls
+	changes changes
+	onEnd   func(*Session, EndReason)
 }
 
 type shard struct {
@@ -38,10 +39,17 @@ func NewRegistry(onEnd func(*Session, EndReason)) *Registry {
 	return r
 }
 
-// Start adds a session. Of two of the same agent the one with the lower epoch has lost
-// it to the other, whichever comes here first: it ends as superseded and its link is
-// closed.
+// Start adds a session over a connection. Of two of the same agent the one with the
+// lower epoch has lost it to the other, whichever comes here first: it ends as
+// superseded and its link is closed.
 func (r *Registry) Start(s *Session) {
+	s.mu.Lock()
+	s.changes = &r.changes
+	s.mu.Unlock()
+	r.add(s)
+}
+
+func (r *Registry) add(s *Session) {
 	shard := r.shard(s.Key)
 	shard.mu.Lock()
 	older := shard.sessions[s.Key]
@@ -66,8 +74,19 @@ func (r *Registry) Get(key Key) *Session {
 
 // End ends a session with the reason. Only the first call for a session counts.
 func (r *Registry) End(s *Session, reason EndReason) {
+	if r.remove(s) {
+		r.onEnd(s, reason)
+	}
+}
+
+// Forget takes a session off this gateway that goes on at others: nobody is told of an
+// end.
+func (r *Registry) Forget(s *Session) { r.remove(s) }
+
+// remove says whether the session was live.
+func (r *Registry) remove(s *Session) bool {
 	if !s.end() {
-		return
+		return false
 	}
 	shard := r.shard(s.Key)
 	shard.mu.Lock()
@@ -76,8 +95,12 @@ func (r *Registry) End(s *Session, reason EndReason) {
 	}
 	shard.mu.Unlock()
 	r.polls.forget(s)
-	r.onEnd(s, reason)
+	return true
 }
+
+// Changed returns the sessions over connections of which something has changed since
+// the last call.
+func (r *Registry) Changed() []*Session { return r.changes.take() }
 
 // All yields the sessions that were live when their shard was visited.
 func (r *Registry) All() iter.Seq[*Session] {
@@ -134,7 +157,7 @@ type polls struct {
 // StartPolling adds a session that is found again by its poller.
 func (r *Registry) StartPolling(p Poller, s *Session) {
 	r.polls.remember(p, s) // before anything can end it, which forgets it
-	r.Start(s)
+	r.add(s)
 }
 
 // Polling returns the live session of a poller, or nil.

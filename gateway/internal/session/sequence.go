@@ -22,7 +22,7 @@ type Sequence struct {
 	known    bool // last is a number the control plane has on record
 	begun    bool // a message of this session has come
 	doubtful bool
-	asked    time.Time // when full state was last asked for, zero if not yet
+	asked    time.Time // when full state was last asked for; zero: doubt that came since is to be told at once
 }
 
 // Step is the decision about one message.
@@ -61,7 +61,7 @@ func (q Sequence) Next(number uint64, full bool, now time.Time) (Sequence, Step)
 	step := q.judge(number, full)
 	switch {
 	case full && step.Relay:
-		q.doubtful, q.asked = false, time.Time{}
+		q.doubtful = false
 	case step.Ask && !q.doubtful:
 		q = q.Doubt()
 	}

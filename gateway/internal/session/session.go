@@ -3,11 +3,13 @@
 
 // Package session knows which agents this gateway holds and what it owes them.
 //
-// A session is one agent's presence at one gateway, named by the epoch that the
-// control plane gave out when it was claimed. The package guarantees that a
-// session ends exactly once, that whoever posts to one never waits for the agent,
-// and that of each kind of mail only the latest is kept. It knows nothing of
-// OpAMP's messages and nothing of sockets: what an agent says arrives as an
+// A session is one agent's presence, named by the epoch that the control plane gave
+// out when it was claimed: at one gateway if it came over a connection, at every
+// gateway that its polls come to if it polls. The package guarantees that a session
+// ends exactly once here, or is forgotten and ends elsewhere; that whoever posts to
+// one never waits for the agent; that of each kind of mail only the latest is kept;
+// and that a session which changes is found without looking at the others. It knows
+// nothing of OpAMP's messages and nothing of sockets: what an agent says arrives as an
 // [Arrival], what it shall hear leaves as [Mail].
 package session
 
@@ -91,8 +93,8 @@ type Session struct {
 	mu           sync.Mutex
 	epoch        uint64
 	sequence     Sequence
-	lastRelayed  uint64 // the number of the last message for the control plane, if relayed
-	relayed      bool
+	lastRelayed  uint64   // the number of the last message for the control plane, if relayed
+	changes      *changes // where the session says that it changed; nil for one that polls
 	bucket       Bucket
 	capabilities uint64
 	lastSeen     time.Time
@@ -101,6 +103,9 @@ type Session struct {
 	offered      asked
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
+	relayed      bool
+	onItsWay     bool // an arrival that is to be relayed is not queued yet
+	listed       bool // among the changes
 	afterOffer   bool
 	greeted      bool
 	ended        bool
@@ -139,13 +144,14 @@ type Verdict struct {
 }
 
 // Arrive records an arrival and decides about it. Heartbeats end here: what says nothing new is answered and counted,
-// not relayed.
+// not relayed. What is to be relayed is [Session.Settled] afterwards.
 func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	news := arrival.News || arrival.Capabilities != s.capabilities
 	s.lastSeen = now
 	s.capabilities = arrival.Capabilities
+	s.changed()
 	var taken bool
 	if s.bucket, taken = s.bucket.Take(now); !taken {
 		s.sequence = s.sequence.Shed(arrival.Sequence)
@@ -155,7 +161,7 @@ func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
 	s.sequence = next
 	step.Relay = step.Relay && news
 	if step.Relay {
-		s.lastRelayed, s.relayed = arrival.Sequence, true
+		s.lastRelayed, s.relayed, s.onItsWay = arrival.Sequence, true, true
 	}
 	return Verdict{Step: step, InDoubt: next.doubtful}
 }
@@ -165,6 +171,7 @@ func (s *Session) Doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sequence = s.sequence.Doubt()
+	s.changed()
 }
 
 // Rebind puts the session under a new epoch: after a restart of the agent on the
@@ -175,12 +182,17 @@ func (s *Session) Doubt() {
 func (s *Session) Rebind(epoch uint64) (live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.rebind(epoch)
+}
+
+func (s *Session) rebind(epoch uint64) (live bool) {
 	if epoch > s.epoch {
 		s.epoch = epoch
 		s.generations = nil
 		s.sent = offerMark{}
 		s.mail.Config = nil
 		s.greeted = false
+		s.changed()
 	}
 	return !s.ended
 }
@@ -190,13 +202,14 @@ func (s *Session) Rebind(epoch uint64) (live bool) {
 // known says that its state is: whatever was relayed and is not on record by then is
 // lost, because it carries the old epoch.
 func (s *Session) Reclaim(epoch, last uint64, known bool) (live bool) {
-	live = s.Rebind(epoch)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	live = s.rebind(epoch)
 	if !known || s.relayed && last != s.lastRelayed {
 		s.sequence = s.sequence.Doubt()
 	}
 	s.relayed = false // nothing yet under this epoch
+	s.changed()
 	return live
 }
 
@@ -205,6 +218,7 @@ func (s *Session) Touch(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastSeen = now
+	s.changed()
 }
 
 // Left is what to remember of the session when it ends: the number of the agent's last message, relayed or not, and
@@ -291,11 +305,12 @@ func (s *Session) end() bool {
 type offerMark struct {
 	hash       []byte
 	generation int64
+	with       uint64 // the number of the agent's last message then
 }
 
 // asked is an offer that the agent is to answer, in a trace.
 type asked struct {
-	hash  []byte
+	mark  offerMark
 	trace string
 }
 

@@ -14,6 +14,7 @@ import (
 type slot struct {
 	mu     sync.Mutex
 	woken  int
+	pinged int
 	closed []EndReason
 }
 
@@ -23,7 +24,11 @@ func (l *slot) Wake(*Session) {
 	l.woken++
 }
 
-func (l *slot) Ping() {}
+func (l *slot) Ping() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pinged++
+}
 
 func (l *slot) Close(_ *Session, reason EndReason) {
 	l.mu.Lock()

@@ -5,7 +5,6 @@ package inproc
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -37,13 +36,8 @@ func (b *Bus) Set(ctx context.Context, shelf bus.Shelf, ttl time.Duration, list 
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
-	if ttl <= 0 {
-		return fmt.Errorf("%w: a ttl of %v", bus.ErrInvalid, ttl)
-	}
-	for _, r := range list {
-		if err := bus.CheckRegister(shelf, r); err != nil {
-			return err
-		}
+	if err := bus.CheckRegisters(shelf, ttl, list...); err != nil {
+		return err
 	}
 	now := b.now()
 	b.registers.mu.Lock()
@@ -60,10 +54,8 @@ func (b *Bus) Get(ctx context.Context, shelf bus.Shelf, names ...string) ([][]by
 	if err := b.usable(ctx); err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if err := bus.CheckRegister(shelf, bus.Register{Name: name}); err != nil {
-			return nil, err
-		}
+	if err := bus.CheckNames(shelf, names...); err != nil {
+		return nil, err
 	}
 	now := b.now()
 	b.registers.mu.Lock()

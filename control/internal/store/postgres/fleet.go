@@ -26,7 +26,7 @@ const selectAgent = `
 		       a.group_id, coalesce(gr.name, ''), coalesce(a.instance_uid, '00000000-0000-0000-0000-000000000000'),
 		       a.quarantined_at, a.service_name, a.service_version, a.host_name, a.capabilities,
 		       coalesce(a.accepts_config, false), a.healthy, a.epoch, a.gateway_id, a.boot_id, a.transport, a.peer,
-		       a.connected_at, a.last_seen_at, a.ended_at, a.end_reason, g.lease_until, a.serial,
+		       a.connected_at, a.last_seen_at, a.ended_at, a.end_reason, g.lease_until, coalesce(g.bus_lost, false), a.serial,
 		       a.delivery_state, a.delivery, a.attention
 		FROM agents a
 		LEFT JOIN groups gr ON gr.tenant_id = a.tenant_id AND gr.id = a.group_id
@@ -41,7 +41,7 @@ func scanAgent(row pgx.Row) (a fleet.Agent, err error) {
 		(*text)(&a.Group), &a.GroupName, (*[16]byte)(&a.InstanceUID),
 		(*instant)(&a.QuarantinedAt), &a.ServiceName, &a.ServiceVersion, &a.HostName, &capabilities,
 		&a.AcceptsConfig, &a.Healthy, &s.Epoch, &s.Gateway, &boot, &s.Transport, &s.Peer,
-		(*instant)(&s.ConnectedAt), (*instant)(&s.LastSeenAt), (*instant)(&s.EndedAt), &s.EndReason, (*instant)(&s.GatewayLeaseUntil), &a.Serial,
+		(*instant)(&s.ConnectedAt), (*instant)(&s.LastSeenAt), (*instant)(&s.EndedAt), &s.EndReason, (*instant)(&s.GatewayLeaseUntil), &s.GatewayBusLost, &a.Serial,
 		&state, &a.Delivery, &a.Attention)
 	a.Capabilities, s.BootID, a.Delivery.State = fleet.Capabilities(column.Unbits(capabilities)), column.Unbits(boot), state
 	return a, err
@@ -122,13 +122,15 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 
 // presence is fleet.Session.Presence as a condition.
 func (c *conditions) presence(p fleet.Presence, now time.Time) {
+	since := moment(now.Add(-fleet.MoveGrace)) // whose session ended later, for a move, may be on the way
 	switch p {
 	case fleet.PresenceOffline:
-		c.and("(a.epoch = 0 OR a.ended_at IS NOT NULL)")
+		c.and("(a.epoch = 0 OR a.ended_at <= %s OR a.ended_at IS NOT NULL AND a.end_reason <> %s)", since, fleet.EndDrained)
 	case fleet.PresenceOnline:
-		c.and("a.epoch > 0 AND a.ended_at IS NULL AND g.lease_until > %s", moment(now))
+		c.and("a.epoch > 0 AND a.ended_at IS NULL AND g.lease_until > %s AND NOT g.bus_lost", moment(now))
 	case fleet.PresenceUnknown:
-		c.and("a.epoch > 0 AND a.ended_at IS NULL AND (g.lease_until > %s) IS NOT TRUE", moment(now))
+		c.and(`a.epoch > 0 AND (a.ended_at IS NULL AND (g.lease_until > %s AND NOT g.bus_lost) IS NOT TRUE
+			OR a.ended_at > %s AND a.end_reason = %s)`, moment(now), since, fleet.EndDrained)
 	}
 }
 

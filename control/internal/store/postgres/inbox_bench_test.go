@@ -25,7 +25,7 @@ func BenchmarkRecord(b *testing.B) {
 	s := postgrestest.Open(b)
 	now := time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
 	reports := connected(b, s, now, agents)
-	lease, err := s.AcquirePartition(b.Context(), 0, "bench", now, now.Add(time.Hour))
+	lease, err := s.AcquirePartition(b.Context(), 0, "bench", now)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -77,9 +77,9 @@ func connected(b *testing.B, s *postgres.Store, now time.Time, n int) []fleet.Re
 			Tenant: "acme", Identity: id, Serial: certificate.Serial, Fingerprint: certificate.Fingerprint, UID: fleet.InstanceUID(uuid.New()),
 			Gateway: "gw", BootID: 1, At: now,
 		}
-		result, err := s.Claim(b.Context(), claim)
+		results, err := s.Claim(b.Context(), []fleet.Claim{claim})
 		check(err)
-		reports[i] = fleet.Report{Tenant: "acme", Agent: id, Gateway: "gw", BootID: 1, Stamp: fleet.Stamp{Epoch: result.Epoch}}
+		reports[i] = fleet.Report{Tenant: "acme", Agent: id, Gateway: "gw", BootID: 1, Stamp: fleet.Stamp{Epoch: results[0].Epoch}}
 	}
 	return reports
 }

@@ -36,7 +36,7 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 	err = s.asWorker(ctx, func(tx pgx.Tx) error {
 		due, err = list(ctx, tx, scanDispatch, `
 			WITH due AS (
-				SELECT o.tenant_id, o.agent_id, o.kind, a.gateway_id, a.epoch, gr.config_id, gr.version, gr.offer_hash
+				SELECT o.tenant_id, o.agent_id, o.kind, a.gateway_id, a.transport, a.epoch, gr.config_id, gr.version, gr.offer_hash
 				FROM outbox o
 				JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id AND a.epoch > 0 AND a.ended_at IS NULL
 				JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id AND g.lease_until > $1
@@ -50,7 +50,7 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 				WHERE o.tenant_id = due.tenant_id AND o.agent_id = due.agent_id AND o.kind = due.kind
 				RETURNING due.*, o.generation, o.reason, o.tries, o.traceparent
 			)
-			SELECT d.tenant_id, d.agent_id, d.kind, d.generation, d.reason, d.gateway_id, d.epoch, d.tries, d.traceparent,
+			SELECT d.tenant_id, d.agent_id, d.kind, d.generation, d.reason, d.gateway_id, d.transport, d.epoch, d.tries, d.traceparent,
 			       d.config_id, coalesce(c.name, ''), coalesce(d.version, 0), d.offer_hash, v.body_hash,
 			       coalesce(v.size, 0), coalesce(v.content_type, '')
 			FROM claimed d
@@ -104,7 +104,7 @@ func scanAddress(row pgx.Row) (d fleet.Dispatch, err error) {
 
 func scanDispatch(row pgx.Row) (d fleet.Dispatch, err error) {
 	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries, &d.Trace,
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Transport, &d.Epoch, &d.Tries, &d.Trace,
 		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err
 }

@@ -19,7 +19,9 @@ import (
 // The tests of this file speak SQL: they are about what the database itself refuses, whatever the program asks.
 
 // sharedTables are of the installation; the api role may change none of them.
-var sharedTables = []string{"ampora_migrations", "gateways", "partition_counters", "partitions", "settings"}
+var sharedTables = []string{
+	"ampora_migrations", "duties", "gateways", "join_tokens", "partition_counters", "partitions", "replicas", "settings",
+}
 
 func dial(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
@@ -104,6 +106,7 @@ var rows = []struct{ table, insert string }{
 	{"groups", "INSERT INTO groups (tenant_id, id, name, created_at) VALUES ($1, '" + id + "', 'n', now())"},
 	{"bootstrap_tokens", "INSERT INTO bootstrap_tokens (tenant_id, id, hash, created_by, created_at, expires_at) VALUES ($1, '" + id + "', sha256($1::text::bytea), '', now(), now())"},
 	{"agents", "INSERT INTO agents (tenant_id, id, partition, enrolled_at, method) VALUES ($1, '" + id + "', 1, now(), 'est')"},
+	{"seats", "INSERT INTO seats VALUES ($1, '" + id + "', 'g', 1)"},
 	{"agent_uids", "INSERT INTO agent_uids VALUES ($1, '" + id + "', '" + id + "', now())"},
 	{"certificates", "INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at) VALUES ($1, 's', 'f', '" + id + "', 'k', now(), now(), '', '', now())"},
 	{"agent_parts", "INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw) VALUES ($1, '" + id + "', 'health', 1, 1, now(), '{}', '')"},

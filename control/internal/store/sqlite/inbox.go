@@ -19,22 +19,37 @@ import (
 )
 
 // AcquirePartition implements store.Inbox.
-func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now, until time.Time) (store.PartitionLease, error) {
-	lease := store.PartitionLease{Partition: partition}
+func (s *Store) AcquirePartition(ctx context.Context, partition int, holder string, now time.Time) (store.PartitionLease, error) {
+	lease := store.PartitionLease{Partition: partition, Holder: holder}
 	err := s.asWorker(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `
-			INSERT INTO partitions AS p (partition, holder, epoch, lease_until) VALUES (?1, ?2, 1, ?4)
-			ON CONFLICT (partition) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until,
-				epoch = p.epoch + CASE WHEN p.holder = excluded.holder THEN 0 ELSE 1 END
-			WHERE p.holder = excluded.holder OR p.lease_until <= ?3
-			RETURNING holder, epoch, position, lease_until`,
-			partition, holder, moment(now), moment(until)).Scan(&lease.Holder, &lease.Epoch, &lease.Position, (*instant)(&lease.Until))
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO partitions (partition, holder, epoch) VALUES (?1, '', 0) ON CONFLICT (partition) DO NOTHING`, partition)
+		if err != nil {
+			return fail("note the partition", err)
+		}
+		err = tx.QueryRowContext(ctx, `
+			UPDATE partitions SET holder = ?3, epoch = epoch + CASE WHEN holder = ?3 THEN 0 ELSE 1 END
+			WHERE partition = ?2 AND (holder = ?3 OR NOT `+living+`)
+			RETURNING epoch, position`,
+			moment(now), partition, holder).Scan(&lease.Epoch, &lease.Position)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("acquire partition %d: %w", partition, store.ErrLeaseLost)
 		}
 		return fail("acquire a partition", err)
 	})
-	return lease, err
+	if err != nil {
+		return store.PartitionLease{}, err
+	}
+	return lease, nil
+}
+
+// ReleasePartition implements store.Inbox.
+func (s *Store) ReleasePartition(ctx context.Context, lease store.PartitionLease) error {
+	return s.asWorker(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE partitions SET holder = '' WHERE partition = ?1 AND holder = ?2 AND epoch = ?3`,
+			lease.Partition, lease.Holder, lease.Epoch)
+		return fail("release a partition", err)
+	})
 }
 
 // Counters implements store.Inbox.
@@ -58,11 +73,15 @@ func scanCounter(row scanner) (c store.Counter, err error) {
 func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, error) {
 	var recorded store.Recorded
 	err := s.asWorker(ctx, func(tx *sql.Tx) error {
-		parted, empty := verdict.ByTenant(r.Uplinks)
-		recorded = store.Recorded{Stale: empty}
 		if err := advance(ctx, tx, r); err != nil {
 			return err
 		}
+		revoked, err := revokedGateways(ctx, tx)
+		if err != nil {
+			return err
+		}
+		parted, empty := verdict.ByTenant(r.Uplinks, revoked)
+		recorded = store.Recorded{Stale: empty}
 		for _, uplinks := range parted {
 			some, err := recordTenant(ctx, tx, uplinks, r.At)
 			if err != nil {
@@ -78,6 +97,16 @@ func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, err
 		return store.Recorded{}, err
 	}
 	return recorded, nil
+}
+
+// revokedGateways are those that nobody listens to any more: few.
+func revokedGateways(ctx context.Context, tx *sql.Tx) ([]fleet.GatewayID, error) {
+	scan := func(row scanner) (id fleet.GatewayID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	}
+	revoked, err := list(ctx, tx, scan, `SELECT id FROM gateways WHERE revoked_at IS NOT NULL`)
+	return revoked, fail("read which gateways are revoked", err)
 }
 
 // advance moves position and counters, if the lease is still held.
@@ -124,7 +153,8 @@ func recordTenant(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks, at t
 func standings(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks) (map[fleet.AgentID]*verdict.Agent, error) {
 	standing, err := list(ctx, tx, scanStanding, `
 		SELECT a.id, a.epoch, a.gateway_id, a.boot_id, a.last_sequence, a.state_known, a.last_seen_at, a.ended_at,
-		       a.end_reason, coalesce(g.generation, 0), coalesce(g.state = 'open', false)
+		       a.end_reason, coalesce(g.generation, 0), coalesce(g.state = 'open', false), a.transport,
+		       a.former_epoch, a.former_gateway_id, a.former_boot_id, a.former_sequence
 		FROM agents a LEFT JOIN grants g ON g.tenant_id = a.tenant_id AND g.agent_id = a.id
 		WHERE a.tenant_id = ?1 AND a.id IN (SELECT value FROM json_each(?2))`,
 		uplinks.Tenant, asJSON(uplinks.Agents))
@@ -135,14 +165,36 @@ func standings(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks) (map[fl
 	for i := range standing {
 		agents[standing[i].ID] = &standing[i]
 	}
+	if err := readSeats(ctx, tx, uplinks, agents); err != nil {
+		return nil, err
+	}
 	return agents, readMarks(ctx, tx, uplinks, agents)
 }
 
+// readSeats adds to agents that poll the gateways that share their sessions.
+func readSeats(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks, agents map[fleet.AgentID]*verdict.Agent) error {
+	scan := func(row scanner) (by verdict.Server, err error) {
+		var agent fleet.AgentID
+		var boot int64
+		err = row.Scan(&agent, &by.Gateway, &boot)
+		by.BootID = column.Unbits(boot)
+		if a := agents[agent]; a != nil && a.Transport == fleet.TransportHTTP {
+			a.Seats = append(a.Seats, by)
+		}
+		return by, err
+	}
+	_, err := list(ctx, tx, scan, `
+		SELECT agent_id, gateway_id, boot_id FROM seats WHERE tenant_id = ?1 AND agent_id IN (SELECT value FROM json_each(?2))`,
+		uplinks.Tenant, asJSON(uplinks.Agents))
+	return fail("read who serves the agents", err)
+}
+
 func scanStanding(row scanner) (a verdict.Agent, err error) {
-	var boot int64
+	var boot, former int64
 	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
-		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen)
-	a.BootID, a.Parts = column.Unbits(boot), map[fleet.PartKind]verdict.Mark{}
+		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen, &a.Transport,
+		&a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence)
+	a.BootID, a.Former.BootID, a.Parts = column.Unbits(boot), column.Unbits(former), map[fleet.PartKind]verdict.Mark{}
 	return a, err
 }
 
@@ -284,7 +336,8 @@ func (s *Store) Resync(ctx context.Context, partition int, gateway fleet.Gateway
 		asked, err = changed(tx.ExecContext(ctx, `
 			INSERT INTO outbox (tenant_id, agent_id, kind, due_at)
 			SELECT tenant_id, id, ?4, ?3 FROM agents
-			WHERE partition = ?1 AND ended_at IS NULL AND epoch > 0 AND (?2 = '' OR gateway_id = ?2)
+			WHERE partition = ?1 AND ended_at IS NULL AND epoch > 0 AND (?2 = '' OR gateway_id = ?2 OR former_gateway_id = ?2
+				OR EXISTS (SELECT 1 FROM seats s WHERE s.tenant_id = agents.tenant_id AND s.agent_id = agents.id AND s.gateway_id = ?2))
 			ORDER BY tenant_id, id`+onDispatch,
 			partition, gateway, moment(at), fleet.DispatchFullState))
 		return fail("ask for full state", err)

@@ -42,7 +42,7 @@ func park(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.Ag
 func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
 	err = s.asWorker(ctx, func(tx *sql.Tx) error {
 		due, err = list(ctx, tx, scanDispatch, `
-			SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, a.gateway_id, a.epoch, o.tries + 1, o.traceparent,
+			SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, a.gateway_id, a.transport, a.epoch, o.tries + 1, o.traceparent,
 			       gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
 			       coalesce(v.size, 0), coalesce(v.content_type, '')
 			FROM outbox o
@@ -87,7 +87,7 @@ func parkStranded(ctx context.Context, tx *sql.Tx, now time.Time, max int) error
 
 func scanDispatch(row scanner) (d fleet.Dispatch, err error) {
 	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Epoch, &d.Tries, &d.Trace,
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Gateway, &d.Transport, &d.Epoch, &d.Tries, &d.Trace,
 		(*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err
 }

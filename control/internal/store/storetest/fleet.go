@@ -14,14 +14,16 @@ import (
 
 // agents is store.Fleet.
 var agents = suite{
-	"agents are found in their tenant alone":         agentsOfTenant,
-	"what is no agent is not found":                  agentsNone,
-	"a list is read page by page, by id":             agentsPaged,
-	"every field of a filter must hold":              agentsFiltered,
-	"presence is judged by session, lease and time":  agentsPresent,
-	"the ledger is read newest first":                ledgerOrder,
-	"clearing attempts says how many blocked":        clearAttempts,
-	"children are allowed, audited, not to children": allowChildren,
+	"agents are found in their tenant alone":            agentsOfTenant,
+	"what is no agent is not found":                     agentsNone,
+	"a list is read page by page, by id":                agentsPaged,
+	"every field of a filter must hold":                 agentsFiltered,
+	"presence is judged by session, lease and time":     agentsPresent,
+	"nobody knows of agents whose gateway lost the bus": agentsUnheard,
+	"nobody is offline who moves between gateways":      agentsMoving,
+	"the ledger is read newest first":                   ledgerOrder,
+	"clearing attempts says how many blocked":           clearAttempts,
+	"children are allowed, audited, not to children":    allowChildren,
 }
 
 // listed are the ids of the agents a filter finds.
@@ -132,23 +134,53 @@ func agentsPresent(w *world) {
 	w.record(fleet.Uplink{Ended: w.end(ended, "closed")})
 	restarting := w.gateway("gw-2", 1)
 	restarting.LeaseUntil = w.now.Add(time.Second)
-	w.must(w.RenewLease(w.Context(), restarting.ID, restarting.BootID, w.now, restarting.LeaseUntil))
+	w.must(w.renew(restarting, false))
 	unknown := w.connect(w.enrol(), restarting)
 	w.pass(time.Second)
-	for presence, want := range map[fleet.Presence][]fleet.AgentID{
-		fleet.PresenceOnline: {online.id}, fleet.PresenceOffline: {never.id, ended.id}, fleet.PresenceUnknown: {unknown.id},
-	} {
-		slices.Sort(want)
-		got := w.listed(fleet.AgentFilter{Presence: presence})
-		if !slices.Equal(got, want) {
-			w.Errorf("presence %d has %v, want %v", presence, got, want)
-		}
-		for _, id := range got {
-			if is := w.agent(id).Session.Presence(w.now); is != presence {
-				w.Errorf("agent %s was listed as %d and is %d", id, presence, is)
-			}
+	w.present(fleet.PresenceOnline, online.id)
+	w.present(fleet.PresenceOffline, never.id, ended.id)
+	w.present(fleet.PresenceUnknown, unknown.id)
+}
+
+// present wants exactly these agents to have the presence, wherever it is judged.
+func (w *world) present(presence fleet.Presence, want ...fleet.AgentID) {
+	w.Helper()
+	slices.Sort(want)
+	got := w.listed(fleet.AgentFilter{Presence: presence})
+	if !slices.Equal(got, want) {
+		w.Errorf("presence %d has %v, want %v", presence, got, want)
+	}
+	for _, id := range got {
+		if is := w.agent(id).Session.Presence(w.now); is != presence {
+			w.Errorf("agent %s was listed as %d and is %d", id, presence, is)
 		}
 	}
+}
+
+func agentsUnheard(w *world) {
+	s := w.connected()
+	elsewhere := w.connect(w.enrol(), w.gateway("gw-2", 2))
+	w.must(w.renew(s.gateway, true))
+	w.present(fleet.PresenceUnknown, s.id)
+	w.present(fleet.PresenceOnline, elsewhere.id)
+	w.present(fleet.PresenceOffline)
+	w.must(w.renew(s.gateway, false))
+	w.present(fleet.PresenceOnline, s.id, elsewhere.id)
+}
+
+func agentsMoving(w *world) {
+	s := w.connected()
+	w.record(fleet.Uplink{Ended: w.end(s, fleet.EndDrained)})
+	w.pass(fleet.MoveGrace - time.Microsecond)
+	w.present(fleet.PresenceUnknown, s.id)
+	w.present(fleet.PresenceOffline)
+	w.pass(time.Microsecond)
+	w.present(fleet.PresenceUnknown)
+	w.present(fleet.PresenceOffline, s.id)
+	s = w.connect(s.agent, w.gateway("gw-2", 2))
+	w.present(fleet.PresenceOnline, s.id)
+	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
+	w.present(fleet.PresenceOffline, s.id)
 }
 
 func ledgerOrder(w *world) {

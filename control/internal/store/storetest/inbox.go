@@ -20,6 +20,8 @@ import (
 var inbox = suite{
 	"a partition has one holder at a time":                 partitionLease,
 	"a lease taken over later has a higher epoch":          partitionTakenOver,
+	"a released partition is free at once":                 partitionReleased,
+	"who has left holds no partition":                      partitionOfTheGone,
 	"position and counters are those of the last record":   position,
 	"nothing is written under a lost lease":                recordLost,
 	"a part is written only by a later stamp":              partsByStamp,
@@ -40,16 +42,20 @@ var inbox = suite{
 
 func partitionLease(w *world) {
 	lease := w.lease(7)
-	if want := (store.PartitionLease{Partition: 7, Holder: "inbox-1", Epoch: 1, Until: w.now.Add(time.Minute)}); lease != want {
+	if want := (store.PartitionLease{Partition: 7, Holder: "inbox-1", Epoch: 1}); lease != want {
 		w.Errorf("the lease is %+v, want %+v", lease, want)
 	}
-	_, err := w.AcquirePartition(w.Context(), 7, "inbox-2", w.now, w.now.Add(time.Hour))
+	_, err := w.acquire(7, "inbox-2")
 	w.want(err, store.ErrLeaseLost)
 	w.pass(30 * time.Second)
-	if again := w.lease(7); again.Epoch != lease.Epoch || !again.Until.Equal(w.now.Add(time.Minute)) {
-		w.Errorf("renewed it is %+v", again)
+	w.must(w.replica("inbox-1")) // which is all that is renewed
+	w.pass(30 * time.Second)
+	_, err = w.acquire(7, "inbox-2")
+	w.want(err, store.ErrLeaseLost)
+	if again := w.lease(7); again != lease {
+		w.Errorf("acquired again it is %+v, want %+v", again, lease)
 	}
-	other, err := w.AcquirePartition(w.Context(), 8, "inbox-2", w.now, w.now.Add(time.Minute))
+	other, err := w.acquire(8, "inbox-2")
 	if err != nil || other.Holder != "inbox-2" {
 		w.Errorf("another partition: %+v, %v", other, err)
 	}
@@ -60,12 +66,34 @@ func partitionTakenOver(w *world) {
 	_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: "17-0", At: w.now})
 	w.must(err)
 	w.pass(time.Minute)
-	taken, err := w.AcquirePartition(w.Context(), 7, "inbox-2", w.now, w.now.Add(time.Minute))
-	if err != nil || taken.Epoch <= lease.Epoch || taken.Position != "17-0" {
+	taken, err := w.acquire(7, "inbox-2")
+	if err != nil || taken.Epoch != lease.Epoch+1 || taken.Position != "17-0" {
 		w.Errorf("taken over it is %+v, %v", taken, err)
 	}
-	_, err = w.AcquirePartition(w.Context(), 7, "inbox-1", w.now, w.now.Add(time.Minute))
+	_, err = w.acquire(7, "inbox-1")
 	w.want(err, store.ErrLeaseLost)
+}
+
+func partitionReleased(w *world) {
+	lease := w.lease(7)
+	w.must(w.ReleasePartition(w.Context(), lease))
+	_, err := w.Record(w.Context(), store.Record{Lease: lease, Position: "never", At: w.now})
+	w.want(err, store.ErrLeaseLost)
+	taken, err := w.acquire(7, "inbox-2")
+	if err != nil || taken.Epoch != lease.Epoch+1 || taken.Position != "" {
+		w.Errorf("taken after its release it is %+v, %v", taken, err)
+	}
+	w.must(w.ReleasePartition(w.Context(), lease)) // too late
+	_, err = w.acquire(7, "inbox-1")
+	w.want(err, store.ErrLeaseLost)
+}
+
+func partitionOfTheGone(w *world) {
+	lease := w.lease(7)
+	w.must(w.LeaveReplica(w.Context(), "inbox-1"))
+	if taken, err := w.acquire(7, "inbox-2"); err != nil || taken.Epoch != lease.Epoch+1 {
+		w.Errorf("taken from who has left it is %+v, %v", taken, err)
+	}
 }
 
 func position(w *world) {
@@ -93,7 +121,7 @@ func recordLost(w *world) {
 	s := w.connected()
 	lease := w.lease(7)
 	w.pass(time.Minute)
-	_, err := w.AcquirePartition(w.Context(), 7, "inbox-2", w.now, w.now.Add(time.Minute))
+	_, err := w.acquire(7, "inbox-2")
 	w.must(err)
 	for name, lost := range map[string]store.PartitionLease{
 		"taken over": lease, "of nobody": {Partition: 9, Holder: "inbox-1", Epoch: 1},
@@ -114,7 +142,7 @@ func recordLost(w *world) {
 	if counters, err := w.Counters(w.Context(), 7); err != nil || len(counters) != 0 {
 		w.Errorf("counters were written: %+v, %v", counters, err)
 	}
-	if again, err := w.AcquirePartition(w.Context(), 7, "inbox-2", w.now, w.now.Add(time.Minute)); err != nil || again.Position != "" {
+	if again, err := w.acquire(7, "inbox-2"); err != nil || again.Position != "" {
 		w.Errorf("the position is %q, %v", again.Position, err)
 	}
 }

@@ -36,7 +36,7 @@ func dispatchTold(w *world) {
 	v := w.version("v1")
 	w.grant(v, 1)
 	want := []fleet.Dispatch{{
-		Tenant: w.tenant, Agent: s.id, Kind: fleet.DispatchConfig, Generation: 1, Version: v, Gateway: s.gateway.ID, Epoch: s.epoch, Tries: 1,
+		Tenant: w.tenant, Agent: s.id, Kind: fleet.DispatchConfig, Generation: 1, Version: v, Gateway: s.gateway.ID, Transport: fleet.TransportWebSocket, Epoch: s.epoch, Tries: 1,
 	}}
 	if due := w.dispatches(); !slices.Equal(due, want) {
 		w.Errorf("due is %+v, want %+v", due, want)

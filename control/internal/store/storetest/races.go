@@ -6,6 +6,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,11 @@ var together = suite{
 	"no dispatch goes to two senders":                                dispatchesAtOnce,
 	"no dispatch is put off when its agent has claimed":              strandedAtOnce,
 	"no session of an earlier boot is left open":                     restartAtOnce,
+	"of many keys one joins with a token":                            joinAtOnce,
+	"of many tenants one has a new gateway's name":                   namesAtOnce,
+	"a revoked gateway is left no session and no lease":              revokeAtOnce,
+	"a duty goes to one of many":                                     dutyAtOnce,
+	"all replicas that live are told of":                             replicasAtOnce,
 	"no wake is lost between a claim of work and its settlement":     wakesAtOnce,
 	"of two steps decided on one situation the second is a conflict": applyAtOnce,
 	"who joins a group while it is unassigned is looked at again":    unassignAtOnce,
@@ -37,9 +43,13 @@ func claimsAtOnce(w *world) {
 	a, g := w.enrol(), w.gateway("gw", 1)
 	results := atOnce(w, racers, func(int) (fleet.Epoch, error) {
 		c := w.claimOf(a, g)
-		c.Takeover = fleet.TakeoverRestart
-		result, err := w.Claim(w.Context(), c)
-		return result.Epoch, err
+		for {
+			result, err := w.claimAlone(c)
+			if err != nil || result.Outcome == fleet.ClaimClaimed {
+				return result.Epoch, err
+			}
+			c.Takeover, c.Contested = fleet.TakeoverRestart, result.HolderEpoch
+		}
 	})
 	slices.Sort(results)
 	for i, epoch := range results {
@@ -57,7 +67,7 @@ func uidAtOnce(w *world) {
 		a.uid = uid
 		claims = append(claims, w.claimOf(a, g))
 	}
-	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.Claim(w.Context(), claims[i]) })
+	results := atOnce(w, racers, func(i int) (fleet.ClaimResult, error) { return w.claimAlone(claims[i]) })
 	claimed := 0
 	for _, r := range results {
 		switch {
@@ -79,7 +89,7 @@ func childrenAtOnce(w *world) {
 	results := atOnce(w, racers, func(int) (fleet.ClaimResult, error) {
 		c := w.claimOf(s.agent, s.gateway)
 		c.UID = newUID()
-		return w.Claim(w.Context(), c)
+		return w.claimAlone(c)
 	})
 	born := map[fleet.AgentID]bool{}
 	for _, r := range results {
@@ -99,7 +109,7 @@ func partitionAtOnce(w *world) {
 	var epochs []int64
 	for range 3 {
 		taken, failures := race(racers, func(i int) (store.PartitionLease, error) {
-			return w.AcquirePartition(w.Context(), 5, fmt.Sprintf("inbox-%d", i), w.now, w.now.Add(time.Minute))
+			return w.acquire(5, fmt.Sprintf("inbox-%d", i))
 		})
 		if len(taken) != 1 {
 			w.Fatalf("%d hold the partition", len(taken))
@@ -120,11 +130,12 @@ func partitionAtOnce(w *world) {
 func recordAtOnce(w *world) {
 	s := w.connected()
 	lease := w.lease(5)
-	later := w.now.Add(2 * time.Minute)
+	later := *w
+	later.pass(2 * time.Minute)
 	var recorded atomic.Int64
 	taken := atOnce(w, 2, func(i int) (store.PartitionLease, error) {
 		if i == 1 {
-			return w.AcquirePartition(w.Context(), 5, "inbox-2", later, later.Add(time.Minute))
+			return later.acquire(5, "inbox-2")
 		}
 		for n := int64(1); n <= 50; n++ {
 			r := w.report(s, fleet.Sequence(n), "x", fleet.PartHealth)
@@ -230,7 +241,7 @@ func strandedAtOnce(w *world) {
 		if err := w.RegisterGateway(w.Context(), g); err != nil {
 			return nil, err
 		}
-		_, err = w.Claim(w.Context(), w.claimOf(agents[i], g))
+		_, err = w.claimAlone(w.claimOf(agents[i], g))
 		return nil, err
 	})
 	got := map[fleet.AgentID]int{}
@@ -257,7 +268,7 @@ func restartAtOnce(w *world) {
 		if i == racers {
 			return true, w.RegisterGateway(w.Context(), again)
 		}
-		result, err := w.Claim(w.Context(), w.claimOf(agents[i], old))
+		result, err := w.claimAlone(w.claimOf(agents[i], old))
 		if errors.Is(err, store.ErrLeaseLost) {
 			return false, nil
 		}
@@ -268,10 +279,118 @@ func restartAtOnce(w *world) {
 		_, err = w.Record(w.Context(), store.Record{Lease: lease, Position: "p", Uplinks: []fleet.Uplink{{Report: r}}, At: w.now})
 		return true, err
 	})
+	w.pass(time.Second)
+	if _, err := w.EndLost(w.Context(), again.StartedAt, w.now); err != nil {
+		w.Fatal(err)
+	}
 	for _, a := range agents {
 		if got := w.agent(a.id).Session; got.Epoch > 0 && got.EndedAt.IsZero() {
 			w.Errorf("a session of the earlier boot is open: %+v", got)
 		}
+	}
+}
+
+func joinAtOnce(w *world) {
+	t := w.joinToken("gw")
+	joined, failures := race(racers, func(i int) (fleet.Gateway, error) {
+		return w.Join(w.Context(), w.joining(t, fmt.Sprint("key ", i)))
+	})
+	if len(joined) != 1 || len(failures) != racers-1 {
+		w.Fatalf("%d joined, %d failed", len(joined), len(failures))
+	}
+	for _, err := range failures {
+		w.want(err, store.ErrState)
+	}
+	if got := w.foundGateway("gw"); got.Serial != joined[0].Serial {
+		w.Errorf("recorded is %+v, joined %+v", got, joined[0])
+	}
+}
+
+func namesAtOnce(w *world) {
+	var tokens []fleet.JoinToken
+	for i := range racers {
+		tokens = append(tokens, w.in(fleet.TenantID(fmt.Sprint("tenant-", i))).joinToken("gw"))
+	}
+	joined, failures := race(racers, func(i int) (fleet.Gateway, error) {
+		return w.Join(w.Context(), w.joining(tokens[i], "key"))
+	})
+	if len(joined) != 1 {
+		w.Fatalf("%d joined", len(joined))
+	}
+	for _, err := range failures {
+		w.want(err, store.ErrState)
+	}
+	if got := w.foundGateway("gw"); !reflect.DeepEqual(got, joined[0]) {
+		w.Errorf("recorded is %+v, joined %+v", got, joined[0])
+	}
+}
+
+// revokeAtOnce revokes a gateway while agents claim at it, it renews its lease, and it comes back under another boot.
+func revokeAtOnce(w *world) {
+	w.join(w.joinToken("gw"))
+	g := w.gateway("gw", 1)
+	again := g
+	again.BootID = 2
+	agents := make([]agent, racers)
+	for i := range agents {
+		agents[i] = w.enrol()
+	}
+	race(racers+3, func(i int) (bool, error) {
+		switch i {
+		case racers:
+			_, err := w.RevokeGateway(w.Context(), w.by(), "gw")
+			return true, err
+		case racers + 1:
+			return true, w.RegisterGateway(w.Context(), again)
+		case racers + 2:
+			return true, w.renew(g, false)
+		default:
+			_, err := w.claimAlone(w.claimOf(agents[i], g))
+			return true, err
+		}
+	})
+	if got := w.foundGateway("gw"); got.State(w.now) != fleet.GatewayRevoked || got.LeaseUntil.After(w.now) {
+		w.Errorf("it is %s: %+v", got.State(w.now), got)
+	}
+	for _, a := range agents {
+		if got := w.agent(a.id).Session; got.Epoch > 0 && got.EndedAt.IsZero() {
+			w.Errorf("a session of the revoked gateway is open: %+v", got)
+		}
+	}
+}
+
+// dutyAtOnce lets replicas that have just begun take a duty, over and over.
+func dutyAtOnce(w *world) {
+	for round := range 10 {
+		taken, failures := race(racers, func(i int) (string, error) {
+			holder := fmt.Sprint("replica-", round, "-", i)
+			if err := w.replica(holder); err != nil {
+				return "", err
+			}
+			return holder, w.AcquireDuty(w.Context(), "pruning", holder, w.now)
+		})
+		if len(taken) != 1 {
+			w.Fatalf("%q have the duty", taken)
+		}
+		for _, err := range failures {
+			w.want(err, store.ErrLeaseLost)
+		}
+		w.pass(time.Minute)
+	}
+}
+
+// replicasAtOnce lets replicas renew while there are others to forget.
+func replicasAtOnce(w *world) {
+	for i := range racers {
+		w.must(w.replica(fmt.Sprint("former-", i)))
+	}
+	w.pass(2 * time.Hour)
+	atOnce(w, racers, func(i int) ([]string, error) {
+		r := fleet.Replica{ID: fmt.Sprint("replica-", i), StartedAt: w.now, LeaseUntil: w.now.Add(time.Minute)}
+		return w.RenewReplica(w.Context(), r, w.now)
+	})
+	if living := w.renewed("replica-0"); len(living) != racers {
+		w.Errorf("living are %q", living)
 	}
 }
 

@@ -4,6 +4,8 @@
 package storetest
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +16,12 @@ import (
 // sessions is store.Sessions.
 var sessions = suite{
 	"a lease is moved for exactly its boot while it lasts":    renewLease,
-	"a new boot ends the sessions of earlier ones":            registerAgain,
+	"a lease says whether the bus is lost, of a new boot not": renewBusLost,
+	"a new boot leaves the sessions of earlier ones open":     registerAgain,
+	"sessions of a gateway that is gone for long end":         endLost,
+	"what was on its way at a claim still counts":             formerReports,
+	"an agent that polls is served by several gateways":       shared,
+	"standings are of whom the claims are about":              standings,
 	"the first claim makes the agent seen":                    firstClaim,
 	"the epoch grows with every claim":                        epochGrows,
 	"a claim needs a gateway with a lease":                    claimWithoutLease,
@@ -33,6 +40,11 @@ var sessions = suite{
 	"a claim of another tenant's certificate is not recorded": claimElsewhere,
 }
 
+// renew moves a gateway's lease to what g says.
+func (w *world) renew(g fleet.Gateway, busLost bool) error {
+	return w.RenewLease(w.Context(), store.Renewal{Gateway: g.ID, BootID: g.BootID, Now: w.now, Until: g.LeaseUntil, BusLost: busLost})
+}
+
 func renewLease(w *world) {
 	g := w.gateway("gw", 1)
 	for name, c := range map[string]struct {
@@ -46,46 +58,143 @@ func renewLease(w *world) {
 		"after it ended": {g.ID, 1, g.LeaseUntil, store.ErrLeaseLost},
 		"in time":        {g.ID, 1, w.now, nil},
 	} {
-		if err := w.RenewLease(w.Context(), c.id, c.boot, c.now, c.now.Add(time.Minute)); (err == nil) != (c.want == nil) {
+		r := store.Renewal{Gateway: c.id, BootID: c.boot, Now: c.now, Until: c.now.Add(time.Minute)}
+		if err := w.RenewLease(w.Context(), r); !errors.Is(err, c.want) {
 			w.Errorf("%s: %v, want %v", name, err, c.want)
-		} else if c.want != nil {
-			w.want(err, c.want)
 		}
 	}
 	s := w.connect(w.enrol(), g)
 	w.pass(30 * time.Second)
-	until := w.now.Add(time.Minute)
-	w.must(w.RenewLease(w.Context(), g.ID, g.BootID, w.now, until))
-	if got := w.agent(s.id).Session.GatewayLeaseUntil; !got.Equal(until) {
-		w.Errorf("the lease lasts until %v, want %v", got, until)
+	g.LeaseUntil = w.now.Add(time.Minute)
+	w.must(w.renew(g, false))
+	if got := w.agent(s.id).Session.GatewayLeaseUntil; !got.Equal(g.LeaseUntil) {
+		w.Errorf("the lease lasts until %v, want %v", got, g.LeaseUntil)
+	}
+}
+
+func renewBusLost(w *world) {
+	g := w.gateway("gw", 1)
+	s := w.connect(w.enrol(), g)
+	for _, lost := range []bool{true, false, true} {
+		w.must(w.renew(g, lost))
+		if got := w.agent(s.id).Session.GatewayBusLost; got != lost {
+			w.Errorf("renewed with its bus lost: %v, it is %v", lost, got)
+		}
+	}
+	w.gateway(g.ID, g.BootID)
+	if w.agent(s.id).Session.GatewayBusLost {
+		w.Error("registered anew, its bus is lost")
 	}
 }
 
 func registerAgain(w *world) {
-	s, elsewhere := w.connected(), w.connect(w.enrol(), w.gateway("gw-2", 5))
-	other := w.in("umbrella")
-	theirs := other.connect(other.enrol(), s.gateway)
+	s := w.connected()
 	w.pass(time.Second)
 	again := w.gateway(s.gateway.ID, 8)
-	for _, side := range []struct {
-		w  *world
-		id fleet.AgentID
-	}{{w, s.id}, {other, theirs.id}} {
-		got := side.w.agent(side.id).Session
-		if !got.EndedAt.Equal(again.StartedAt) || got.EndReason != "GATEWAY_RESTARTED" {
-			w.Errorf("%s: the session of the earlier boot: %+v", side.w.tenant, got)
-		}
-		if kinds := side.w.kinds(side.id); kinds[len(kinds)-1] != fleet.EventAgentDisconnected {
-			w.Errorf("%s: events are %v", side.w.tenant, kinds)
-		}
-	}
-	if got := w.agent(elsewhere.id).Session; !got.EndedAt.IsZero() {
-		w.Errorf("a session of another gateway was ended: %+v", got)
+	got := w.agent(s.id).Session
+	if !got.EndedAt.IsZero() || got.Presence(w.now) != fleet.PresenceUnknown {
+		w.Errorf("the session of the earlier boot: %+v, %v", got, got.Presence(w.now))
 	}
 	w.connect(s.agent, again)
 	w.gateway(again.ID, again.BootID)
-	if got := w.agent(s.id).Session; !got.EndedAt.IsZero() {
-		w.Errorf("registering the same boot again ended its session: %+v", got)
+	if got := w.agent(s.id).Session; got.Presence(w.now) != fleet.PresenceOnline {
+		w.Errorf("claimed at the new boot: %+v", got)
+	}
+}
+
+// endLost ends what a process held that is gone, by its lease or because another runs as its gateway since.
+func endLost(w *world) {
+	gone, replaced, alive := w.connected(), w.connect(w.enrol(), w.gateway("gw-2", 5)), w.connect(w.enrol(), w.gateway("gw-3", 5))
+	w.pass(time.Minute) // the leases end, and another boot begins
+	w.gateway(replaced.gateway.ID, 6)
+	w.gateway(alive.gateway.ID, alive.gateway.BootID)
+	end := func(since time.Time) int {
+		ended, err := w.EndLost(w.Context(), since, w.now)
+		w.must(err)
+		return ended
+	}
+	if ended := end(w.now.Add(-time.Microsecond)); ended != 0 {
+		w.Errorf("%d sessions ended before their time", ended)
+	}
+	if ended := end(w.now); ended != 2 {
+		w.Errorf("%d sessions ended, want 2", ended)
+	}
+	for _, s := range []session{gone, replaced} {
+		got := w.agent(s.id).Session
+		kinds := w.kinds(s.id)
+		if !got.EndedAt.Equal(w.now) || got.EndReason != "GATEWAY_LOST" || kinds[len(kinds)-1] != fleet.EventAgentDisconnected {
+			w.Errorf("the session of a process that is gone: %+v; %v", got, kinds)
+		}
+	}
+	if got := w.agent(alive.id).Session; !got.EndedAt.IsZero() {
+		w.Errorf("the session of a gateway that lives was ended: %+v", got)
+	}
+}
+
+func formerReports(w *world) {
+	s := w.connected()
+	w.said(w.report(s, 3, "before", fleet.PartDescription))
+	c := w.claimOf(s.agent, w.gateway("gw-2", 5))
+	c.Takeover = fleet.TakeoverRestart
+	c.Heard = fleet.Heard{Gateway: s.gateway.ID, BootID: s.gateway.BootID, Epoch: s.epoch, Sequence: 7, Whole: true}
+	if got := w.claim(c); got.LastSequence != 7 || !got.StateKnown {
+		w.Fatalf("the claim goes on from %+v", got)
+	}
+	for sequence, want := range map[fleet.Sequence]int{7: 1, 8: 0} {
+		if got := w.said(w.report(s, sequence, fmt.Sprint(sequence), fleet.PartHealth)); got.Applied != want {
+			w.Errorf("a report of the former session, sequence %d: %+v", sequence, got)
+		}
+	}
+}
+
+func shared(w *world) {
+	a, first, second := w.enrol(), w.gateway("gw-1", 1), w.gateway("gw-2", 2)
+	polling := func(g fleet.Gateway) fleet.ClaimResult {
+		c := w.claimOf(a, g)
+		c.Transport = fleet.TransportHTTP
+		return w.claim(c)
+	}
+	got := polling(first)
+	if again := polling(second); !again.Shared || again.Outcome != fleet.ClaimClaimed || again.Epoch != got.Epoch {
+		w.Fatalf("the claim at another gateway: %+v", again)
+	}
+	s := session{a, second, got.Epoch}
+	if got := w.said(w.report(s, 1, "x", fleet.PartHealth)); got.Applied != 1 {
+		w.Errorf("a report over the second gateway: %+v", got)
+	}
+	w.pass(time.Minute)
+	w.gateway(second.ID, second.BootID) // which alone has a lease now
+	if ended, err := w.EndLost(w.Context(), w.now, w.now); err != nil || ended != 0 {
+		w.Errorf("%d sessions ended, %v", ended, err)
+	}
+	if got := w.agent(a.id).Session; got.Gateway != second.ID || got.Presence(w.now) != fleet.PresenceOnline {
+		w.Errorf("the session went to %+v", got)
+	}
+	c := w.claimOf(a, w.gateway("gw-3", 3))
+	c.Takeover = fleet.TakeoverRestart
+	w.claim(c)
+	if got := w.said(w.report(s, 2, "y", fleet.PartHealth)); got.Applied != 0 {
+		w.Errorf("a report over a gateway that served the former session: %+v", got)
+	}
+}
+
+func standings(w *world) {
+	s := w.connected()
+	other := w.enrol()
+	g := w.gateway("gw-2", 2)
+	stranger := w.claimOf(other, g)
+	stranger.Identity = "0b7d1d9f-3f1e-4b59-9a4e-2f4c5a3b7d10"
+	borrowed := w.claimOf(other, g)
+	borrowed.UID = s.uid
+	got, err := w.Standings(w.Context(), []fleet.Claim{w.claimOf(other, g), borrowed, stranger})
+	w.must(err)
+	want := []fleet.Standing{
+		{Agent: other.id},
+		{Agent: s.id, Transport: fleet.TransportWebSocket, Gateway: s.gateway.ID, BootID: s.gateway.BootID, Epoch: s.epoch, Open: true},
+		{},
+	}
+	if !slices.Equal(got, want) {
+		w.Errorf("standings are %+v, want %+v", got, want)
 	}
 }
 
@@ -152,7 +261,7 @@ func claimWithoutLease(w *world) {
 	} {
 		c := w.claimOf(a, g)
 		change(&c)
-		if _, err := w.Claim(w.Context(), c); err == nil {
+		if _, err := w.claimAlone(c); err == nil {
 			w.Errorf("%s: claimed", name)
 		} else {
 			w.want(err, store.ErrLeaseLost)
@@ -374,10 +483,12 @@ func children(w *world) {
 	if got := w.claim(c); got.Reason != fleet.RefusedChildrenExhausted {
 		w.Errorf("a child too many: %+v", got)
 	}
-	if c.UID = uids[0]; w.claim(c).Outcome != fleet.ClaimHeld {
+	c.UID = uids[0]
+	held := w.claim(c)
+	if held.Outcome != fleet.ClaimHeld {
 		w.Error("a child's session is not held")
 	}
-	c.Takeover = fleet.TakeoverRestart
+	c.Takeover, c.Contested = fleet.TakeoverRestart, held.HolderEpoch
 	if got := w.claim(c); got.Agent != ids[0] || got.Epoch != 2 {
 		w.Errorf("a child that comes back: %+v", got)
 	}

@@ -29,6 +29,8 @@ var suites = map[string]suite{
 	"Events":       events,
 	"Fleet":        agents,
 	"Sessions":     sessions,
+	"Gateways":     gateways,
+	"Replicas":     replicas,
 	"Inbox":        inbox,
 	"Work":         work,
 	"Outbox":       outbox,

@@ -110,17 +110,27 @@ func (w *world) gateway(id fleet.GatewayID, boot uint64) fleet.Gateway {
 	return g
 }
 
-// claimOf is the claim of an agent that connects to a gateway.
+// claimAlone claims one session.
+func (w *world) claimAlone(c fleet.Claim) (fleet.ClaimResult, error) {
+	results, err := w.Claim(w.Context(), []fleet.Claim{c})
+	if err != nil {
+		return fleet.ClaimResult{}, err
+	}
+	return results[0], nil
+}
+
+// claimOf is the claim of an agent that connects to a gateway. Should it take over, then from the session that there is.
 func (w *world) claimOf(a agent, g fleet.Gateway) fleet.Claim {
 	return fleet.Claim{
 		Tenant: w.tenant, Identity: a.id, Serial: a.serial, Fingerprint: a.fingerprint, UID: a.uid,
 		Gateway: g.ID, BootID: g.BootID, Transport: fleet.TransportWebSocket, Peer: "198.51.100.7:4711", At: w.now,
+		Contested: w.agent(a.id).Session.Epoch,
 	}
 }
 
 func (w *world) claim(c fleet.Claim) fleet.ClaimResult {
 	w.Helper()
-	result, err := w.Claim(w.Context(), c)
+	result, err := w.claimAlone(c)
 	w.must(err)
 	return result
 }
@@ -171,9 +181,23 @@ func (w *world) report(s session, sequence fleet.Sequence, value string, kinds .
 	return r
 }
 
+// acquire takes a partition for a replica that lives for a minute.
+func (w *world) acquire(partition int, holder string) (store.PartitionLease, error) {
+	if err := w.replica(holder); err != nil {
+		return store.PartitionLease{}, err
+	}
+	return w.AcquirePartition(w.Context(), partition, holder, w.now)
+}
+
+// replica renews the lease of a replica for a minute.
+func (w *world) replica(id string) error {
+	_, err := w.RenewReplica(w.Context(), fleet.Replica{ID: id, StartedAt: w.now, LeaseUntil: w.now.Add(time.Minute)}, w.now)
+	return err
+}
+
 func (w *world) lease(partition int) store.PartitionLease {
 	w.Helper()
-	lease, err := w.AcquirePartition(w.Context(), partition, "inbox-1", w.now, w.now.Add(time.Minute))
+	lease, err := w.acquire(partition, "inbox-1")
 	w.must(err)
 	return lease
 }

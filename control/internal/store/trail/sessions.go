@@ -10,8 +10,8 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
 
-// EndGatewayRestarted is the end reason of sessions whose gateway came back under another boot.
-const EndGatewayRestarted = "GATEWAY_RESTARTED"
+// EndGatewayLost is the end reason of sessions whose gateway process is gone, and whose agents did not come back.
+const EndGatewayLost = "GATEWAY_LOST"
 
 // Claimant is the agent's identity acting through a claim.
 func Claimant(c fleet.Claim) fleet.By {

@@ -26,7 +26,8 @@ var (
 		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild, PublicKey: [32]byte{1},
 		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", DER: []byte("DER"), ChainPEM: []byte("PEM")},
 	}
-	claim = fleet.Claim{Tenant: "t", Identity: "a", Gateway: "gw", Peer: "192.0.2.1:7", At: at, Takeover: fleet.TakeoverClone}
+	gateway = fleet.Gateway{ID: "gw", Scope: fleet.ScopeOf("t", "theirs"), Serial: "5e", NotAfter: at}
+	claim   = fleet.Claim{Tenant: "t", Identity: "a", Gateway: "gw", Peer: "192.0.2.1:7", At: at, Takeover: fleet.TakeoverClone}
 )
 
 var noHash = fleet.ContentHash{}.String()
@@ -38,6 +39,7 @@ func TestEntries(t *testing.T) {
 	first := func(e trail.Entry, _ fleet.Event) trail.Entry { return e }
 	_, child, _ := trail.Child(claim, "k")
 	_, quarantined, _ := trail.Quarantined(claim, "a")
+	_, join := trail.GatewayJoined("t", store.Joining{Token: "j", PublicKey: [32]byte{1}, At: at}, gateway)
 	for _, c := range []struct {
 		entry               trail.Entry
 		what, before, after string
@@ -53,6 +55,16 @@ func TestEntries(t *testing.T) {
 			"bootstrap_token.issue bootstrap_token b", "",
 			`{"description":"","expires_at":"2026-05-04T09:00:00Z","group":"g"}`,
 		},
+		{
+			trail.JoinTokenIssued(fleet.JoinToken{ID: "j", Gateway: "gw", Hash: [32]byte{1}, Scope: fleet.ScopeOf("t"), ExpiresAt: at}),
+			"join_token.issue join_token j", "", `{"expires_at":"2026-05-04T09:00:00Z","gateway":"gw"}`,
+		},
+		{trail.JoinTokenRevoked(fleet.JoinToken{ID: "j", Gateway: "gw"}), "join_token.revoke join_token j", "", `{"gateway":"gw"}`},
+		{
+			join, "gateway.join gateway gw", "",
+			`{"not_after":"2026-05-04T09:00:00Z","serial":"5e","serves":true,"shared":true,"token":"j"}`,
+		},
+		{trail.GatewayRevoked(gateway), "gateway.revoke gateway gw", "", `{"serial":"5e"}`},
 		{trail.BootstrapTokenRevoked("b"), "bootstrap_token.revoke bootstrap_token b", "", ""},
 		{
 			first(trail.Enrolled(by, redemption, "g")), "agent.enrol agent a", "",
@@ -116,8 +128,8 @@ func TestEvents(t *testing.T) {
 		{trail.Connected(claim, "a", true), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over=clone"},
 		{trail.Connected(claim, "a", false), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over="},
 		{
-			trail.Disconnected("t", "a", "gw", trail.EndGatewayRestarted, at), fleet.EventAgentDisconnected, "a",
-			"disconnected: GATEWAY_RESTARTED", "reason=GATEWAY_RESTARTED",
+			trail.Disconnected("t", "a", "gw", trail.EndGatewayLost, at), fleet.EventAgentDisconnected, "a",
+			"disconnected: GATEWAY_LOST", "reason=GATEWAY_LOST",
 		},
 		{trail.Moved(by, "a", "", "g"), fleet.EventGroupChanged, "a", "Joined a group", "to=g"},
 		{trail.Moved(by, "a", "g", ""), fleet.EventGroupChanged, "a", trail.LeftGroup, "from=g"},

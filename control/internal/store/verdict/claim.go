@@ -1,9 +1,10 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package verdict is what the stores of both backends decide alike: who gets a session, and what of the gateways'
-// messages counts. A store reads the rows that a decision needs, locked until it commits, asks here, and writes what the
-// answer says; so two backends cannot come to differ in what they admit. What is told of it is composed in trail.
+// Package verdict is what the stores of both backends decide alike: who becomes a gateway and who gets a session, and
+// what of the gateways' messages counts. A store reads the rows that a decision needs, locked until it commits, asks
+// here, and writes what the answer says; so two backends cannot come to differ in what they admit. What is told of it is
+// composed in trail.
 //
 // It is pure: no clock, no I/O, and an answer depends on nothing but the arguments.
 package verdict
@@ -27,10 +28,22 @@ type Seat struct {
 	Attention     []fleet.Attention
 	Epoch         fleet.Epoch
 	Gateway       fleet.GatewayID
+	BootID        uint64
+	Transport     fleet.Transport
 	LastSequence  fleet.Sequence
 	StateKnown    bool
-	// Open says that its session has not ended, Alive that besides the gateway that holds it has its lease.
+	// Open says that its session has not ended, Alive that besides a gateway that holds it has its lease.
 	Open, Alive bool
+}
+
+// heard returns how far the agent was heard in its session: as the holder noted, or as the last report on record says.
+func (s *Seat) heard(h fleet.Heard) (sequence fleet.Sequence, whole bool) {
+	noted := h.Epoch == s.Epoch && h.Epoch > 0 && s.Open &&
+		(s.Transport == fleet.TransportHTTP || h.Gateway == s.Gateway && h.BootID == s.BootID)
+	if noted && h.Sequence >= s.LastSequence {
+		return h.Sequence, h.Whole
+	}
+	return s.LastSequence, s.StateKnown
 }
 
 // Claimed is what is on record about a claim.
@@ -53,6 +66,12 @@ type Seating struct {
 	// Seat is the agent the claim is for; nil if it was refused before that was clear, or if the agent is a NewChild.
 	Seat     *Seat
 	NewChild bool
+	// Sequence is how far the agent was heard before, Whole whether its state is known up to there. What it said in the
+	// session before this one still counts if it comes in up to the sequence.
+	Sequence fleet.Sequence
+	Whole    bool
+	// Shared says that the session goes on as it is, with one gateway more that serves it.
+	Shared bool
 	// Bind says that the uid is new and belongs to the agent from now on.
 	Bind bool
 	// Takeovers replaces the agent's list of takeovers by clones; nil leaves it.
@@ -66,13 +85,16 @@ func (s Seating) Result() fleet.ClaimResult {
 	result := fleet.ClaimResult{Outcome: s.Outcome, Reason: s.Reason}
 	if s.Seat != nil {
 		result.Agent, result.Method = s.Seat.Agent, s.Seat.Method
-		result.LastSequence, result.StateKnown = s.Seat.LastSequence, s.Seat.StateKnown
+		result.LastSequence, result.StateKnown = s.Sequence, s.Whole
 	}
 	switch s.Outcome {
 	case fleet.ClaimHeld:
 		result.HolderGateway, result.HolderEpoch = s.Seat.Gateway, s.Seat.Epoch
 	case fleet.ClaimClaimed:
-		result.Epoch = s.Seat.Epoch + 1
+		result.Epoch, result.Shared = s.Seat.Epoch+1, s.Shared
+		if s.Shared {
+			result.Epoch = s.Seat.Epoch
+		}
 	case fleet.ClaimRefused: // the reason says it all
 	}
 	return result
@@ -87,9 +109,16 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 	if s.Outcome == fleet.ClaimRefused || s.NewChild {
 		return s
 	}
+	s.Sequence, s.Whole = s.Seat.heard(c.Heard)
+	if c.Contested != s.Seat.Epoch {
+		c.Takeover = fleet.TakeoverNone
+	}
 	switch {
 	case !s.Seat.QuarantinedAt.IsZero():
 		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat}
+	case s.Seat.Alive && c.Takeover == fleet.TakeoverNone && s.goesOn(c):
+		s.Shared = true
+		return s
 	case s.Seat.Alive && c.Takeover == fleet.TakeoverNone:
 		return Seating{Outcome: fleet.ClaimHeld, Seat: s.Seat}
 	case s.Seat.Alive && c.Takeover == fleet.TakeoverClone:
@@ -97,6 +126,13 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 	default:
 		return s
 	}
+}
+
+// goesOn says whether the claim is that of the agent which polls in the session that is open: its next message may come
+// to any gateway, and none of them has to give way.
+func (s Seating) goesOn(c fleet.Claim) bool {
+	polls := c.Transport == fleet.TransportHTTP && s.Seat.Transport == fleet.TransportHTTP
+	return polls && !s.Bind && s.Seat.UID == c.UID
 }
 
 // credential returns why the certificate admits nobody, "" if it does. The fingerprint counts besides the serial, because

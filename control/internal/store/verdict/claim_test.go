@@ -15,6 +15,86 @@ var now = time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
 
 const self, child, stranger = fleet.AgentID("self"), fleet.AgentID("child"), fleet.AgentID("stranger")
 
+// How far the agent was heard comes from whoever held its session, for that session alone.
+func TestHeard(t *testing.T) {
+	held := verdict.Seat{
+		Agent: self, UID: fleet.InstanceUID{1}, Epoch: 5, Gateway: "g", BootID: 7, Transport: fleet.TransportWebSocket,
+		LastSequence: 10, StateKnown: true, Open: true,
+	}
+	note := fleet.Heard{Gateway: "g", BootID: 7, Epoch: 5, Sequence: 20, Whole: true}
+	for name, c := range map[string]struct {
+		change   func(*verdict.Seat, *fleet.Heard)
+		sequence fleet.Sequence
+		whole    bool
+	}{
+		"the holder's note":              {func(*verdict.Seat, *fleet.Heard) {}, 20, true},
+		"of an agent in doubt":           {func(_ *verdict.Seat, h *fleet.Heard) { h.Whole = false }, 20, false},
+		"older than the record":          {func(_ *verdict.Seat, h *fleet.Heard) { h.Sequence = 9; h.Whole = false }, 10, true},
+		"of a state that is on its way":  {func(s *verdict.Seat, _ *fleet.Heard) { s.StateKnown = false }, 20, true},
+		"of another session":             {func(_ *verdict.Seat, h *fleet.Heard) { h.Epoch = 4 }, 10, true},
+		"of another gateway":             {func(_ *verdict.Seat, h *fleet.Heard) { h.Gateway = "h" }, 10, true},
+		"of another boot":                {func(_ *verdict.Seat, h *fleet.Heard) { h.BootID = 8 }, 10, true},
+		"of a session that has ended":    {func(s *verdict.Seat, _ *fleet.Heard) { s.Open = false }, 10, true},
+		"of a polling agent, by anybody": {func(s *verdict.Seat, h *fleet.Heard) { s.Transport, h.Gateway = fleet.TransportHTTP, "" }, 20, true},
+		"none":                           {func(_ *verdict.Seat, h *fleet.Heard) { *h = fleet.Heard{} }, 10, true},
+	} {
+		s, h := held, note
+		c.change(&s, &h)
+		claim := fleet.Claim{Identity: self, UID: s.UID, Fingerprint: "f", Takeover: fleet.TakeoverRestart, Contested: s.Epoch, Heard: h, At: now}
+		got := verdict.OfClaim(claim, verdict.Claimed{Certificate: &fleet.Certificate{Agent: self, Fingerprint: "f"}, Identity: &s, Owner: &s}).Result()
+		if got.LastSequence != c.sequence || got.StateKnown != c.whole || got.Epoch != 6 {
+			t.Errorf("%s: %+v, want sequence %d, whole %v", name, got, c.sequence, c.whole)
+		}
+	}
+}
+
+// The next message of an agent that polls may come to any gateway.
+func TestPollsAreShared(t *testing.T) {
+	uid := fleet.InstanceUID{1}
+	polling := verdict.Seat{Agent: self, UID: uid, Epoch: 5, Gateway: "g", BootID: 7, Transport: fleet.TransportHTTP, Open: true, Alive: true}
+	for name, c := range map[string]struct {
+		change func(*verdict.Seat, *fleet.Claim, *verdict.Claimed)
+		want   fleet.ClaimResult
+	}{
+		"at another gateway": {func(*verdict.Seat, *fleet.Claim, *verdict.Claimed) {}, fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 5, Shared: true}},
+		"after a restart": {
+			func(_ *verdict.Seat, c *fleet.Claim, _ *verdict.Claimed) {
+				c.Takeover, c.Contested = fleet.TakeoverRestart, 5
+			},
+			fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6},
+		},
+		"once nobody serves it": {func(s *verdict.Seat, _ *fleet.Claim, _ *verdict.Claimed) { s.Alive = false }, fleet.ClaimResult{Outcome: fleet.ClaimClaimed, Epoch: 6}},
+		"under another uid": {
+			func(_ *verdict.Seat, c *fleet.Claim, on *verdict.Claimed) {
+				c.UID, on.Owner = fleet.InstanceUID{2}, nil
+			},
+			fleet.ClaimResult{Outcome: fleet.ClaimHeld, HolderGateway: "g", HolderEpoch: 5},
+		},
+		"over a WebSocket": {
+			func(_ *verdict.Seat, c *fleet.Claim, _ *verdict.Claimed) { c.Transport = fleet.TransportWebSocket },
+			fleet.ClaimResult{Outcome: fleet.ClaimHeld, HolderGateway: "g", HolderEpoch: 5},
+		},
+		"while a WebSocket is open": {
+			func(s *verdict.Seat, _ *fleet.Claim, _ *verdict.Claimed) { s.Transport = fleet.TransportWebSocket },
+			fleet.ClaimResult{Outcome: fleet.ClaimHeld, HolderGateway: "g", HolderEpoch: 5},
+		},
+		"in quarantine": {
+			func(s *verdict.Seat, _ *fleet.Claim, _ *verdict.Claimed) { s.QuarantinedAt = now },
+			fleet.ClaimResult{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined},
+		},
+	} {
+		s := polling
+		claim := fleet.Claim{Identity: self, UID: uid, Fingerprint: "f", Gateway: "h", BootID: 1, Transport: fleet.TransportHTTP, At: now}
+		on := verdict.Claimed{Certificate: &fleet.Certificate{Agent: self, Fingerprint: "f"}, Identity: &s, Owner: &s}
+		c.change(&s, &claim, &on)
+		got := verdict.OfClaim(claim, on).Result()
+		got.Agent = ""
+		if got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
 func TestOfClaim(t *testing.T) {
 	one, other := fleet.InstanceUID{1}, fleet.InstanceUID{2}
 	for name, c := range map[string]struct {
@@ -102,6 +182,10 @@ func TestOfClaim(t *testing.T) {
 		"takeover after a restart": {func(c *fleet.Claim, on *verdict.Claimed) {
 			c.Takeover, on.Owner.Open, on.Owner.Alive = fleet.TakeoverRestart, true, true
 		}, verdict.Seating{Outcome: fleet.ClaimClaimed}, self},
+		"takeover of a session that another has followed": {func(c *fleet.Claim, on *verdict.Claimed) {
+			c.Takeover, c.Contested = fleet.TakeoverRestart, 4
+			on.Owner.Epoch, on.Owner.Open, on.Owner.Alive = 5, true, true
+		}, verdict.Seating{Outcome: fleet.ClaimHeld}, self},
 		"takeover from a clone that left": {
 			func(c *fleet.Claim, _ *verdict.Claimed) { c.Takeover = fleet.TakeoverClone },
 			verdict.Seating{Outcome: fleet.ClaimClaimed},
@@ -151,7 +235,7 @@ func TestResult(t *testing.T) {
 	at := verdict.Seat{
 		Agent: self, Method: fleet.EnrolledAsChild, Epoch: 7, Gateway: "gw", LastSequence: 9, StateKnown: true,
 	}
-	known := fleet.ClaimResult{Agent: self, Method: fleet.EnrolledAsChild, LastSequence: 9, StateKnown: true}
+	known := fleet.ClaimResult{Agent: self, Method: fleet.EnrolledAsChild, LastSequence: 12, StateKnown: true}
 	for name, c := range map[string]struct {
 		of   verdict.Seating
 		want func(*fleet.ClaimResult)
@@ -177,6 +261,7 @@ func TestResult(t *testing.T) {
 	} {
 		want := known
 		c.want(&want)
+		c.of.Sequence, c.of.Whole = 12, true
 		if got := c.of.Result(); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}

@@ -23,12 +23,13 @@ type Uplinks struct {
 	Bodies []fleet.ContentHash
 }
 
-// ByTenant parts a record's uplinks by tenant, ascending, and counts those that say nothing.
-func ByTenant(uplinks []fleet.Uplink) (parted []Uplinks, empty int) {
+// ByTenant parts a record's uplinks by tenant, ascending, and counts those that say nothing, or come from a gateway that
+// is revoked.
+func ByTenant(uplinks []fleet.Uplink, revoked []fleet.GatewayID) (parted []Uplinks, empty int) {
 	tenants := map[fleet.TenantID]*Uplinks{}
 	for _, u := range uplinks {
 		tenant, _ := about(u)
-		if tenant == "" {
+		if tenant == "" || slices.Contains(revoked, from(u)) {
 			empty++
 			continue
 		}
@@ -71,6 +72,17 @@ func about(u fleet.Uplink) (fleet.TenantID, fleet.AgentID) {
 	}
 }
 
+func from(u fleet.Uplink) fleet.GatewayID {
+	switch {
+	case u.Report != nil:
+		return u.Report.Gateway
+	case u.Ended != nil:
+		return u.Ended.Gateway
+	default:
+		return u.Delivery.Gateway
+	}
+}
+
 // Mark is a part on record: when it was said, and what counts as a change of it.
 type Mark struct {
 	Stamp  fleet.Stamp
@@ -88,11 +100,22 @@ type Agent struct {
 	LastSeenAt   time.Time
 	EndedAt      time.Time
 	EndReason    string
-	Grant        fleet.Generation // 0: none
-	GrantOpen    bool
-	Parts        map[fleet.PartKind]Mark
+	// Former is the session before this one, as far as it was heard when this one was claimed; Seats are the gateways that
+	// serve an agent which polls, beside the one that claimed it.
+	Former    fleet.Heard
+	Transport fleet.Transport
+	Seats     []Server
+	Grant     fleet.Generation // 0: none
+	GrantOpen bool
+	Parts     map[fleet.PartKind]Mark
 
 	Write Write
+}
+
+// Server is a gateway process that serves a session.
+type Server struct {
+	Gateway fleet.GatewayID
+	BootID  uint64
 }
 
 // Write is what is to be written of an agent.
@@ -124,6 +147,9 @@ func (u Uplinks) Judge(agents map[fleet.AgentID]*Agent, stored map[fleet.Content
 		switch {
 		case agent == nil || !agent.holds(uplink):
 			counts.Stale++
+			if agent != nil && agent.missed(uplink.Report) {
+				agent.Write.FullState = true
+			}
 		case uplink.Report != nil && !allStored(uplink.Report.Bodies, stored):
 			agent.Write.FullState = true
 			counts.Unknown++
@@ -135,16 +161,36 @@ func (u Uplinks) Judge(agents map[fleet.AgentID]*Agent, stored map[fleet.Content
 	return events, counts
 }
 
-// holds reports whether the uplink comes from where the agent's session is.
+// holds reports whether the uplink comes from where the agent's session is, or is a report that was on its way when the
+// session was claimed.
 func (a *Agent) holds(u fleet.Uplink) bool {
 	switch {
 	case u.Report != nil:
-		return a.Epoch == u.Report.Stamp.Epoch && a.Gateway == u.Report.Gateway && a.BootID == u.Report.BootID
+		return a.serves(u.Report.Stamp.Epoch, Server{u.Report.Gateway, u.Report.BootID}) || a.before(u.Report)
 	case u.Ended != nil:
-		return a.Epoch == u.Ended.Epoch && a.Gateway == u.Ended.Gateway && a.BootID == u.Ended.BootID
+		return a.serves(u.Ended.Epoch, Server{u.Ended.Gateway, u.Ended.BootID})
 	default:
-		return a.Epoch == u.Delivery.Epoch && a.Gateway == u.Delivery.Gateway && a.BootID == u.Delivery.BootID
+		return a.serves(u.Delivery.Epoch, Server{u.Delivery.Gateway, u.Delivery.BootID})
 	}
+}
+
+// missed reports whether a report that does not count any more, because sessions followed each other faster than it came
+// in, may have said something that nobody says again: the agent is asked.
+func (a *Agent) missed(r *fleet.Report) bool {
+	return r != nil && r.Stamp.Epoch < a.Epoch && slices.ContainsFunc(r.Parts, func(p fleet.Part) bool {
+		return r.Stamp.After(a.Parts[p.Kind].Stamp)
+	})
+}
+
+func (a *Agent) serves(epoch fleet.Epoch, by Server) bool {
+	return a.Epoch == epoch && (by == Server{a.Gateway, a.BootID} || slices.Contains(a.Seats, by))
+}
+
+// before reports whether a report belongs to the former session and to that part of it from which this one goes on. Its
+// stamp is lower than any of this session's, so it overwrites nothing that was said since.
+func (a *Agent) before(r *fleet.Report) bool {
+	f := a.Former
+	return f.Epoch > 0 && r.Stamp.Epoch == f.Epoch && r.Gateway == f.Gateway && r.BootID == f.BootID && r.Stamp.Sequence <= f.Sequence
 }
 
 func allStored(bodies []fleet.ContentHash, stored map[fleet.ContentHash]bool) bool {
@@ -177,13 +223,15 @@ func (a *Agent) take(u fleet.Uplink) []fleet.Event {
 
 func (a *Agent) report(r *fleet.Report) []fleet.Event {
 	var events []fleet.Event
-	a.doubt(r.InDoubt)
+	if r.Stamp.Epoch == a.Epoch {
+		a.doubt(r.InDoubt)
+		a.seen(r.At, r.Stamp.Sequence)
+	}
 	for _, part := range r.Parts {
 		if news := a.part(r, part); news != nil {
 			events = append(events, clean(*news, r))
 		}
 	}
-	a.seen(r.At, r.Stamp.Sequence)
 	a.Write.Wake = a.Write.Wake || r.Wake
 	return events
 }

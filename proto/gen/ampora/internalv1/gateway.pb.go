@@ -138,7 +138,8 @@ type Takeover int32
 
 const (
 	Takeover_TAKEOVER_UNSPECIFIED Takeover = 0
-	// The older session did not answer a ping within 5 s, or is gone.
+	// The older session did not answer a ping within 5 s, or is gone. If another gateway holds it, control finds out: it
+	// has asked that gateway to ping, and compares what it has heard since (Claim.holder_mark).
 	Takeover_TAKEOVER_RESTART Takeover = 1
 	// The older session answered: two agents live with one identity. Counted; three in 10 minutes quarantine it.
 	Takeover_TAKEOVER_CLONE Takeover = 2
@@ -239,6 +240,217 @@ func (ClaimOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{3}
 }
 
+type JoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// One PKCS #10 request in PEM, at most 8 KiB. Only its key counts.
+	CsrPem        []byte `protobuf:"bytes,2,opt,name=csr_pem,json=csrPem,proto3" json:"csr_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *JoinRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetCsrPem() []byte {
+	if x != nil {
+		return x.CsrPem
+	}
+	return nil
+}
+
+type JoinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name that the token was issued for, spiffe://<trust domain>/gateway/<id> in the certificate.
+	GatewayId string `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	// Leaf first, then what signed it.
+	CertificateChainPem []byte                 `protobuf:"bytes,2,opt,name=certificate_chain_pem,json=certificateChainPem,proto3" json:"certificate_chain_pem,omitempty"`
+	NotAfter            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *JoinResponse) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *JoinResponse) GetCertificateChainPem() []byte {
+	if x != nil {
+		return x.CertificateChainPem
+	}
+	return nil
+}
+
+func (x *JoinResponse) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+type RenewIdentityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CsrPem        []byte                 `protobuf:"bytes,1,opt,name=csr_pem,json=csrPem,proto3" json:"csr_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewIdentityRequest) Reset() {
+	*x = RenewIdentityRequest{}
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewIdentityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewIdentityRequest) ProtoMessage() {}
+
+func (x *RenewIdentityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewIdentityRequest.ProtoReflect.Descriptor instead.
+func (*RenewIdentityRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RenewIdentityRequest) GetCsrPem() []byte {
+	if x != nil {
+		return x.CsrPem
+	}
+	return nil
+}
+
+type RenewIdentityResponse struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	CertificateChainPem []byte                 `protobuf:"bytes,1,opt,name=certificate_chain_pem,json=certificateChainPem,proto3" json:"certificate_chain_pem,omitempty"`
+	NotAfter            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *RenewIdentityResponse) Reset() {
+	*x = RenewIdentityResponse{}
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewIdentityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewIdentityResponse) ProtoMessage() {}
+
+func (x *RenewIdentityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewIdentityResponse.ProtoReflect.Descriptor instead.
+func (*RenewIdentityResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenewIdentityResponse) GetCertificateChainPem() []byte {
+	if x != nil {
+		return x.CertificateChainPem
+	}
+	return nil
+}
+
+func (x *RenewIdentityResponse) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
 type RegisterRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
@@ -251,7 +463,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[0]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +475,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[0]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +488,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{0}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RegisterRequest) GetGatewayId() string {
@@ -303,14 +515,18 @@ func (x *RegisterRequest) GetVersion() string {
 type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the lease lasts from the moment the request was sent. No clock but the gateway's own is asked.
-	Lease         *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	Lease *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	// What this process seals its uplinks and marks with (relay.v1.Sealed). 32 bytes.
+	UplinkKey []byte `protobuf:"bytes,2,opt,name=uplink_key,json=uplinkKey,proto3" json:"uplink_key,omitempty"`
+	// What time it is: the deadlines of downlinks are by this clock.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[1]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +538,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[1]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +551,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{1}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RegisterResponse) GetLease() *durationpb.Duration {
@@ -345,17 +561,33 @@ func (x *RegisterResponse) GetLease() *durationpb.Duration {
 	return nil
 }
 
+func (x *RegisterResponse) GetUplinkKey() []byte {
+	if x != nil {
+		return x.UplinkKey
+	}
+	return nil
+}
+
+func (x *RegisterResponse) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
 type RenewLeaseRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	GatewayId     string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
-	BootId        uint64                 `protobuf:"fixed64,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	BootId    uint64                 `protobuf:"fixed64,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// The bus does not take what agents say: whether they are there is not known until it does.
+	BusLost       bool `protobuf:"varint,3,opt,name=bus_lost,json=busLost,proto3" json:"bus_lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenewLeaseRequest) Reset() {
 	*x = RenewLeaseRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[2]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -367,7 +599,7 @@ func (x *RenewLeaseRequest) String() string {
 func (*RenewLeaseRequest) ProtoMessage() {}
 
 func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[2]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -380,7 +612,7 @@ func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{2}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RenewLeaseRequest) GetGatewayId() string {
@@ -397,16 +629,24 @@ func (x *RenewLeaseRequest) GetBootId() uint64 {
 	return 0
 }
 
+func (x *RenewLeaseRequest) GetBusLost() bool {
+	if x != nil {
+		return x.BusLost
+	}
+	return false
+}
+
 type RenewLeaseResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lease         *durationpb.Duration   `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	Now           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenewLeaseResponse) Reset() {
 	*x = RenewLeaseResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[3]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +658,7 @@ func (x *RenewLeaseResponse) String() string {
 func (*RenewLeaseResponse) ProtoMessage() {}
 
 func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[3]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,12 +671,19 @@ func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{3}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RenewLeaseResponse) GetLease() *durationpb.Duration {
 	if x != nil {
 		return x.Lease
+	}
+	return nil
+}
+
+func (x *RenewLeaseResponse) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
 	}
 	return nil
 }
@@ -453,7 +700,7 @@ type CheckBootstrapTokenRequest struct {
 
 func (x *CheckBootstrapTokenRequest) Reset() {
 	*x = CheckBootstrapTokenRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[4]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +712,7 @@ func (x *CheckBootstrapTokenRequest) String() string {
 func (*CheckBootstrapTokenRequest) ProtoMessage() {}
 
 func (x *CheckBootstrapTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[4]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +725,7 @@ func (x *CheckBootstrapTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckBootstrapTokenRequest.ProtoReflect.Descriptor instead.
 func (*CheckBootstrapTokenRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{4}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CheckBootstrapTokenRequest) GetToken() string {
@@ -511,7 +758,7 @@ type CheckBootstrapTokenResponse struct {
 
 func (x *CheckBootstrapTokenResponse) Reset() {
 	*x = CheckBootstrapTokenResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[5]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +770,7 @@ func (x *CheckBootstrapTokenResponse) String() string {
 func (*CheckBootstrapTokenResponse) ProtoMessage() {}
 
 func (x *CheckBootstrapTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[5]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +783,7 @@ func (x *CheckBootstrapTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckBootstrapTokenResponse.ProtoReflect.Descriptor instead.
 func (*CheckBootstrapTokenResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{5}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CheckBootstrapTokenResponse) GetTenant() string {
@@ -562,7 +809,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[6]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +821,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[6]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +834,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{6}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EnrollRequest) GetToken() string {
@@ -640,7 +887,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[7]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +899,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[7]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +912,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{7}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnrollResponse) GetAgentId() string {
@@ -714,7 +961,7 @@ type ClaimSessionsRequest struct {
 
 func (x *ClaimSessionsRequest) Reset() {
 	*x = ClaimSessionsRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[8]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +973,7 @@ func (x *ClaimSessionsRequest) String() string {
 func (*ClaimSessionsRequest) ProtoMessage() {}
 
 func (x *ClaimSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[8]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +986,7 @@ func (x *ClaimSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ClaimSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ClaimSessionsRequest) GetGatewayId() string {
@@ -774,14 +1021,19 @@ type Claim struct {
 	Transport   Transport `protobuf:"varint,6,opt,name=transport,proto3,enum=ampora.internal.v1.Transport" json:"transport,omitempty"`
 	Peer        string    `protobuf:"bytes,7,opt,name=peer,proto3" json:"peer,omitempty"`
 	// Take the session although another one is open, and why.
-	Takeover      Takeover `protobuf:"varint,8,opt,name=takeover,proto3,enum=ampora.internal.v1.Takeover" json:"takeover,omitempty"`
+	Takeover Takeover `protobuf:"varint,8,opt,name=takeover,proto3,enum=ampora.internal.v1.Takeover" json:"takeover,omitempty"`
+	// Of a takeover from another gateway: what its refusal as held said of the holder.
+	HolderMark []byte `protobuf:"bytes,9,opt,name=holder_mark,json=holderMark,proto3" json:"holder_mark,omitempty"`
+	// Of a takeover: the epoch of the session that it is of. If another one is open by then, it is held as well, and this
+	// claim comes too late.
+	HolderEpoch   uint64 `protobuf:"varint,10,opt,name=holder_epoch,json=holderEpoch,proto3" json:"holder_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[9]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +1045,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[9]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +1058,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Claim) GetTenant() string {
@@ -865,6 +1117,20 @@ func (x *Claim) GetTakeover() Takeover {
 	return Takeover_TAKEOVER_UNSPECIFIED
 }
 
+func (x *Claim) GetHolderMark() []byte {
+	if x != nil {
+		return x.HolderMark
+	}
+	return nil
+}
+
+func (x *Claim) GetHolderEpoch() uint64 {
+	if x != nil {
+		return x.HolderEpoch
+	}
+	return 0
+}
+
 type ClaimResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Outcome ClaimOutcome           `protobuf:"varint,1,opt,name=outcome,proto3,enum=ampora.internal.v1.ClaimOutcome" json:"outcome,omitempty"`
@@ -874,7 +1140,7 @@ type ClaimResult struct {
 	// The agent the session is for: the identity itself, or the child its uid names.
 	AgentId string `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	Epoch   uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The sequence number of the last report on record, and whether there is one.
+	// The sequence number of the agent's last message as far as it is known, and whether its state is known up to there.
 	LastSequence uint64 `protobuf:"varint,5,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	StateKnown   bool   `protobuf:"varint,6,opt,name=state_known,json=stateKnown,proto3" json:"state_known,omitempty"`
 	// Of a held session: who holds it.
@@ -882,13 +1148,18 @@ type ClaimResult struct {
 	HolderEpoch     uint64 `protobuf:"varint,8,opt,name=holder_epoch,json=holderEpoch,proto3" json:"holder_epoch,omitempty"`
 	// Whether the agent may be offered a certificate over OpAMP (not for identities enrolled by files).
 	CredentialsByOffer bool `protobuf:"varint,9,opt,name=credentials_by_offer,json=credentialsByOffer,proto3" json:"credentials_by_offer,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Of a session that another gateway holds: its mark as it stands. Give it back with the takeover.
+	HolderMark []byte `protobuf:"bytes,10,opt,name=holder_mark,json=holderMark,proto3" json:"holder_mark,omitempty"`
+	// The agent polls, and its session was open: the caller shares it with other gateways under the same epoch. How far it
+	// has come stands on the shelf of polls (relay.v1.Poll).
+	Shared        bool `protobuf:"varint,11,opt,name=shared,proto3" json:"shared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimResult) Reset() {
 	*x = ClaimResult{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[10]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1171,7 @@ func (x *ClaimResult) String() string {
 func (*ClaimResult) ProtoMessage() {}
 
 func (x *ClaimResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[10]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1184,7 @@ func (x *ClaimResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResult.ProtoReflect.Descriptor instead.
 func (*ClaimResult) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClaimResult) GetOutcome() ClaimOutcome {
@@ -979,6 +1250,20 @@ func (x *ClaimResult) GetCredentialsByOffer() bool {
 	return false
 }
 
+func (x *ClaimResult) GetHolderMark() []byte {
+	if x != nil {
+		return x.HolderMark
+	}
+	return nil
+}
+
+func (x *ClaimResult) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
 type ClaimSessionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order of the claims.
@@ -989,7 +1274,7 @@ type ClaimSessionsResponse struct {
 
 func (x *ClaimSessionsResponse) Reset() {
 	*x = ClaimSessionsResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[11]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1286,7 @@ func (x *ClaimSessionsResponse) String() string {
 func (*ClaimSessionsResponse) ProtoMessage() {}
 
 func (x *ClaimSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[11]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1299,7 @@ func (x *ClaimSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ClaimSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClaimSessionsResponse) GetResults() []*ClaimResult {
@@ -1035,7 +1320,7 @@ type FetchBodyRequest struct {
 
 func (x *FetchBodyRequest) Reset() {
 	*x = FetchBodyRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1332,7 @@ func (x *FetchBodyRequest) String() string {
 func (*FetchBodyRequest) ProtoMessage() {}
 
 func (x *FetchBodyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1345,7 @@ func (x *FetchBodyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBodyRequest.ProtoReflect.Descriptor instead.
 func (*FetchBodyRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FetchBodyRequest) GetTenant() string {
@@ -1086,7 +1371,7 @@ type FetchBodyResponse struct {
 
 func (x *FetchBodyResponse) Reset() {
 	*x = FetchBodyResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1383,7 @@ func (x *FetchBodyResponse) String() string {
 func (*FetchBodyResponse) ProtoMessage() {}
 
 func (x *FetchBodyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1396,7 @@ func (x *FetchBodyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBodyResponse.ProtoReflect.Descriptor instead.
 func (*FetchBodyResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FetchBodyResponse) GetBody() []byte {
@@ -1131,7 +1416,7 @@ type PutBodiesRequest struct {
 
 func (x *PutBodiesRequest) Reset() {
 	*x = PutBodiesRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1428,7 @@ func (x *PutBodiesRequest) String() string {
 func (*PutBodiesRequest) ProtoMessage() {}
 
 func (x *PutBodiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1441,7 @@ func (x *PutBodiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBodiesRequest.ProtoReflect.Descriptor instead.
 func (*PutBodiesRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PutBodiesRequest) GetTenant() string {
@@ -1181,7 +1466,7 @@ type PutBodiesResponse struct {
 
 func (x *PutBodiesResponse) Reset() {
 	*x = PutBodiesResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1478,7 @@ func (x *PutBodiesResponse) String() string {
 func (*PutBodiesResponse) ProtoMessage() {}
 
 func (x *PutBodiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1491,7 @@ func (x *PutBodiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBodiesResponse.ProtoReflect.Descriptor instead.
 func (*PutBodiesResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{19}
 }
 
 type GetTrustRequest struct {
@@ -1219,7 +1504,7 @@ type GetTrustRequest struct {
 
 func (x *GetTrustRequest) Reset() {
 	*x = GetTrustRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1516,7 @@ func (x *GetTrustRequest) String() string {
 func (*GetTrustRequest) ProtoMessage() {}
 
 func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1529,7 @@ func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustRequest.ProtoReflect.Descriptor instead.
 func (*GetTrustRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{16}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetTrustRequest) GetVersion() string {
@@ -1267,7 +1552,7 @@ type GetTrustResponse struct {
 
 func (x *GetTrustResponse) Reset() {
 	*x = GetTrustResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1564,7 @@ func (x *GetTrustResponse) String() string {
 func (*GetTrustResponse) ProtoMessage() {}
 
 func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1577,7 @@ func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustResponse.ProtoReflect.Descriptor instead.
 func (*GetTrustResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{17}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetTrustResponse) GetVersion() string {
@@ -1335,7 +1620,7 @@ type TenantTrust struct {
 
 func (x *TenantTrust) Reset() {
 	*x = TenantTrust{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1632,7 @@ func (x *TenantTrust) String() string {
 func (*TenantTrust) ProtoMessage() {}
 
 func (x *TenantTrust) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1645,7 @@ func (x *TenantTrust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantTrust.ProtoReflect.Descriptor instead.
 func (*TenantTrust) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{18}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TenantTrust) GetTenant() string {
@@ -1395,20 +1680,40 @@ var File_ampora_internal_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" ampora/internal/v1/gateway.proto\x12\x12ampora.internal.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n" +
+	" ampora/internal/v1/gateway.proto\x12\x12ampora.internal.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n" +
+	"\vJoinRequest\x12!\n" +
+	"\x05token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x05token\x12#\n" +
+	"\acsr_pem\x18\x02 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\x80@R\x06csrPem\"\x9a\x01\n" +
+	"\fJoinResponse\x12\x1d\n" +
+	"\n" +
+	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x122\n" +
+	"\x15certificate_chain_pem\x18\x02 \x01(\fR\x13certificateChainPem\x127\n" +
+	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\";\n" +
+	"\x14RenewIdentityRequest\x12#\n" +
+	"\acsr_pem\x18\x01 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\x80@R\x06csrPem\"\x84\x01\n" +
+	"\x15RenewIdentityResponse\x122\n" +
+	"\x15certificate_chain_pem\x18\x01 \x01(\fR\x13certificateChainPem\x127\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x87\x01\n" +
 	"\x0fRegisterRequest\x12(\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\tgatewayId\x12'\n" +
 	"\aboot_id\x18\x02 \x01(\x06B\x0e\xbaH\vR\t!\x00\x00\x00\x00\x00\x00\x00\x00R\x06bootId\x12!\n" +
-	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\"C\n" +
+	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\"\x95\x01\n" +
 	"\x10RegisterResponse\x12/\n" +
-	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"T\n" +
+	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\"\n" +
+	"\n" +
+	"uplink_key\x18\x02 \x01(\fB\x03\x80\x01\x01R\tuplinkKey\x12,\n" +
+	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"o\n" +
 	"\x11RenewLeaseRequest\x12&\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
-	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\"E\n" +
+	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\x12\x19\n" +
+	"\bbus_lost\x18\x03 \x01(\bR\abusLost\"s\n" +
 	"\x12RenewLeaseResponse\x12/\n" +
-	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x84\x01\n" +
+	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12,\n" +
+	"\x03now\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\x84\x01\n" +
 	"\x1aCheckBootstrapTokenRequest\x12!\n" +
 	"\x05token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x05token\x12&\n" +
 	"\n" +
@@ -1435,7 +1740,7 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\x12>\n" +
-	"\x06claims\x18\x03 \x03(\v2\x19.ampora.internal.v1.ClaimB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06claims\"\xab\x02\n" +
+	"\x06claims\x18\x03 \x03(\v2\x19.ampora.internal.v1.ClaimB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06claims\"\xf9\x02\n" +
 	"\x05Claim\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x19\n" +
 	"\bagent_id\x18\x02 \x01(\tR\aagentId\x12\x16\n" +
@@ -1444,7 +1749,11 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\finstance_uid\x18\x05 \x01(\fB\a\xbaH\x04z\x02h\x10R\vinstanceUid\x12;\n" +
 	"\ttransport\x18\x06 \x01(\x0e2\x1d.ampora.internal.v1.TransportR\ttransport\x12\x12\n" +
 	"\x04peer\x18\a \x01(\tR\x04peer\x128\n" +
-	"\btakeover\x18\b \x01(\x0e2\x1c.ampora.internal.v1.TakeoverR\btakeover\"\xd9\x02\n" +
+	"\btakeover\x18\b \x01(\x0e2\x1c.ampora.internal.v1.TakeoverR\btakeover\x12)\n" +
+	"\vholder_mark\x18\t \x01(\fB\b\xbaH\x05z\x03\x18\x80\x02R\n" +
+	"holderMark\x12!\n" +
+	"\fholder_epoch\x18\n" +
+	" \x01(\x04R\vholderEpoch\"\x92\x03\n" +
 	"\vClaimResult\x12:\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2 .ampora.internal.v1.ClaimOutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x19\n" +
@@ -1455,7 +1764,11 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"stateKnown\x12*\n" +
 	"\x11holder_gateway_id\x18\a \x01(\tR\x0fholderGatewayId\x12!\n" +
 	"\fholder_epoch\x18\b \x01(\x04R\vholderEpoch\x120\n" +
-	"\x14credentials_by_offer\x18\t \x01(\bR\x12credentialsByOffer\"R\n" +
+	"\x14credentials_by_offer\x18\t \x01(\bR\x12credentialsByOffer\x12\x1f\n" +
+	"\vholder_mark\x18\n" +
+	" \x01(\fR\n" +
+	"holderMark\x12\x16\n" +
+	"\x06shared\x18\v \x01(\bR\x06shared\"R\n" +
 	"\x15ClaimSessionsResponse\x129\n" +
 	"\aresults\x18\x01 \x03(\v2\x1f.ampora.internal.v1.ClaimResultR\aresults\"G\n" +
 	"\x10FetchBodyRequest\x12\x16\n" +
@@ -1499,8 +1812,10 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x19CLAIM_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLAIM_OUTCOME_CLAIMED\x10\x01\x12\x16\n" +
 	"\x12CLAIM_OUTCOME_HELD\x10\x02\x12\x19\n" +
-	"\x15CLAIM_OUTCOME_REFUSED\x10\x032\x8e\x06\n" +
-	"\x0eGatewayService\x12W\n" +
+	"\x15CLAIM_OUTCOME_REFUSED\x10\x032\xc3\a\n" +
+	"\x0eGatewayService\x12K\n" +
+	"\x04Join\x12\x1f.ampora.internal.v1.JoinRequest\x1a .ampora.internal.v1.JoinResponse\"\x00\x12f\n" +
+	"\rRenewIdentity\x12(.ampora.internal.v1.RenewIdentityRequest\x1a).ampora.internal.v1.RenewIdentityResponse\"\x00\x12W\n" +
 	"\bRegister\x12#.ampora.internal.v1.RegisterRequest\x1a$.ampora.internal.v1.RegisterResponse\"\x00\x12]\n" +
 	"\n" +
 	"RenewLease\x12%.ampora.internal.v1.RenewLeaseRequest\x1a&.ampora.internal.v1.RenewLeaseResponse\"\x00\x12x\n" +
@@ -1525,68 +1840,80 @@ func file_ampora_internal_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_internal_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ampora_internal_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_ampora_internal_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_ampora_internal_v1_gateway_proto_goTypes = []any{
 	(EnrollmentMethod)(0),               // 0: ampora.internal.v1.EnrollmentMethod
 	(Transport)(0),                      // 1: ampora.internal.v1.Transport
 	(Takeover)(0),                       // 2: ampora.internal.v1.Takeover
 	(ClaimOutcome)(0),                   // 3: ampora.internal.v1.ClaimOutcome
-	(*RegisterRequest)(nil),             // 4: ampora.internal.v1.RegisterRequest
-	(*RegisterResponse)(nil),            // 5: ampora.internal.v1.RegisterResponse
-	(*RenewLeaseRequest)(nil),           // 6: ampora.internal.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),          // 7: ampora.internal.v1.RenewLeaseResponse
-	(*CheckBootstrapTokenRequest)(nil),  // 8: ampora.internal.v1.CheckBootstrapTokenRequest
-	(*CheckBootstrapTokenResponse)(nil), // 9: ampora.internal.v1.CheckBootstrapTokenResponse
-	(*EnrollRequest)(nil),               // 10: ampora.internal.v1.EnrollRequest
-	(*EnrollResponse)(nil),              // 11: ampora.internal.v1.EnrollResponse
-	(*ClaimSessionsRequest)(nil),        // 12: ampora.internal.v1.ClaimSessionsRequest
-	(*Claim)(nil),                       // 13: ampora.internal.v1.Claim
-	(*ClaimResult)(nil),                 // 14: ampora.internal.v1.ClaimResult
-	(*ClaimSessionsResponse)(nil),       // 15: ampora.internal.v1.ClaimSessionsResponse
-	(*FetchBodyRequest)(nil),            // 16: ampora.internal.v1.FetchBodyRequest
-	(*FetchBodyResponse)(nil),           // 17: ampora.internal.v1.FetchBodyResponse
-	(*PutBodiesRequest)(nil),            // 18: ampora.internal.v1.PutBodiesRequest
-	(*PutBodiesResponse)(nil),           // 19: ampora.internal.v1.PutBodiesResponse
-	(*GetTrustRequest)(nil),             // 20: ampora.internal.v1.GetTrustRequest
-	(*GetTrustResponse)(nil),            // 21: ampora.internal.v1.GetTrustResponse
-	(*TenantTrust)(nil),                 // 22: ampora.internal.v1.TenantTrust
-	nil,                                 // 23: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
+	(*JoinRequest)(nil),                 // 4: ampora.internal.v1.JoinRequest
+	(*JoinResponse)(nil),                // 5: ampora.internal.v1.JoinResponse
+	(*RenewIdentityRequest)(nil),        // 6: ampora.internal.v1.RenewIdentityRequest
+	(*RenewIdentityResponse)(nil),       // 7: ampora.internal.v1.RenewIdentityResponse
+	(*RegisterRequest)(nil),             // 8: ampora.internal.v1.RegisterRequest
+	(*RegisterResponse)(nil),            // 9: ampora.internal.v1.RegisterResponse
+	(*RenewLeaseRequest)(nil),           // 10: ampora.internal.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),          // 11: ampora.internal.v1.RenewLeaseResponse
+	(*CheckBootstrapTokenRequest)(nil),  // 12: ampora.internal.v1.CheckBootstrapTokenRequest
+	(*CheckBootstrapTokenResponse)(nil), // 13: ampora.internal.v1.CheckBootstrapTokenResponse
+	(*EnrollRequest)(nil),               // 14: ampora.internal.v1.EnrollRequest
+	(*EnrollResponse)(nil),              // 15: ampora.internal.v1.EnrollResponse
+	(*ClaimSessionsRequest)(nil),        // 16: ampora.internal.v1.ClaimSessionsRequest
+	(*Claim)(nil),                       // 17: ampora.internal.v1.Claim
+	(*ClaimResult)(nil),                 // 18: ampora.internal.v1.ClaimResult
+	(*ClaimSessionsResponse)(nil),       // 19: ampora.internal.v1.ClaimSessionsResponse
+	(*FetchBodyRequest)(nil),            // 20: ampora.internal.v1.FetchBodyRequest
+	(*FetchBodyResponse)(nil),           // 21: ampora.internal.v1.FetchBodyResponse
+	(*PutBodiesRequest)(nil),            // 22: ampora.internal.v1.PutBodiesRequest
+	(*PutBodiesResponse)(nil),           // 23: ampora.internal.v1.PutBodiesResponse
+	(*GetTrustRequest)(nil),             // 24: ampora.internal.v1.GetTrustRequest
+	(*GetTrustResponse)(nil),            // 25: ampora.internal.v1.GetTrustResponse
+	(*TenantTrust)(nil),                 // 26: ampora.internal.v1.TenantTrust
+	nil,                                 // 27: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
+	(*timestamppb.Timestamp)(nil),       // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 29: google.protobuf.Duration
 }
 var file_ampora_internal_v1_gateway_proto_depIdxs = []int32{
-	24, // 0: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
-	24, // 1: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
-	0,  // 2: ampora.internal.v1.EnrollRequest.method:type_name -> ampora.internal.v1.EnrollmentMethod
-	25, // 3: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
-	13, // 4: ampora.internal.v1.ClaimSessionsRequest.claims:type_name -> ampora.internal.v1.Claim
-	1,  // 5: ampora.internal.v1.Claim.transport:type_name -> ampora.internal.v1.Transport
-	2,  // 6: ampora.internal.v1.Claim.takeover:type_name -> ampora.internal.v1.Takeover
-	3,  // 7: ampora.internal.v1.ClaimResult.outcome:type_name -> ampora.internal.v1.ClaimOutcome
-	14, // 8: ampora.internal.v1.ClaimSessionsResponse.results:type_name -> ampora.internal.v1.ClaimResult
-	22, // 9: ampora.internal.v1.GetTrustResponse.tenants:type_name -> ampora.internal.v1.TenantTrust
-	23, // 10: ampora.internal.v1.GetTrustResponse.downlink_keys:type_name -> ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	4,  // 11: ampora.internal.v1.GatewayService.Register:input_type -> ampora.internal.v1.RegisterRequest
-	6,  // 12: ampora.internal.v1.GatewayService.RenewLease:input_type -> ampora.internal.v1.RenewLeaseRequest
-	8,  // 13: ampora.internal.v1.GatewayService.CheckBootstrapToken:input_type -> ampora.internal.v1.CheckBootstrapTokenRequest
-	10, // 14: ampora.internal.v1.GatewayService.Enroll:input_type -> ampora.internal.v1.EnrollRequest
-	12, // 15: ampora.internal.v1.GatewayService.ClaimSessions:input_type -> ampora.internal.v1.ClaimSessionsRequest
-	16, // 16: ampora.internal.v1.GatewayService.FetchBody:input_type -> ampora.internal.v1.FetchBodyRequest
-	18, // 17: ampora.internal.v1.GatewayService.PutBodies:input_type -> ampora.internal.v1.PutBodiesRequest
-	20, // 18: ampora.internal.v1.GatewayService.GetTrust:input_type -> ampora.internal.v1.GetTrustRequest
-	5,  // 19: ampora.internal.v1.GatewayService.Register:output_type -> ampora.internal.v1.RegisterResponse
-	7,  // 20: ampora.internal.v1.GatewayService.RenewLease:output_type -> ampora.internal.v1.RenewLeaseResponse
-	9,  // 21: ampora.internal.v1.GatewayService.CheckBootstrapToken:output_type -> ampora.internal.v1.CheckBootstrapTokenResponse
-	11, // 22: ampora.internal.v1.GatewayService.Enroll:output_type -> ampora.internal.v1.EnrollResponse
-	15, // 23: ampora.internal.v1.GatewayService.ClaimSessions:output_type -> ampora.internal.v1.ClaimSessionsResponse
-	17, // 24: ampora.internal.v1.GatewayService.FetchBody:output_type -> ampora.internal.v1.FetchBodyResponse
-	19, // 25: ampora.internal.v1.GatewayService.PutBodies:output_type -> ampora.internal.v1.PutBodiesResponse
-	21, // 26: ampora.internal.v1.GatewayService.GetTrust:output_type -> ampora.internal.v1.GetTrustResponse
-	19, // [19:27] is the sub-list for method output_type
-	11, // [11:19] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	28, // 0: ampora.internal.v1.JoinResponse.not_after:type_name -> google.protobuf.Timestamp
+	28, // 1: ampora.internal.v1.RenewIdentityResponse.not_after:type_name -> google.protobuf.Timestamp
+	29, // 2: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
+	28, // 3: ampora.internal.v1.RegisterResponse.now:type_name -> google.protobuf.Timestamp
+	29, // 4: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
+	28, // 5: ampora.internal.v1.RenewLeaseResponse.now:type_name -> google.protobuf.Timestamp
+	0,  // 6: ampora.internal.v1.EnrollRequest.method:type_name -> ampora.internal.v1.EnrollmentMethod
+	28, // 7: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
+	17, // 8: ampora.internal.v1.ClaimSessionsRequest.claims:type_name -> ampora.internal.v1.Claim
+	1,  // 9: ampora.internal.v1.Claim.transport:type_name -> ampora.internal.v1.Transport
+	2,  // 10: ampora.internal.v1.Claim.takeover:type_name -> ampora.internal.v1.Takeover
+	3,  // 11: ampora.internal.v1.ClaimResult.outcome:type_name -> ampora.internal.v1.ClaimOutcome
+	18, // 12: ampora.internal.v1.ClaimSessionsResponse.results:type_name -> ampora.internal.v1.ClaimResult
+	26, // 13: ampora.internal.v1.GetTrustResponse.tenants:type_name -> ampora.internal.v1.TenantTrust
+	27, // 14: ampora.internal.v1.GetTrustResponse.downlink_keys:type_name -> ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
+	4,  // 15: ampora.internal.v1.GatewayService.Join:input_type -> ampora.internal.v1.JoinRequest
+	6,  // 16: ampora.internal.v1.GatewayService.RenewIdentity:input_type -> ampora.internal.v1.RenewIdentityRequest
+	8,  // 17: ampora.internal.v1.GatewayService.Register:input_type -> ampora.internal.v1.RegisterRequest
+	10, // 18: ampora.internal.v1.GatewayService.RenewLease:input_type -> ampora.internal.v1.RenewLeaseRequest
+	12, // 19: ampora.internal.v1.GatewayService.CheckBootstrapToken:input_type -> ampora.internal.v1.CheckBootstrapTokenRequest
+	14, // 20: ampora.internal.v1.GatewayService.Enroll:input_type -> ampora.internal.v1.EnrollRequest
+	16, // 21: ampora.internal.v1.GatewayService.ClaimSessions:input_type -> ampora.internal.v1.ClaimSessionsRequest
+	20, // 22: ampora.internal.v1.GatewayService.FetchBody:input_type -> ampora.internal.v1.FetchBodyRequest
+	22, // 23: ampora.internal.v1.GatewayService.PutBodies:input_type -> ampora.internal.v1.PutBodiesRequest
+	24, // 24: ampora.internal.v1.GatewayService.GetTrust:input_type -> ampora.internal.v1.GetTrustRequest
+	5,  // 25: ampora.internal.v1.GatewayService.Join:output_type -> ampora.internal.v1.JoinResponse
+	7,  // 26: ampora.internal.v1.GatewayService.RenewIdentity:output_type -> ampora.internal.v1.RenewIdentityResponse
+	9,  // 27: ampora.internal.v1.GatewayService.Register:output_type -> ampora.internal.v1.RegisterResponse
+	11, // 28: ampora.internal.v1.GatewayService.RenewLease:output_type -> ampora.internal.v1.RenewLeaseResponse
+	13, // 29: ampora.internal.v1.GatewayService.CheckBootstrapToken:output_type -> ampora.internal.v1.CheckBootstrapTokenResponse
+	15, // 30: ampora.internal.v1.GatewayService.Enroll:output_type -> ampora.internal.v1.EnrollResponse
+	19, // 31: ampora.internal.v1.GatewayService.ClaimSessions:output_type -> ampora.internal.v1.ClaimSessionsResponse
+	21, // 32: ampora.internal.v1.GatewayService.FetchBody:output_type -> ampora.internal.v1.FetchBodyResponse
+	23, // 33: ampora.internal.v1.GatewayService.PutBodies:output_type -> ampora.internal.v1.PutBodiesResponse
+	25, // 34: ampora.internal.v1.GatewayService.GetTrust:output_type -> ampora.internal.v1.GetTrustResponse
+	25, // [25:35] is the sub-list for method output_type
+	15, // [15:25] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_ampora_internal_v1_gateway_proto_init() }
@@ -1600,7 +1927,7 @@ func file_ampora_internal_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_internal_v1_gateway_proto_rawDesc), len(file_ampora_internal_v1_gateway_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -77,7 +77,7 @@ func (x Body_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Body_Kind.Descriptor instead.
 func (Body_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{2, 0}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type Delivery_Outcome int32
@@ -132,7 +132,7 @@ func (x Delivery_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Delivery_Outcome.Descriptor instead.
 func (Delivery_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{4, 0}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Downlink_Kind int32
@@ -145,6 +145,8 @@ const (
 	Downlink_KIND_FULL_STATE Downlink_Kind = 2
 	// End the session.
 	Downlink_KIND_CLOSE Downlink_Kind = 3
+	// Ask the agents' connections for a sign of life: somebody else claims their sessions.
+	Downlink_KIND_PING Downlink_Kind = 4
 )
 
 // Enum value maps for Downlink_Kind.
@@ -154,12 +156,14 @@ var (
 		1: "KIND_CONFIG",
 		2: "KIND_FULL_STATE",
 		3: "KIND_CLOSE",
+		4: "KIND_PING",
 	}
 	Downlink_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"KIND_CONFIG":      1,
 		"KIND_FULL_STATE":  2,
 		"KIND_CLOSE":       3,
+		"KIND_PING":        4,
 	}
 )
 
@@ -187,7 +191,64 @@ func (x Downlink_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Downlink_Kind.Descriptor instead.
 func (Downlink_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{6, 0}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{9, 0}
+}
+
+// Sealed is what stands in an uplink partition and on a gateway's shelf of marks: bytes that only the gateway process they
+// name can have written.
+type Sealed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A serialised Uplink or Mark: the sealed bytes.
+	Body []byte `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	// HMAC-SHA-256, its first 16 bytes, under the key that control gave the process when it registered (package
+	// shared/uplink says over what).
+	Seal          []byte `protobuf:"bytes,2,opt,name=seal,proto3" json:"seal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sealed) Reset() {
+	*x = Sealed{}
+	mi := &file_relay_v1_relay_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sealed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sealed) ProtoMessage() {}
+
+func (x *Sealed) ProtoReflect() protoreflect.Message {
+	mi := &file_relay_v1_relay_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
+func (*Sealed) Descriptor() ([]byte, []int) {
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Sealed) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Sealed) GetSeal() []byte {
+	if x != nil {
+		return x.Seal
+	}
+	return nil
 }
 
 // Uplink is one message from a gateway to control, in the partition of its agent.
@@ -217,7 +278,7 @@ type Uplink struct {
 
 func (x *Uplink) Reset() {
 	*x = Uplink{}
-	mi := &file_relay_v1_relay_proto_msgTypes[0]
+	mi := &file_relay_v1_relay_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -229,7 +290,7 @@ func (x *Uplink) String() string {
 func (*Uplink) ProtoMessage() {}
 
 func (x *Uplink) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[0]
+	mi := &file_relay_v1_relay_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -242,7 +303,7 @@ func (x *Uplink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Uplink.ProtoReflect.Descriptor instead.
 func (*Uplink) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{0}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Uplink) GetGatewayId() string {
@@ -382,7 +443,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_relay_v1_relay_proto_msgTypes[1]
+	mi := &file_relay_v1_relay_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +455,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[1]
+	mi := &file_relay_v1_relay_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +468,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{1}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Report) GetSequence() uint64 {
@@ -460,7 +521,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_relay_v1_relay_proto_msgTypes[2]
+	mi := &file_relay_v1_relay_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +533,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[2]
+	mi := &file_relay_v1_relay_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +546,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{2}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Body) GetKind() Body_Kind {
@@ -531,7 +592,7 @@ type SessionEnded struct {
 
 func (x *SessionEnded) Reset() {
 	*x = SessionEnded{}
-	mi := &file_relay_v1_relay_proto_msgTypes[3]
+	mi := &file_relay_v1_relay_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +604,7 @@ func (x *SessionEnded) String() string {
 func (*SessionEnded) ProtoMessage() {}
 
 func (x *SessionEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[3]
+	mi := &file_relay_v1_relay_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +617,7 @@ func (x *SessionEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionEnded.ProtoReflect.Descriptor instead.
 func (*SessionEnded) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{3}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SessionEnded) GetReason() string {
@@ -601,7 +662,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_relay_v1_relay_proto_msgTypes[4]
+	mi := &file_relay_v1_relay_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +674,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[4]
+	mi := &file_relay_v1_relay_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +687,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{4}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Delivery) GetOutcome() Delivery_Outcome {
@@ -657,7 +718,207 @@ func (x *Delivery) GetGeneration() int64 {
 	return 0
 }
 
-// SignedDownlink is what stands in a gateway's stream.
+// Mark says how far a gateway has heard an agent over a connection, so that the agent can go on at another gateway
+// without its full state when this one dies. It stands sealed on the gateway's shelf, under the tenant and the agent. It
+// covers nothing that the gateway has not put onto the bus by then.
+type Mark struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	BootId uint64                 `protobuf:"fixed64,1,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// The session it belongs to.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The sequence number of the agent's last message, relayed or not.
+	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The agent's state is on record or on the bus, whole up to the sequence.
+	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	LastSeenAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_relay_v1_relay_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_relay_v1_relay_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Mark) GetBootId() uint64 {
+	if x != nil {
+		return x.BootId
+	}
+	return 0
+}
+
+func (x *Mark) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Mark) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Mark) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *Mark) GetLastSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSeenAt
+	}
+	return nil
+}
+
+// Poll is what gateways share of an agent that polls: its next message may come to any of them. It stands on the shelf
+// of polls, under the tenant and the agent. It is a hint that nobody seals: at worst an agent is asked for its full state
+// once more, or once less where the loss shows in the partition anyway.
+type Poll struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session it belongs to; a gateway that holds an older one claims anew.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The sequence number of the agent's last message.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Something the agent said is lost: its full state is to be asked for.
+	Doubtful bool `protobuf:"varint,3,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	// When the full state was last asked for.
+	AskedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=asked_at,json=askedAt,proto3" json:"asked_at,omitempty"`
+	LastSeenAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
+	// The capabilities of the agent's last message.
+	Capabilities uint64 `protobuf:"varint,6,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// SHA-256 of the hash of components last listed or asked for.
+	Components []byte `protobuf:"bytes,7,opt,name=components,proto3" json:"components,omitempty"`
+	// The offer that was last handed out.
+	SentHash       []byte `protobuf:"bytes,8,opt,name=sent_hash,json=sentHash,proto3" json:"sent_hash,omitempty"`
+	SentGeneration int64  `protobuf:"varint,9,opt,name=sent_generation,json=sentGeneration,proto3" json:"sent_generation,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Poll) Reset() {
+	*x = Poll{}
+	mi := &file_relay_v1_relay_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Poll) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Poll) ProtoMessage() {}
+
+func (x *Poll) ProtoReflect() protoreflect.Message {
+	mi := &file_relay_v1_relay_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Poll.ProtoReflect.Descriptor instead.
+func (*Poll) Descriptor() ([]byte, []int) {
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Poll) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Poll) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Poll) GetDoubtful() bool {
+	if x != nil {
+		return x.Doubtful
+	}
+	return false
+}
+
+func (x *Poll) GetAskedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AskedAt
+	}
+	return nil
+}
+
+func (x *Poll) GetLastSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSeenAt
+	}
+	return nil
+}
+
+func (x *Poll) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
+}
+
+func (x *Poll) GetComponents() []byte {
+	if x != nil {
+		return x.Components
+	}
+	return nil
+}
+
+func (x *Poll) GetSentHash() []byte {
+	if x != nil {
+		return x.SentHash
+	}
+	return nil
+}
+
+func (x *Poll) GetSentGeneration() int64 {
+	if x != nil {
+		return x.SentGeneration
+	}
+	return 0
+}
+
+// SignedDownlink is what stands in a gateway's stream, and in the mail of an agent that polls.
 type SignedDownlink struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A serialised Downlink: the signed bytes.
@@ -671,7 +932,7 @@ type SignedDownlink struct {
 
 func (x *SignedDownlink) Reset() {
 	*x = SignedDownlink{}
-	mi := &file_relay_v1_relay_proto_msgTypes[5]
+	mi := &file_relay_v1_relay_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +944,7 @@ func (x *SignedDownlink) String() string {
 func (*SignedDownlink) ProtoMessage() {}
 
 func (x *SignedDownlink) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[5]
+	mi := &file_relay_v1_relay_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +957,7 @@ func (x *SignedDownlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedDownlink.ProtoReflect.Descriptor instead.
 func (*SignedDownlink) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{5}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SignedDownlink) GetDownlink() []byte {
@@ -720,9 +981,11 @@ func (x *SignedDownlink) GetSignature() []byte {
 	return nil
 }
 
-// Downlink asks one gateway to do one thing for up to a thousand agents of one tenant.
+// Downlink asks one gateway to do one thing for up to a thousand agents of one tenant; in the mail of an agent that polls,
+// for that agent alone. A gateway takes the same signed bytes once.
 type Downlink struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty in the mail of an agent that polls: whichever gateway it comes to takes it.
 	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
 	Tenant    string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Kind      Downlink_Kind          `protobuf:"varint,3,opt,name=kind,proto3,enum=relay.v1.Downlink_Kind" json:"kind,omitempty"`
@@ -741,7 +1004,7 @@ type Downlink struct {
 
 func (x *Downlink) Reset() {
 	*x = Downlink{}
-	mi := &file_relay_v1_relay_proto_msgTypes[6]
+	mi := &file_relay_v1_relay_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +1016,7 @@ func (x *Downlink) String() string {
 func (*Downlink) ProtoMessage() {}
 
 func (x *Downlink) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[6]
+	mi := &file_relay_v1_relay_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +1029,7 @@ func (x *Downlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Downlink.ProtoReflect.Descriptor instead.
 func (*Downlink) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{6}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Downlink) GetGatewayId() string {
@@ -845,7 +1108,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_relay_v1_relay_proto_msgTypes[7]
+	mi := &file_relay_v1_relay_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1120,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[7]
+	mi := &file_relay_v1_relay_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1133,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{7}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Target) GetAgentId() string {
@@ -907,7 +1170,7 @@ type ConfigEntry struct {
 
 func (x *ConfigEntry) Reset() {
 	*x = ConfigEntry{}
-	mi := &file_relay_v1_relay_proto_msgTypes[8]
+	mi := &file_relay_v1_relay_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1182,7 @@ func (x *ConfigEntry) String() string {
 func (*ConfigEntry) ProtoMessage() {}
 
 func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_v1_relay_proto_msgTypes[8]
+	mi := &file_relay_v1_relay_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1195,7 @@ func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
 func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_relay_v1_relay_proto_rawDescGZIP(), []int{8}
+	return file_relay_v1_relay_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConfigEntry) GetName() string {
@@ -967,7 +1230,10 @@ var File_relay_v1_relay_proto protoreflect.FileDescriptor
 
 const file_relay_v1_relay_proto_rawDesc = "" +
 	"\n" +
-	"\x14relay/v1/relay.proto\x12\brelay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x03\n" +
+	"\x14relay/v1/relay.proto\x12\brelay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"0\n" +
+	"\x06Sealed\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\x12\x12\n" +
+	"\x04seal\x18\x02 \x01(\fR\x04seal\"\xbc\x03\n" +
 	"\x06Uplink\x12\x1d\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x17\n" +
@@ -1017,11 +1283,31 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_DELIVERED\x10\x01\x12\x17\n" +
 	"\x13OUTCOME_NOT_CAPABLE\x10\x02\x12\x1c\n" +
-	"\x18OUTCOME_BODY_UNAVAILABLE\x10\x03\"a\n" +
+	"\x18OUTCOME_BODY_UNAVAILABLE\x10\x03\"\xa5\x01\n" +
+	"\x04Mark\x12\x17\n" +
+	"\aboot_id\x18\x01 \x01(\x06R\x06bootId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12<\n" +
+	"\flast_seen_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastSeenAt\"\xd3\x02\n" +
+	"\x04Poll\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1a\n" +
+	"\bdoubtful\x18\x03 \x01(\bR\bdoubtful\x125\n" +
+	"\basked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\x12<\n" +
+	"\flast_seen_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastSeenAt\x12\"\n" +
+	"\fcapabilities\x18\x06 \x01(\x04R\fcapabilities\x12\x1e\n" +
+	"\n" +
+	"components\x18\a \x01(\fR\n" +
+	"components\x12\x1b\n" +
+	"\tsent_hash\x18\b \x01(\fR\bsentHash\x12'\n" +
+	"\x0fsent_generation\x18\t \x01(\x03R\x0esentGeneration\"a\n" +
 	"\x0eSignedDownlink\x12\x1a\n" +
 	"\bdownlink\x18\x01 \x01(\fR\bdownlink\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xa6\x03\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xb5\x03\n" +
 	"\bDownlink\x12\x1d\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x16\n" +
@@ -1032,13 +1318,14 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x04hash\x18\x06 \x01(\fR\x04hash\x12/\n" +
 	"\aentries\x18\a \x03(\v2\x15.relay.v1.ConfigEntryR\aentries\x12\x16\n" +
 	"\x06reason\x18\b \x01(\tR\x06reason\x12 \n" +
-	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"R\n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"a\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_CONFIG\x10\x01\x12\x13\n" +
 	"\x0fKIND_FULL_STATE\x10\x02\x12\x0e\n" +
 	"\n" +
-	"KIND_CLOSE\x10\x03\"Y\n" +
+	"KIND_CLOSE\x10\x03\x12\r\n" +
+	"\tKIND_PING\x10\x04\"Y\n" +
 	"\x06Target\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
@@ -1066,41 +1353,47 @@ func file_relay_v1_relay_proto_rawDescGZIP() []byte {
 }
 
 var file_relay_v1_relay_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_relay_v1_relay_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_relay_v1_relay_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_relay_v1_relay_proto_goTypes = []any{
 	(Body_Kind)(0),                // 0: relay.v1.Body.Kind
 	(Delivery_Outcome)(0),         // 1: relay.v1.Delivery.Outcome
 	(Downlink_Kind)(0),            // 2: relay.v1.Downlink.Kind
-	(*Uplink)(nil),                // 3: relay.v1.Uplink
-	(*Report)(nil),                // 4: relay.v1.Report
-	(*Body)(nil),                  // 5: relay.v1.Body
-	(*SessionEnded)(nil),          // 6: relay.v1.SessionEnded
-	(*Delivery)(nil),              // 7: relay.v1.Delivery
-	(*SignedDownlink)(nil),        // 8: relay.v1.SignedDownlink
-	(*Downlink)(nil),              // 9: relay.v1.Downlink
-	(*Target)(nil),                // 10: relay.v1.Target
-	(*ConfigEntry)(nil),           // 11: relay.v1.ConfigEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Sealed)(nil),                // 3: relay.v1.Sealed
+	(*Uplink)(nil),                // 4: relay.v1.Uplink
+	(*Report)(nil),                // 5: relay.v1.Report
+	(*Body)(nil),                  // 6: relay.v1.Body
+	(*SessionEnded)(nil),          // 7: relay.v1.SessionEnded
+	(*Delivery)(nil),              // 8: relay.v1.Delivery
+	(*Mark)(nil),                  // 9: relay.v1.Mark
+	(*Poll)(nil),                  // 10: relay.v1.Poll
+	(*SignedDownlink)(nil),        // 11: relay.v1.SignedDownlink
+	(*Downlink)(nil),              // 12: relay.v1.Downlink
+	(*Target)(nil),                // 13: relay.v1.Target
+	(*ConfigEntry)(nil),           // 14: relay.v1.ConfigEntry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_relay_v1_relay_proto_depIdxs = []int32{
-	12, // 0: relay.v1.Uplink.received_at:type_name -> google.protobuf.Timestamp
-	4,  // 1: relay.v1.Uplink.report:type_name -> relay.v1.Report
-	6,  // 2: relay.v1.Uplink.ended:type_name -> relay.v1.SessionEnded
-	7,  // 3: relay.v1.Uplink.delivery:type_name -> relay.v1.Delivery
-	5,  // 4: relay.v1.Report.bodies:type_name -> relay.v1.Body
+	15, // 0: relay.v1.Uplink.received_at:type_name -> google.protobuf.Timestamp
+	5,  // 1: relay.v1.Uplink.report:type_name -> relay.v1.Report
+	7,  // 2: relay.v1.Uplink.ended:type_name -> relay.v1.SessionEnded
+	8,  // 3: relay.v1.Uplink.delivery:type_name -> relay.v1.Delivery
+	6,  // 4: relay.v1.Report.bodies:type_name -> relay.v1.Body
 	0,  // 5: relay.v1.Body.kind:type_name -> relay.v1.Body.Kind
-	12, // 6: relay.v1.SessionEnded.last_seen_at:type_name -> google.protobuf.Timestamp
+	15, // 6: relay.v1.SessionEnded.last_seen_at:type_name -> google.protobuf.Timestamp
 	1,  // 7: relay.v1.Delivery.outcome:type_name -> relay.v1.Delivery.Outcome
 	2,  // 8: relay.v1.Delivery.kind:type_name -> relay.v1.Downlink.Kind
-	2,  // 9: relay.v1.Downlink.kind:type_name -> relay.v1.Downlink.Kind
-	10, // 10: relay.v1.Downlink.targets:type_name -> relay.v1.Target
-	12, // 11: relay.v1.Downlink.not_after:type_name -> google.protobuf.Timestamp
-	11, // 12: relay.v1.Downlink.entries:type_name -> relay.v1.ConfigEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	15, // 9: relay.v1.Mark.last_seen_at:type_name -> google.protobuf.Timestamp
+	15, // 10: relay.v1.Poll.asked_at:type_name -> google.protobuf.Timestamp
+	15, // 11: relay.v1.Poll.last_seen_at:type_name -> google.protobuf.Timestamp
+	2,  // 12: relay.v1.Downlink.kind:type_name -> relay.v1.Downlink.Kind
+	13, // 13: relay.v1.Downlink.targets:type_name -> relay.v1.Target
+	15, // 14: relay.v1.Downlink.not_after:type_name -> google.protobuf.Timestamp
+	14, // 15: relay.v1.Downlink.entries:type_name -> relay.v1.ConfigEntry
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_relay_v1_relay_proto_init() }
@@ -1108,7 +1401,7 @@ func file_relay_v1_relay_proto_init() {
 	if File_relay_v1_relay_proto != nil {
 		return
 	}
-	file_relay_v1_relay_proto_msgTypes[0].OneofWrappers = []any{
+	file_relay_v1_relay_proto_msgTypes[1].OneofWrappers = []any{
 		(*Uplink_Report)(nil),
 		(*Uplink_Ended)(nil),
 		(*Uplink_Delivery)(nil),
@@ -1119,7 +1412,7 @@ func file_relay_v1_relay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_relay_v1_relay_proto_rawDesc), len(file_relay_v1_relay_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -29,6 +29,11 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
+	// GatewayServiceJoinProcedure is the procedure name of the GatewayService's Join RPC.
+	GatewayServiceJoinProcedure = "/ampora.internal.v1.GatewayService/Join"
+	// GatewayServiceRenewIdentityProcedure is the procedure name of the GatewayService's RenewIdentity
+	// RPC.
+	GatewayServiceRenewIdentityProcedure = "/ampora.internal.v1.GatewayService/RenewIdentity"
 	// GatewayServiceRegisterProcedure is the procedure name of the GatewayService's Register RPC.
 	GatewayServiceRegisterProcedure = "/ampora.internal.v1.GatewayService/Register"
 	// GatewayServiceRenewLeaseProcedure is the procedure name of the GatewayService's RenewLease RPC.
@@ -50,6 +55,20 @@ const (
 )
 
 var (
+	gatewayServiceJoinSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     internalv1.File_ampora_internal_v1_gateway_proto.Services().ByName("GatewayService").Methods().ByName("Join"),
+			Procedure:  GatewayServiceJoinProcedure,
+		}
+	})
+	gatewayServiceRenewIdentitySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     internalv1.File_ampora_internal_v1_gateway_proto.Services().ByName("GatewayService").Methods().ByName("RenewIdentity"),
+			Procedure:  GatewayServiceRenewIdentityProcedure,
+		}
+	})
 	gatewayServiceRegisterSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -110,6 +129,11 @@ var (
 
 // GatewayServiceClient is a client for the ampora.internal.v1.GatewayService service.
 type GatewayServiceClient interface {
+	// Join trades a one-time join token for the gateway's certificate. It alone may be called without one. The same token
+	// with the same public key gets another certificate until the gateway registers, for at most 15 minutes.
+	Join(context.Context, *internalv1.JoinRequest) (*internalv1.JoinResponse, error)
+	// RenewIdentity certifies a new key of the calling gateway. The certificate it calls with stays good until it expires.
+	RenewIdentity(context.Context, *internalv1.RenewIdentityRequest) (*internalv1.RenewIdentityResponse, error)
 	// Register announces a gateway process and takes its lease. Sessions of an earlier boot of the same gateway end with it.
 	Register(context.Context, *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error)
 	// RenewLease keeps the gateway's sessions alive. FAILED_PRECONDITION "LEASE_LOST": register anew and claim again.
@@ -138,6 +162,11 @@ func NewGatewayServiceClient(client *connect.Client) GatewayServiceClient {
 
 // GatewayServiceHandler is an implementation of the ampora.internal.v1.GatewayService service.
 type GatewayServiceHandler interface {
+	// Join trades a one-time join token for the gateway's certificate. It alone may be called without one. The same token
+	// with the same public key gets another certificate until the gateway registers, for at most 15 minutes.
+	Join(context.Context, *internalv1.JoinRequest) (*internalv1.JoinResponse, error)
+	// RenewIdentity certifies a new key of the calling gateway. The certificate it calls with stays good until it expires.
+	RenewIdentity(context.Context, *internalv1.RenewIdentityRequest) (*internalv1.RenewIdentityResponse, error)
 	// Register announces a gateway process and takes its lease. Sessions of an earlier boot of the same gateway end with it.
 	Register(context.Context, *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error)
 	// RenewLease keeps the gateway's sessions alive. FAILED_PRECONDITION "LEASE_LOST": register anew and claim again.
@@ -163,6 +192,8 @@ type GatewayServiceHandler interface {
 func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHandler) {
 	adapter := gatewayServiceHandler{svc: svc}
 	server.Register(
+		connect.Method{Spec: gatewayServiceJoinSpec(), Handler: adapter.join},
+		connect.Method{Spec: gatewayServiceRenewIdentitySpec(), Handler: adapter.renewIdentity},
 		connect.Method{Spec: gatewayServiceRegisterSpec(), Handler: adapter.register},
 		connect.Method{Spec: gatewayServiceRenewLeaseSpec(), Handler: adapter.renewLease},
 		connect.Method{Spec: gatewayServiceCheckBootstrapTokenSpec(), Handler: adapter.checkBootstrapToken},
@@ -176,6 +207,14 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 
 // UnimplementedGatewayServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedGatewayServiceHandler struct{}
+
+func (UnimplementedGatewayServiceHandler) Join(context.Context, *internalv1.JoinRequest) (*internalv1.JoinResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.internal.v1.GatewayService.Join is not implemented")
+}
+
+func (UnimplementedGatewayServiceHandler) RenewIdentity(context.Context, *internalv1.RenewIdentityRequest) (*internalv1.RenewIdentityResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.internal.v1.GatewayService.RenewIdentity is not implemented")
+}
 
 func (UnimplementedGatewayServiceHandler) Register(context.Context, *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.internal.v1.GatewayService.Register is not implemented")
@@ -211,6 +250,22 @@ func (UnimplementedGatewayServiceHandler) GetTrust(context.Context, *internalv1.
 
 type gatewayServiceClient struct {
 	client *connect.Client
+}
+
+func (c *gatewayServiceClient) Join(ctx context.Context, req *internalv1.JoinRequest) (*internalv1.JoinResponse, error) {
+	var res internalv1.JoinResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceJoinSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) RenewIdentity(ctx context.Context, req *internalv1.RenewIdentityRequest) (*internalv1.RenewIdentityResponse, error) {
+	var res internalv1.RenewIdentityResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceRenewIdentitySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 func (c *gatewayServiceClient) Register(ctx context.Context, req *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
@@ -278,6 +333,30 @@ func (c *gatewayServiceClient) GetTrust(ctx context.Context, req *internalv1.Get
 }
 
 type gatewayServiceHandler struct{ svc GatewayServiceHandler }
+
+func (h gatewayServiceHandler) join(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req internalv1.JoinRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Join(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) renewIdentity(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req internalv1.RenewIdentityRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RenewIdentity(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
 
 func (h gatewayServiceHandler) register(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	var req internalv1.RegisterRequest

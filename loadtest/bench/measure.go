@@ -1,0 +1,242 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gitlab.com/ampora/ampora/loadtest/api"
+	"gitlab.com/ampora/ampora/loadtest/swarm"
+)
+
+// Figures are what one measurement or several gave, by name.
+type Figures map[string]float64
+
+// Figures of the load.
+const (
+	heartbeat  = 30 * time.Second
+	perAgent   = 40 // messages a second at most: a server may limit one agent to 50
+	quietShare = 0.1
+	quietTime  = time.Second
+	quietLimit = 90 * time.Second
+	comeLimit  = 10 * time.Minute
+	pushLimit  = 5 * time.Minute
+)
+
+// crowd is agents that are connected to a target.
+type crowd struct {
+	*swarm.Swarm
+	receipts *receipts
+}
+
+// gather connects agents and waits until all were answered.
+func (r *running) gather(ctx context.Context, identities []swarm.Identity) (*crowd, error) {
+	roots, err := api.RootsFrom(r.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{receipts: newReceipts(len(identities))}
+	c.Swarm, err = swarm.New(swarm.Config{
+		Target: swarm.Target{Addresses: r.OpAMP, Roots: roots}, Transport: swarm.WebSocket, Name: "bench",
+		Heartbeat: heartbeat, Dials: 128, OnOffer: c.receipts.note,
+	}, identities)
+	if err != nil {
+		return nil, err
+	}
+	c.Start()
+	ctx, cancel := context.WithTimeout(ctx, comeLimit)
+	defer cancel()
+	if err := c.Connected(ctx); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// flood measures the CPU of a heartbeat with its answer.
+func (b Bench) flood(ctx context.Context, r *running, into Figures) error {
+	c, err := r.gather(ctx, b.identities()[:b.FloodAgents])
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	helpers := r.helpers()
+	used, err := cpu(r.PIDs)
+	before, helped := c.Count().Answers.Load(), used
+	if err == nil {
+		helped, err = cpu(helpers)
+	}
+	if err != nil {
+		return err
+	}
+	refused := c.errors()
+	begin := time.Now()
+	flooding, cancel := context.WithTimeout(ctx, b.FloodTime)
+	defer cancel()
+	c.Flood(flooding, perAgent)
+	seconds := time.Since(begin).Seconds()
+	answers := float64(c.Count().Answers.Load() - before)
+	usedAfter, err := cpu(r.PIDs)
+	if err != nil {
+		return err
+	}
+	helpedAfter, err := cpu(helpers)
+	if err != nil {
+		return err
+	}
+	into["flood messages/s"] = answers / seconds
+	into["flood CPU µs/message"] = (usedAfter - used) / answers * 1e6
+	into["flood helpers' CPU µs/message"] = (helpedAfter - helped) / answers * 1e6
+	into["flood errors while connecting"] = float64(refused)
+	if c.errors() > refused {
+		return fmt.Errorf("a flood shall cause no errors: %v", c.Count().Errors())
+	}
+	return nil
+}
+
+// errors is how many errors the agents met until now.
+func (c *crowd) errors() (n int64) {
+	for _, count := range c.Count().Errors() {
+		n += count
+	}
+	return n
+}
+
+// helpers are the processes whose CPU is told apart, as they are now.
+func (r *running) helpers() (pids []int) {
+	for _, root := range r.Helpers {
+		pids = append(pids, family(root)...)
+	}
+	return pids
+}
+
+// quiet waits until the target has nothing left to do, or it takes too long.
+func (r *running) quiet(ctx context.Context) error {
+	for end := time.Now().Add(quietLimit); time.Now().Before(end); {
+		before, err := cpu(r.PIDs)
+		if err != nil {
+			return err
+		}
+		if err := sleep(ctx, quietTime); err != nil {
+			return err
+		}
+		after, err := cpu(r.PIDs)
+		if err != nil || after-before < quietShare*quietTime.Seconds() {
+			return err
+		}
+	}
+	return nil
+}
+
+// memory measures what connections cost that are there and say little, then how long a
+// configuration takes to all of them.
+func (b Bench) memory(ctx context.Context, r *running, fleet *fleet, into Figures) error {
+	empty, err := r.sizes(ctx, b.GCTime)
+	if err != nil {
+		return err
+	}
+	into["empty RSS MiB"] = empty.resident / 1024
+	begin := time.Now()
+	c, err := r.gather(ctx, b.identities())
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	into["connections/s"] = float64(c.Size()) / time.Since(begin).Seconds()
+	into["errors while connecting"] = float64(c.errors())
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	if err := sleep(ctx, b.IdleTime); err != nil {
+		return err
+	}
+	running, err := resident(r.PIDs)
+	if err != nil {
+		return err
+	}
+	full, err := r.sizes(ctx, b.GCTime)
+	if err != nil {
+		return err
+	}
+	n := float64(c.Size())
+	into["RSS as running KiB/connection"] = (running - empty.resident) / n
+	into["RSS after GC KiB/connection"] = (full.resident - empty.resident) / n
+	into["heap after GC KiB/connection"] = (full.heap - empty.heap) / n
+	into["stacks KiB/connection"] = (full.stacks - empty.stacks) / n
+	return b.push(ctx, r, fleet, c, into)
+}
+
+// sizes are of a target after it has collected its garbage, in KiB.
+type sizes struct{ resident, heap, stacks float64 }
+
+func (r *running) sizes(ctx context.Context, wait time.Duration) (s sizes, err error) {
+	if err = r.collect(ctx, wait); err != nil {
+		return s, err
+	}
+	if s.resident, err = resident(r.PIDs); err != nil {
+		return s, err
+	}
+	if s.heap, err = r.metric(ctx, "go_memstats_heap_inuse_bytes"); err != nil {
+		return s, err
+	}
+	s.stacks, err = r.metric(ctx, "go_memstats_stack_inuse_bytes")
+	s.heap, s.stacks = s.heap/1024, s.stacks/1024
+	return s, err
+}
+
+// push measures some fan-outs and takes the median of each figure.
+func (b Bench) push(ctx context.Context, r *running, fleet *fleet, c *crowd, into Figures) error {
+	var rounds []Figures
+	for range b.Pushes {
+		round := Figures{}
+		if err := b.pushOnce(ctx, r, fleet, c, round); err != nil {
+			return err
+		}
+		rounds = append(rounds, round)
+	}
+	for name, value := range medians(rounds) {
+		into[name] = value
+	}
+	return nil
+}
+
+func (b Bench) pushOnce(ctx context.Context, r *running, fleet *fleet, c *crowd, into Figures) error {
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pushLimit)
+	defer cancel()
+	send, hash, err := fleet.prepare(ctx, r)
+	if err != nil {
+		return err
+	}
+	c.receipts.expect(hash)
+	begin := time.Now()
+	if err := send(ctx); err != nil {
+		return err
+	}
+	called := time.Since(begin).Seconds()
+	latencies, err := c.receipts.all(ctx, begin)
+	if missing, ok := errors.AsType[missingError](err); ok {
+		id := b.identities()[missing[0]].Agent()
+		return fmt.Errorf("%w; the first of them is %s:\n%s", err, id, strings.Join(c.Story(id), "\n"))
+	}
+	if err != nil {
+		return err
+	}
+	slices.Sort(latencies)
+	at := func(share float64) float64 { return latencies[int(share*float64(len(latencies)-1))] * 1e3 }
+	into["push p50 ms"], into["push p99 ms"], into["push last ms"] = at(0.5), at(0.99), at(1)
+	into["push call ms"] = called * 1e3
+	// Let them apply it and say so, which is not what is measured.
+	return c.Calm(ctx)
+}
