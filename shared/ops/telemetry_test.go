@@ -5,9 +5,12 @@ package ops_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +129,44 @@ func TestWithoutAReceiver(t *testing.T) {
 	telemetry.Log.InfoContext(ctx, "hello")
 	if span.IsRecording() || !strings.Contains(written.String(), span.SpanContext().TraceID().String()) {
 		t.Errorf("recording: %v, the log is %s", span.IsRecording(), written.String())
+	}
+}
+
+// The operations listener shows the program's metrics and checks until it is told to stop.
+func TestListen(t *testing.T) {
+	telemetry, err := ops.Open(ops.Config{Addr: "127.0.0.1:0", LogFormat: ops.LogJSON}, program, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer telemetry.Close()
+	addr, task, err := telemetry.Listen(t.Context(), ops.Check{Name: "gateway", Probe: func(context.Context) error { return errors.New("not yet") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- task.Run(ctx) }()
+	for path, want := range map[string]int{"/health/live": http.StatusOK, "/health/ready": http.StatusServiceUnavailable, "/metrics": http.StatusOK} {
+		response, err := http.Get("http://" + addr.String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s answers %s", path, response.Status)
+		}
+	}
+	taken, err := ops.Open(ops.Config{Addr: addr.String(), LogFormat: ops.LogJSON}, program, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if _, _, err := taken.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "AMPORA_OPS_ADDR") {
+		t.Errorf("an address that is taken gives %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

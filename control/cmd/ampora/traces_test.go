@@ -214,10 +214,9 @@ func checkTrace(t *testing.T, spans []otlptest.Span) {
 	}
 	settled := find(t, spans, "engine step", "ampora.grant.state", "met")
 	var names []string
-	for s, found := settled, true; found; s, found = byID[string(s.GetParentSpanId())] {
+	for _, s := range otlptest.Lineage(spans, settled) {
 		names = append(names, s.GetName())
 	}
-	slices.Reverse(names)
 	if !slices.Equal(names, story) {
 		t.Errorf("the settled grant stands on\n%s\nwant\n%s", strings.Join(names, " > "), strings.Join(story, " > "))
 	}

@@ -144,6 +144,20 @@ func (r *Receiver) keepSpans(data *tracepb.TracesData) {
 	}
 }
 
+// Lineage returns a span and those above it among the spans, the first of them first.
+func Lineage(spans []Span, of Span) []Span {
+	byID := make(map[string]Span, len(spans))
+	for _, s := range spans {
+		byID[string(s.GetSpanId())] = s
+	}
+	lineage := []Span{of}
+	for above, found := byID[string(of.GetParentSpanId())]; found; above, found = byID[string(above.GetParentSpanId())] {
+		lineage = append(lineage, above)
+	}
+	slices.Reverse(lineage)
+	return lineage
+}
+
 // Attribute returns the value of a key, or nil.
 func Attribute(attributes []*commonpb.KeyValue, key string) *commonpb.AnyValue {
 	for _, attribute := range attributes {
