@@ -55,9 +55,9 @@ func (h Histogram) Record(ctx context.Context, value float64, values ...string) 
 	h.histogram.Record(ctx, value, h.series.of(values).record...)
 }
 
-// Took records a duration in seconds.
+// Took records a duration in seconds; none that is negative because a clock was set meanwhile.
 func (h Histogram) Took(ctx context.Context, d time.Duration, values ...string) {
-	h.Record(ctx, d.Seconds(), values...)
+	h.Record(ctx, max(0, d).Seconds(), values...)
 }
 
 // Observe tells what an observed instrument is now, under the values of its labels.
