@@ -129,8 +129,9 @@ func dispatchClosed(w *world) {
 	child.uid = newUID()
 	c := w.claimOf(child, s.gateway)
 	held := w.claim(c)
-	for range fleet.CloneTakeovers { // the last quarantines the child and closes its session
-		w.clone(child, s.gateway)
+	for n := range fleet.CloneTakeovers { // the last quarantines the child and closes its session
+		c.Takeover, c.Contested = fleet.TakeoverClone, held.Epoch+fleet.Epoch(n)
+		w.claim(c)
 	}
 	ended := w.end(session{agent{id: held.Agent}, s.gateway, held.Epoch + fleet.CloneTakeovers - 1}, "closed")
 	if got := w.record(fleet.Uplink{Ended: ended}); got.Applied != 1 {
