@@ -126,8 +126,7 @@ func assemble(ctx context.Context, config Config, d Deps, db store.Store) (*Cont
 		return nil, err
 	}
 
-	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
-	c.replica = replica.New(replica.Deps{Store: db, ID: cmp.Or(d.Process, ProcessName()), Version: d.Version, Log: d.Log, Now: d.Now})
+	c := &Control{deps: d, config: config, store: db, replica: newReplica(d, db), authority: authority, stopping: make(chan struct{})}
 	if err := c.openLoops(bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
@@ -170,6 +169,10 @@ func openAuthority(ctx context.Context, config Config, db store.Store, ring *sea
 		return nil, err
 	}
 	return authority, authority.EnsureTenant(ctx, fleet.TenantID(config.Tenant), now)
+}
+
+func newReplica(d Deps, db store.Store) *replica.Replica {
+	return replica.New(replica.Deps{Store: db, ID: cmp.Or(d.Process, ProcessName()), Version: d.Version, Log: d.Log, Now: d.Now})
 }
 
 // openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
