@@ -8,6 +8,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -19,6 +20,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectinprocess"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/api"
 	"gitlab.com/ampora/ampora/control/internal/auth"
@@ -31,11 +33,13 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/replica"
+	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Deps is what the control plane is given by the program it runs in.
@@ -45,6 +49,10 @@ type Deps struct {
 	Log   *slog.Logger
 	Meter metric.Meter
 	Now   func() time.Time
+	// Process names this process in leases; empty: a new [ProcessName].
+	Process string
+	// Tracer makes the spans; nil: nothing is traced.
+	Tracer trace.Tracer
 	// Version of the program, OpAMPURL where agents connect: for the API to show.
 	Version  string
 	OpAMPURL string
@@ -65,6 +73,7 @@ type Control struct {
 	inbox     *inbox.Inbox
 	engine    *engine.Engine
 	outbox    *outbox.Outbox
+	backlog   *backlog
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -91,6 +100,7 @@ func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
 
 // assemble wires the parts around an open database.
 func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*Control, error) {
+	d.Tracer = tracing.OrNone(d.Tracer)
 	db := ringing{Store: opened, engine: run.NewBell(), outbox: run.NewBell()}
 	ring, err := openKeyring(ctx, config.Keys, db)
 	if err != nil {
@@ -104,11 +114,8 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if _, err := bodies.EnsureTenant(ctx, tenant, d.Now()); err != nil {
 		return nil, err
 	}
-	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
+	authority, err := openAuthority(ctx, config, db, ring, d.Now())
 	if err != nil {
-		return nil, err
-	}
-	if err := authority.EnsureTenant(ctx, tenant, d.Now()); err != nil {
 		return nil, err
 	}
 	signer, err := openSigner(ctx, db, ring)
@@ -120,9 +127,12 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 		return nil, err
 	}
 
-	c := &Control{deps: d, config: config, store: db, authority: authority, stopping: make(chan struct{})}
-	c.replica = replica.New(replica.Deps{Store: db, ID: processName(), Version: d.Version, Log: d.Log, Now: d.Now})
+	c := &Control{deps: d, config: config, store: db, replica: newReplica(d, db), authority: authority, stopping: make(chan struct{})}
 	if err := c.openLoops(db, bodies, signer, uplinks); err != nil {
+		return nil, err
+	}
+	observe, err := c.observe()
+	if err != nil {
 		return nil, err
 	}
 
@@ -135,7 +145,8 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: c.replica.Clock,
 	})
 	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
-	c.local, c.remote = connect.NewServer(answers, gateways.InProcess), connect.NewServer(answers, gate.Interceptor)
+	c.local = connect.NewServer(observe.local, answers, gateways.InProcess)
+	c.remote = connect.NewServer(observe.remote, answers, gate.Interceptor)
 	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
 	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
 
@@ -143,7 +154,7 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err != nil {
 		return nil, err
 	}
-	public := connect.NewServer(callers)
+	public := connect.NewServer(observe.public, callers)
 	api.Register(public, api.Deps{
 		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping,
@@ -152,25 +163,38 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	return c, nil
 }
 
+// openAuthority opens the certificate authority, with keys for the installation's tenant.
+func openAuthority(ctx context.Context, config Config, db store.Store, ring *seal.Keyring, now time.Time) (*pki.Authority, error) {
+	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
+	if err != nil {
+		return nil, err
+	}
+	return authority, authority.EnsureTenant(ctx, fleet.TenantID(config.Tenant), now)
+}
+
+func newReplica(d Deps, db store.Store) *replica.Replica {
+	return replica.New(replica.Deps{Store: db, ID: cmp.Or(d.Process, ProcessName()), Version: d.Version, Log: d.Log, Now: d.Now})
+}
+
 // openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
 // judge, it goes by the database's clock.
 func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
-	now := c.replica.Clock
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: c.deps.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: c.deps.Log, Meter: c.deps.Meter, Now: now}); err != nil {
+	d, now := c.deps, c.replica.Clock
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
 		return err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: c.deps.Log, Meter: c.deps.Meter, Now: now, Bell: db.engine}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine}); err != nil {
 		return err
 	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: c.deps.Bus, Signer: signer, Log: c.deps.Log, Meter: c.deps.Meter, Now: now, Bell: db.outbox}); err != nil {
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox}); err != nil {
 		return err
 	}
 	return nil
 }
 
-// Gateways is a client of the internal service for a gateway in this process.
-func (c *Control) Gateways() internalv1connect.GatewayServiceClient {
-	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.local)))
+// Gateways is a client of the internal service for a gateway in this process, with the interceptors that it wants.
+func (c *Control) Gateways(interceptors ...connect.ClientInterceptor) internalv1connect.GatewayServiceClient {
+	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(c.local), interceptors...))
 }
 
 // Handler serves the public API.
@@ -210,6 +234,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
+		{Name: "backlog", Run: c.backlog.run},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 	}
@@ -236,8 +261,8 @@ func (c *Control) pruneEvents(ctx context.Context) error {
 	return err //nolint:wrapcheck // logged as what the duty failed of
 }
 
-// processName names this process in leases: the host for people, random bytes for uniqueness.
-func processName() string {
+// ProcessName is a name that no other process has: the host for people, random bytes for uniqueness.
+func ProcessName() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	host, err := os.Hostname()

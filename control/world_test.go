@@ -89,14 +89,18 @@ func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
 	return startAt(t, db, b, masterKey, time.Now)
 }
 
-// startAt starts a control plane with a clock of the test's.
-func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time) *plane {
+// startAt starts a control plane with a clock of the test's, and what else the test wants of its own.
+func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time, own ...func(*Deps)) *plane {
 	t.Helper()
 	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
-	c, err := assemble(t.Context(), config, Deps{
+	deps := Deps{
 		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,
-	}, db)
+	}
+	for _, own := range own {
+		own(&deps)
+	}
+	c, err := assemble(t.Context(), config, deps, db)
 	if err != nil {
 		t.Fatal(err)
 	}

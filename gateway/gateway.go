@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/opamp"
@@ -37,6 +38,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Deps is what a gateway works with. All but the last three are required.
@@ -46,6 +48,8 @@ type Deps struct {
 	Log     *slog.Logger
 	Meter   metric.Meter
 	Clock   func() time.Time
+	// Tracer makes the spans; nil: nothing is traced.
+	Tracer trace.Tracer
 	// Version is shown to the control plane.
 	Version string
 
@@ -80,6 +84,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	deps.Tracer = tracing.OrNone(deps.Tracer)
 	g := &Gateway{config: config, told: relay.NewRegistration(deps.Clock)}
 	origin := relay.Origin{Gateway: identity.GatewayID(config.GatewayID), BootID: newBootID()}
 
@@ -90,10 +95,11 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if g.publisher, err = relay.NewPublisher(origin, deps.Bus, g.told, deps.Log, deps.Meter); err != nil {
 		return nil, err
 	}
-	registry := session.NewRegistry(g.publisher.Ended)
-	if err := gauge(deps.Meter, registry); err != nil {
+	onEnd, err := countEnds(deps.Meter, g.publisher.Ended)
+	if err != nil {
 		return nil, err
 	}
+	registry := session.NewRegistry(onEnd)
 	g.claims = session.NewClaims(deps.Control, origin.Gateway, origin.BootID, registry)
 	g.bodies = relay.NewBodies(deps.Control)
 	g.trust = edge.NewTrust(edge.TrustConfig{
@@ -107,7 +113,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	})
 	g.downlinks, err = relay.NewDownlinks(relay.DownlinksConfig{
 		Origin: origin, Bus: deps.Bus, Registry: registry, Bodies: g.bodies, Publisher: g.publisher,
-		Log: deps.Log, Clock: deps.Clock, Registration: g.told, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
+		Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock, Registration: g.told, Keys: g.downlinkKeys, Render: opamp.RenderConfig,
 	}, deps.Meter)
 	if err != nil {
 		return nil, err
@@ -115,7 +121,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	g.marks = relay.NewMarks(relay.MarksConfig{
 		Origin: origin, Bus: deps.Bus, Registry: registry, Publisher: g.publisher, Registration: g.told, Log: deps.Log,
 	})
-	if err := g.openDoors(deps, origin.Gateway, registry, rejections); err != nil {
+	if err := errors.Join(g.openDoors(deps, origin.Gateway, registry, rejections), g.measure(deps.Meter, registry)); err != nil {
 		return nil, err
 	}
 	if g.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", config.Addr); err != nil {
@@ -145,18 +151,18 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	g.opamp, err = opamp.NewServer(opamp.Config{
 		Admission: admission, Rejections: rejections, Enrolment: enrolment, Registry: registry, Claims: g.claims,
 		Publisher: g.publisher, Downlinks: g.downlinks, Polls: relay.NewPolls(deps.Bus, g.told, g.config.IdleTimeout),
-		Bodies: g.bodies, Log: deps.Log, Clock: deps.Clock,
+		Bodies: g.bodies, Log: deps.Log, Tracer: deps.Tracer, Clock: deps.Clock,
 		Endpoint: opamp.Endpoint{URL: g.config.Endpoint(), ServerCA: serverCA}, Mask: mask, Limits: g.config.limits(),
 	}, deps.Meter)
 	if err != nil {
 		return err
 	}
-	g.server = edge.NewServer(edge.ServerConfig{
+	g.server, err = edge.NewServer(edge.ServerConfig{
 		Handler: routes(g.opamp, edge.NewEST(admission, g.trust, enrolment), deps.Other),
 		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: certificate, Handshakes: g.config.MaxHandshakes,
 		Connections: g.config.MaxSessions + max(minUnadmitted, g.config.MaxSessions/4),
-	})
-	return nil
+	}, deps.Meter)
+	return err
 }
 
 // Addr is the address that agents connect to.
@@ -281,16 +287,6 @@ func credentials(config Config, deps Deps) (func(*tls.ClientHelloInfo) (*tls.Cer
 		}
 	}
 	return certificate, serverCA, nil
-}
-
-func gauge(meter metric.Meter, registry *session.Registry) error {
-	_, err := meter.Int64ObservableGauge("ampora_gateway_sessions",
-		metric.WithDescription("Live sessions of agents."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(registry.Len()))
-			return nil
-		}))
-	return err
 }
 
 // newBootID is random, and never 0, which the contract keeps for "none".

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -34,6 +37,7 @@ type world struct {
 	gateway *gateway.Gateway
 	server  *gatewaytest.Authority
 	reader  *metric.ManualReader
+	spans   *tracetest.SpanRecorder
 	stop    func()
 
 	agent       identity.Agent
@@ -92,12 +96,13 @@ func (w *world) run(change ...func(*gateway.Config)) {
 	for _, change := range change {
 		change(&config)
 	}
-	w.reader = metric.NewManualReader()
+	w.reader, w.spans = metric.NewManualReader(), tracetest.NewSpanRecorder()
 	served := w.server.Server()
 	var err error
 	w.gateway, err = gateway.New(config, gateway.Deps{
 		Control: w.control.Client(), Bus: w.bus, Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Meter: metric.NewMeterProvider(metric.WithReader(w.reader)).Meter("test"), Clock: time.Now, Version: "test",
+		Tracer:      sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(w.spans)).Tracer("test"),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &served, nil },
 		ServerCA:    w.server.RootPEM(),
 	})
@@ -226,22 +231,48 @@ func (w *world) target(agent identity.Agent, generation int64) []*relayv1.Target
 // count returns a counter's value for a label.
 func (w *world) count(name, label, value string) int64 {
 	w.t.Helper()
+	return int64(w.shows(name, attribute.String(label, value)))
+}
+
+// shows returns what an instrument shows under the labels: the sum of a counter or a gauge, how often a histogram was
+// recorded to.
+func (w *world) shows(name string, labels ...attribute.KeyValue) (total float64) {
+	w.t.Helper()
 	var all metricdata.ResourceMetrics
 	if err := w.reader.Collect(context.Background(), &all); err != nil {
 		w.t.Fatal(err)
 	}
-	var total int64
+	under := func(set attribute.Set) bool {
+		return !slices.ContainsFunc(labels, func(l attribute.KeyValue) bool { v, _ := set.Value(l.Key); return v != l.Value })
+	}
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			sum, ok := m.Data.(metricdata.Sum[int64])
-			if !ok || m.Name != name {
-				continue
+			if m.Name == name {
+				total += sumOf(m.Data, under)
 			}
-			for _, point := range sum.DataPoints {
-				if got, found := point.Attributes.Value(attributeKey(label)); found && got.AsString() == value {
-					total += point.Value
-				}
-			}
+		}
+	}
+	return total
+}
+
+func sumOf(data metricdata.Aggregation, under func(attribute.Set) bool) (total float64) {
+	add := func(set attribute.Set, value float64) {
+		if under(set) {
+			total += value
+		}
+	}
+	switch data := data.(type) {
+	case metricdata.Sum[int64]:
+		for _, p := range data.DataPoints {
+			add(p.Attributes, float64(p.Value))
+		}
+	case metricdata.Gauge[float64]:
+		for _, p := range data.DataPoints {
+			add(p.Attributes, p.Value)
+		}
+	case metricdata.Histogram[float64]:
+		for _, p := range data.DataPoints {
+			add(p.Attributes, float64(p.Count))
 		}
 	}
 	return total
@@ -249,7 +280,7 @@ func (w *world) count(name, label, value string) int64 {
 
 func (w *world) rejections(reason string) int64 {
 	w.t.Helper()
-	return w.count("ampora_gateway_rejections_total", "reason", reason)
+	return w.count("ampora_gateway_rejections", "reason", reason)
 }
 
 // rejected waits until a rejection was counted.
@@ -324,8 +355,6 @@ func TestReportAndOffer(t *testing.T) {
 	}
 }
 
-func attributeKey(name string) attribute.Key { return attribute.Key(name) }
-
 // configDownlink offers a configuration of one body to the agent on record.
 func (w *world) configDownlink(generation int64, bodyHash []byte) *relayv1.Downlink {
 	w.t.Helper()
@@ -336,18 +365,7 @@ func (w *world) configDownlink(generation int64, bodyHash []byte) *relayv1.Downl
 }
 
 // sessions is the gauge of live sessions.
-func (w *world) sessions() int64 {
+func (w *world) sessions() int {
 	w.t.Helper()
-	var all metricdata.ResourceMetrics
-	if err := w.reader.Collect(context.Background(), &all); err != nil {
-		w.t.Fatal(err)
-	}
-	for _, scope := range all.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			if gauge, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == "ampora_gateway_sessions" {
-				return gauge.DataPoints[0].Value
-			}
-		}
-	}
-	return -1
+	return int(w.shows("ampora_gateway_sessions"))
 }

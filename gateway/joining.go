@@ -12,6 +12,8 @@ import (
 	"os"
 	"time"
 
+	"connectrpc.com/connect/v2"
+
 	"gitlab.com/ampora/ampora/gateway/internal/join"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/conf"
@@ -62,6 +64,12 @@ func Join(ctx context.Context, j Joining, log *slog.Logger, clock func() time.Ti
 
 // ID is the gateway's name, as its certificate says it.
 func (m *Member) ID() identity.GatewayID { return m.member.ID() }
+
+// Observe says where the member logs from now on, and through which interceptors it calls (see [ObserveCalls]). It comes
+// before Control and Run.
+func (m *Member) Observe(log *slog.Logger, calls ...connect.ClientInterceptor) {
+	m.member.Observe(log, calls...)
+}
 
 // Control calls the control plane as this gateway.
 func (m *Member) Control() internalv1connect.GatewayServiceClient { return m.member.Control() }

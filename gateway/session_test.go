@@ -278,7 +278,7 @@ func TestDownlinksThatAreRefused(t *testing.T) {
 	} {
 		w.send(test.payload)
 		w.eventually(test.reason+" is counted", func() bool {
-			return w.count("ampora_gateway_downlinks_refused_total", "reason", test.reason) == 1
+			return w.count("ampora_gateway_downlinks_refused", "reason", test.reason) == 1
 		})
 	}
 	w.send(forged)
@@ -324,7 +324,7 @@ func TestDownlinkForAPing(t *testing.T) {
 	other[0].Epoch--
 	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_PING, Targets: other})
 	w.eventually("the other epoch is refused", func() bool {
-		return w.count("ampora_gateway_downlinks_refused_total", "reason", "other_epoch") == 1
+		return w.count("ampora_gateway_downlinks_refused", "reason", "other_epoch") == 1
 	})
 	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_PING, Targets: w.target(w.agent, 0)})
 	frame, err := ws.ReadFrame(agent.Conn())

@@ -232,12 +232,12 @@ func TestLettersThatAreRefused(t *testing.T) {
 		{"other_agent", valid(func(d *relayv1.Downlink) { d.Targets = nil })},
 		{"other_epoch", valid(func(d *relayv1.Downlink) { d.Targets[0].Epoch-- })},
 	} {
-		before := w.count("ampora_gateway_downlinks_refused_total", "reason", test.reason)
+		before := w.count("ampora_gateway_downlinks_refused", "reason", test.reason)
 		w.leave(kind, test.payload)
 		if answer := agent.poll(beat()); answer.GetRemoteConfig() != nil {
 			t.Errorf("%s: %v was handed out", test.reason, answer)
 		}
-		if n := w.count("ampora_gateway_downlinks_refused_total", "reason", test.reason); n != before+1 {
+		if n := w.count("ampora_gateway_downlinks_refused", "reason", test.reason); n != before+1 {
 			t.Errorf("%s was counted %d times", test.reason, n-before)
 		}
 	}
@@ -541,7 +541,7 @@ func TestDeadlinesAreByTheClockOfControl(t *testing.T) {
 			}
 			ask(-time.Second)
 			w.eventually("an expired one is counted", func() bool {
-				return w.count("ampora_gateway_downlinks_refused_total", "reason", "expired") == 1
+				return w.count("ampora_gateway_downlinks_refused", "reason", "expired") == 1
 			})
 			ask(time.Minute)
 			if flags := agent.Receive().GetFlags(); flags != fullState {

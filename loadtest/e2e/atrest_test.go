@@ -9,18 +9,23 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
+	"strings"
 	"testing"
 
 	"gitlab.com/ampora/ampora/loadtest/agent"
 	"gitlab.com/ampora/ampora/loadtest/rig"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+	"gitlab.com/ampora/ampora/shared/ops/otlp/otlptest"
 )
 
 // TestAtRest: bodies, tokens and keys are in no file of the database in clear, whether
-// they came from an operator or from an agent.
+// they came from an operator or from an agent; nor in what ampora tells of itself.
 func TestAtRest(t *testing.T) {
 	t.Parallel()
-	s := rig.NewServer(t, rig.Development).Start()
+	receiver := otlptest.Start(t)
+	s := rig.NewServer(t, rig.Development)
+	s.Env["AMPORA_OTLP_ENDPOINT"], s.Env["AMPORA_OTLP_HEADERS"], s.Env["AMPORA_TRACE_RATIO"] = receiver.URL, "Authorization=hunter2-at-rest", "1"
+	s.Start()
 	a, id := run(t, s, "secretive", agent.Apply)
 	publish(t, s, "secret", "exporters: {debug: {password: hunter2-at-rest}}\n")
 	assign(t, s, id, "secret", amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
@@ -55,5 +60,13 @@ func TestAtRest(t *testing.T) {
 	})
 	if err != nil || looked == 0 {
 		t.Fatalf("looked at %d files: %v", looked, err)
+	}
+	if len(receiver.Spans()) == 0 || len(receiver.Metrics()) == 0 || len(receiver.Logs()) == 0 {
+		t.Fatal("ampora told nothing of itself")
+	}
+	for _, secret := range []string{"hunter2-at-rest", token, "PRIVATE KEY"} {
+		if strings.Contains(receiver.Text(), secret) {
+			t.Errorf("telemetry shows %.12s", secret)
+		}
 	}
 }

@@ -38,7 +38,7 @@ type Config struct {
 
 // Validate refuses contradictions, before anything is made or opened.
 func (c *Config) Validate() error {
-	return errors.Join(c.Control.Validate(), c.Bus.Validate())
+	return errors.Join(c.Control.Validate(), c.Bus.Validate(), c.Ops.Validate())
 }
 
 //go:generate sh -c "{ echo '# Configuration of ampora-control'; echo; echo 'Generated from `ampora-control --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-control.md"

@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/ops"
 	"gitlab.com/ampora/ampora/shared/run"
@@ -28,11 +28,17 @@ func serve(c *cobra.Command, environ []string) error {
 	if err := errors.Join(config.Control.Check(config.Mode, false), config.checkServing()); err != nil {
 		return fmt.Errorf("%w%w", errConfig, err)
 	}
-	log := ops.NewLogger(c.ErrOrStderr(), config.Ops.LogLevel, config.Ops.LogFormat)
+	process := control.ProcessName()
+	telemetry, err := ops.Open(config.Ops, ops.Program{Name: "ampora-control", Instance: process}, c.ErrOrStderr())
+	if err != nil {
+		return fmt.Errorf("%w%w", errConfig, err)
+	}
+	defer telemetry.Close()
+	log := telemetry.Log
 	for _, note := range notes {
 		log.WarnContext(c.Context(), "configuration", slog.String("note", note))
 	}
-	if err := serveControl(c.Context(), config, log); err != nil {
+	if err := serveControl(c.Context(), config, process, telemetry); err != nil {
 		log.ErrorContext(c.Context(), "ampora-control stopped", slog.Any("error", err))
 		return err
 	}
@@ -54,36 +60,34 @@ func (c *Config) checkServing() error {
 
 // serveControl wires the parts and runs them until ctx is done: the API stops first, then what records, decides and
 // sends, then what gateways call, and last the operations listener and the database.
-func serveControl(ctx context.Context, config Config, log *slog.Logger) (err error) {
-	registry := ops.NewRegistry()
-	meters, err := ops.NewMeterProvider(registry)
-	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	defer func() { _ = meters.Shutdown(context.WithoutCancel(ctx)) }()
-	bus, err := config.Bus.Open(ctx, "", config.Control.Database.URL, log)
+func serveControl(ctx context.Context, config Config, process string, telemetry *ops.Telemetry) (err error) {
+	log := telemetry.Log
+	opened, err := config.Bus.Open(ctx, "", config.Control.Database.URL, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bus.Close()) }()
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	bus, err := measured.New(opened, telemetry.Meter)
+	if err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
 	plane, err := control.Open(ctx, config.Control, control.Deps{
-		Mode: config.Mode, Bus: bus, Log: log, Meter: meters.Meter("ampora-control"), Now: time.Now,
+		Mode: config.Mode, Process: process, Bus: bus, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Now: time.Now,
 		Version: ops.Version().Version, OpAMPURL: config.OpAMPURL,
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // a sentence for the operator already
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
-	operations, err := new(net.ListenConfig).Listen(ctx, "tcp", config.Ops.Addr)
+	addr, operations, err := telemetry.Listen(ctx, ops.Check{Name: "database", Probe: plane.Ready}, ops.Check{Name: "bus", Probe: opened.Check})
 	if err != nil {
-		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+		return err //nolint:wrapcheck // a sentence for the operator already
 	}
-	options := ops.Options{Registry: registry, Log: log, Checks: []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "bus", Probe: bus.Check}}}
-	log.InfoContext(ctx, "ampora-control starts", "mode", string(config.Mode), "version", ops.Version().Version, "ops", operations.Addr().String())
+	log.InfoContext(ctx, "ampora-control starts", "mode", string(config.Mode), "version", ops.Version().Version, "ops", addr.String())
 	return run.Phases(ctx, //nolint:wrapcheck // names what failed
 		plane.Intake(),
 		plane.Loops(),
 		[]run.Task{plane.Service()},
-		[]run.Task{{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }}},
+		[]run.Task{operations},
 	)
 }

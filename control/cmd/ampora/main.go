@@ -60,11 +60,17 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 		fmt.Fprintln(errs, "ampora:", err)
 		return 2
 	}
-	log := ops.NewLogger(errs, config.Ops.LogLevel, config.Ops.LogFormat)
+	telemetry, err := ops.Open(config.Ops, ops.Program{Name: "ampora", Instance: config.Gateway.GatewayID}, errs)
+	if err != nil {
+		fmt.Fprintln(errs, "ampora:", err)
+		return 2
+	}
+	defer telemetry.Close()
+	log := telemetry.Log
 	for _, note := range notes {
 		log.WarnContext(ctx, "configuration", slog.String("note", note))
 	}
-	if err := serve(ctx, config, log); err != nil {
+	if err := serve(ctx, config, telemetry); err != nil {
 		log.ErrorContext(ctx, "ampora stopped", slog.Any("error", err))
 		fmt.Fprintln(errs, "ampora:", err)
 		return 1

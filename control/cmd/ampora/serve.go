@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,13 +14,15 @@ import (
 	"gitlab.com/ampora/ampora/control"
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/shared/bus/inproc"
+	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/ops"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // serve wires the parts and runs them until ctx is done: agents and API stop first, then what records, decides and
 // sends, and last the operations listener and the database.
-func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
+func serve(ctx context.Context, config Config, telemetry *ops.Telemetry) (err error) {
+	log := telemetry.Log
 	if config.Migrate {
 		done, err := control.Migrate(ctx, config.Control.Database, log)
 		for _, m := range done {
@@ -32,17 +32,14 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 			return err //nolint:wrapcheck // a sentence for the operator already
 		}
 	}
-	registry := ops.NewRegistry()
-	meters, err := ops.NewMeterProvider(registry)
+	bus, err := measured.New(inproc.New(inproc.Options{}), telemetry.Meter)
 	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
+		return fmt.Errorf("bus: %w", err)
 	}
-	meter := meters.Meter("ampora")
-	bus := inproc.New(inproc.Options{})
 	defer func() { _ = bus.Close() }()
 
 	plane, err := control.Open(ctx, config.Control, control.Deps{
-		Mode: config.Mode, Bus: bus, Log: log, Meter: meter, Now: time.Now, Version: ops.Version().Version,
+		Mode: config.Mode, Bus: bus, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Now: time.Now, Version: ops.Version().Version,
 		OpAMPURL: config.Gateway.Endpoint(), SharedPort: config.sharedPort(),
 		DevelopmentLogin: config.Mode == control.Development,
 	})
@@ -51,8 +48,12 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
 
+	calls, err := gateway.ObserveCalls(telemetry.Tracer, telemetry.Meter)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
 	deps := gateway.Deps{
-		Control: plane.Gateways(), Bus: bus, Log: log, Meter: meter, Clock: time.Now, Version: ops.Version().Version,
+		Control: plane.Gateways(calls), Bus: bus, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Clock: time.Now, Version: ops.Version().Version,
 	}
 	if config.sharedPort() {
 		deps.Other = plane.Handler()
@@ -66,19 +67,15 @@ func serve(ctx context.Context, config Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	listen := net.ListenConfig{}
-	operations, err := listen.Listen(ctx, "tcp", config.Ops.Addr)
+	addr, operations, err := telemetry.Listen(ctx, ops.Check{Name: "database", Probe: plane.Ready}, ops.Check{Name: "gateway", Probe: agents.Ready})
 	if err != nil {
-		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+		return err //nolint:wrapcheck // a sentence for the operator already
 	}
-	checks := []ops.Check{{Name: "database", Probe: plane.Ready}, {Name: "gateway", Probe: agents.Ready}}
-	options := ops.Options{Registry: registry, Log: log, Checks: checks}
-
-	log.InfoContext(ctx, "ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", operations.Addr().String())
+	log.InfoContext(ctx, "ampora starts", "mode", string(config.Mode), "version", ops.Version().Version, "opamp", agents.Addr().String(), "ops", addr.String())
 	return run.Phases(ctx,
 		append(plane.Intake(), run.Task{Name: "gateway", Run: agents.Run}),
 		plane.Loops(),
-		[]run.Task{{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }}},
+		[]run.Task{operations},
 	)
 }
 

@@ -45,7 +45,8 @@ type gate struct {
 	rules protovalidate.Validator
 }
 
-// NewInterceptor returns the interceptor. It must be the outermost of its server, or errors of others go out unmapped.
+// NewInterceptor returns the interceptor. It must be the outermost of its server that
+// makes errors, or those of others go out unmapped.
 func NewInterceptor(c Config) (connect.ServerInterceptor, error) {
 	rules, err := protovalidate.New()
 	if err != nil {

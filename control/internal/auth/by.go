@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 type byKey struct{}
@@ -40,5 +41,6 @@ func (g *gate) caller(ctx context.Context) fleet.By {
 	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
 		by.TraceID = span.TraceID().String()
 	}
+	by.Trace = fleet.Traceparent(tracing.Text(ctx))
 	return by
 }

@@ -19,12 +19,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/rollout"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
@@ -39,10 +40,11 @@ const (
 
 // Deps is what an Engine needs.
 type Deps struct {
-	Store store.Work
-	Log   *slog.Logger
-	Meter metric.Meter
-	Now   func() time.Time
+	Store  store.Work
+	Log    *slog.Logger
+	Meter  metric.Meter
+	Tracer trace.Tracer
+	Now    func() time.Time
 	// Bell rings when there may be something to do; nil: it looks once a second.
 	Bell *run.Bell
 }
@@ -50,17 +52,24 @@ type Deps struct {
 // Engine advances agents towards what is assigned to them.
 type Engine struct {
 	d     Deps
-	steps metric.Int64Counter
+	steps instrument.Counter
+	took  instrument.Histogram
 }
 
 // New returns an Engine; Run does the work.
 func New(d Deps) (*Engine, error) {
-	steps, err := d.Meter.Int64Counter("ampora_control_engine_steps_total",
-		metric.WithDescription("Decisions by what became of them: applied, conflict, gone, failed."))
-	if err != nil {
+	made := instrument.On(d.Meter)
+	e := &Engine{
+		d: d,
+		steps: made.Counter("ampora_control_engine_steps", "{step}",
+			"Steps decided for agents by what became of them: a conflict is decided anew, gone is the agent.",
+			instrument.By("outcome", "applied", "conflict", "gone", "failed")),
+		took: made.Histogram("ampora_control_engine_step_duration", "s", "Time to read what is known, decide and write, for what is stepped at once.", instrument.Seconds),
+	}
+	if err := made.Err(); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	return &Engine{d: d, steps: steps}, nil
+	return e, nil
 }
 
 // Run advances until ctx is done.
@@ -146,6 +155,10 @@ func (e *Engine) advance(ctx context.Context, items []store.WorkItem) error {
 
 // step decides for the items' agents, which are of one tenant, and applies what was decided.
 func (e *Engine) step(ctx context.Context, items []store.WorkItem) error {
+	began := e.d.Now()
+	defer func() { e.took.Took(ctx, e.d.Now().Sub(began)) }()
+	spans := e.begin(ctx, items)
+	defer spans.end()
 	tenant := items[0].Tenant
 	agents := make([]fleet.AgentID, len(items))
 	for i, item := range items {
@@ -167,20 +180,23 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) error {
 		return fmt.Errorf("apply: %w", err)
 	}
 	e.count(ctx, "gone", len(items)-len(decided))
-	e.tell(ctx, decided, outcomes)
+	e.tell(ctx, decided, outcomes, spans)
 	return nil
 }
 
 // tell counts what became of the steps, and complains of those that nobody should have decided.
-func (e *Engine) tell(ctx context.Context, decided []store.Decision, outcomes []error) {
+func (e *Engine) tell(ctx context.Context, decided []store.Decision, outcomes []error, spans spans) {
 	applied, conflicts := 0, 0
 	for i, err := range outcomes {
 		switch {
 		case err == nil:
 			applied++
+			spans.tell(decided[i], "applied")
 		case errors.Is(err, store.ErrConflict):
 			conflicts++
+			spans.tell(decided[i], "conflict")
 		default:
+			spans.tell(decided[i], "failed")
 			e.failed(ctx, decided[i].Item, err)
 		}
 	}
@@ -195,6 +211,6 @@ func (e *Engine) failed(ctx context.Context, item store.WorkItem, err error) {
 
 func (e *Engine) count(ctx context.Context, outcome string, n int) {
 	if n > 0 {
-		e.steps.Add(ctx, int64(n), metric.WithAttributes(attribute.String("outcome", outcome)))
+		e.steps.Add(ctx, int64(n), outcome)
 	}
 }

@@ -52,6 +52,8 @@ type By struct {
 	// Source is the address of the caller, if it came over a network.
 	Source  string
 	TraceID string
+	// Trace is where what follows from the change goes on, if it is recorded.
+	Trace Traceparent
 }
 
 // System is the principal of what Ampora does by itself.

@@ -134,6 +134,7 @@ type Dispatch struct {
 	Transport  Transport // an agent that polls may come to any gateway
 	Epoch      Epoch
 	Tries      int
+	Trace      Traceparent
 }
 
 // DispatchKind is what is to be sent.

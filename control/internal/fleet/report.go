@@ -78,11 +78,13 @@ type SessionEnd struct {
 	InDoubt bool
 }
 
-// Uplink is one message of a gateway, ready to be recorded: exactly one field is set.
+// Uplink is one message of a gateway, ready to be recorded: exactly one of the first three fields is set.
 type Uplink struct {
 	Report   *Report
 	Ended    *SessionEnd
 	Delivery *DeliveryReport
+	// Trace is where it is recorded: the engine, if it is woken for the uplink, goes on there.
+	Trace Traceparent
 }
 
 // Summary is what an agent's row repeats of its parts, for lists and filters.

@@ -16,6 +16,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/calls"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -129,10 +130,28 @@ func (g *Gate) admit(ctx context.Context) (caller, error) {
 
 var errNoCertificate = errors.New("no client certificate")
 
-// proven verifies the certificate at each call: a connection may outlive it.
-func (g *Gate) proven(ctx context.Context) (fleet.GatewayID, fleet.Serial, error) {
+// shown is the certificate that the caller showed in its handshake, or nil.
+func shown(ctx context.Context) *x509.Certificate {
 	info, ok := connecthttp.ServerInfoForContext(ctx)
 	if !ok || info.TLS() == nil || len(info.TLS().PeerCertificates) == 0 {
+		return nil
+	}
+	return info.TLS().PeerCertificates[0]
+}
+
+// Origin says of a call between processes whose it is, for who observes it before the gate is asked: ours, if the
+// handshake was that of a gateway.
+func Origin(ctx context.Context) calls.Origin {
+	if shown(ctx) == nil {
+		return calls.Strangers
+	}
+	return calls.Ours
+}
+
+// proven verifies the certificate at each call: a connection may outlive it.
+func (g *Gate) proven(ctx context.Context) (fleet.GatewayID, fleet.Serial, error) {
+	leaf := shown(ctx)
+	if leaf == nil {
 		return "", "", errNoCertificate
 	}
 	now := g.now()
@@ -140,7 +159,7 @@ func (g *Gate) proven(ctx context.Context) (fleet.GatewayID, fleet.Serial, error
 	if err != nil {
 		return "", "", err
 	}
-	leaf, roots := info.TLS().PeerCertificates[0], x509.NewCertPool()
+	roots := x509.NewCertPool()
 	for _, root := range trust.Roots {
 		roots.AddCert(root)
 	}

@@ -15,6 +15,7 @@ import (
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/tracing"
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
@@ -154,6 +155,7 @@ const reasonSuperseded = "SUPERSEDED"
 // tell sends a message to a gateway that is of no use later.
 func (s *Service) tell(ctx context.Context, h holder, m *relayv1.Downlink) {
 	m.GatewayId, m.Tenant, m.NotAfter = string(h.gateway), string(h.tenant), timestamppb.New(s.d.Now().Add(pingLife))
+	m.Traceparent = tracing.Text(ctx)
 	signed, err := s.d.Signer.Sign(m)
 	if err == nil {
 		err = s.d.Bus.Send(ctx, identity.GatewayID(h.gateway), pingLife, signed)

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -45,7 +43,7 @@ func (r *reader) decode(ctx context.Context, messages []bus.Message) ([]fleet.Up
 				outcome = "forged"
 			}
 			r.log.WarnContext(ctx, "inbox dropped an uplink", "outcome", outcome, "error", err)
-			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+			r.in.metrics.uplinks.Add(ctx, 1, outcome)
 		}
 	}
 	return uplinks, nil
@@ -72,10 +70,12 @@ func (r *reader) read(ctx context.Context, payload []byte) (fleet.Uplink, error)
 		return fleet.Uplink{}, fmt.Errorf("uplink of gateway %q: its agent is of another partition", clean(string(gateway)))
 	}
 	r.follow(&envelope)
+	r.heard = r.heard.with(timeOf(envelope.GetReceivedAt()))
 	u, err := r.in.uplink(ctx, &envelope)
 	if err != nil {
 		return u, fmt.Errorf("uplink of gateway %q about agent %q: %w", clean(string(gateway)), clean(envelope.GetAgentId()), err)
 	}
+	u.Trace = fleet.Traceparent(envelope.GetTraceparent())
 	return u, nil
 }
 

@@ -19,8 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/replica"
@@ -58,31 +58,25 @@ type Deps struct {
 	Replica *replica.Replica
 	Log     *slog.Logger
 	Meter   metric.Meter
+	Tracer  trace.Tracer
 	Now     func() time.Time
 }
 
 // Inbox reads and records the partitions that fall to this replica.
 type Inbox struct {
 	d       Deps
-	uplinks metric.Int64Counter
-	resyncs metric.Int64Counter
+	metrics *metrics
 	// complained is when a standstill was last told.
 	complained atomic.Pointer[time.Time]
 }
 
 // New returns an Inbox; Run does the work.
 func New(d Deps) (*Inbox, error) {
-	uplinks, err := d.Meter.Int64Counter("ampora_control_uplinks_total",
-		metric.WithDescription("Uplink messages by what became of them: applied, stale, unknown_body, malformed, forged, poison."))
+	m, err := newMetrics(d.Meter, d.Now)
 	if err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
 	}
-	resyncs, err := d.Meter.Int64Counter("ampora_control_resyncs_total",
-		metric.WithDescription("Resyncs asked for because the bus lost messages, by reason."))
-	if err != nil {
-		return nil, fmt.Errorf("inbox: %w", err)
-	}
-	return &Inbox{d: d, uplinks: uplinks, resyncs: resyncs}, nil
+	return &Inbox{d: d, metrics: m}, nil
 }
 
 // Run reads until ctx is done.
@@ -105,6 +99,22 @@ type reader struct {
 	counters   map[fleet.GatewayID]store.Counter
 	owed       map[fleet.GatewayID]debt
 	lastResync map[fleet.GatewayID]time.Time
+	// heard is when the gateways got the messages of the batch under way.
+	heard span
+}
+
+// span is a time from the oldest of something to the newest.
+type span struct{ oldest, newest time.Time }
+
+// with is the span with one more.
+func (s span) with(at time.Time) span {
+	if s.oldest.IsZero() || at.Before(s.oldest) {
+		s.oldest = at
+	}
+	if at.After(s.newest) {
+		s.newest = at
+	}
+	return s
 }
 
 // debt is a resync of a gateway's agents (of all, under the empty id) that is still to be asked for: it may have to wait
@@ -122,6 +132,7 @@ func (r *reader) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := r.in.d.Replica.Changed()
 		err := r.acquire(ctx)
+		r.delay().hold(err == nil)
 		for err == nil {
 			err = r.turn(ctx)
 		}
@@ -132,6 +143,7 @@ func (r *reader) run(ctx context.Context) error {
 			r.leave(ctx)
 			wait(ctx, changed)
 		case errors.Is(err, store.ErrLeaseLost):
+			r.delay().hold(false)
 			wait(ctx, changed)
 		default:
 			r.in.complain(ctx, r.partition, err)
@@ -140,6 +152,9 @@ func (r *reader) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// delay is where it is noted how far behind the reader is.
+func (r *reader) delay() *delay { return &r.in.metrics.delays[r.partition] }
 
 // errElsewhere: another replica that lives should read the partition.
 var errElsewhere = errors.New("another replica reads it")
@@ -168,6 +183,7 @@ func (r *reader) leave(ctx context.Context) {
 	if r.lease.Holder == "" {
 		return
 	}
+	defer r.delay().hold(false)
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
 	for {
@@ -221,6 +237,7 @@ func (r *reader) turn(ctx context.Context) error {
 	case !r.in.reads(r.partition):
 		return errElsewhere
 	case quiet:
+		r.delay().end(time.Time{}, r.in.d.Now()) // nobody said anything
 		return nil
 	case err != nil:
 		return fmt.Errorf("read: %w", err)
@@ -234,13 +251,23 @@ func (r *reader) record(ctx context.Context, batch bus.Batch) error {
 	if batch.Lost && r.lease.Position != "" {
 		r.owe("", debt{reason: "lost"})
 	}
+	r.heard = span{}
 	uplinks, err := r.decode(ctx, batch.Messages)
+	r.delay().begin(r.heard.oldest)
 	if err != nil {
 		return err
 	}
-	if err := r.write(ctx, uplinks, batch.Next); err != nil {
+	began := r.in.d.Now()
+	end := r.traced(ctx, uplinks)
+	err = r.write(ctx, uplinks, batch.Next)
+	end(err)
+	if err != nil {
 		return err
 	}
+	now := r.in.d.Now()
+	r.delay().end(r.heard.newest, now)
+	r.in.metrics.took.Took(ctx, now.Sub(began))
+	r.in.metrics.sizes.Record(ctx, float64(len(batch.Messages)))
 	if err := r.in.d.Bus.Trim(ctx, r.partition, batch.Next); err != nil {
 		// The next trim covers this one.
 		r.log.WarnContext(ctx, "inbox could not trim the bus", "error", err)
@@ -272,7 +299,7 @@ func (r *reader) write(ctx context.Context, uplinks []fleet.Uplink, next bus.Pos
 			return fmt.Errorf("record one: %w", err)
 		default:
 			r.log.ErrorContext(ctx, "inbox dropped a message that the database refuses", "agent", agentOf(uplinks[i]), "error", err)
-			r.in.uplinks.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", "poison")))
+			r.in.metrics.uplinks.Add(ctx, 1, "poison")
 		}
 	}
 	rec.Uplinks, rec.Position = nil, string(next)
@@ -293,7 +320,7 @@ func retryable(err error) bool {
 func (r *reader) count(ctx context.Context, done store.Recorded) {
 	for outcome, n := range map[string]int{"applied": done.Applied, "stale": done.Stale, "unknown_body": done.Unknown} {
 		if n > 0 {
-			r.in.uplinks.Add(ctx, int64(n), metric.WithAttributes(attribute.String("outcome", outcome)))
+			r.in.metrics.uplinks.Add(ctx, int64(n), outcome)
 		}
 	}
 }
@@ -344,7 +371,7 @@ func (r *reader) resync(ctx context.Context, gateway fleet.GatewayID, reason str
 	if agents > 0 {
 		r.log.InfoContext(ctx, "the bus lost messages; asking agents for their full state", "reason", reason, "gateway", gateway, "agents", agents)
 	}
-	r.in.resyncs.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+	r.in.metrics.resyncs.Add(ctx, 1, reason)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/tracing"
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
@@ -25,10 +26,12 @@ func polls(d fleet.Dispatch) bool { return d.Transport == fleet.TransportHTTP }
 // post lays letters for agents that poll where the gateway that they come to next finds them, whichever it is: each is a
 // downlink for one agent that names no gateway.
 func (o *Outbox) post(ctx context.Context, letters []fleet.Dispatch, now time.Time) error {
+	ctx, span := o.begin(ctx, letters)
+	defer span.End()
 	registers := make([]bus.Register, 0, len(letters))
 	for _, d := range letters {
 		m := message([]fleet.Dispatch{d}, now)
-		m.GatewayId, m.NotAfter = "", timestamppb.New(now.Add(letterLife))
+		m.GatewayId, m.NotAfter, m.Traceparent = "", timestamppb.New(now.Add(letterLife)), tracing.Text(ctx)
 		signed, err := o.d.Signer.Sign(m)
 		if err != nil {
 			return err

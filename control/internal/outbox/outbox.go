@@ -16,8 +16,8 @@ import (
 	"log/slog"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -25,7 +25,9 @@ import (
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 const (
@@ -52,6 +54,7 @@ type Deps struct {
 	Signer *Signer
 	Log    *slog.Logger
 	Meter  metric.Meter
+	Tracer trace.Tracer
 	Now    func() time.Time
 	// Bell rings when there may be something to send; nil: it looks once a second.
 	Bell *run.Bell
@@ -60,14 +63,15 @@ type Deps struct {
 // Outbox sends what is due.
 type Outbox struct {
 	d    Deps
-	sent metric.Int64Counter
+	sent instrument.Counter
 }
 
 // New returns an Outbox; Run does the work.
 func New(d Deps) (*Outbox, error) {
-	sent, err := d.Meter.Int64Counter("ampora_control_downlinks_total",
-		metric.WithDescription("Agents addressed by downlinks, by kind and outcome."))
-	if err != nil {
+	made := instrument.On(d.Meter)
+	sent := made.Counter("ampora_control_downlinks", "{target}", "Agents addressed by downlinks, by what was asked for and whether their gateway's stream took it.",
+		instrument.By("kind", string(fleet.DispatchConfig), string(fleet.DispatchFullState), string(fleet.DispatchClose)), instrument.By("outcome", "sent", "failed"))
+	if err := made.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	return &Outbox{d: d, sent: sent}, nil
@@ -96,8 +100,7 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 		} else {
 			sent = append(sent, batch...)
 		}
-		o.sent.Add(ctx, int64(len(batch)), metric.WithAttributes(
-			attribute.String("kind", string(batch[0].Kind)), attribute.String("outcome", outcome)))
+		o.sent.Add(ctx, int64(len(batch)), string(batch[0].Kind), outcome)
 	}
 	if len(sent) > 0 {
 		if err := o.d.Store.MarkSent(ctx, sent, now); err != nil {
@@ -117,7 +120,11 @@ func (o *Outbox) put(ctx context.Context, batch []fleet.Dispatch, now time.Time)
 
 // send puts one batch into its gateway's stream.
 func (o *Outbox) send(ctx context.Context, batch []fleet.Dispatch, now time.Time) error {
-	signed, err := o.d.Signer.Sign(message(batch, now))
+	ctx, span := o.begin(ctx, batch)
+	defer span.End()
+	m := message(batch, now)
+	m.Traceparent = tracing.Text(ctx)
+	signed, err := o.d.Signer.Sign(m)
 	if err != nil {
 		return err
 	}
@@ -135,6 +142,7 @@ type key struct {
 	kind    fleet.DispatchKind
 	offer   fleet.OfferHash
 	reason  string
+	trace   trace.TraceID
 }
 
 // grouped splits dispatches into batches of at most targetLimit, in the order in which their first members were due.
@@ -142,7 +150,7 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	at := map[key]int{}
 	var batches [][]fleet.Dispatch
 	for _, d := range due {
-		k := key{d.Gateway, polls(d), d.Tenant, d.Kind, d.Version.Offer, d.Reason}
+		k := key{d.Gateway, polls(d), d.Tenant, d.Kind, d.Version.Offer, d.Reason, traceOf(d)}
 		if k.polls {
 			k.gateway = ""
 		}

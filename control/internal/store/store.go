@@ -61,12 +61,23 @@ type Store interface {
 	Outbox
 	Events
 	SigningKeys
+	Queues
 
 	// Ping fails with ErrUnavailable while the database cannot be used.
 	Ping(ctx context.Context) error
 	// Backend is "postgres" or "sqlite".
 	Backend() string
+	// Pool says how its connections are used; it asks no database.
+	Pool() Pool
 	Close() error
+}
+
+// Pool is how the connections of a store are used.
+type Pool struct {
+	Max, Used, Idle int
+	// Waits is how often somebody had to wait for a connection since the start, and Waited for how long altogether.
+	Waits  int64
+	Waited time.Duration
 }
 
 // Installation keeps what is decided once and the tenants.
@@ -379,6 +390,8 @@ type WorkItem struct {
 	Agent  fleet.AgentID
 	// Version grows with every wake and every claim of the item.
 	Version int64
+	// Trace is that of the latest wake that had one, until the item settles. What Apply sends has it.
+	Trace fleet.Traceparent
 }
 
 // Decision is a step for an item's agent, with the situation it was decided on.
@@ -458,4 +471,25 @@ type SigningKeys interface {
 	SigningKeys(ctx context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error)
 	// CreateSigningKeys stores all or none. ErrExists if the tenant has an active key of one of the kinds.
 	CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error
+}
+
+// Queues says how much waits in the database's queues.
+type Queues interface {
+	// Backlog returns what is due at now, of all tenants.
+	Backlog(ctx context.Context, now time.Time) (Backlog, error)
+}
+
+// Backlog is what is due and not done.
+type Backlog struct {
+	Work   Queue // for the engine
+	Outbox Queue // for the sender
+}
+
+// BacklogLimit is the most that a Queue counts: counting more would cost more than it says.
+const BacklogLimit = 100_000
+
+// Queue is what is due of one kind, and since when the oldest of it is; zero if nothing is.
+type Queue struct {
+	Due    int
+	Oldest time.Time
 }

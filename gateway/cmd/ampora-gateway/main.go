@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,6 +17,7 @@ import (
 
 	"gitlab.com/ampora/ampora/gateway"
 	"gitlab.com/ampora/ampora/shared/backplane"
+	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/ops"
 	"gitlab.com/ampora/ampora/shared/run"
@@ -34,7 +33,7 @@ type config struct {
 
 // Validate says what is wrong or contradictory.
 func (c *config) Validate() error {
-	return errors.Join(c.Gateway.Validate(), c.Joining.Validate(), c.Bus.Validate())
+	return errors.Join(c.Gateway.Validate(), c.Joining.Validate(), c.Bus.Validate(), c.Ops.Validate())
 }
 
 //go:generate sh -c "{ echo '# Configuration of ampora-gateway'; echo; echo 'Generated from `ampora-gateway --help` by `make generate`; do not edit.'; echo; echo '```text'; go run . --help; echo '```'; } > ../../../docs/reference/config-ampora-gateway.md"
@@ -62,7 +61,18 @@ func start(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	for _, note := range notes {
 		log.WarnContext(ctx, "about the configuration", "note", note)
 	}
-	return serve(ctx, c, log)
+	// Joining gives the gateway the name under which it tells of itself; until then it has a log alone.
+	member, err := gateway.Join(ctx, c.Joining, log, time.Now)
+	if err != nil {
+		return err
+	}
+	c.Gateway.GatewayID = string(member.ID())
+	telemetry, err := ops.Open(c.Ops, ops.Program{Name: "ampora-gateway", Instance: c.Gateway.GatewayID}, stderr)
+	if err != nil {
+		return err
+	}
+	defer telemetry.Close()
+	return serve(ctx, c, member, telemetry)
 }
 
 func inform(args []string, stdout io.Writer) error {
@@ -78,43 +88,38 @@ func inform(args []string, stdout io.Writer) error {
 	}
 }
 
-// serve joins, wires the parts and runs them until ctx is done: agents are let go first, what was published on their
-// behalf is flushed, and the operations listener goes last.
-func serve(ctx context.Context, c config, log *slog.Logger) error {
-	registry := ops.NewRegistry()
-	meters, err := ops.NewMeterProvider(registry)
+// serve wires the parts and runs them until ctx is done: agents are let go first, what was published on their behalf is
+// flushed, and the operations listener goes last.
+func serve(ctx context.Context, c config, member *gateway.Member, telemetry *ops.Telemetry) error {
+	log := telemetry.Log
+	calls, err := gateway.ObserveCalls(telemetry.Tracer, telemetry.Meter)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = meters.Shutdown(context.WithoutCancel(ctx)) }()
-	member, err := gateway.Join(ctx, c.Joining, log, time.Now)
+	member.Observe(log, calls)
+	opened, err := c.Bus.Open(ctx, member.ID(), conf.Secret{}, log)
 	if err != nil {
 		return err
 	}
-	c.Gateway.GatewayID = string(member.ID())
-	messages, err := c.Bus.Open(ctx, member.ID(), conf.Secret{}, log)
+	defer func() { _ = opened.Close() }()
+	messages, err := measured.New(opened, telemetry.Meter)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = messages.Close() }()
 	g, err := gateway.New(c.Gateway, gateway.Deps{
-		Control: member.Control(), Bus: messages, Log: log,
-		Meter: meters.Meter("gitlab.com/ampora/ampora/gateway"), Clock: time.Now, Version: ops.Version().Version,
+		Control: member.Control(), Bus: messages, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Clock: time.Now,
+		Version: ops.Version().Version,
 	})
 	if err != nil {
 		return err
 	}
-	operations, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Ops.Addr)
+	addr, operations, err := telemetry.Listen(ctx, ops.Check{Name: "gateway", Probe: g.Ready})
 	if err != nil {
-		return fmt.Errorf("AMPORA_OPS_ADDR: %w", err)
+		return err
 	}
-	log.InfoContext(ctx, "serving agents", "gateway", member.ID(), "address", g.Addr().String(), "operations", operations.Addr().String())
-	options := ops.Options{Registry: registry, Log: log, Checks: []ops.Check{{Name: "gateway", Probe: g.Ready}}}
+	log.InfoContext(ctx, "serving agents", "gateway", member.ID(), "address", g.Addr().String(), "operations", addr.String())
 	return run.Phases(ctx,
 		[]run.Task{{Name: "gateway", Run: g.Run}},
-		[]run.Task{
-			{Name: "identity", Run: member.Run},
-			{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, operations, options) }},
-		},
+		[]run.Task{{Name: "identity", Run: member.Run}, operations},
 	)
 }

@@ -17,8 +17,9 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
 // Reason is why something was turned away: the reason label of
@@ -39,10 +40,16 @@ const (
 	SlowConsumer Reason = "slow_consumer" // it does not read what is written to it
 )
 
+// reasons are the values of the label.
+var reasons = []string{
+	string(AuthFailed), string(Oversize), string(Malformed), string(CapMismatch), string(RateLimited), string(UIDRefused),
+	string(Penalized), string(Overloaded), string(Unavailable), string(SlowConsumer),
+}
+
 // Rejections counts and logs what is turned away, in one place.
 type Rejections struct {
 	log   *slog.Logger
-	count metric.Int64Counter
+	count instrument.Counter
 	clock func() time.Time
 
 	mu    sync.Mutex
@@ -61,15 +68,16 @@ type lines struct {
 
 // NewRejections makes the counter on the meter.
 func NewRejections(log *slog.Logger, meter metric.Meter, clock func() time.Time) (*Rejections, error) {
-	count, err := meter.Int64Counter("ampora_gateway_rejections_total",
-		metric.WithDescription("Connections, requests and messages turned away, by reason."))
-	return &Rejections{log: log, count: count, clock: clock, lines: make(map[Reason]lines)}, err
+	made := instrument.On(meter)
+	count := made.Counter("ampora_gateway_rejections", "{rejection}", "Connections, requests and messages turned away, by why.",
+		instrument.By("reason", reasons...))
+	return &Rejections{log: log, count: count, clock: clock, lines: make(map[Reason]lines)}, made.Err()
 }
 
 // Reject counts one rejection and logs it with what is known. err may hold the reason
 // in words; it must hold no secret.
 func (r *Rejections) Reject(ctx context.Context, reason Reason, err error, known ...slog.Attr) {
-	r.count.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", string(reason))))
+	r.count.Add(ctx, 1, string(reason))
 	unlogged, ok := r.line(reason)
 	if !ok {
 		return

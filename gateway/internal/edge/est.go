@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,12 +21,13 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"github.com/smallstep/pkcs7"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/calls"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
 // maxCSR bounds a certificate request in bytes, in each of its encodings.
@@ -36,14 +38,16 @@ type Enrolment struct {
 	gateway identity.GatewayID
 	control internalv1connect.GatewayServiceClient
 	log     *slog.Logger
-	count   metric.Int64Counter
+	count   instrument.Counter
 }
 
 // NewEnrolment makes the counter on the meter.
 func NewEnrolment(gateway identity.GatewayID, control internalv1connect.GatewayServiceClient, log *slog.Logger, meter metric.Meter) (*Enrolment, error) {
-	count, err := meter.Int64Counter("ampora_gateway_enrolments_total",
-		metric.WithDescription("Redemptions of bootstrap tokens, by method and outcome."))
-	return &Enrolment{gateway: gateway, control: control, log: log, count: count}, err
+	made := instrument.On(meter)
+	count := made.Counter("ampora_gateway_enrolments", "{enrolment}",
+		"Redemptions of bootstrap tokens, by how the agent asked and whether it enrolled or why not.",
+		instrument.By("method", slices.Sorted(maps.Values(methodNames))...), instrument.By("outcome", outcomes...))
+	return &Enrolment{gateway: gateway, control: control, log: log, count: count}, made.Err()
 }
 
 var methodNames = map[internalv1.EnrollmentMethod]string{
@@ -51,6 +55,11 @@ var methodNames = map[internalv1.EnrollmentMethod]string{
 	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_SERVER_KEY: "server_key",
 	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST:        "est",
 }
+
+// enrolled is the outcome of a redemption that succeeded; of others it is the code that the control plane answered with.
+const enrolled = "enrolled"
+
+var outcomes = append([]string{enrolled}, calls.Codes...)
 
 // Redeem trades the caller's token and a request in PEM for an identity. The error is
 // the control plane's.
@@ -61,11 +70,11 @@ func (e *Enrolment) Redeem(ctx context.Context, caller Caller, csr []byte, metho
 	response, err := e.control.Enroll(ctx, &internalv1.EnrollRequest{
 		Token: caller.Token.Reveal(), CsrPem: csr, Method: method, GatewayId: string(e.gateway), Peer: caller.Peer,
 	})
-	outcome := "enrolled"
+	outcome := enrolled
 	if err != nil {
 		outcome = connect.CodeOf(err).String()
 	}
-	e.count.Add(ctx, 1, metric.WithAttributes(attribute.String("method", methodNames[method]), attribute.String("outcome", outcome)))
+	e.count.Add(ctx, 1, methodNames[method], outcome)
 	if err != nil {
 		return nil, fmt.Errorf("enrolling: %w", err)
 	}

@@ -12,6 +12,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
 // Server ends TLS for agents and hands their requests to a handler.
@@ -27,6 +31,7 @@ type Server struct {
 	open       chan struct{}
 	base       *tls.Config
 	current    atomic.Pointer[configured]
+	handshakes instrument.Histogram
 }
 
 type configured struct {
@@ -48,9 +53,13 @@ type ServerConfig struct {
 	Connections int
 }
 
-// NewServer makes a server.
-func NewServer(c ServerConfig) *Server {
+// NewServer makes a server and its histogram on the meter.
+func NewServer(c ServerConfig, meter metric.Meter) (*Server, error) {
+	made := instrument.On(meter)
 	s := &Server{trust: c.Trust, rejections: c.Rejections, slots: make(chan struct{}, c.Handshakes), open: make(chan struct{}, c.Connections)}
+	s.handshakes = made.Histogram("ampora_gateway_handshake_duration", "s",
+		"TLS handshakes, from the hello of the client to its first request, with the wait for others that compute.",
+		instrument.Seconds, instrument.By("outcome", "done", "failed"))
 	s.base = &tls.Config{
 		MinVersion:             tls.VersionTLS12,
 		GetCertificate:         c.Certificate,
@@ -67,11 +76,35 @@ func NewServer(c ServerConfig) *Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		ConnState:         s.connState,
 	}
 	config := s.base.Clone()
 	config.GetConfigForClient = s.configForClient
 	s.http.TLSConfig = config
-	return s
+	return s, made.Err()
+}
+
+// Open is the number of open connections, admitted or not.
+func (s *Server) Open() int { return len(s.open) }
+
+// connState measures the handshake of a connection, once: crypto/tls tells nobody when it is over, but net/http then
+// waits for a request, which clients of TLS 1.3 send along with their last flight.
+func (s *Server) connState(conn net.Conn, state http.ConnState) {
+	secured, ok := conn.(*tls.Conn)
+	if !ok || state == http.StateNew || state == http.StateIdle {
+		return
+	}
+	under, ok := secured.NetConn().(*slottedConn)
+	if !ok {
+		return
+	}
+	if hello := under.hello.Swap(0); hello != 0 {
+		outcome := "done"
+		if state == http.StateClosed {
+			outcome = "failed"
+		}
+		s.handshakes.Took(context.Background(), time.Since(time.Unix(0, hello)), outcome)
+	}
 }
 
 // Serve accepts connections until [Server.Shutdown].
@@ -95,6 +128,7 @@ func (s *Server) Close() error { return s.http.Close() }
 // back. Nothing in between waits for the client, so nobody can hold a slot.
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if conn, ok := hello.Conn.(*slottedConn); ok {
+		conn.hello.Store(time.Now().UnixNano())
 		if err := conn.acquire(hello.Context()); err != nil {
 			return nil, err
 		}
@@ -158,6 +192,7 @@ type slottedConn struct {
 	net.Conn
 	slots chan struct{}
 	held  atomic.Bool
+	hello atomic.Int64 // when it came, in nanoseconds, until the handshake is over
 	leave func()
 }
 

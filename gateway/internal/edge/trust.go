@@ -167,6 +167,15 @@ func (t *Trust) Current() (*Snapshot, error) {
 	return held.snapshot, nil
 }
 
+// Age is how old the snapshot is, and whether there is one.
+func (t *Trust) Age() (time.Duration, bool) {
+	held := t.current.Load()
+	if held == nil {
+		return 0, false
+	}
+	return t.clock().Sub(held.at), true
+}
+
 // Run asks for the snapshot until the context ends.
 func (t *Trust) Run(ctx context.Context) error {
 	ticker := time.NewTicker(TrustPoll)

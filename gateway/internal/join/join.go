@@ -63,6 +63,7 @@ type Member struct {
 	roots   *x509.CertPool
 	current atomic.Pointer[credential]
 	calls   *transport
+	base    connect.Transport
 	control internalv1connect.GatewayServiceClient
 }
 
@@ -73,8 +74,8 @@ func Open(ctx context.Context, c Config) (*Member, error) {
 		return nil, errors.New("AMPORA_CONTROL_CA_FILE holds no certificate")
 	}
 	m.calls = newTransport(c.URLs, m.tls)
-	base := connecthttp.NewTransport(&http.Client{Transport: m.calls}, c.URLs[0], connecthttp.WithReadMaxBytes(maxResponse))
-	m.control = internalv1connect.NewGatewayServiceClient(connect.NewClient(base))
+	m.base = connecthttp.NewTransport(&http.Client{Transport: m.calls}, c.URLs[0], connecthttp.WithReadMaxBytes(maxResponse))
+	m.Observe(c.Log)
 	kept, err := m.load()
 	if err != nil {
 		return nil, err
@@ -87,6 +88,12 @@ func Open(ctx context.Context, c Config) (*Member, error) {
 	m.current.Store(kept)
 	m.calls.renew()
 	return m, nil
+}
+
+// Observe says where the member logs from now on, and through which interceptors it calls: who watches a gateway needs
+// its name, which joining gives it. It comes before Control and Run.
+func (m *Member) Observe(log *slog.Logger, calls ...connect.ClientInterceptor) {
+	m.Log, m.control = log, internalv1connect.NewGatewayServiceClient(connect.NewClient(m.base, calls...))
 }
 
 // ID is the gateway's name, as its certificate says it.

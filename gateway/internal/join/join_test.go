@@ -274,6 +274,13 @@ func TestRenewal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	seen := 0
+	m.Observe(config.Log, func(next connect.ClientFunc) connect.ClientFunc {
+		return func(ctx context.Context, spec connect.Spec) (connect.ClientStream, error) {
+			seen++
+			return next(ctx, spec)
+		}
+	})
 	before := p.caller(t, m)
 	m.roots.AddCert(p.roots.cert)
 	if err := m.renew(t.Context()); err != nil {
@@ -282,6 +289,9 @@ func TestRenewal(t *testing.T) {
 	after := p.caller(t, m)
 	if before == after || after != m.current.Load().leaf.SerialNumber.String() {
 		t.Errorf("it calls with %s, before with %s", after, before)
+	}
+	if seen != 3 {
+		t.Errorf("%d of 3 calls were observed", seen)
 	}
 	kept, err := m.load()
 	if err != nil || kept.leaf.SerialNumber.String() != after {

@@ -13,8 +13,6 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/open-telemetry/opamp-go/protobufs"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
@@ -61,7 +59,9 @@ var parsed = sync.Pool{New: func() any { return new(protobufs.AgentToServer) }}
 
 // exchange handles one message of an identity and makes its answer.
 func (s *Server) exchange(ctx context.Context, c carrier, payload []byte) outcome {
-	s.received.Add(ctx, 1, transportLabel[c.transport()]...)
+	transport, began := transportNames[c.transport()], s.Clock()
+	s.metrics.received.Add(ctx, 1, transport)
+	defer func() { s.metrics.took.Took(ctx, s.Clock().Sub(began), transport) }()
 	message := parsed.Get().(*protobufs.AgentToServer)
 	defer func() { message.Reset(); parsed.Put(message) }()
 	news, err := parse(payload, message)
@@ -131,6 +131,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 		return outcome{answer: reply, session: current}
 	}
 	if verdict.Ask {
+		s.metrics.fullState.Add(ctx, 1, missed)
 		reply = reply.askFullState()
 	}
 	if ask {
@@ -167,6 +168,9 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 	}, c, s.Clock())
 	if err := c.start(ctx, uid, begun, result.GetShared()); err != nil {
 		return nil, err
+	}
+	if !result.GetShared() {
+		s.metrics.started.Add(ctx, 1, transportNames[c.transport()])
 	}
 	if s.Admission.Revoked(caller) {
 		c.Close(begun, session.Revoked)
@@ -262,6 +266,8 @@ func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {
 
 // relay stores the bodies of a message and queues the rest of it.
 func (s *Server) relay(ctx context.Context, current *session.Session, message incoming, inDoubt bool) error {
+	ctx, span := s.reporting(ctx, current, message.AgentToServer)
+	defer span.End()
 	healthKnown := message.GetHealth() != nil && proto.Size(message.GetHealth()) > 0
 	afterOwnOffer := current.AfterOwnOffer(healthKnown) && message.GetHealth() != nil
 	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: message.payload, AfterOwnOffer: afterOwnOffer, InDoubt: inDoubt}
@@ -277,7 +283,7 @@ func (s *Server) relay(ctx context.Context, current *session.Session, message in
 			return err
 		}
 	}
-	return s.Publisher.Report(current, report)
+	return s.Publisher.Report(ctx, current, report)
 }
 
 func (s *Server) store(ctx context.Context, tenant identity.TenantID, cuttings []cutting) ([]*relayv1.Body, error) {
@@ -349,11 +355,13 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 		mail = to.TakeMail()
 	}
 	if mail.FullState {
+		s.metrics.fullState.Add(ctx, 1, asked)
 		reply = reply.askFullState()
 	}
 	if mail.Config != nil {
 		if s.Mask.allows(to.Capabilities(), acceptsRemoteConfig) {
 			sent = mail.Config
+			s.offering(to, sent)
 		} else {
 			s.Rejections.Reject(ctx, edge.CapMismatch, nil)
 			s.Publisher.Delivery(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
@@ -367,11 +375,6 @@ func (s *Server) delivered(to *session.Session, sent *session.ConfigOffer) {
 	if sent != nil {
 		to.Sent(sent)
 		s.Publisher.Delivery(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
+		sent.End()
 	}
-}
-
-// transportLabel is made once, because it is needed for each message.
-var transportLabel = map[internalv1.Transport][]metric.AddOption{
-	internalv1.Transport_TRANSPORT_HTTP:      {metric.WithAttributeSet(attribute.NewSet(attribute.String("transport", "http")))},
-	internalv1.Transport_TRANSPORT_WEBSOCKET: {metric.WithAttributeSet(attribute.NewSet(attribute.String("transport", "websocket")))},
 }

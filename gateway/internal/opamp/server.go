@@ -21,6 +21,7 @@ import (
 
 	"github.com/gobwas/ws"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/gateway/internal/edge"
 	"gitlab.com/ampora/ampora/gateway/internal/relay"
@@ -39,6 +40,7 @@ type Config struct {
 	Polls      *relay.Polls
 	Bodies     *relay.Bodies
 	Log        *slog.Logger
+	Tracer     trace.Tracer
 	Clock      func() time.Time
 	Endpoint   Endpoint
 	Mask       Mask
@@ -48,8 +50,7 @@ type Config struct {
 // Server is the handler of the OpAMP path.
 type Server struct {
 	Config
-	received metric.Int64Counter
-	drained  metric.Int64Counter
+	metrics  metrics
 	ownOffer *recent
 	inFlight *inFlight
 
@@ -62,17 +63,13 @@ type Server struct {
 	sockets  map[*socket]struct{}
 }
 
-// NewServer makes a server and its counters on the meter.
+// NewServer makes a server and its instruments on the meter.
 func NewServer(c Config, meter metric.Meter) (*Server, error) {
-	received, err := meter.Int64Counter("ampora_gateway_messages_total", metric.WithDescription("Messages received from agents, by transport."))
+	metrics, err := newMetrics(meter)
 	if err != nil {
 		return nil, err
 	}
-	drained, err := meter.Int64Counter("ampora_gateway_drained_total", metric.WithDescription("Connections ended and polling sessions let go because the gateway stopped."))
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{Config: c, received: received, drained: drained, ownOffer: newRecent(), inFlight: newInFlight(), sockets: make(map[*socket]struct{})}
+	s := &Server{Config: c, metrics: metrics, ownOffer: newRecent(), inFlight: newInFlight(), sockets: make(map[*socket]struct{})}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -187,7 +184,7 @@ func (s *Server) Drain(duration time.Duration) {
 	rand.Shuffle(len(sockets), func(i, j int) { sockets[i], sockets[j] = sockets[j], sockets[i] })
 	for c := range spread(sockets, duration) {
 		c.end(endDrained)
-		s.drained.Add(context.Background(), 1)
+		s.metrics.drained.Add(context.Background(), 1)
 	}
 	s.endLife()
 	late := time.AfterFunc(farewellTime, func() {
@@ -205,7 +202,7 @@ func (s *Server) Drain(duration time.Duration) {
 func (s *Server) DrainPolling() {
 	for _, polling := range s.Registry.AllPolling() {
 		s.Registry.Forget(polling)
-		s.drained.Add(context.Background(), 1)
+		s.metrics.drained.Add(context.Background(), 1)
 	}
 }
 

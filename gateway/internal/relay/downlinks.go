@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"gitlab.com/ampora/ampora/gateway/internal/session"
@@ -21,6 +21,8 @@ import (
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/downlink"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/instrument"
+	"gitlab.com/ampora/ampora/shared/tracing"
 )
 
 // Bounds of the downlink consumer.
@@ -41,7 +43,8 @@ type Entry struct {
 // sessions.
 type Downlinks struct {
 	DownlinksConfig
-	refused metric.Int64Counter
+	posted  instrument.Counter
+	refused instrument.Counter
 	replays *replays
 }
 
@@ -53,6 +56,7 @@ type DownlinksConfig struct {
 	Bodies    *Bodies
 	Publisher *Publisher
 	Log       *slog.Logger
+	Tracer    trace.Tracer
 	// Clock is this host's, for sessions; deadlines are by the clock of Registration.
 	Clock        func() time.Time
 	Registration *Registration
@@ -63,11 +67,22 @@ type DownlinksConfig struct {
 	Render func(hash []byte, entries []Entry) ([]byte, error)
 }
 
-// NewDownlinks makes the counter ampora_gateway_downlinks_refused_total on the meter.
+// NewDownlinks makes the consumer and its instruments on the meter.
 func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
-	refused, err := meter.Int64Counter("ampora_gateway_downlinks_refused_total",
-		metric.WithDescription("Downlinks, or targets of downlinks, that were not passed on, by reason."))
-	return &Downlinks{DownlinksConfig: c, refused: refused, replays: newReplays()}, err
+	made := instrument.On(meter)
+	return &Downlinks{
+		DownlinksConfig: c, replays: newReplays(),
+		posted: made.Counter("ampora_gateway_downlinks", "{target}", "Targets of downlinks that were passed on to sessions, by what was asked for.",
+			instrument.By("kind", "config", "full_state", "close", "ping")),
+		refused: made.Counter("ampora_gateway_downlinks_refused", "{refusal}", "Downlinks, or targets of downlinks, that were not passed on, by why.",
+			instrument.By("reason", refusals...)),
+	}, made.Err()
+}
+
+// kindNames are the values of the label kind.
+var kindNames = map[relayv1.Downlink_Kind]string{
+	relayv1.Downlink_KIND_CONFIG: "config", relayv1.Downlink_KIND_FULL_STATE: "full_state", relayv1.Downlink_KIND_CLOSE: "close",
+	relayv1.Downlink_KIND_PING: "ping",
 }
 
 // Run receives until the context ends, and returns when everything received is posted.
@@ -107,7 +122,7 @@ func (d *Downlinks) pause(ctx context.Context, err error) {
 	}
 }
 
-// The reasons of ampora_gateway_downlinks_refused_total that concern a whole downlink.
+// The reasons of a refusal that concern a whole downlink.
 var (
 	errForm      = errors.New("malformed")
 	errKey       = errors.New("unknown_key")
@@ -118,12 +133,27 @@ var (
 	errKind      = errors.New("unknown_kind")
 )
 
+// The reasons that concern one target.
+const (
+	noSession  = "no_session"
+	otherEpoch = "other_epoch"
+	outdated   = "outdated_generation"
+)
+
+// refusals are the values of the label reason.
+var refusals = []string{
+	errForm.Error(), errKey.Error(), errSignature.Error(), errGateway.Error(), errExpired.Error(), errReplayed.Error(), errKind.Error(),
+	errAddress.Error(), noSession, otherEpoch, outdated,
+}
+
 func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	downlink, err := d.verified(payload)
 	if err != nil {
 		d.refuseWhole(ctx, err)
 		return
 	}
+	ctx, span := d.begin(ctx, downlink)
+	defer span.End()
 	switch downlink.GetKind() {
 	case relayv1.Downlink_KIND_CONFIG:
 		d.config(ctx, downlink)
@@ -136,6 +166,13 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	default:
 		d.refuse(ctx, errKind.Error())
 	}
+}
+
+// begin begins to do what a downlink asks, in its trace.
+func (d *Downlinks) begin(ctx context.Context, downlink *relayv1.Downlink) (context.Context, trace.Span) {
+	return tracing.Continue(ctx, d.Tracer, downlink.GetTraceparent(), "gateway downlink",
+		trace.WithSpanKind(trace.SpanKindConsumer), tracing.Processing(tracing.Downlinks),
+		trace.WithAttributes(tracing.Tenant(downlink.GetTenant()), tracing.Messages(len(downlink.GetTargets()))))
 }
 
 // verified opens the signed envelope of a downlink for this gateway, once. The error is
@@ -184,9 +221,10 @@ func (d *Downlinks) first(asked *relayv1.Downlink, signed []byte) bool {
 
 // config posts one offer to all targets: it is rendered once, if anybody is to get it.
 func (d *Downlinks) config(ctx context.Context, downlink *relayv1.Downlink) {
+	came := d.Clock()
 	render := sync.OnceValues(func() ([]byte, error) { return d.render(ctx, downlink) })
 	d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
-		offer := &session.ConfigOffer{Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch}
+		offer := &session.ConfigOffer{Hash: downlink.GetHash(), Generation: to.Generation, Epoch: to.Epoch, Trace: tracing.Text(ctx), At: came}
 		posting := s.Expects(to, offer)
 		if posting == session.Posted {
 			var err error
@@ -197,6 +235,7 @@ func (d *Downlinks) config(ctx context.Context, downlink *relayv1.Downlink) {
 			posting = s.PostConfig(to, offer)
 		}
 		if posting == session.AlreadySent {
+			s.Offered(offer)
 			d.Publisher.Delivery(s, offer, relayv1.Delivery_OUTCOME_DELIVERED) // the first report was lost, or it would not be asked again
 		}
 		return posting
@@ -231,10 +270,10 @@ func (d *Downlinks) each(ctx context.Context, downlink *relayv1.Downlink, post f
 	for _, target := range downlink.GetTargets() {
 		s := d.Registry.Get(session.Key{Tenant: identity.TenantID(downlink.GetTenant()), Agent: identity.AgentID(target.GetAgentId())})
 		if s == nil {
-			d.refuse(ctx, "no_session")
+			d.refuse(ctx, noSession)
 			continue
 		}
-		d.count(ctx, post(s, address(downlink, target)))
+		d.count(ctx, downlink.GetKind(), post(s, address(downlink, target)))
 	}
 }
 
@@ -242,18 +281,19 @@ func address(downlink *relayv1.Downlink, target *relayv1.Target) session.Address
 	return session.Address{Kind: downlink.GetKind().String(), Epoch: target.GetEpoch(), Generation: target.GetGeneration()}
 }
 
-func (d *Downlinks) count(ctx context.Context, posting session.Posting) {
+func (d *Downlinks) count(ctx context.Context, kind relayv1.Downlink_Kind, posting session.Posting) {
 	switch posting {
 	case session.OtherEpoch:
-		d.refuse(ctx, "other_epoch")
+		d.refuse(ctx, otherEpoch)
 	case session.Outdated:
-		d.refuse(ctx, "outdated_generation")
+		d.refuse(ctx, outdated)
 	case session.Posted, session.AlreadySent:
+		d.posted.Add(ctx, 1, kindNames[kind])
 	}
 }
 
 func (d *Downlinks) refuse(ctx context.Context, reason string) {
-	d.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+	d.refused.Add(ctx, 1, reason)
 }
 
 func (d *Downlinks) refuseWhole(ctx context.Context, reason error) {

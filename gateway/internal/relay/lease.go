@@ -66,6 +66,15 @@ func (l *Lease) Held() bool {
 	return until != nil && l.clock().Before(*until)
 }
 
+// Remaining is what is left of the lease; 0 if it is not held.
+func (l *Lease) Remaining() time.Duration {
+	until := l.until.Load()
+	if until == nil {
+		return 0
+	}
+	return max(0, until.Sub(l.clock()))
+}
+
 // Run takes the lease and renews it until the context ends, or until control refuses it for good, as it does when the
 // gateway was revoked: then nothing that this process holds counts any more, and the error is control's.
 func (l *Lease) Run(ctx context.Context) error {

@@ -41,15 +41,23 @@ func (d *Downlinks) letter(ctx context.Context, s *session.Session, payload []by
 	if to.Epoch > s.Epoch() {
 		return // of a session that has not been heard of here; it is read again
 	}
-	kind, first := asked.GetKind(), d.first(asked, signed)
-	switch {
-	case kind == relayv1.Downlink_KIND_CONFIG && (first || lost):
+	first := d.first(asked, signed)
+	if config := asked.GetKind() == relayv1.Downlink_KIND_CONFIG; first || lost && config {
+		ctx, span := d.begin(ctx, asked)
+		defer span.End()
+		d.obey(ctx, s, asked, to)
+	}
+}
+
+// obey does what a letter asks.
+func (d *Downlinks) obey(ctx context.Context, s *session.Session, asked *relayv1.Downlink, to session.Address) {
+	switch kind := asked.GetKind(); kind {
+	case relayv1.Downlink_KIND_CONFIG:
 		d.config(ctx, asked)
-	case !first:
-	case kind == relayv1.Downlink_KIND_FULL_STATE:
-		d.count(ctx, s.PostDoubt(to, d.Clock()))
-	case kind == relayv1.Downlink_KIND_CLOSE:
-		d.count(ctx, s.PostClose(to))
+	case relayv1.Downlink_KIND_FULL_STATE:
+		d.count(ctx, kind, s.PostDoubt(to, d.Clock()))
+	case relayv1.Downlink_KIND_CLOSE:
+		d.count(ctx, kind, s.PostClose(to))
 	default:
 		d.refuse(ctx, errKind.Error())
 	}

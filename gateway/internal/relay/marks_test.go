@@ -54,7 +54,7 @@ func (n *noting) start() *session.Session {
 func (n *noting) say(s *session.Session, number uint64, full bool) {
 	n.t.Helper()
 	if s.Arrive(session.Arrival{Sequence: number, FullState: full, News: full}, time.Now()).Relay {
-		if err := n.publisher.Report(s, &relayv1.Report{Sequence: number}); err != nil {
+		if err := n.publisher.Report(n.t.Context(), s, &relayv1.Report{Sequence: number}); err != nil {
 			n.t.Fatal(err)
 		}
 		s.Settled()
@@ -131,7 +131,7 @@ func TestMarksCoverWhatIsOnTheBus(t *testing.T) {
 		if mark := n.mark(s); mark != nil {
 			t.Errorf("while a report is on its way the mark is %v", mark)
 		}
-		if err := n.publisher.Report(s, &relayv1.Report{}); err != nil {
+		if err := n.publisher.Report(t.Context(), s, &relayv1.Report{}); err != nil {
 			t.Fatal(err)
 		}
 		s.Settled()

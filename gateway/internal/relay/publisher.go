@@ -17,6 +17,8 @@ import (
 	"gitlab.com/ampora/ampora/gateway/internal/session"
 	relayv1 "gitlab.com/ampora/ampora/proto/gen/relay/v1"
 	"gitlab.com/ampora/ampora/shared/bus"
+	"gitlab.com/ampora/ampora/shared/instrument"
+	"gitlab.com/ampora/ampora/shared/tracing"
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
@@ -60,28 +62,33 @@ type Publisher struct {
 	since   time.Time // of calls without an answer since the last one
 	arrive  chan struct{}
 
+	uplinks instrument.Counter
+
 	// Of Run alone.
 	sealer *uplink.Sealer
 	first  int // the lane that the next batch begins with
 	rest   backoff
 }
 
-// NewPublisher makes a publisher and its gauge ampora_gateway_uplink_queue. Nothing is
-// published before the registration has the key.
+// NewPublisher makes a publisher and its instruments on the meter. Nothing is published
+// before the registration has the key.
 func NewPublisher(origin Origin, uplinks bus.Uplinks, told *Registration, log *slog.Logger, meter metric.Meter) (*Publisher, error) {
 	p := &Publisher{origin: origin, bus: uplinks, told: told, log: log, arrive: make(chan struct{}, 1)}
-	_, err := meter.Int64ObservableGauge("ampora_gateway_uplink_queue",
-		metric.WithDescription("Messages that wait to be published on the bus."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(p.Waiting()))
-			return nil
-		}))
-	return p, err
+	made := instrument.On(meter)
+	p.uplinks = made.Counter("ampora_gateway_uplinks", "{message}", "Messages for the control plane, by what they tell and whether they were taken into the queue.",
+		instrument.By("kind", "report", "ended", "delivery"), instrument.By("outcome", "queued", "shed", "too_large", "ended"))
+	made.Gauge("ampora_gateway_uplink_queue", "{message}", "Messages that wait to be published on the bus.",
+		func(observe instrument.Observe) { observe(float64(p.Waiting())) })
+	made.Gauge("ampora_gateway_uplink_queue_size", "By", "Bytes that wait to be published on the bus.",
+		func(observe instrument.Observe) { observe(float64(p.waitingBytes())) })
+	return p, made.Err()
 }
 
-// Report queues an agent's message. The error is [ErrShed], [ErrTooLarge] or [ErrEnded].
-func (p *Publisher) Report(s *session.Session, report *relayv1.Report) error {
+// Report queues an agent's message, to be recorded in the trace of ctx. The error is
+// [ErrShed], [ErrTooLarge] or [ErrEnded].
+func (p *Publisher) Report(ctx context.Context, s *session.Session, report *relayv1.Report) error {
 	message := p.envelope(s)
+	message.Traceparent = tracing.Text(ctx)
 	message.Event = &relayv1.Uplink_Report{Report: report}
 	return p.enqueue(s, message, true)
 }
@@ -100,7 +107,7 @@ func (p *Publisher) Ended(s *session.Session, reason session.EndReason) {
 // queue is full it is dropped: the control plane repeats the offer, and is told again.
 func (p *Publisher) Delivery(s *session.Session, offer *session.ConfigOffer, outcome relayv1.Delivery_Outcome) {
 	message := p.envelope(s)
-	message.Epoch = offer.Epoch
+	message.Epoch, message.Traceparent = offer.Epoch, offer.Trace
 	message.Event = &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{
 		Outcome: outcome, Kind: relayv1.Downlink_KIND_CONFIG, Hash: offer.Hash, Generation: offer.Generation,
 	}}
@@ -112,6 +119,12 @@ func (p *Publisher) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.waiting
+}
+
+func (p *Publisher) waitingBytes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes
 }
 
 // Full says that a report of any agent would be refused.
@@ -157,8 +170,29 @@ func (p *Publisher) envelope(s *session.Session) *relayv1.Uplink {
 	}
 }
 
-// enqueue queues an envelope, or refuses one that can be shed.
+// enqueue queues an envelope, or refuses one that can be shed, and counts what it did.
 func (p *Publisher) enqueue(s *session.Session, envelope *relayv1.Uplink, sheds bool) error {
+	err := p.take(s, envelope, sheds)
+	p.uplinks.Add(context.Background(), 1, kindOf(envelope), outcomes[err])
+	return err
+}
+
+// outcomes are what became of a message, by why it was refused.
+var outcomes = map[error]string{nil: "queued", ErrShed: "shed", ErrTooLarge: "too_large", ErrEnded: "ended"}
+
+func kindOf(envelope *relayv1.Uplink) string {
+	switch envelope.GetEvent().(type) {
+	case *relayv1.Uplink_Report:
+		return "report"
+	case *relayv1.Uplink_Ended:
+		return "ended"
+	default:
+		return "delivery"
+	}
+}
+
+// take puts an envelope into the lane of its partition.
+func (p *Publisher) take(s *session.Session, envelope *relayv1.Uplink, sheds bool) error {
 	payload, err := proto.Marshal(envelope)
 	if err != nil || len(payload)+counterRoom+sealRoom > bus.MaxPayload {
 		return ErrTooLarge

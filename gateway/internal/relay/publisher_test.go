@@ -95,7 +95,7 @@ func TestPublisherThroughAFullBus(t *testing.T) {
 	agent := identity.NewAgentID()
 	s := newSession(agent)
 	for i := range messages {
-		if err := p.Report(s, &relayv1.Report{Sequence: uint64(i)}); err != nil {
+		if err := p.Report(t.Context(), s, &relayv1.Report{Sequence: uint64(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,16 +139,16 @@ func TestPublisherShedsAllButEnds(t *testing.T) {
 	for _, agent := range agents[:len(agents)-1] {
 		s := newSession(agent)
 		for range laneMessages {
-			if err := p.Report(s, &relayv1.Report{}); err != nil {
+			if err := p.Report(t.Context(), s, &relayv1.Report{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		// A full lane sheds for its own agents alone.
-		if err := p.Report(s, &relayv1.Report{}); !errors.Is(err, ErrShed) {
+		if err := p.Report(t.Context(), s, &relayv1.Report{}); !errors.Is(err, ErrShed) {
 			t.Errorf("a report to a full lane gives %v", err)
 		}
 	}
-	if err := p.Report(last, &relayv1.Report{}); !errors.Is(err, ErrShed) || !p.Full() || !p.Lost() {
+	if err := p.Report(t.Context(), last, &relayv1.Report{}); !errors.Is(err, ErrShed) || !p.Full() || !p.Lost() {
 		t.Errorf("a report to a full queue gives %v", err)
 	}
 	p.Delivery(last, &session.ConfigOffer{}, relayv1.Delivery_OUTCOME_DELIVERED)
@@ -156,7 +156,7 @@ func TestPublisherShedsAllButEnds(t *testing.T) {
 	if n := p.Waiting(); n != queueMessages+1 {
 		t.Errorf("%d messages wait", n)
 	}
-	if err := p.Report(last, &relayv1.Report{AgentToServer: make([]byte, bus.MaxPayload)}); !errors.Is(err, ErrTooLarge) {
+	if err := p.Report(t.Context(), last, &relayv1.Report{AgentToServer: make([]byte, bus.MaxPayload)}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a huge report gives %v", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestLargestReport(t *testing.T) {
 	agent := identity.NewAgentID()
 	s := newSession(agent)
 	size := bus.MaxPayload
-	for ; p.Report(s, &relayv1.Report{AgentToServer: make([]byte, size)}) != nil; size-- {
+	for ; p.Report(t.Context(), s, &relayv1.Report{AgentToServer: make([]byte, size)}) != nil; size-- {
 	}
 	if size < bus.MaxPayload-256 {
 		t.Errorf("the largest report has %d bytes", size)
@@ -196,13 +196,13 @@ func TestFullPartitionWaitsAlone(t *testing.T) {
 	agents := agentsIn(3)
 	running(t, p)
 	for i := range uint64(messages) {
-		if err := p.Report(newSession(agents[0]), &relayv1.Report{Sequence: i}); err != nil {
+		if err := p.Report(t.Context(), newSession(agents[0]), &relayv1.Report{Sequence: i}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range uint64(messages) {
 		for partition, agent := range agents[1:] {
-			if err := p.Report(newSession(agent), &relayv1.Report{Sequence: i}); err != nil {
+			if err := p.Report(t.Context(), newSession(agent), &relayv1.Report{Sequence: i}); err != nil {
 				t.Fatal(err)
 			}
 			if got := inOrder(t, uplinks, partition+1, i); got.GetCounter() != i+1 {
@@ -266,7 +266,7 @@ func TestBusThatIsAway(t *testing.T) {
 		agents := agentsIn(2)
 		report := func(sequence uint64) {
 			for _, agent := range agents {
-				if err := p.Report(newSession(agent), &relayv1.Report{Sequence: sequence}); err != nil {
+				if err := p.Report(t.Context(), newSession(agent), &relayv1.Report{Sequence: sequence}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -327,11 +327,11 @@ func TestNoReportFollowsTheEnd(t *testing.T) {
 	registry := session.NewRegistry(p.Ended)
 	s := newSession(identity.NewAgentID())
 	registry.Start(s)
-	if err := p.Report(s, &relayv1.Report{}); err != nil {
+	if err := p.Report(t.Context(), s, &relayv1.Report{}); err != nil {
 		t.Fatal(err)
 	}
 	registry.End(s, session.Superseded)
-	if err := p.Report(s, &relayv1.Report{}); !errors.Is(err, ErrEnded) || p.Waiting() != 2 {
+	if err := p.Report(t.Context(), s, &relayv1.Report{}); !errors.Is(err, ErrEnded) || p.Waiting() != 2 {
 		t.Errorf("a report after the end gives %v, and %d messages wait", err, p.Waiting())
 	}
 }

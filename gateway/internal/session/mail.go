@@ -3,7 +3,10 @@
 
 package session
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // ConfigOffer is a remote configuration on its way to an agent.
 type ConfigOffer struct {
@@ -16,6 +19,12 @@ type ConfigOffer struct {
 	// Wire is the offer as the agent receives it, made once for all its targets.
 	// It is shared: nobody changes it.
 	Wire []byte
+	// Trace is where it came from, as a W3C traceparent, if that is recorded; At is when
+	// it came.
+	Trace string
+	At    time.Time
+	// End is to be called when it is written.
+	End func()
 }
 
 // Mail is what waits for an agent: the latest of each kind, so a session that
@@ -142,6 +151,41 @@ func (s *Session) Sent(offer *ConfigOffer) {
 		return
 	}
 	s.sent = offerMark{hash: offer.Hash, generation: offer.Generation, with: s.sequence.last}
+}
+
+// Offering records the trace of an offer that is about to be written: the agent may
+// answer before the writer knows that it was.
+func (s *Session) Offering(offer *ConfigOffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offered = asked{mark: offerMark{hash: offer.Hash, generation: offer.Generation}, trace: offer.Trace}
+}
+
+// Offered records the trace of an offer that was written already, for an agent that polls
+// and may answer here what another gateway offered. Of one that was made here it changes
+// nothing.
+func (s *Session) Offered(offer *ConfigOffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.offered.mark.is(offer) {
+		s.offered = asked{mark: offerMark{hash: offer.Hash, generation: offer.Generation}, trace: offer.Trace}
+	}
+}
+
+// Answers returns the trace of the offer that was made last, if the agent's word on the
+// hash is about it and it has one. The last word ends it: what the agent says later of
+// the same hash, it says by itself.
+func (s *Session) Answers(hash []byte, last bool) (trace string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.offered.trace == "" || !bytes.Equal(s.offered.mark.hash, hash) {
+		return ""
+	}
+	trace = s.offered.trace
+	if last {
+		s.offered.trace = ""
+	}
+	return trace
 }
 
 // The lock is held in what follows.

@@ -167,6 +167,13 @@ func (r *Registry) Polling(p Poller) *Session {
 	return r.polls.sessions[p]
 }
 
+// LenPolling is the number of live sessions that live by polls.
+func (r *Registry) LenPolling() int {
+	r.polls.mu.Lock()
+	defer r.polls.mu.Unlock()
+	return len(r.polls.pollers)
+}
+
 // AllPolling returns the sessions that live by polls: those that no read deadline
 // ends.
 func (r *Registry) AllPolling() []*Session {

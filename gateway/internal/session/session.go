@@ -46,6 +46,14 @@ const (
 	Expired         EndReason = "EXPIRED"          // its certificate expired
 )
 
+// EndReasons are all of them.
+func EndReasons() []string {
+	return []string{
+		string(AgentDisconnect), string(Closed), string(Idle), string(SlowConsumer), string(Superseded), string(Drained),
+		string(ProtocolError), string(Requested), string(Revoked), string(Expired),
+	}
+}
+
 // Link is how a session reaches its agent: a WebSocket that may carry several
 // sessions, or the answers to polls. No method blocks, each may be called from any
 // goroutine and after the link has ended.
@@ -92,6 +100,7 @@ type Session struct {
 	lastSeen     time.Time
 	mail         Mail
 	sent         offerMark
+	offered      asked
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
 	relayed      bool
@@ -297,6 +306,12 @@ type offerMark struct {
 	hash       []byte
 	generation int64
 	with       uint64 // the number of the agent's last message then
+}
+
+// asked is an offer that the agent is to answer, in a trace.
+type asked struct {
+	mark  offerMark
+	trace string
 }
 
 func (m offerMark) is(offer *ConfigOffer) bool {

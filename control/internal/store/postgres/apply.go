@@ -214,11 +214,12 @@ func queueOffers(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision,
 	}
 	if len(sent) > 0 {
 		batch.Queue(`
-			INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
-			SELECT $1, id, $5, generation, CASE WHEN here THEN $6 ELSE 'infinity'::timestamptz END
-			FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS generation, unnest($4::boolean[]) AS here) AS s ORDER BY id`+onDispatch,
+			INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at, traceparent)
+			SELECT $1, id, $5, generation, CASE WHEN here THEN $6 ELSE 'infinity'::timestamptz END, trace
+			FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS generation, unnest($4::boolean[]) AS here, unnest($7::text[]) AS trace) AS s ORDER BY id`+onDispatch,
 			tenant, ids(sent, agentOf), array(sent, store.Decision.Generation),
-			array(sent, func(d store.Decision) bool { return here[d.Item.Agent] }), fleet.DispatchConfig, moment(at))
+			array(sent, func(d store.Decision) bool { return here[d.Item.Agent] }), fleet.DispatchConfig, moment(at),
+			array(sent, func(d store.Decision) fleet.Traceparent { return d.Item.Trace }))
 	}
 }
 
@@ -303,11 +304,11 @@ func queueSettled(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision
 		}
 	}
 	if len(resting) > 0 {
-		batch.Queue(`UPDATE work SET wake_at = 'infinity' WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(resting, agentOf))
+		batch.Queue(`UPDATE work SET wake_at = 'infinity', traceparent = '' WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(resting, agentOf))
 	}
 	if len(sleeping) > 0 {
 		batch.Queue(`
-			UPDATE work w SET wake_at = s.wake_at FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, wake_at)
+			UPDATE work w SET wake_at = s.wake_at, traceparent = '' FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, wake_at)
 			WHERE w.tenant_id = $1 AND w.agent_id `+among+` AND w.agent_id = s.id`,
 			tenant, ids(sleeping, agentOf), moments(sleeping, func(d store.Decision) time.Time { return d.Step.WakeAt }))
 	}

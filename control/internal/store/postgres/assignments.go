@@ -148,9 +148,9 @@ func assignmentChanged(ctx context.Context, tx pgx.Tx, by fleet.By, a fleet.Assi
 ) error {
 	var err error
 	if a.Target.Agent != "" {
-		err = wake(ctx, tx, by.Tenant, by.At, a.Target.Agent)
+		err = wakeBy(ctx, tx, by, a.Target.Agent)
 	} else {
-		err = wakeMembers(ctx, tx, by.Tenant, by.At, a.Target.Group)
+		err = wakeMembers(ctx, tx, by, a.Target.Group)
 	}
 	if err != nil {
 		return err

@@ -186,7 +186,7 @@ func (s *Store) ClearAttempts(ctx context.Context, by fleet.By, id fleet.AgentID
 			return fail("clear the ledger", err)
 		}
 		cleared = int(done.RowsAffected())
-		if err := wake(ctx, tx, by.Tenant, by.At, id); err != nil {
+		if err := wakeBy(ctx, tx, by, id); err != nil {
 			return err
 		}
 		return appendAudit(ctx, tx, by, trail.ConfigRetried(id, cleared))

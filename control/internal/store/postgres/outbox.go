@@ -20,7 +20,7 @@ import (
 // onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
 // that noting an earlier one as sent does not take it away.
 const onDispatch = `
-		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
+		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason, traceparent = excluded.traceparent,
 			due_at = least(outbox.due_at, excluded.due_at), tries = 0`
 
 // ClaimDispatches implements store.Outbox. It goes on while it only finds rows that cannot be sent.
@@ -63,7 +63,7 @@ type addressee struct {
 
 func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (err error) {
 	d.rows, err = list(ctx, tx, scanDue, `
-		SELECT tenant_id, agent_id, kind, generation, reason, tries FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+		SELECT tenant_id, agent_id, kind, generation, reason, tries, traceparent FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2
 		FOR UPDATE SKIP LOCKED`, moment(now), max)
 	if err != nil || len(d.rows) == 0 {
 		return fail("find what is due", err)
@@ -86,7 +86,7 @@ func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (
 }
 
 func scanDue(row pgx.Row) (d fleet.Dispatch, err error) {
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries)
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace)
 	return d, err
 }
 

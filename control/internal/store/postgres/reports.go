@@ -33,11 +33,11 @@ func writeReports(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents 
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fail("write the reports", err)
 	}
-	var woken []fleet.AgentID
+	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, a := range which(judged, func(w verdict.Write) bool { return w.Wake }) {
-		woken = append(woken, a.ID)
+		woken[a.ID] = a.Write.Trace
 	}
-	return wake(ctx, tx, tenant, at, woken...)
+	return wake(ctx, tx, tenant, at, woken)
 }
 
 func which(all []*verdict.Agent, which func(verdict.Write) bool) (some []*verdict.Agent) {

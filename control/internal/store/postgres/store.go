@@ -82,6 +82,15 @@ func (s *Store) Ping(ctx context.Context) error {
 // Backend is "postgres".
 func (s *Store) Backend() string { return "postgres" }
 
+// Pool implements store.Store.
+func (s *Store) Pool() store.Pool {
+	p := s.pool.Stat()
+	return store.Pool{
+		Max: int(p.MaxConns()), Used: int(p.AcquiredConns()), Idle: int(p.IdleConns()),
+		Waits: p.EmptyAcquireCount(), Waited: p.EmptyAcquireWaitTime(),
+	}
+}
+
 // Close ends all connections, waiting for those in use.
 func (s *Store) Close() error {
 	s.pool.Close()

@@ -5,6 +5,8 @@ package postgres
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,25 +18,41 @@ import (
 // grows, so that a claim of before does not settle it.
 const onWake = `
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE
-		SET wake_at = least(work.wake_at, excluded.wake_at), version = work.version + 1`
+		SET wake_at = least(work.wake_at, excluded.wake_at), version = work.version + 1,
+			traceparent = coalesce(nullif(excluded.traceparent, ''), work.traceparent)`
 
-// wake wakes the engine for the agents, in the order of their ids: two that wake many wait for each other, not for ever.
-func wake(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, at time.Time, agents ...fleet.AgentID) error {
+// wake wakes the engine for agents, each in its trace, in the order of their ids: two that wake many wait for each
+// other, not for ever.
+func wake(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, at time.Time, agents map[fleet.AgentID]fleet.Traceparent) error {
 	if len(agents) == 0 {
 		return nil
 	}
+	ids := slices.Collect(maps.Keys(agents))
+	traces := make([]fleet.Traceparent, len(ids))
+	for i, id := range ids {
+		traces[i] = agents[id]
+	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO work (tenant_id, agent_id, wake_at)
-		SELECT DISTINCT $1::text, id, $2::timestamptz FROM unnest($3::uuid[]) AS id ORDER BY id`+onWake,
-		tenant, moment(at), agents)
+		INSERT INTO work (tenant_id, agent_id, wake_at, traceparent)
+		SELECT $1::text, id, $2::timestamptz, trace FROM unnest($3::uuid[], $4::text[]) AS woken (id, trace) ORDER BY id`+onWake,
+		tenant, moment(at), ids, traces)
 	return fail("wake the engine", err)
 }
 
-// wakeMembers wakes the engine for every agent of a group.
-func wakeMembers(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, at time.Time, group fleet.GroupID) error {
+// wakeBy wakes the engine for agents on behalf of somebody.
+func wakeBy(ctx context.Context, tx pgx.Tx, by fleet.By, agents ...fleet.AgentID) error {
+	woken := make(map[fleet.AgentID]fleet.Traceparent, len(agents))
+	for _, id := range agents {
+		woken[id] = by.Trace
+	}
+	return wake(ctx, tx, by.Tenant, by.At, woken)
+}
+
+// wakeMembers wakes the engine for every agent of a group on behalf of somebody.
+func wakeMembers(ctx context.Context, tx pgx.Tx, by fleet.By, group fleet.GroupID) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO work (tenant_id, agent_id, wake_at)
-		SELECT tenant_id, id, $2 FROM agents WHERE tenant_id = $1 AND group_id = $3 ORDER BY id`+onWake,
-		tenant, moment(at), group)
+		INSERT INTO work (tenant_id, agent_id, wake_at, traceparent)
+		SELECT tenant_id, id, $2, $4 FROM agents WHERE tenant_id = $1 AND group_id = $3 ORDER BY id`+onWake,
+		by.Tenant, moment(by.At), group, by.Trace)
 	return fail("wake the engine for a group", err)
 }

@@ -156,10 +156,10 @@ func dispatch(ctx context.Context, tx *sql.Tx, d store.Decision, at time.Time) e
 		return nil
 	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at)
-		SELECT tenant_id, id, ?3, ?4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN ?5 ELSE ?6 END
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at, traceparent)
+		SELECT tenant_id, id, ?3, ?4, CASE WHEN epoch > 0 AND ended_at IS NULL THEN ?5 ELSE ?6 END, ?7
 		FROM agents WHERE tenant_id = ?1 AND id = ?2`+onDispatch,
-		item.Tenant, item.Agent, fleet.DispatchConfig, d.Generation(), moment(at), int64(never))
+		item.Tenant, item.Agent, fleet.DispatchConfig, d.Generation(), moment(at), int64(never), item.Trace)
 	return fail("send the offer", err)
 }
 
@@ -186,7 +186,7 @@ func summarize(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.
 // settle lets the item rest, or sleep until the step's time. The row stays: would its versions begin anew, a late Apply
 // could settle a wake it never saw.
 func settle(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.Step) error {
-	_, err := tx.ExecContext(ctx, `UPDATE work SET wake_at = coalesce(?3, ?4) WHERE tenant_id = ?1 AND agent_id = ?2`,
+	_, err := tx.ExecContext(ctx, `UPDATE work SET wake_at = coalesce(?3, ?4), traceparent = '' WHERE tenant_id = ?1 AND agent_id = ?2`,
 		item.Tenant, item.Agent, moment(step.WakeAt), int64(never))
 	return fail("settle the item", err)
 }

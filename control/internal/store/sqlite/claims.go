@@ -267,7 +267,7 @@ func seat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s verdict.Seat
 	if err != nil {
 		return fail("let dispatches fall due", err)
 	}
-	return wake(ctx, tx, tenant, c.At, s.Agent)
+	return wake(ctx, tx, tenant, c.At, map[fleet.AgentID]fleet.Traceparent{s.Agent: ""})
 }
 
 // share lets one gateway more serve the session of an agent that polls.

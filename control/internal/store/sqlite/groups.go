@@ -73,7 +73,7 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		if err != nil {
 			return err
 		}
-		if err := wakeMembers(ctx, tx, by.Tenant, by.At, id); err != nil {
+		if err := wakeMembers(ctx, tx, by, id); err != nil {
 			return err
 		}
 		if err := tellMembers(ctx, tx, by, id); err != nil {
@@ -224,7 +224,7 @@ func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, about fleet.Group
 	if err != nil {
 		return fail("move members", err)
 	}
-	if err := wake(ctx, tx, by.Tenant, by.At, agents...); err != nil {
+	if err := wakeBy(ctx, tx, by, agents...); err != nil {
 		return err
 	}
 	for _, m := range members {

@@ -21,7 +21,7 @@ const answered = `
 // onDispatch ends the statements that put something into the outbox: the latest of each kind counts, and begins anew, so
 // that noting an earlier one as sent does not take it away.
 const onDispatch = `
-		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason,
+		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason, traceparent = excluded.traceparent,
 			due_at = min(outbox.due_at, excluded.due_at), tries = 0`
 
 // never is after every time.
@@ -44,7 +44,7 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 	err = s.asWorker(ctx, func(tx *sql.Tx) error {
 		for found := true; found && len(due) == 0; {
 			rows, err := list(ctx, tx, scanDue, `
-				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries,
+				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries, o.traceparent,
 				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.transport, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
 				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
 				       coalesce(v.size, 0), coalesce(v.content_type, '')
@@ -78,7 +78,7 @@ type dueRow struct {
 
 func scanDue(row scanner) (d dueRow, err error) {
 	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries,
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace,
 		&d.to.Epoch, &d.to.Gateway, &d.to.Transport, &d.to.Open, (*instant)(&d.to.LeaseUntil),
 		&d.to.Granted, (*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err

@@ -18,13 +18,13 @@ import (
 
 // writeReports writes what was judged.
 func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent, events []fleet.Event, at time.Time) error {
-	var woken []fleet.AgentID
+	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, id := range slices.Sorted(maps.Keys(agents)) {
 		if err := writeAgent(ctx, tx, tenant, agents[id], at); err != nil {
 			return fail("write the reports", err)
 		}
 		if agents[id].Write.Wake {
-			woken = append(woken, id)
+			woken[id] = agents[id].Write.Trace
 		}
 	}
 	for _, e := range events {
@@ -32,7 +32,7 @@ func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents
 			return err
 		}
 	}
-	return wake(ctx, tx, tenant, at, woken...)
+	return wake(ctx, tx, tenant, at, woken)
 }
 
 func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdict.Agent, at time.Time) error {

@@ -78,6 +78,15 @@ func (s *Store) Ping(ctx context.Context) error {
 // Backend is "sqlite".
 func (s *Store) Backend() string { return "sqlite" }
 
+// Pool implements store.Store, for writer and readers together.
+func (s *Store) Pool() store.Pool {
+	w, r := s.writer.Stats(), s.reader.Stats()
+	return store.Pool{
+		Max: w.MaxOpenConnections + r.MaxOpenConnections, Used: w.InUse + r.InUse, Idle: w.Idle + r.Idle,
+		Waits: w.WaitCount + r.WaitCount, Waited: w.WaitDuration + r.WaitDuration,
+	}
+}
+
 // Close closes all connections.
 func (s *Store) Close() error {
 	return fail("close the database", errors.Join(s.reader.Close(), s.writer.Close()))

@@ -15,25 +15,35 @@ import (
 // grows, so that a claim of before does not settle it.
 const onWake = `
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE
-		SET wake_at = min(work.wake_at, excluded.wake_at), version = work.version + 1`
+		SET wake_at = min(work.wake_at, excluded.wake_at), version = work.version + 1,
+			traceparent = coalesce(nullif(excluded.traceparent, ''), work.traceparent)`
 
-// wake wakes the engine for the agents.
-func wake(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, at time.Time, agents ...fleet.AgentID) error {
+// wake wakes the engine for agents, each in its trace.
+func wake(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, at time.Time, agents map[fleet.AgentID]fleet.Traceparent) error {
 	if len(agents) == 0 {
 		return nil
 	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO work (tenant_id, agent_id, wake_at)
-		SELECT DISTINCT ?1, id.value, ?2 FROM json_each(?3) AS id WHERE true`+onWake,
+		INSERT INTO work (tenant_id, agent_id, wake_at, traceparent)
+		SELECT ?1, woken.key, ?2, woken.value FROM json_each(?3) AS woken WHERE true`+onWake,
 		tenant, moment(at), asJSON(agents))
 	return fail("wake the engine", err)
 }
 
-// wakeMembers wakes the engine for every agent of a group.
-func wakeMembers(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, at time.Time, group fleet.GroupID) error {
+// wakeBy wakes the engine for agents on behalf of somebody.
+func wakeBy(ctx context.Context, tx *sql.Tx, by fleet.By, agents ...fleet.AgentID) error {
+	woken := make(map[fleet.AgentID]fleet.Traceparent, len(agents))
+	for _, id := range agents {
+		woken[id] = by.Trace
+	}
+	return wake(ctx, tx, by.Tenant, by.At, woken)
+}
+
+// wakeMembers wakes the engine for every agent of a group on behalf of somebody.
+func wakeMembers(ctx context.Context, tx *sql.Tx, by fleet.By, group fleet.GroupID) error {
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO work (tenant_id, agent_id, wake_at)
-		SELECT tenant_id, id, ?2 FROM agents WHERE tenant_id = ?1 AND group_id = ?3`+onWake,
-		tenant, moment(at), group)
+		INSERT INTO work (tenant_id, agent_id, wake_at, traceparent)
+		SELECT tenant_id, id, ?2, ?4 FROM agents WHERE tenant_id = ?1 AND group_id = ?3`+onWake,
+		by.Tenant, moment(by.At), group, by.Trace)
 	return fail("wake the engine for a group", err)
 }

@@ -134,7 +134,7 @@ func dispatchAside(w *world) {
 	stale := w.connect(w.enrol(), w.gateway("gw-2", 1))
 	v := w.version("v1")
 	w.grant(v, 1)
-	w.must(w.retry(stale.id))
+	w.must(w.retry(stale.id, ""))
 	w.apply(fleet.Step{Grant: &fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 2, OpenedAt: w.now}})
 	last := w.connect(w.enrol(), stale.gateway)
 	w.pass(time.Second)
@@ -157,8 +157,9 @@ func dispatchClosed(w *world) {
 	child.uid = newUID()
 	c := w.claimOf(child, s.gateway)
 	held := w.claim(c)
-	for range fleet.CloneTakeovers { // the last quarantines the child and closes its session
-		w.clone(child, s.gateway)
+	for n := range fleet.CloneTakeovers { // the last quarantines the child and closes its session
+		c.Takeover, c.Contested = fleet.TakeoverClone, held.Epoch+fleet.Epoch(n)
+		w.claim(c)
 	}
 	ended := w.end(session{agent{id: held.Agent}, s.gateway, held.Epoch + fleet.CloneTakeovers - 1}, "closed")
 	if got := w.record(fleet.Uplink{Ended: ended}); got.Applied != 1 {
@@ -191,14 +192,16 @@ func dispatchGranted(w *world) {
 func (w *world) wake() error {
 	list, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 1})
 	if err == nil {
-		err = w.retry(list[0].ID)
+		err = w.retry(list[0].ID, "")
 	}
 	return err
 }
 
-// retry makes an agent due.
-func (w *world) retry(id fleet.AgentID) error {
-	_, err := w.ClearAttempts(w.Context(), w.by(), id)
+// retry makes an agent due, in a trace.
+func (w *world) retry(id fleet.AgentID, t fleet.Traceparent) error {
+	by := w.by()
+	by.Trace = t
+	_, err := w.ClearAttempts(w.Context(), by, id)
 	return err
 }
 

@@ -34,6 +34,8 @@ var suites = map[string]suite{
 	"Inbox":        inbox,
 	"Work":         work,
 	"Outbox":       outbox,
+	"Queues":       queues,
+	"Traces":       traces,
 	"AtOnce":       together,
 }
 

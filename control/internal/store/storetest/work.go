@@ -500,7 +500,7 @@ func applySome(w *world) {
 	}{
 		{"done", nothing, nil},
 		{"of no agent", func(_ *world, d *store.Decision) { d.Item.Agent = "0190aaaa-0000-7000-8000-000000000000" }, store.ErrConflict},
-		{"woken since", func(w *world, d *store.Decision) { w.must(w.retry(d.Item.Agent)) }, store.ErrConflict},
+		{"woken since", func(w *world, d *store.Decision) { w.must(w.retry(d.Item.Agent, "")) }, store.ErrConflict},
 		{"claimed since", func(_ *world, d *store.Decision) { d.Item.Version-- }, store.ErrConflict},
 		{"on another grant", func(_ *world, d *store.Decision) { d.On.Grant = opened(7) }, store.ErrConflict},
 		{"on other remarks", func(_ *world, d *store.Decision) {

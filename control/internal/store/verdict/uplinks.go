@@ -132,6 +132,8 @@ type Write struct {
 	// It comes before FullState, which asks for it; Wake wakes the engine; Park puts off what is to be sent to it until it
 	// is back.
 	Answered, FullState, Wake, Park bool
+	// Trace is that of the latest uplink for which the engine is woken.
+	Trace fleet.Traceparent
 }
 
 // Judge decides what becomes of the uplinks, one after the other. It changes agents and returns the events to tell, in
@@ -152,7 +154,7 @@ func (u Uplinks) Judge(agents map[fleet.AgentID]*Agent, stored map[fleet.Content
 			agent.Write.FullState = true
 			counts.Unknown++
 		default:
-			events = append(events, agent.take(uplink)...)
+			events = append(events, agent.traced(uplink)...)
 			counts.Applied++
 		}
 	}
@@ -198,6 +200,18 @@ func (a *Agent) before(r *fleet.Report) bool {
 
 func allStored(bodies []fleet.ContentHash, stored map[fleet.ContentHash]bool) bool {
 	return !slices.ContainsFunc(bodies, func(h fleet.ContentHash) bool { return !stored[h] })
+}
+
+// traced takes an uplink, and notes its trace if the engine is woken for it.
+func (a *Agent) traced(u fleet.Uplink) []fleet.Event {
+	before := a.Write.Wake
+	a.Write.Wake = false
+	events := a.take(u)
+	if a.Write.Wake && u.Trace != "" {
+		a.Write.Trace = u.Trace
+	}
+	a.Write.Wake = a.Write.Wake || before
+	return events
 }
 
 func (a *Agent) take(u fleet.Uplink) []fleet.Event {

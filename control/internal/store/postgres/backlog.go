@@ -1,0 +1,27 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// Backlog implements store.Queues.
+func (s *Store) Backlog(ctx context.Context, now time.Time) (b store.Backlog, err error) {
+	err = s.readingAsWorker(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			SELECT (SELECT count(*) FROM (SELECT FROM work WHERE wake_at <= $1 LIMIT $2) AS due),
+			       (SELECT min(wake_at) FROM work WHERE wake_at <= $1),
+			       (SELECT count(*) FROM (SELECT FROM outbox WHERE due_at <= $1 LIMIT $2) AS due),
+			       (SELECT min(due_at) FROM outbox WHERE due_at <= $1)`,
+			moment(now), store.BacklogLimit).Scan(&b.Work.Due, (*instant)(&b.Work.Oldest), &b.Outbox.Due, (*instant)(&b.Outbox.Oldest))
+		return fail("measure the queues", err)
+	})
+	return b, err
+}
