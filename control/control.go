@@ -109,9 +109,8 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err := fixTrustDomain(ctx, db, config.PKI.TrustDomain); err != nil {
 		return nil, err
 	}
-	tenant := fleet.TenantID(config.Tenant)
-	bodies := content.New(db, ring)
-	if _, err := bodies.EnsureTenant(ctx, tenant, d.Now()); err != nil {
+	bodies, err := openContent(ctx, config, db, ring, d.Now())
+	if err != nil {
 		return nil, err
 	}
 	authority, err := openAuthority(ctx, config, db, ring, d.Now())
@@ -150,7 +149,7 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
 	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
 
-	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: tenant})
+	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: fleet.TenantID(config.Tenant)})
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +160,13 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
+}
+
+// openContent opens the store of bodies, with the installation's tenant.
+func openContent(ctx context.Context, config Config, db store.Store, ring *seal.Keyring, now time.Time) (*content.Content, error) {
+	bodies := content.New(db, ring)
+	_, err := bodies.EnsureTenant(ctx, fleet.TenantID(config.Tenant), now)
+	return bodies, err //nolint:wrapcheck // says what it is about
 }
 
 // openAuthority opens the certificate authority, with keys for the installation's tenant.

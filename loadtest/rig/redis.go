@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/redis/go-redis/v9"                    //nolint:depguard // tests do there what the bus never would
+	"github.com/redis/go-redis/v9/maintnotifications" //nolint:depguard // likewise
 )
 
 // Redis is a server of the test's own, which keeps nothing over a restart.

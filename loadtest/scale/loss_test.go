@@ -71,7 +71,7 @@ func TestServersAreLost(t *testing.T) {
 // bounce restarts the PostgreSQL of the tests.
 func bounce(t *testing.T) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), filepath.Join(rig.Root(t), "infra", "dev", "services.sh"), "bounce").CombinedOutput(); err != nil { //nolint:gosec // ours
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(rig.Root(t), "infra", "dev", "services.sh"), "bounce").CombinedOutput(); err != nil {
 		t.Fatalf("restart PostgreSQL: %v\n%s", err, out)
 	}
 }

@@ -61,13 +61,10 @@ func refused(reason string) *internalv1.ClaimResult {
 }
 
 func (c *Control) claim(ctx context.Context, gateway string, claim *internalv1.Claim) *internalv1.ClaimResult {
-	if !c.recorded[claim.GetTenant()+"/"+claim.GetSerial()] {
-		return refused("CERTIFICATE_NOT_RECORDED")
-	}
 	uid := identity.InstanceUID(claim.GetInstanceUid())
 	holder := claim.GetTenant() + "/" + claim.GetAgentId()
-	if owner := c.uids[uid]; owner != "" && owner != holder {
-		return refused("UID_FOREIGN")
+	if reason := c.refuses(claim, uid, holder); reason != "" {
+		return refused(reason)
 	}
 	c.uids[uid] = holder
 	agent := identity.AgentID(claim.GetAgentId())
@@ -97,6 +94,17 @@ func (c *Control) claim(ctx context.Context, gateway string, claim *internalv1.C
 	result.Epoch = c.epoch
 	c.sessions[holder] = &Session{Epoch: c.epoch, Gateway: gateway, UID: uid, Transport: claim.GetTransport(), Takeover: takeover}
 	return result
+}
+
+// refuses says why the claim of a holder has no chance; "" if it has.
+func (c *Control) refuses(claim *internalv1.Claim, uid identity.InstanceUID, holder string) string {
+	if !c.recorded[claim.GetTenant()+"/"+claim.GetSerial()] {
+		return "CERTIFICATE_NOT_RECORDED"
+	}
+	if owner := c.uids[uid]; owner != "" && owner != holder {
+		return "UID_FOREIGN"
+	}
+	return ""
 }
 
 func (s *Session) polledAs(uid identity.InstanceUID) bool {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,29 +75,18 @@ func (s *split) serve(ctx context.Context, postmaster int) (err error) {
 		where.Helpers["postgresql"] = postmaster
 	}
 	failed := make(chan error, 3)
-	for _, part := range []struct {
-		name, ops string
-		command   func(context.Context, ...string) *exec.Cmd
-	}{{"redis", "", s.bus}, {"control", s.controlOps, s.control}, {"gateway", s.gatewayOps, s.gateway}} {
-		living, stop := context.WithCancel(context.WithoutCancel(ctx))
-		cmd, ended := part.command(living), make(chan error, 1)
-		if err := cmd.Start(); err != nil {
+	stops := []func(){}
+	defer func() {
+		for _, stop := range slices.Backward(stops) {
 			stop()
-			return err
 		}
-		gone := make(chan struct{})
-		go func() {
-			ended <- cmd.Wait()
-			failed <- fmt.Errorf("%s ended by itself", part.name)
-			close(gone)
-		}()
-		defer func() { stop(); <-gone }()
-		if part.ops != "" {
-			if err := ready(ctx, "http://"+part.ops, ended); err != nil {
-				return fmt.Errorf("%s: %w", part.name, err)
-			}
+	}()
+	for _, p := range []part{{"redis", "", s.bus}, {"control", s.controlOps, s.control}, {"gateway", s.gatewayOps, s.gateway}} {
+		pid, stop, err := p.start(ctx, failed)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		where.Helpers[part.name] = cmd.Process.Pid
+		where.Helpers[p.name], stops = pid, append(stops, stop)
 	}
 	where.PIDs = []int{where.Helpers["gateway"]}
 	delete(where.Helpers, "gateway")
@@ -109,6 +99,36 @@ func (s *split) serve(ctx context.Context, postmaster int) (err error) {
 	case err := <-failed:
 		return err
 	}
+}
+
+// part is one program.
+type part struct {
+	name, ops string
+	command   func(context.Context, ...string) *exec.Cmd
+}
+
+// start starts the program, waits until it is ready, and returns how to stop it. That it ended is told to failed.
+func (p part) start(ctx context.Context, failed chan<- error) (pid int, stop func(), err error) {
+	living, end := context.WithCancel(context.WithoutCancel(ctx))
+	cmd, ended, gone := p.command(living), make(chan error, 1), make(chan struct{})
+	if err := cmd.Start(); err != nil {
+		end()
+		return 0, nil, err
+	}
+	go func() {
+		ended <- cmd.Wait()
+		failed <- fmt.Errorf("%s ended by itself", p.name)
+		close(gone)
+	}()
+	stop = func() { end(); <-gone }
+	if p.ops == "" {
+		return cmd.Process.Pid, stop, nil
+	}
+	if err := ready(ctx, "http://"+p.ops, ended); err != nil {
+		stop()
+		return 0, nil, err
+	}
+	return cmd.Process.Pid, stop, nil
 }
 
 func (s *split) file(name string) string { return filepath.Join(s.dir, name) }
