@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.DurationVar(&b.GCTime, "gc-time", 30*time.Second, "how long a runtime has at most to return memory after a collection")
 	flags.IntVar(&b.Pushes, "pushes", 3, "how often a configuration is sent to all in each run")
 	flags.IntVar(&b.PushBytes, "push-bytes", 4096, "size of that configuration")
-	flags.IntVar(&b.GroupSize, "group-size", 20, "how many agents one assignment may be for")
+	flags.IntVar(&b.GroupSize, "group-size", 1_000_000, "how many agents one assignment is for")
 	gogc := flags.String("gogc", "100", "GOGC of all targets")
 	memlimit := flags.String("gomemlimit", "off", "GOMEMLIMIT of all targets")
 	report := flags.String("report", "", "`file` to write everything to, in JSON")
