@@ -42,6 +42,9 @@ const (
 	// complaintPause is the least time between two complaints of a standstill.
 	complaintPause = 10 * time.Second
 	batchLimit     = 500
+	// atOnce is how many partitions are written at a time. A transaction costs far more than a report in it, so what comes
+	// while others write is better gathered than written by one and one.
+	atOnce = 2
 	// leaveTime bounds what a reader does after it was told to stop, lastRead how long it waits for a last message.
 	leaveTime = 5 * time.Second
 	lastRead  = 50 * time.Millisecond
@@ -66,6 +69,8 @@ type Deps struct {
 type Inbox struct {
 	d       Deps
 	metrics *metrics
+	// turns has room for the readers that may write at a time.
+	turns chan struct{}
 	// complained is when a standstill was last told.
 	complained atomic.Pointer[time.Time]
 }
@@ -76,7 +81,7 @@ func New(d Deps) (*Inbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
 	}
-	return &Inbox{d: d, metrics: m}, nil
+	return &Inbox{d: d, metrics: m, turns: make(chan struct{}, atOnce)}, nil
 }
 
 // Run reads until ctx is done.
@@ -241,10 +246,36 @@ func (r *reader) turn(ctx context.Context) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("read: %w", err)
-	default:
-		return r.record(ctx, batch)
 	}
+	if batch, err = r.gather(ctx, batch); err != nil {
+		return err
+	}
+	defer r.yield()
+	return r.record(ctx, batch)
 }
+
+// gather waits until the reader may write, and then reads again if it had to wait: what came meanwhile goes along. If
+// there is no error, the reader must yield.
+func (r *reader) gather(ctx context.Context, batch bus.Batch) (bus.Batch, error) {
+	select {
+	case r.in.turns <- struct{}{}:
+		return batch, nil
+	default:
+	}
+	select {
+	case r.in.turns <- struct{}{}:
+	case <-ctx.Done():
+		return batch, ctx.Err()
+	}
+	batch, err := r.in.d.Bus.Read(ctx, r.partition, bus.Position(r.lease.Position), batchLimit)
+	if err != nil {
+		r.yield()
+		return batch, fmt.Errorf("read: %w", err)
+	}
+	return batch, nil
+}
+
+func (r *reader) yield() { <-r.in.turns }
 
 // record writes a batch and asks again for what was lost.
 func (r *reader) record(ctx context.Context, batch bus.Batch) error {

@@ -75,10 +75,7 @@ func scanCounter(row pgx.Row) (c store.Counter, err error) {
 func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, error) {
 	var recorded store.Recorded
 	err := s.bulkAsWorker(ctx, func(tx pgx.Tx) error {
-		if err := advance(ctx, tx, r); err != nil {
-			return err
-		}
-		revoked, err := revokedGateways(ctx, tx)
+		revoked, err := advance(ctx, tx, r)
 		if err != nil {
 			return err
 		}
@@ -102,42 +99,38 @@ func (s *Store) Record(ctx context.Context, r store.Record) (store.Recorded, err
 	return recorded, nil
 }
 
-// revokedGateways are those that nobody listens to any more: few.
-func revokedGateways(ctx context.Context, tx pgx.Tx) ([]fleet.GatewayID, error) {
-	scan := func(row pgx.Row) (id fleet.GatewayID, err error) {
-		err = row.Scan(&id)
-		return id, err
+// advance moves position and counters, and with them keeps the lease from being taken over until the commit. It returns
+// the gateways that nobody listens to any more: few.
+func advance(ctx context.Context, tx pgx.Tx, r store.Record) (revoked []fleet.GatewayID, err error) {
+	held := false
+	var partition int
+	var gateway fleet.GatewayID
+	err = pipelined(ctx, tx, "move the position", func(q *pipeline) {
+		q.ask(func() error {
+			held = true
+			return nil
+		}, []any{&partition}, `
+			UPDATE partitions SET position = coalesce(nullif($4, ''), position)
+			WHERE partition = $1 AND holder = $2 AND epoch = $3 RETURNING partition`,
+			r.Lease.Partition, r.Lease.Holder, r.Lease.Epoch, r.Position)
+		for _, c := range r.Counters {
+			q.Queue(`
+				INSERT INTO partition_counters (partition, gateway_id, boot_id, counter) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (partition, gateway_id) DO UPDATE SET boot_id = excluded.boot_id, counter = excluded.counter`,
+				r.Lease.Partition, c.Gateway, column.Bits(c.BootID), column.Bits(c.Value))
+		}
+		q.ask(func() error {
+			revoked = append(revoked, gateway)
+			return nil
+		}, []any{&gateway}, `SELECT id FROM gateways WHERE revoked_at IS NOT NULL`)
+	})
+	if err == nil && !held {
+		err = fmt.Errorf("record partition %d: %w", r.Lease.Partition, store.ErrLeaseLost)
 	}
-	revoked, err := list(ctx, tx, scan, `SELECT id FROM gateways WHERE revoked_at IS NOT NULL`)
-	return revoked, fail("read which gateways are revoked", err)
-}
-
-// advance moves position and counters, and with them keeps the lease from being taken over until the commit.
-func advance(ctx context.Context, tx pgx.Tx, r store.Record) error {
-	held, err := tx.Exec(ctx, `
-		UPDATE partitions SET position = coalesce(nullif($4, ''), position)
-		WHERE partition = $1 AND holder = $2 AND epoch = $3`,
-		r.Lease.Partition, r.Lease.Holder, r.Lease.Epoch, r.Position)
-	if err != nil {
-		return fail("move the position", err)
-	}
-	if held.RowsAffected() == 0 {
-		return fmt.Errorf("record partition %d: %w", r.Lease.Partition, store.ErrLeaseLost)
-	}
-	var batch pgx.Batch
-	for _, c := range r.Counters {
-		batch.Queue(`
-			INSERT INTO partition_counters (partition, gateway_id, boot_id, counter) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (partition, gateway_id) DO UPDATE SET boot_id = excluded.boot_id, counter = excluded.counter`,
-			r.Lease.Partition, c.Gateway, column.Bits(c.BootID), column.Bits(c.Value))
-	}
-	return fail("move the counters", tx.SendBatch(ctx, &batch).Close())
+	return revoked, err
 }
 
 func recordTenant(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks, at time.Time) (store.Recorded, error) {
-	if err := enter(ctx, tx, uplinks.Tenant); err != nil {
-		return store.Recorded{}, err
-	}
 	agents, stored, err := lockStanding(ctx, tx, uplinks)
 	if err != nil {
 		return store.Recorded{}, err
@@ -146,7 +139,7 @@ func recordTenant(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks, at ti
 	return recorded, writeReports(ctx, tx, uplinks.Tenant, agents, events, at)
 }
 
-// lockStanding locks the agents the uplinks name, in the order of their ids, and reads their grants, the gateways that
+// lockStanding enters the tenant, locks the agents the uplinks name, in the order of their ids, and reads their grants, the gateways that
 // share their sessions, the marks of their parts, and which of the bodies there are: in one round trip, and each query
 // begins when the locks are held.
 func lockStanding(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (
@@ -155,6 +148,7 @@ func lockStanding(ctx context.Context, tx pgx.Tx, uplinks verdict.Uplinks) (
 	agents, stored = make(map[fleet.AgentID]*verdict.Agent, len(uplinks.Agents)), make(map[fleet.ContentHash]bool, len(uplinks.Bodies))
 	named := ids(uplinks.Agents, itself)
 	err = pipelined(ctx, tx, "lock the agents", func(q *pipeline) {
+		q.Queue(entering, uplinks.Tenant)
 		queueLock(q, uplinks.Tenant, named, agents)
 		queueSeats(q, uplinks.Tenant, named, agents)
 		queueMarks(q, uplinks.Tenant, named, agents)

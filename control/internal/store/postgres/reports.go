@@ -30,14 +30,12 @@ func writeReports(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents 
 	queueDelivered(&batch, tenant, which(judged, func(w verdict.Write) bool { return w.Delivery != nil }))
 	queueRequests(&batch, tenant, judged, at)
 	queueEvents(&batch, events)
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return fail("write the reports", err)
-	}
 	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, a := range which(judged, func(w verdict.Write) bool { return w.Wake }) {
 		woken[a.ID] = a.Write.Trace
 	}
-	return wake(ctx, tx, tenant, at, woken)
+	queueWake(&batch, tenant, at, woken)
+	return fail("write the reports", tx.SendBatch(ctx, &batch).Close())
 }
 
 func which(all []*verdict.Agent, which func(verdict.Write) bool) (some []*verdict.Agent) {

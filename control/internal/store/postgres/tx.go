@@ -52,9 +52,11 @@ func (s *Store) readingAsWorker(ctx context.Context, do func(tx pgx.Tx) error) e
 
 // enter lets a worker's transaction go on in a tenant, until it enters another.
 func enter(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID) error {
-	_, err := tx.Exec(ctx, "SELECT set_config('ampora.tenant', $1, true)", tenant)
+	_, err := tx.Exec(ctx, entering, tenant)
 	return fail("enter the tenant", err)
 }
+
+const entering = "SELECT set_config('ampora.tenant', $1, true)"
 
 // asTenant puts role and tenant into the round trip of BEGIN. A tenant's name is checked before it becomes part of a
 // statement; no row can belong to one that is not a name.

@@ -24,19 +24,24 @@ const onWake = `
 // wake wakes the engine for agents, each in its trace, in the order of their ids: two that wake many wait for each
 // other, not for ever.
 func wake(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, at time.Time, agents map[fleet.AgentID]fleet.Traceparent) error {
+	var batch pgx.Batch
+	queueWake(&batch, tenant, at, agents)
+	return fail("wake the engine", tx.SendBatch(ctx, &batch).Close())
+}
+
+func queueWake(batch *pgx.Batch, tenant fleet.TenantID, at time.Time, agents map[fleet.AgentID]fleet.Traceparent) {
 	if len(agents) == 0 {
-		return nil
+		return
 	}
 	ids := slices.Collect(maps.Keys(agents))
 	traces := make([]fleet.Traceparent, len(ids))
 	for i, id := range ids {
 		traces[i] = agents[id]
 	}
-	_, err := tx.Exec(ctx, `
+	batch.Queue(`
 		INSERT INTO work (tenant_id, agent_id, wake_at, traceparent)
 		SELECT $1::text, id, $2::timestamptz, trace FROM unnest($3::uuid[], $4::text[]) AS woken (id, trace) ORDER BY id`+onWake,
 		tenant, moment(at), ids, traces)
-	return fail("wake the engine", err)
 }
 
 // wakeBy wakes the engine for agents on behalf of somebody.
