@@ -95,6 +95,11 @@ e2e: build ## Run the end-to-end tests: our programs, real agents.
 		echo "loadtest/e2e does not exist: no end-to-end tests ran" >&2; \
 	fi
 
+.PHONY: scale
+scale: build ## Run the tests with thousands of agents, which take the better part of an hour.
+	@$(DEV)/tools.sh haproxy redis-server; $(services); \
+	cd loadtest/scale; AMPORA_E2E_BIN_DIR="$(CURDIR)/bin" go test -tags=scale -count=1 -timeout=90m -v $(TEST_FLAGS) ./...
+
 .PHONY: bench
 bench: build ## Run all benchmarks, and measure ampora against a plain server.
 	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...); \

@@ -117,6 +117,25 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+// TestTests demands that every test that a document names is there.
+func TestTests(t *testing.T) {
+	there := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	for _, file := range files(t, "_test.go") {
+		for _, match := range declared.FindAllStringSubmatch(text(t, file), -1) {
+			there[match[1]] = true
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)(?:/[^`]*)?`")
+	for _, page := range files(t, ".md") {
+		for _, match := range named.FindAllStringSubmatch(text(t, page), -1) {
+			if !there[match[1]] {
+				t.Errorf("%s names %s, which is nowhere", page, match[1])
+			}
+		}
+	}
+}
+
 // files lists the files with the extension that belong to the project.
 func files(t *testing.T, extension string) []string {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib" //nolint:depguard // driver "pgx": tests count what was stored
@@ -100,6 +101,42 @@ func (d Database) Count(t testing.TB, query string) (n int) {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return n
+}
+
+// Everything is all rows of all tables of a PostgreSQL, as text: bytes in hexadecimal.
+func (d Database) Everything(t testing.TB) map[string]string {
+	t.Helper()
+	db := connect(t, d.driver, d.source)
+	defer db.Close()
+	var tables []string
+	read(t, db, &tables, `
+		SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`)
+	all := make(map[string]string, len(tables))
+	for _, table := range tables {
+		var rows []string
+		read(t, db, &rows, "SELECT t::text FROM "+table+" AS t")
+		all[table] = strings.Join(rows, "\n")
+	}
+	return all
+}
+
+func read(t testing.TB, db *sql.DB, into *[]string, query string) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		*into = append(*into, text)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
 }
 
 // Exec changes the database behind the program's back, as the owner.

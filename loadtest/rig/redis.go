@@ -71,6 +71,20 @@ func (r *Redis) Signal(s syscall.Signal) { r.process.Signal(s) }
 // Client is connected as the administrator.
 func (r *Redis) Client() *redis.Client { return r.admin }
 
+// Everything is what stands under each key, as the server dumps it.
+func (r *Redis) Everything() map[string]string {
+	r.t.Helper()
+	all := map[string]string{}
+	keys, err := r.admin.Keys(r.t.Context(), "*").Result()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, key := range keys {
+		all[key] = key + r.admin.Dump(r.t.Context(), key).Val() // gone since, or all of it
+	}
+	return all
+}
+
 // secretText is a new password.
 func secretText() string {
 	random := make([]byte, 16)

@@ -94,6 +94,9 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 	return s
 }
 
+// Secrets are those that the installation and its users were given so far.
+func (s *Server) Secrets() []string { return slices.Clone(s.secrets) }
+
 // keepsSecrets looks for what no log may show. It runs when everything has stopped.
 func (s *Server) keepsSecrets() {
 	for _, part := range s.Parts {
