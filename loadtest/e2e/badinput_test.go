@@ -77,7 +77,7 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("case %s has no test", id)
 		}
 	}
-	flavours(t, func(t *testing.T, s *rig.Server) {
+	inOneProcess(t, func(t *testing.T, s *rig.Server) {
 		flavour := rig.Flavour(filepath.Base(t.Name()))
 		for _, id := range slices.Sorted(maps.Keys(badInput)) {
 			if only := onlyOn[id]; only != "" && only != flavour {
