@@ -35,10 +35,12 @@ func TestGatewayIsKilled(t *testing.T) {
 			c.await("be on record", 5*time.Minute, func() string { return c.others("online") })
 			c.s.Gateways()[0].Start()
 			stop()
-			report := c.finish()
-			if asked := report.Counts["full_state_asked"]; asked*50 > int64(c.count) {
-				t.Errorf("%d of %d agents were asked for their full state", asked, c.count)
+			asked := other.Metric("ampora_gateway_full_state_requests_total") // by the process that began before the kill
+			t.Logf("%.0f of %d agents were asked for their full state", asked, c.count)
+			if asked*50 > float64(c.count) {
+				t.Error("they are too many")
 			}
+			c.finish()
 		})
 	}
 }
