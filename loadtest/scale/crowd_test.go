@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -137,10 +138,21 @@ func (c *crowd) neverOffline() (stop func()) {
 		close(ended)
 		<-done
 		if most > 0 {
-			c.t.Errorf("%d or more agents were shown offline at a time", most)
+			c.t.Errorf("%d or more agents were shown offline at a time; of late these ended:\n%s", most, c.ends())
 		}
 		c.t.Logf("looked %d times for agents that are offline", looks)
 	}
+}
+
+// ends are the last ends of sessions.
+func (c *crowd) ends() string {
+	var lines []string
+	for line := range strings.Lines(c.s.Database.Everything(c.t)["public.events"]) {
+		if strings.Contains(line, "agent.disconnected") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-20):], "")
 }
 
 // told is what the report of a swarm says.

@@ -50,7 +50,6 @@ func TestGatewayIsKilled(t *testing.T) {
 func TestServersAreLost(t *testing.T) {
 	c := gather(t, rig.NewServer(t, rig.SplitRedis), agents(t, 1000), "--flips", "10", "--relabels", "5", "--fault", "burst=1/s")
 	redis := c.s.Redis
-	stop := c.neverOffline()
 	for _, loss := range []struct {
 		name string
 		is   func()
@@ -66,7 +65,6 @@ func TestServersAreLost(t *testing.T) {
 		t.Logf("%s: all online %.1f s later", loss.name, time.Since(began).Seconds())
 		time.Sleep(10 * time.Second)
 	}
-	stop()
 	c.finish()
 }
 
@@ -87,15 +85,13 @@ func TestGatewayIsCutOff(t *testing.T) {
 	c := gather(t, s, agents(t, 1000), "--flips", "10", "--relabels", "5", "--fault", "burst=1/s")
 	for from, line := range lines {
 		for how, cut := range map[string]func(){"refused": line.Cut, "swallowed": line.Swallow} {
-			stop := c.neverOffline()
-			cut()
+					cut()
 			time.Sleep(time.Minute)
 			line.Heal()
 			began := time.Now()
 			c.await("be online after the gateway was cut from "+from, 5*time.Minute, func() string { return c.others("online") })
 			t.Logf("cut from %s, %s: all online %.1f s after its end", from, how, time.Since(began).Seconds())
 			time.Sleep(10 * time.Second)
-			stop()
 		}
 	}
 	c.finish()
