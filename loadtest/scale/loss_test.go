@@ -85,7 +85,7 @@ func TestGatewayIsCutOff(t *testing.T) {
 	c := gather(t, s, agents(t, 1000), "--flips", "10", "--relabels", "5", "--fault", "burst=1/s")
 	for from, line := range lines {
 		for how, cut := range map[string]func(){"refused": line.Cut, "swallowed": line.Swallow} {
-					cut()
+			cut()
 			time.Sleep(time.Minute)
 			line.Heal()
 			began := time.Now()
