@@ -14,7 +14,7 @@ import (
 func (w *world) follow(after fleet.Cursor, n int) []fleet.Event {
 	w.Helper()
 	var events []fleet.Event
-	for deadline := time.After(10 * time.Second); len(events) < n; {
+	for deadline := time.After(time.Minute); len(events) < n; {
 		select {
 		case <-deadline:
 			w.Fatalf("%d events of %d came", len(events), n)
@@ -106,6 +106,7 @@ var events = suite{
 				return struct{}{}, nil
 			})
 		}()
+		defer func() { <-done }() // even if too little comes: they tell the test of their errors
 		live := w.follow("", writers*each)
 		<-done
 		wantIDs(w, live, agentsOf(w.follow("", writers*each)), eventAgent)
