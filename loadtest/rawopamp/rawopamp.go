@@ -91,6 +91,7 @@ type Conn struct {
 	conn    net.Conn
 	in      io.Reader
 	writing sync.Mutex
+	patient time.Duration // with one write; 0: for ever
 }
 
 // Dial connects and upgrades. A refusal of the upgrade is a *[StatusError].
@@ -151,6 +152,9 @@ func (c *Conn) SendFrame(frame ws.Frame, masked bool) error {
 func (c *Conn) write(text []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if c.patient > 0 {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.patient))
+	}
 	_, err := c.conn.Write(text)
 	return err
 }
@@ -229,8 +233,9 @@ func (c *Conn) Exchange(m *protobufs.AgentToServer, wait time.Duration) (*protob
 // Interrupt makes a Receive that waits, and any later one, fail. The connection stays open.
 func (c *Conn) Interrupt() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// SetWriteDeadline bounds sending, which otherwise waits for a peer that does not read.
-func (c *Conn) SetWriteDeadline(at time.Time) { _ = c.conn.SetWriteDeadline(at) }
+// LimitWrites bounds each write, the answers to pings too; otherwise they wait for a peer that does not read. Call it
+// before anything is sent.
+func (c *Conn) LimitWrites(wait time.Duration) { c.patient = wait }
 
 // Narrow makes the kernel keep little of what was not received yet, so that a peer that
 // goes on sending has to wait.

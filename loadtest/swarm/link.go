@@ -51,11 +51,11 @@ func dialSocket(ctx context.Context, peer rawopamp.Peer) (link, error) {
 	if err != nil {
 		return nil, err
 	}
+	conn.LimitWrites(writeTime)
 	return &socket{conn}, nil
 }
 
 func (s *socket) send(payload []byte) error {
-	s.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	return s.conn.SendBytes(append([]byte{0}, payload...))
 }
 
