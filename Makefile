@@ -82,7 +82,7 @@ test: ## Run all tests on a PostgreSQL and a Redis of their own.
 
 .PHONY: test-race
 test-race: ## Run all tests under the race detector.
-	@$(services); $(call each,CGO_ENABLED=1 go test -race $(TEST_FLAGS) ./...)
+	@$(services); $(call each,CGO_ENABLED=1 go test -race -timeout=20m $(TEST_FLAGS) ./...)
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: our programs, real agents.
