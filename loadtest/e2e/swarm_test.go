@@ -27,7 +27,8 @@ func TestSwarm(t *testing.T) {
 			"--count", "24", "--enrol", "csr", "--group", "swarm", "--transport", "mixed", "--heartbeat", "2s", "--duration", "12s",
 			"--flips", "3", "--relabels", "3", "--fault", "drop=2/s", "--fault", "restart=1/s", "--fault", "burst=20/m", "--fault", "new-uid=20/m",
 			"--fault", "half-open=2@1s", "--fault", "duplicate=2@1s", "--fault", "storm=20@6s", "--fault", "slow=1@2s",
-			"--verify", "--state", state, "--report", report)
+			// Who is told to come back later may be told a minute.
+			"--verify", "--settle", "2m", "--state", state, "--report", report)
 		if got.Code != 0 {
 			t.Fatalf("swarm run: exit code %d\n%s%s", got.Code, got.Stdout, got.Stderr)
 		}
