@@ -174,18 +174,18 @@ func TestConfig(t *testing.T) {
 // TestProcess: this process has used memory and CPU, and belongs to its own family.
 func TestProcess(t *testing.T) {
 	self := []int{os.Getpid()}
-	if kib, err := resident(self); err != nil || kib < 1000 {
+	if kib, err := Resident(self); err != nil || kib < 1000 {
 		t.Errorf("%v KiB, %v", kib, err)
 	}
 	for begin := time.Now(); time.Since(begin) < 50*time.Millisecond; { // at least a tick
 	}
-	if used, err := cpu(self); err != nil || used <= 0 {
+	if used, err := CPU(self); err != nil || used <= 0 {
 		t.Errorf("%v s, %v", used, err)
 	}
 	if list := family(os.Getppid()); !strings.Contains(fmt.Sprint(list), fmt.Sprint(os.Getpid())) {
 		t.Errorf("%d is not in the family of %d: %v", os.Getpid(), os.Getppid(), list)
 	}
-	if _, err := cpu([]int{0}); err == nil {
+	if _, err := CPU([]int{0}); err == nil {
 		t.Error("process 0 uses CPU")
 	}
 }

@@ -70,10 +70,10 @@ func (b Bench) flood(ctx context.Context, r *running, into Figures) error {
 		return err
 	}
 	helpers := r.helpers()
-	used, err := cpu(r.PIDs)
+	used, err := CPU(r.PIDs)
 	before, helped := c.Count().Answers.Load(), used
 	if err == nil {
-		helped, err = cpu(helpers)
+		helped, err = CPU(helpers)
 	}
 	if err != nil {
 		return err
@@ -85,11 +85,11 @@ func (b Bench) flood(ctx context.Context, r *running, into Figures) error {
 	c.Flood(flooding, perAgent)
 	seconds := time.Since(begin).Seconds()
 	answers := float64(c.Count().Answers.Load() - before)
-	usedAfter, err := cpu(r.PIDs)
+	usedAfter, err := CPU(r.PIDs)
 	if err != nil {
 		return err
 	}
-	helpedAfter, err := cpu(helpers)
+	helpedAfter, err := CPU(helpers)
 	if err != nil {
 		return err
 	}
@@ -122,14 +122,14 @@ func (r *running) helpers() (pids []int) {
 // quiet waits until the target has nothing left to do, or it takes too long.
 func (r *running) quiet(ctx context.Context) error {
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); {
-		before, err := cpu(r.PIDs)
+		before, err := CPU(r.PIDs)
 		if err != nil {
 			return err
 		}
 		if err := sleep(ctx, quietTime); err != nil {
 			return err
 		}
-		after, err := cpu(r.PIDs)
+		after, err := CPU(r.PIDs)
 		if err != nil || after-before < quietShare*quietTime.Seconds() {
 			return err
 		}
@@ -159,7 +159,7 @@ func (b Bench) memory(ctx context.Context, r *running, fleet *fleet, into Figure
 	if err := sleep(ctx, b.IdleTime); err != nil {
 		return err
 	}
-	running, err := resident(r.PIDs)
+	running, err := Resident(r.PIDs)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (r *running) sizes(ctx context.Context, wait time.Duration) (s sizes, err e
 	if err = r.collect(ctx, wait); err != nil {
 		return s, err
 	}
-	if s.resident, err = resident(r.PIDs); err != nil {
+	if s.resident, err = Resident(r.PIDs); err != nil {
 		return s, err
 	}
 	if s.heap, err = r.metric(ctx, "go_memstats_heap_inuse_bytes"); err != nil {

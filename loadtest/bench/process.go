@@ -36,8 +36,8 @@ const (
 	systemField = 12
 )
 
-// cpu is what processes have used until now, in seconds.
-func cpu(pids []int) (seconds float64, err error) {
+// CPU is what processes have used until now, in seconds.
+func CPU(pids []int) (seconds float64, err error) {
 	for _, pid := range pids {
 		fields, err := stat(pid)
 		if err != nil {
@@ -71,8 +71,8 @@ func family(root int) []int {
 	return list
 }
 
-// resident is the memory of processes in KiB.
-func resident(pids []int) (kib float64, err error) {
+// Resident is the memory of processes in KiB.
+func Resident(pids []int) (kib float64, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
@@ -120,13 +120,13 @@ func (r *running) collect(ctx context.Context, limit time.Duration) error {
 		}
 	}
 	const step, noMore = 3 * time.Second, 0.995
-	last, err := resident(r.PIDs)
+	last, err := Resident(r.PIDs)
 	for end := time.Now().Add(limit); err == nil && time.Now().Before(end); {
 		if err := sleep(ctx, min(step, time.Until(end))); err != nil {
 			return err
 		}
 		before := last
-		if last, err = resident(r.PIDs); last > before*noMore {
+		if last, err = Resident(r.PIDs); last > before*noMore {
 			break
 		}
 	}

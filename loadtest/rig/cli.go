@@ -40,10 +40,10 @@ func (s *Server) Tool(name string, args ...string) Result {
 	return Run(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Limit: 5 * time.Minute}, "")
 }
 
-// Begin starts another program of ours as the administrator of the installation, which goes on until it gets the signal.
-func (s *Server) Begin(name string, stop syscall.Signal, args ...string) *Process {
+// Begin starts a program of ours as the administrator of the installation, which goes on until it is interrupted.
+func (s *Server) Begin(name, program string, args ...string) *Process {
 	s.t.Helper()
-	return Start(s.t, Command{Name: name, Path: Ours(s.t, name), Args: args, Dir: s.Dir, Env: s.cliEnv, Stop: stop})
+	return Start(s.t, Command{Name: name, Path: Ours(s.t, program), Args: args, Dir: s.Dir, Env: s.cliEnv, Stop: syscall.SIGINT})
 }
 
 // Do runs amporactl, expects it to succeed, and returns its standard output.
@@ -186,5 +186,5 @@ func (s *Server) Events(agent string) []*amporav1.Event {
 // Follow starts a command of amporactl that goes on until it is interrupted.
 func (s *Server) Follow(name string, args ...string) *Process {
 	s.t.Helper()
-	return Start(s.t, Command{Name: name, Path: Ours(s.t, "amporactl"), Args: args, Dir: s.Dir, Env: s.cliEnv, Stop: syscall.SIGINT})
+	return s.Begin(name, "amporactl", args...)
 }

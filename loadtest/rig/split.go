@@ -63,18 +63,6 @@ func (s *Server) part(name, program string) *Part {
 	return part
 }
 
-// Part is a part by name.
-func (s *Server) Part(name string) *Part {
-	s.t.Helper()
-	for _, part := range s.Parts {
-		if part.Name == name {
-			return part
-		}
-	}
-	s.t.Fatalf("no part %s", name)
-	return nil
-}
-
 // Gateways are the parts that agents connect to.
 func (s *Server) Gateways() []*Part { return s.Parts[len(splitControls):] }
 

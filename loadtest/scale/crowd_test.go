@@ -53,7 +53,7 @@ func gather(t *testing.T, s *rig.Server, count int, flags ...string) *crowd {
 		"run", "--server", s.OpAMP, "--ca-file", s.CAFile, "--count", strconv.Itoa(count), "--group", "crowd", "--duration", "0",
 		"--local-addresses", "8", "--verify", "--settle", "3m", "--report", c.report,
 	}, flags...)
-	c.swarm = s.Begin("swarm", syscall.SIGINT, args...)
+	c.swarm = s.Begin("swarm", "swarm", args...)
 	began := time.Now()
 	c.await("be connected", 10*time.Minute, func() string { return c.missing() })
 	t.Logf("%d agents enrolled and connected in %.0f s", count, time.Since(began).Seconds())

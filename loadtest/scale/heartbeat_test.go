@@ -6,13 +6,11 @@
 package scale
 
 import (
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"gitlab.com/ampora/ampora/loadtest/bench"
 	"gitlab.com/ampora/ampora/loadtest/rig"
 )
 
@@ -29,9 +27,9 @@ func TestHeartbeatsCostNoRows(t *testing.T) {
 	time.Sleep(time.Minute) // until the last has been written of how they came
 	const written = "SELECT tup_inserted + tup_updated + tup_deleted FROM pg_stat_database WHERE datname = current_database()"
 	const length = 5 * time.Minute
-	before, used := s.Database.Count(t, written), map[string]float64{}
+	before, began := s.Database.Count(t, written), map[string]float64{}
 	for _, part := range s.Parts {
-		used[part.Name] = cpu(t, part.Process().PID())
+		began[part.Name], _ = used(t, part)
 	}
 	time.Sleep(length)
 	rows := float64(s.Database.Count(t, written)-before) / length.Seconds()
@@ -40,34 +38,22 @@ func TestHeartbeatsCostNoRows(t *testing.T) {
 		t.Errorf("%.1f rows are written a second, want fewer than 20", rows)
 	}
 	for _, part := range s.Parts {
-		pid := part.Process().PID()
-		t.Logf("%s: %.1f %% of a core, %d MiB", part.Name, (cpu(t, pid)-used[part.Name])/length.Seconds()*100, resident(t, pid)>>20)
+		seconds, kib := used(t, part)
+		t.Logf("%s: %.1f %% of a core, %.0f MiB", part.Name, (seconds-began[part.Name])/length.Seconds()*100, kib/1024)
 	}
 	c.finish()
 }
 
-// cpu is what a process has used until now, in seconds (proc(5): utime and stime, in hundredths).
-func cpu(t *testing.T, pid int) float64 {
+// used is what a process has used of CPU until now, in seconds, and has of memory, in KiB.
+func used(t *testing.T, part *rig.Part) (seconds, kib float64) {
 	t.Helper()
-	text := proc(t, pid, "stat")
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // the name may hold anything
-	user, _ := strconv.Atoi(fields[11])                                 // the kernel's own numbers
-	system, _ := strconv.Atoi(fields[12])
-	return float64(user+system) / 100
-}
-
-// resident is the memory of a process in bytes.
-func resident(t *testing.T, pid int) int {
-	t.Helper()
-	pages, _ := strconv.Atoi(strings.Fields(proc(t, pid, "statm"))[1]) // likewise
-	return pages * os.Getpagesize()
-}
-
-func proc(t *testing.T, pid int, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name))
+	pids := []int{part.Process().PID()}
+	seconds, err := bench.CPU(pids)
+	if err == nil {
+		kib, err = bench.Resident(pids)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return seconds, kib
 }

@@ -31,15 +31,7 @@ import (
 func launch(ctx context.Context, args []string, _ io.Writer) error {
 	flags := flag.NewFlagSet("bench launch", flag.ContinueOnError)
 	program := flags.String("bin", "bin/ampora", "the program")
-	server := flags.String("database", os.Getenv("AMPORA_TEST_POSTGRES_URL"), "URL of a PostgreSQL where databases may be made; default: AMPORA_TEST_POSTGRES_URL")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	dir := os.Getenv("BENCH_DIR")
-	if dir == "" || *server == "" {
-		return errors.New("BENCH_DIR or the database is missing: it is bench that launches")
-	}
-	database, postmaster, err := ownDatabase(ctx, *server, strings.ReplaceAll(filepath.Base(dir), "-", "_"))
+	dir, database, postmaster, err := ownPlace(ctx, flags, args, "")
 	if err != nil {
 		return err
 	}
@@ -91,6 +83,21 @@ func environ() (list []string) {
 		}
 	}
 	return list
+}
+
+// ownPlace parses the flags of a launch, to which it adds where the database is, and returns the folder of the run and a
+// database that bears its name, with a suffix.
+func ownPlace(ctx context.Context, flags *flag.FlagSet, args []string, suffix string) (dir, database string, postmaster int, err error) {
+	server := flags.String("database", os.Getenv("AMPORA_TEST_POSTGRES_URL"), "URL of a PostgreSQL where databases may be made; default: AMPORA_TEST_POSTGRES_URL")
+	if err := flags.Parse(args); err != nil {
+		return "", "", 0, err
+	}
+	dir = os.Getenv("BENCH_DIR")
+	if dir == "" || *server == "" {
+		return "", "", 0, errors.New("BENCH_DIR or the database is missing: it is bench that launches")
+	}
+	database, postmaster, err = ownDatabase(ctx, *server, strings.ReplaceAll(filepath.Base(dir), "-", "_")+suffix)
+	return dir, database, postmaster, err
 }
 
 // ownDatabase makes the database unless it is there, and finds the process of the server

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"gitlab.com/ampora/ampora/loadtest/place"
@@ -33,15 +31,7 @@ func launchSplit(ctx context.Context, args []string, _ io.Writer) error {
 	flags := flag.NewFlagSet("bench launch-split", flag.ContinueOnError)
 	programs := flags.String("programs", "bin", "folder of the programs")
 	redis := flags.String("redis", "redis-server", "the program of Redis")
-	server := flags.String("database", os.Getenv("AMPORA_TEST_POSTGRES_URL"), "URL of a PostgreSQL where databases may be made; default: AMPORA_TEST_POSTGRES_URL")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	base := os.Getenv("BENCH_DIR")
-	if base == "" || *server == "" {
-		return errors.New("BENCH_DIR or the database is missing: it is bench that launches")
-	}
-	database, postmaster, err := ownDatabase(ctx, *server, strings.ReplaceAll(filepath.Base(base), "-", "_")+"_split")
+	base, database, postmaster, err := ownPlace(ctx, flags, args, "_split")
 	if err != nil {
 		return err
 	}
