@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -131,17 +132,26 @@ func (p *program) published(body string) string {
 	return created.GetConfig().GetId()
 }
 
-// only waits for the one agent there is, until its delivery has the state.
+// only waits for the one agent there is, until it has told what it can do and its delivery has the state.
 func (p *program) only(state amporav1.DeliveryState) string {
 	p.t.Helper()
 	var id string
 	p.await("the agent to be "+state.String(), func() error {
-		list, err := amporav1connect.NewAgentServiceClient(p.client).ListAgents(p.t.Context(), &amporav1.ListAgentsRequest{})
+		agents := amporav1connect.NewAgentServiceClient(p.client)
+		list, err := agents.ListAgents(p.t.Context(), &amporav1.ListAgentsRequest{})
 		if err != nil || len(list.GetAgents()) != 1 {
 			return fmt.Errorf("%d agents, %w", len(list.GetAgents()), err)
 		}
 		id = list.GetAgents()[0].GetId()
-		if got := list.GetAgents()[0].GetConfigDelivery().GetState(); got != state {
+		got, err := agents.GetAgent(p.t.Context(), &amporav1.GetAgentRequest{Id: id})
+		if err != nil {
+			return err
+		}
+		agent := got.GetAgent()
+		if len(agent.GetCapabilities()) == 0 {
+			return errors.New("it has told nothing yet")
+		}
+		if got := agent.GetConfigDelivery().GetState(); got != state {
 			return fmt.Errorf("it is %s", got)
 		}
 		return nil
