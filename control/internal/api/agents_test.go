@@ -30,7 +30,7 @@ func (w *world) agent() fleet.AgentID {
 		w.t.Fatal(err)
 	}
 	err = w.store.Redeem(w.t.Context(), w.by(), store.Redemption{
-		Token: token, Agent: id, Method: fleet.EnrolledByEST, PublicKey: secret.Hash(),
+		Token: token, Agent: id, Method: fleet.EnrolledByEST,
 		Certificate: fleet.Certificate{
 			Tenant: tenant, Serial: serialOf(id), Fingerprint: fleet.Fingerprint(id), Agent: id, Key: "key",
 			NotBefore: w.now(), NotAfter: w.now().Add(24 * time.Hour), DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now(),

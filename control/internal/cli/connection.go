@@ -203,11 +203,11 @@ func readCertificates(file string) ([]byte, error) {
 }
 
 // httpClient makes a client that follows no redirect, so that a token reaches the server named and no other.
-func (p *program) httpClient(roots *x509.CertPool) *http.Client {
+func (p *program) httpClient(roots *x509.CertPool, certificates ...tls.Certificate) *http.Client {
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         p.dial,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{RootCAs: roots, Certificates: certificates, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     time.Minute,
 		ForceAttemptHTTP2:   true,

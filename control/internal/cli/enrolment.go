@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,24 +59,33 @@ func (p *program) enrol(ctx context.Context, flags enrolFlags) error {
 	if err != nil {
 		return err
 	}
-	roots, err := p.roots(flags.caFile)
+	request, err := p.enrolRequest(gateway, flags.caFile)
 	if err != nil {
 		return err
 	}
-	var serverCA []byte
-	if flags.caFile != "" {
-		if serverCA, err = readCertificates(flags.caFile); err != nil {
-			return err
-		}
-	}
-	result, err := enrol.Run(ctx, enrol.Request{
-		Client: p.httpClient(roots), Gateway: gateway, Dir: flags.dir, ServerCA: serverCA, Force: flags.force, Now: p.now(),
-		Token: func() (identity.Token, error) { return p.bootstrapToken(flags.tokenFile) },
-	})
+	request.Dir, request.Force = flags.dir, flags.force
+	request.Token = func() (identity.Token, error) { return p.bootstrapToken(flags.tokenFile) }
+	result, err := enrol.Run(ctx, request)
 	if err != nil {
 		return enrolFailure(err)
 	}
 	return p.tellIdentity(gateway, result)
+}
+
+// enrolRequest is what enrolling and renewing have in common.
+func (p *program) enrolRequest(gateway *url.URL, serverCA string) (request enrol.Request, err error) {
+	roots, err := p.roots(serverCA)
+	if err != nil {
+		return request, err
+	}
+	request = enrol.Request{
+		Gateway: gateway, Now: p.now(),
+		Client: func(certificates ...tls.Certificate) *http.Client { return p.httpClient(roots, certificates...) },
+	}
+	if serverCA != "" {
+		request.ServerCA, err = readCertificates(serverCA)
+	}
+	return request, err
 }
 
 // gatewayURL takes what people have at hand: the gateway's https address, or the wss one that agents are given.
@@ -115,7 +125,7 @@ func enrolFailure(err error) error {
 	var file *fs.PathError
 	switch {
 	case errors.As(err, &refusal):
-		return refused(refusal)
+		return refused(refusal, "the token is not accepted (unknown, used, expired or revoked)", "issue a new one with: amporactl tokens issue")
 	case errors.As(err, &unreachable):
 		return fail(ExitUnavailable, again, "the gateway did not answer: %v", unreachable.Err)
 	case errors.Is(err, enrol.ErrIdentityExists):
@@ -127,15 +137,16 @@ func enrolFailure(err error) error {
 	}
 }
 
-func refused(refusal *enrol.Refusal) error {
+// refused says why the gateway gives no certificate; what it does not accept, and what to do about that, is the caller's
+// to say.
+func refused(refusal *enrol.Refusal, denied, remedy string) error {
 	words := ""
 	if refusal.Words != "" {
 		words = ": " + refusal.Words
 	}
 	switch refusal.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fail(ExitDenied, "issue a new one with: amporactl tokens issue",
-			"the token is not accepted (unknown, used, expired or revoked)")
+		return fail(ExitDenied, remedy, "%s", denied)
 	case http.StatusBadRequest:
 		return fail(ExitError, "", "the gateway does not take the certificate request%s", words)
 	case http.StatusNotFound, http.StatusMethodNotAllowed:

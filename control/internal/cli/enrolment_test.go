@@ -43,6 +43,7 @@ type gateway struct {
 	key                *ecdsa.PrivateKey
 	issued             map[string][]byte // by public key
 	requests           int
+	revoked            bool // what agents show does not stand any more
 	// answer replaces the ordinary answer once.
 	answer func(w http.ResponseWriter, chain []byte)
 	dir    string
@@ -61,6 +62,7 @@ func inGateway(t *testing.T, test func(t *testing.T, g *gateway)) {
 		_ = server.Listener.Close()
 		server.Listener = g.listen
 		server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // handshakes fail on purpose
+		server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 		server.StartTLS()
 		defer server.Close()
 		if err := os.WriteFile(g.caFile, pemOf(server.Certificate().Raw), 0o600); err != nil {
@@ -105,11 +107,11 @@ func (g *gateway) token() string {
 
 func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 	g.requests++
-	if r.URL.Path != "/.well-known/est/simpleenroll" || r.Method != http.MethodPost {
+	operation, est := strings.CutPrefix(r.URL.Path, "/.well-known/est/")
+	if !est || r.Method != http.MethodPost {
 		http.NotFound(w, r)
 		return
 	}
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	body, _ := io.ReadAll(r.Body)
 	der, err := base64.StdEncoding.DecodeString(string(body))
 	request, parseErr := x509.ParseCertificateRequest(der)
@@ -117,13 +119,18 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no request", http.StatusBadRequest)
 		return
 	}
-	redeemed, known := g.tokens[token]
-	if !known || redeemed != nil && string(redeemed) != string(request.RawSubjectPublicKeyInfo) {
+	agent, accepted := identity.Agent{TrustDomain: "example.org", Tenant: "default", ID: identity.NewAgentID()}, false
+	switch operation {
+	case "simpleenroll":
+		accepted = g.redeem(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), request.RawSubjectPublicKeyInfo)
+	case "simplereenroll":
+		agent, accepted = g.shown(r)
+	}
+	if !accepted {
 		http.Error(w, "", http.StatusUnauthorized)
 		return
 	}
-	g.tokens[token] = request.RawSubjectPublicKeyInfo
-	chain := g.certsOnly(request)
+	chain := g.certsOnly(request, agent)
 	if answer := g.answer; answer != nil {
 		g.answer = nil
 		answer(w, chain)
@@ -138,11 +145,30 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, text+"\r\n")
 }
 
+// redeem says whether a token is good for a key.
+func (g *gateway) redeem(token string, key []byte) bool {
+	redeemed, known := g.tokens[token]
+	if !known || redeemed != nil && string(redeemed) != string(key) {
+		return false
+	}
+	g.tokens[token] = key
+	return true
+}
+
+// shown says whose certificate a request came with, if one did that stands.
+func (g *gateway) shown(r *http.Request) (agent identity.Agent, ok bool) {
+	if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].CheckSignatureFrom(g.intermediate) != nil ||
+		r.Header.Get("Authorization") != "" || g.revoked {
+		return agent, false
+	}
+	agent, err := identity.FromCertificate(r.TLS.PeerCertificates[0])
+	return agent, err == nil
+}
+
 // certsOnly signs, or signs again what was signed before, in an order that is not the chain's.
-func (g *gateway) certsOnly(request *x509.CertificateRequest) []byte {
+func (g *gateway) certsOnly(request *x509.CertificateRequest, id identity.Agent) []byte {
 	leaf := g.issued[string(request.RawSubjectPublicKeyInfo)]
 	if leaf == nil {
-		id := identity.Agent{TrustDomain: "example.org", Tenant: "default", ID: identity.NewAgentID()}
 		leaf = g.sign(&x509.Certificate{
 			SerialNumber: big.NewInt(int64(len(g.issued) + 2)), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(24 * time.Hour),
 			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{id.URI()},
@@ -157,13 +183,21 @@ func (g *gateway) certsOnly(request *x509.CertificateRequest) []byte {
 }
 
 func (g *gateway) enroll(token string, flags ...string) outcome {
-	var out, errOut strings.Builder
-	p := newProgram(Streams{strings.NewReader(token), &out, &errOut}, nil)
-	p.dial = g.listen.dial
 	args := append([]string{"enroll", "--server", "https://127.0.0.1:4320", "--ca-file", g.caFile, "--out-dir", g.dir}, flags...)
 	if token != "" {
 		args = append(args, "--token-file", "-")
 	}
+	return g.run(token, args)
+}
+
+func (g *gateway) renew(flags ...string) outcome {
+	return g.run("", append([]string{"renew", "--server", "https://127.0.0.1:4320", "--dir", g.dir}, flags...))
+}
+
+func (g *gateway) run(input string, args []string) outcome {
+	var out, errOut strings.Builder
+	p := newProgram(Streams{strings.NewReader(input), &out, &errOut}, nil)
+	p.dial = g.listen.dial
 	return outcome{p.run(g.t.Context(), args), out.String(), errOut.String()}
 }
 

@@ -101,7 +101,7 @@ AMPORA_TOKEN; never from the command line, which other users of the machine can 
 	root.AddCommand(
 		p.agentCommands(), p.groupCommands(), p.configCommands(), p.tokenCommands(), p.apiTokenCommands(),
 		p.gatewayCommands(), p.joinTokenCommands(),
-		p.eventCommands(), p.auditCommands(), p.systemCommands(), p.enrolCommand(), p.versionCommand(),
+		p.eventCommands(), p.auditCommands(), p.systemCommands(), p.enrolCommand(), p.renewCommand(), p.versionCommand(),
 		p.docsCommand(), exitCodesTopic(),
 	)
 	return root

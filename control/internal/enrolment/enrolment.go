@@ -1,7 +1,8 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enrolment turns a bootstrap token and a certificate request into an identity, once.
+// Package enrolment turns a bootstrap token and a certificate request into an identity, once, and a certificate of an
+// identity into its next one.
 //
 // The token is checked, the certificate is signed outside of any transaction (a key service may take seconds), and one
 // transaction then consumes the token and records identity, certificate and audit. A crash in between leaves a
@@ -113,12 +114,9 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
-	certificate := fleet.Certificate{
-		Tenant: token.Tenant, Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, Agent: agent, Key: leaf.KeyID,
-		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, DER: leaf.CertificateDER, ChainPEM: leaf.ChainPEM, CreatedAt: now,
-	}
+	certificate := record(token.Tenant, agent, leaf, key, now)
 	err = e.store.Redeem(ctx, e.by(token.Tenant, r.Presented, now), store.Redemption{
-		Token: token.ID, Agent: agent, Method: r.Method, PublicKey: key, Certificate: certificate,
+		Token: token.ID, Agent: agent, Method: r.Method, Certificate: certificate,
 		Partition: bus.PartitionOf(identity.AgentID(agent)),
 	})
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrState) {
@@ -133,6 +131,14 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	}
 	e.log.InfoContext(ctx, "agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method, "peer", r.Peer)
 	return e.identity(ctx, certificate)
+}
+
+// record is a certificate as it is kept.
+func record(tenant fleet.TenantID, agent fleet.AgentID, leaf pki.Leaf, key [sha256.Size]byte, now time.Time) fleet.Certificate {
+	return fleet.Certificate{
+		Tenant: tenant, Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, Agent: agent, Key: leaf.KeyID,
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, DER: leaf.CertificateDER, ChainPEM: leaf.ChainPEM, PublicKey: key, CreatedAt: now,
+	}
 }
 
 // again answers a redeemed token: the recorded certificate for the same key, nothing for any other.

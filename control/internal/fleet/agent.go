@@ -279,8 +279,9 @@ type Certificate struct {
 	Key         KeyID // the signing key that issued it
 	NotBefore   time.Time
 	NotAfter    time.Time
-	DER         []byte // the leaf
-	ChainPEM    []byte // leaf and intermediates, as handed out
+	DER         []byte   // the leaf
+	ChainPEM    []byte   // leaf and intermediates, as handed out
+	PublicKey   [32]byte // SHA-256 of its SubjectPublicKeyInfo
 	CreatedAt   time.Time
 	RevokedAt   time.Time
 }

@@ -211,6 +211,7 @@ type EventKind string
 // The kinds of event.
 const (
 	EventAgentEnrolled          EventKind = "agent.enrolled"
+	EventCertificateRenewed     EventKind = "agent.certificate_renewed"
 	EventAgentConnected         EventKind = "agent.connected"
 	EventAgentDisconnected      EventKind = "agent.disconnected"
 	EventAgentQuarantined       EventKind = "agent.quarantined"

@@ -138,6 +138,24 @@ func (s *Service) Enroll(ctx context.Context, r *internalv1.EnrollRequest) (*int
 	}, nil
 }
 
+// Renew certifies a new key of an agent.
+func (s *Service) Renew(ctx context.Context, r *internalv1.RenewRequest) (*internalv1.RenewResponse, error) {
+	if _, err := as(ctx, r.GetGatewayId()); err != nil {
+		return nil, err
+	}
+	if err := in(ctx, r.GetTenant()); err != nil {
+		return nil, err
+	}
+	id, err := s.d.Enrolment.Renew(ctx, enrolment.Renewal{
+		Tenant: fleet.TenantID(r.GetTenant()), Agent: fleet.AgentID(r.GetAgentId()), Serial: fleet.Serial(r.GetSerial()),
+		Fingerprint: fleet.Fingerprint(r.GetFingerprint()), CSR: r.GetCsrPem(), Gateway: fleet.GatewayID(r.GetGatewayId()), Peer: r.GetPeer(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &internalv1.RenewResponse{CertificateChainPem: id.ChainPEM, CaPem: id.CAPEM, NotAfter: timestamppb.New(id.NotAfter)}, nil
+}
+
 // FetchBody returns the clear bytes of a body: over this service alone, never over the bus.
 func (s *Service) FetchBody(ctx context.Context, r *internalv1.FetchBodyRequest) (*internalv1.FetchBodyResponse, error) {
 	if err := in(ctx, r.GetTenant()); err != nil {

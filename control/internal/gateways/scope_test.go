@@ -49,6 +49,14 @@ func TestAGatewayIsConfined(t *testing.T) {
 			_, err := s.Enroll(ctx, &internalv1.EnrollRequest{GatewayId: "edge-2"})
 			return err
 		}, ReasonOtherGateway},
+		"a renewal in another gateway's name": {func() error {
+			_, err := s.Renew(ctx, &internalv1.RenewRequest{GatewayId: "edge-2", Tenant: "acme"})
+			return err
+		}, ReasonOtherGateway},
+		"a renewal for an agent of another tenant": {func() error {
+			_, err := s.Renew(ctx, &internalv1.RenewRequest{GatewayId: "edge-1", Tenant: "other"})
+			return err
+		}, ReasonOutOfScope},
 		"a call that no gate let pass": {func() error {
 			_, err := s.GetTrust(t.Context(), &internalv1.GetTrustRequest{})
 			return err

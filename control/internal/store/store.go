@@ -128,6 +128,11 @@ type Enrolment interface {
 	Redeem(ctx context.Context, by fleet.By, r Redemption) error
 	// Certificate returns a recorded certificate. ErrNotFound.
 	Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (fleet.Certificate, error)
+	// Renewable judges what an agent asks for, as it stands at the time.
+	Renewable(ctx context.Context, r fleet.CertificateRenewal) (fleet.RenewalVerdict, error)
+	// Renew records a certificate for what was asked, with audit and event, if the verdict is still that it may be had;
+	// any other verdict is returned, and nothing written. Of two that ask with one key, exactly one is recorded.
+	Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (fleet.RenewalVerdict, error)
 	// RevokedSerials returns the serials of a tenant that are revoked and not yet expired at now.
 	RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.Serial, error)
 }
@@ -137,7 +142,6 @@ type Redemption struct {
 	Token       fleet.TokenID
 	Agent       fleet.AgentID
 	Method      fleet.EnrolmentMethod
-	PublicKey   [32]byte
 	Certificate fleet.Certificate
 	Partition   int // of the agent, for resyncs
 }

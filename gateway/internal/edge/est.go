@@ -33,48 +33,68 @@ import (
 // maxCSR bounds a certificate request in bytes, in each of its encodings.
 const maxCSR = 8 << 10
 
-// Enrolment redeems bootstrap tokens at the control plane and counts what came of it.
+// Enrolment redeems bootstrap tokens and renews certificates at the control plane, and counts what came of it.
 type Enrolment struct {
-	gateway identity.GatewayID
-	control internalv1connect.GatewayServiceClient
-	log     *slog.Logger
-	count   instrument.Counter
+	gateway  identity.GatewayID
+	control  internalv1connect.GatewayServiceClient
+	log      *slog.Logger
+	enrolled instrument.Counter
+	renewed  instrument.Counter
 }
 
-// NewEnrolment makes the counter on the meter.
+// NewEnrolment makes the counters on the meter.
 func NewEnrolment(gateway identity.GatewayID, control internalv1connect.GatewayServiceClient, log *slog.Logger, meter metric.Meter) (*Enrolment, error) {
 	made := instrument.On(meter)
-	count := made.Counter("ampora_gateway_enrolments", "{enrolment}",
-		"Redemptions of bootstrap tokens, by how the agent asked and whether it enrolled or why not.",
-		instrument.By("method", slices.Sorted(maps.Values(methodNames))...), instrument.By("outcome", outcomes...))
-	return &Enrolment{gateway: gateway, control: control, log: log, count: count}, made.Err()
+	e := &Enrolment{
+		gateway: gateway, control: control, log: log,
+		enrolled: made.Counter("ampora_gateway_enrolments", "{enrolment}",
+			"Redemptions of bootstrap tokens, by how the agent asked and whether it enrolled or why not.",
+			instrument.By("method", slices.Sorted(maps.Values(methodNames))...), instrument.By("outcome", outcomes(enrolled)...)),
+		renewed: made.Counter("ampora_gateway_renewals", "{renewal}",
+			"Renewals that agents asked for with the certificates they have, by how they asked and whether they got one or why not.",
+			instrument.By("method", methodNames[byCSR], methodNames[byEST]), instrument.By("outcome", outcomes(renewed)...)),
+	}
+	return e, made.Err()
 }
+
+const (
+	byCSR = internalv1.EnrollmentMethod_ENROLLMENT_METHOD_AGENT_CSR
+	byEST = internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST
+)
 
 var methodNames = map[internalv1.EnrollmentMethod]string{
-	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_AGENT_CSR:  "agent_csr",
+	byCSR: "agent_csr",
 	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_SERVER_KEY: "server_key",
-	internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST:        "est",
+	byEST: "est",
 }
 
-// enrolled is the outcome of a redemption that succeeded; of others it is the code that the control plane answered with.
-const enrolled = "enrolled"
+// The outcomes of what succeeded; of others it is the code that the control plane answered with.
+const (
+	enrolled = "enrolled"
+	renewed  = "renewed"
+)
 
-var outcomes = append([]string{enrolled}, calls.Codes...)
+func outcomes(good string) []string { return append([]string{good}, calls.Codes...) }
+
+func outcomeOf(err error, good string) string {
+	if err != nil {
+		return connect.CodeOf(err).String()
+	}
+	return good
+}
+
+// signTime is how long a certificate may take: signing may wait for a key management service.
+const signTime = 20 * time.Second
 
 // Redeem trades the caller's token and a request in PEM for an identity. The error is
 // the control plane's.
 func (e *Enrolment) Redeem(ctx context.Context, caller Caller, csr []byte, method internalv1.EnrollmentMethod) (*internalv1.EnrollResponse, error) {
-	// Signing may wait for a key management service.
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, signTime)
 	defer cancel()
 	response, err := e.control.Enroll(ctx, &internalv1.EnrollRequest{
 		Token: caller.Token.Reveal(), CsrPem: csr, Method: method, GatewayId: string(e.gateway), Peer: caller.Peer,
 	})
-	outcome := enrolled
-	if err != nil {
-		outcome = connect.CodeOf(err).String()
-	}
-	e.count.Add(ctx, 1, methodNames[method], outcome)
+	e.enrolled.Add(ctx, 1, methodNames[method], outcomeOf(err, enrolled))
 	if err != nil {
 		return nil, fmt.Errorf("enrolling: %w", err)
 	}
@@ -82,8 +102,24 @@ func (e *Enrolment) Redeem(ctx context.Context, caller Caller, csr []byte, metho
 	return response, nil
 }
 
+// Renew trades the caller's certificate and a request in PEM for another certificate. The error is the control plane's.
+func (e *Enrolment) Renew(ctx context.Context, caller Caller, csr []byte, method internalv1.EnrollmentMethod) (*internalv1.RenewResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTime)
+	defer cancel()
+	response, err := e.control.Renew(ctx, &internalv1.RenewRequest{
+		GatewayId: string(e.gateway), Tenant: string(caller.Agent.Tenant), AgentId: string(caller.Agent.ID),
+		Serial: string(caller.Serial), Fingerprint: string(caller.Fingerprint), CsrPem: csr, Peer: caller.Peer,
+	})
+	e.renewed.Add(ctx, 1, methodNames[method], outcomeOf(err, renewed))
+	if err != nil {
+		return nil, fmt.Errorf("renewing: %w", err)
+	}
+	e.log.InfoContext(ctx, "renewed", "method", methodNames[method], "tenant", caller.Agent.Tenant, "agent", caller.Agent.ID, "peer", caller.Peer)
+	return response, nil
+}
+
 // EST is the part of RFC 7030 that agents with certificate files need: simpleenroll
-// with a bootstrap token, and cacerts.
+// with a bootstrap token, simplereenroll with a certificate, and cacerts.
 type EST struct {
 	admission *Admission
 	trust     *Trust
@@ -101,19 +137,37 @@ const ESTPath = "/.well-known/est/"
 // Register adds the operations to the mux.
 func (e *EST) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+ESTPath+"simpleenroll", e.simpleEnroll)
+	mux.HandleFunc("POST "+ESTPath+"simplereenroll", e.simpleReenroll)
 	mux.HandleFunc("GET "+ESTPath+"cacerts", e.caCerts)
 }
 
-var errHasIdentity = errors.New("simpleenroll with a certificate in place of a token")
+var errOtherCredential = errors.New("simpleenroll is for a bootstrap token, simplereenroll for a certificate")
 
 // simpleEnroll is RFC 7030, section 4.2.1.
 func (e *EST) simpleEnroll(w http.ResponseWriter, r *http.Request) {
+	e.certify(w, r, true, func(caller Caller, csr []byte) ([]byte, error) {
+		response, err := e.enrolment.Redeem(r.Context(), caller, csr, byEST)
+		return response.GetCertificateChainPem(), err
+	})
+}
+
+// simpleReenroll is RFC 7030, section 4.2.2. The key must be a new one.
+func (e *EST) simpleReenroll(w http.ResponseWriter, r *http.Request) {
+	e.certify(w, r, false, func(caller Caller, csr []byte) ([]byte, error) {
+		response, err := e.enrolment.Renew(r.Context(), caller, csr, byEST)
+		return response.GetCertificateChainPem(), err
+	})
+}
+
+// certify answers a certificate request of a caller who is enrolling, or else has an identity, with the chain that issue
+// gets for it.
+func (e *EST) certify(w http.ResponseWriter, r *http.Request, enrolling bool, issue func(caller Caller, csr []byte) (chainPEM []byte, err error)) {
 	caller, ok := e.admission.Admit(w, r)
 	if !ok {
 		return
 	}
-	if !caller.Enrolling() {
-		e.admission.refuse(w, r, caller, &refusal{reason: AuthFailed, cause: errHasIdentity})
+	if caller.Enrolling() != enrolling {
+		e.admission.refuse(w, r, caller, &refusal{reason: AuthFailed, cause: errOtherCredential})
 		return
 	}
 	if !e.admission.Reserve(w, r, caller) {
@@ -131,12 +185,12 @@ func (e *EST) simpleEnroll(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	response, err := e.enrolment.Redeem(r.Context(), caller, csr, internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST)
+	text, err := issue(caller, csr)
 	if err != nil {
 		e.refuse(w, r, caller, err)
 		return
 	}
-	chain, err := certificates(response.GetCertificateChainPem())
+	chain, err := certificates(text)
 	if err != nil || len(chain) == 0 {
 		e.admission.refuse(w, r, caller, &refusal{Unavailable, Overload(), errors.Join(errors.New("the issued chain is unreadable"), err)})
 		return
@@ -154,6 +208,9 @@ func (e *EST) refuse(w http.ResponseWriter, r *http.Request, caller Caller, err 
 	case connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeNotFound:
 		e.admission.Punish(caller)
 		e.admission.refuse(w, r, caller, &refusal{reason: AuthFailed, cause: err})
+	case connect.CodeResourceExhausted:
+		e.admission.rejections.Reject(r.Context(), RateLimited, err, Known(caller)...)
+		http.Error(w, "the certificate request was refused: "+PublicMessage(err), http.StatusTooManyRequests)
 	default:
 		e.admission.refuse(w, r, caller, &refusal{Unavailable, Overload(), err})
 	}

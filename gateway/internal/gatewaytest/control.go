@@ -311,13 +311,9 @@ func (c *Control) Enroll(_ context.Context, r *internalv1.EnrollRequest) (*inter
 	if known == nil {
 		return nil, errToken
 	}
-	block, _ := pem.Decode(r.GetCsrPem())
-	if block == nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, "no PEM")
-	}
-	request, err := x509.ParseCertificateRequest(block.Bytes)
+	request, err := parseRequest(r.GetCsrPem())
 	if err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, "no certificate request")
+		return nil, err
 	}
 	switch {
 	case known.issued != nil && string(known.key) == string(request.RawSubjectPublicKeyInfo):
@@ -335,6 +331,39 @@ func (c *Control) Enroll(_ context.Context, r *internalv1.EnrollRequest) (*inter
 		CertificateChainPem: encode(leaf.Raw), CaPem: authority.RootPEM(),
 	}
 	return known.issued, nil
+}
+
+func parseRequest(text []byte) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "no PEM")
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "no certificate request")
+	}
+	return request, nil
+}
+
+// Renew implements the service. A certificate that was struck off the record renews nothing.
+func (c *Control) Renew(_ context.Context, r *internalv1.RenewRequest) (*internalv1.RenewResponse, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	request, err := parseRequest(r.GetCsrPem())
+	if err != nil {
+		return nil, err
+	}
+	if !c.recorded[r.GetTenant()+"/"+r.GetSerial()] {
+		return nil, connect.NewError(connect.CodePermissionDenied, "the certificate does not stand")
+	}
+	agent := identity.Agent{TrustDomain: TrustDomain, Tenant: identity.TenantID(r.GetTenant()), ID: identity.AgentID(r.GetAgentId())}
+	authority := c.tenants[agent.Tenant]
+	leaf := authority.sign(request.PublicKey, agent.URI(), time.Hour)
+	c.recorded[r.GetTenant()+"/"+string(identity.SerialOf(leaf.SerialNumber))] = true
+	return &internalv1.RenewResponse{CertificateChainPem: encode(leaf.Raw), CaPem: authority.RootPEM(), NotAfter: timestamppb.New(leaf.NotAfter)}, nil
 }
 
 // FetchBody implements the service.

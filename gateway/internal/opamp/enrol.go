@@ -103,7 +103,7 @@ func (e *enrolment) message(ctx context.Context, payload []byte) outcome {
 	}
 	reply := newAnswer(uid).greet()
 	e.logStatus(ctx, from.GetConnectionSettingsStatus())
-	csr := from.GetConnectionSettingsRequest().GetOpamp().GetCertificateRequest().GetCsr()
+	csr := certificateRequest(&from)
 	takes := e.server.Mask.allows(from.GetCapabilities(), acceptsConnectionSettings)
 	switch {
 	case len(csr) > 0:
@@ -152,6 +152,11 @@ func (e *enrolment) keyed(ctx context.Context, reply answer) outcome {
 	key := session.Key{Tenant: identity.TenantID(response.GetTenant()), Agent: identity.AgentID(response.GetAgentId())}
 	e.server.ownOffer.remember(key, e.server.Clock())
 	return e.offer(reply, issued{chain: response.GetCertificateChainPem(), key: e.made.pkcs8, agentCA: response.GetCaPem()})
+}
+
+// certificateRequest is the PKCS #10 request of a message, nil if it has none.
+func certificateRequest(message *protobufs.AgentToServer) []byte {
+	return message.GetConnectionSettingsRequest().GetOpamp().GetCertificateRequest().GetCsr()
 }
 
 func (e *enrolment) offer(reply answer, certificate issued) outcome {

@@ -137,6 +137,9 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	if ask {
 		reply = reply.askComponents()
 	}
+	if csr := certificateRequest(message.AgentToServer); len(csr) > 0 {
+		return s.renew(ctx, c, current, reply, csr)
+	}
 	return outcome{answer: reply, session: current}
 }
 

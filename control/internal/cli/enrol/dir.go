@@ -106,14 +106,22 @@ func (d dir) install(chain chain, serverCA []byte) error {
 	return nil
 }
 
-// validUntil returns the end of the identity in place, zero if there is none or it is not valid at now.
-func (d dir) validUntil(now time.Time) time.Time {
-	key, keyErr := d.readKey(keyFile)
-	chain, chainErr := d.readChain(certFile)
-	if keyErr != nil || chainErr != nil || !chain.fits(key) || now.After(chain.leaf().NotAfter) {
-		return time.Time{}
+// inPlace returns the identity in place if it is valid at now.
+func (d dir) inPlace(now time.Time) (*ecdsa.PrivateKey, chain, error) {
+	key, err := d.readKey(keyFile)
+	if err != nil {
+		return nil, nil, err
 	}
-	return chain.leaf().NotAfter
+	chain, err := d.readChain(certFile)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !chain.fits(key):
+		return nil, nil, errors.New("key and certificate do not belong together")
+	case now.After(chain.leaf().NotAfter):
+		return nil, nil, fmt.Errorf("the certificate expired on %s", chain.leaf().NotAfter.UTC().Format(time.RFC3339))
+	}
+	return key, chain, nil
 }
 
 // write replaces a file: the new one is whole and durable before it takes the old one's name.

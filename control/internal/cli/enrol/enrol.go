@@ -1,7 +1,7 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enrol gets an agent its certificate over EST (RFC 7030, simple enrolment) for agents that take their TLS
+// Package enrol gets an agent its certificate over EST (RFC 7030, simple enrolment and re-enrolment) for agents that take their TLS
 // files from disk.
 //
 // What it guarantees:
@@ -11,11 +11,13 @@
 //     used again, and the server gives the same certificate to the same key; a certificate that has arrived is put in
 //     place without asking again.
 //   - A file is either the old or the new one, whole; key and certificate fit each other before either is replaced.
-//   - A valid identity is not replaced unless that is asked for.
+//   - A valid identity is not replaced unless that is asked for, and then by one of a new key. The certificate that is
+//     replaced stays good until it expires: an agent that still has it in memory goes on.
 package enrol
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -26,9 +28,10 @@ import (
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
-// Request says what to enrol, where and with what.
+// Request says what to enrol or renew, where and with what.
 type Request struct {
-	Client *http.Client
+	// Client makes a client that shows the certificates, if the server asks for one.
+	Client func(certificates ...tls.Certificate) *http.Client
 	// Gateway is the https address of a gateway; its path does not matter.
 	Gateway *url.URL
 	// Token is asked for once it is needed; a run that finishes an earlier one needs none.
@@ -37,9 +40,11 @@ type Request struct {
 	// ServerCA is what ca.pem shall hold: the authorities, in PEM form, with which the agent verifies the gateway. Empty: no
 	// file, and the agent relies on those of its system.
 	ServerCA []byte
-	// Force replaces an identity that is still valid.
+	// Force replaces an identity that is still valid, and renews one that is not due.
 	Force bool
-	Now   time.Time
+	// Before is how long before its end a certificate is due to be renewed.
+	Before time.Duration
+	Now    time.Time
 }
 
 // Result is the identity that is now on disk.
@@ -48,8 +53,10 @@ type Result struct {
 	Certificate *x509.Certificate
 	// KeyFile, CertFile and CAFile are their paths; CAFile is "" without a server authority.
 	KeyFile, CertFile, CAFile string
-	// Finished says that an earlier run had the certificate already and no token was spent.
+	// Finished says that an earlier run had the certificate already: nothing was asked for.
 	Finished bool
+	// NotDue says that the certificate was left as it is.
+	NotDue bool
 }
 
 // ErrIdentityExists says that the directory holds an identity that is still valid.
@@ -68,8 +75,8 @@ func Run(ctx context.Context, request Request) (Result, error) {
 		return request.install(dir, *arrived, true)
 	}
 	if !request.Force {
-		if valid := dir.validUntil(request.Now); !valid.IsZero() {
-			return Result{}, fmt.Errorf("%w, until %s: %s", ErrIdentityExists, valid.UTC().Format(time.RFC3339), dir.path(certFile))
+		if _, valid, err := dir.inPlace(request.Now); err == nil {
+			return Result{}, fmt.Errorf("%w, until %s: %s", ErrIdentityExists, valid.leaf().NotAfter.UTC().Format(time.RFC3339), dir.path(certFile))
 		}
 	}
 	token, err := request.Token()
@@ -80,7 +87,7 @@ func Run(ctx context.Context, request Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	chain, err := simpleEnroll(ctx, request.Client, request.Gateway, token, key)
+	chain, err := simpleEnroll(ctx, request.Client(), request.Gateway, &token, key)
 	if err != nil {
 		return Result{}, err
 	}
@@ -88,17 +95,23 @@ func Run(ctx context.Context, request Request) (Result, error) {
 }
 
 func (r Request) install(dir dir, chain chain, finished bool) (Result, error) {
-	agent, err := identity.FromCertificate(chain.leaf())
+	result, err := r.result(dir, chain)
 	if err != nil {
-		return Result{}, fmt.Errorf("the certificate names no agent: %w", err)
+		return Result{}, err
 	}
 	if err := dir.install(chain, r.ServerCA); err != nil {
 		return Result{}, err
 	}
-	result := Result{
-		Agent: agent, Certificate: chain.leaf(), Finished: finished,
-		KeyFile: dir.path(keyFile), CertFile: dir.path(certFile),
+	result.Finished = finished
+	return result, nil
+}
+
+func (r Request) result(dir dir, chain chain) (Result, error) {
+	agent, err := identity.FromCertificate(chain.leaf())
+	if err != nil {
+		return Result{}, fmt.Errorf("the certificate names no agent: %w", err)
 	}
+	result := Result{Agent: agent, Certificate: chain.leaf(), KeyFile: dir.path(keyFile), CertFile: dir.path(certFile)}
 	if len(r.ServerCA) > 0 {
 		result.CAFile = dir.path(caFile)
 	}

@@ -26,8 +26,9 @@ import (
 )
 
 const (
-	// enrolPath is the operation's well-known place (RFC 7030 section 3.2.2).
+	// The operations' well-known places (RFC 7030 section 3.2.2).
 	enrolPath = "/.well-known/est/simpleenroll"
+	renewPath = "/.well-known/est/simplereenroll"
 	// maxAnswer is far above a chain of certificates.
 	maxAnswer = 256 << 10
 	// maxWords is how much of a refusal's text is worth showing.
@@ -46,22 +47,29 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("the gateway answered %d %s", r.Status, http.StatusText(r.Status))
 }
 
-// simpleEnroll asks for a certificate for the key (RFC 7030 section 4.2.1) and returns it with its issuers.
+// simpleEnroll asks for a certificate for the key with a token (RFC 7030 section 4.2.1), or, without one, with the
+// certificate of the client (section 4.2.2), and returns it with its issuers.
 func simpleEnroll(
-	ctx context.Context, client *http.Client, gateway *url.URL, token identity.Token, key *ecdsa.PrivateKey,
+	ctx context.Context, client *http.Client, gateway *url.URL, token *identity.Token, key *ecdsa.PrivateKey,
 ) (chain, error) {
-	// The subject is empty: the server decides who this is, from the token.
+	path := renewPath
+	if token != nil {
+		path = enrolPath
+	}
+	// The subject is empty: the server knows who this is, from the token or the certificate.
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
 		return nil, fmt.Errorf("making the certificate request: %w", err)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		(&url.URL{Scheme: "https", Host: gateway.Host, Path: enrolPath}).String(),
+		(&url.URL{Scheme: "https", Host: gateway.Host, Path: path}).String(),
 		strings.NewReader(base64.StdEncoding.EncodeToString(csr)))
 	if err != nil {
 		return nil, fmt.Errorf("making the request: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+token.Reveal())
+	if token != nil {
+		request.Header.Set("Authorization", "Bearer "+token.Reveal())
+	}
 	request.Header.Set("Content-Type", "application/pkcs10")
 	request.Header.Set("Accept", "application/pkcs7-mime")
 	answer, err := client.Do(request)

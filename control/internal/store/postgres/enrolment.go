@@ -110,7 +110,7 @@ func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		_, err = tx.Exec(ctx, `
 			UPDATE bootstrap_tokens SET redeemed_at = $3, agent_id = $4, public_key = $5, serial = $6
 			WHERE tenant_id = $1 AND id = $2`,
-			by.Tenant, r.Token, moment(by.At), r.Agent, r.PublicKey[:], r.Certificate.Serial)
+			by.Tenant, r.Token, moment(by.At), r.Agent, r.Certificate.PublicKey[:], r.Certificate.Serial)
 		if err != nil {
 			return fail("redeem a bootstrap token", err)
 		}
@@ -133,25 +133,32 @@ func enrol(ctx context.Context, tx pgx.Tx, by fleet.By, token fleet.BootstrapTok
 	if err != nil {
 		return "", fail("record the identity", err)
 	}
-	c := r.Certificate
-	_, err = tx.Exec(ctx, `
-		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		by.Tenant, c.Serial, c.Fingerprint, r.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
-		moment(by.At))
-	return group, fail("record the certificate", err)
+	return group, putCertificate(ctx, tx, r.Certificate)
+}
+
+func putCertificate(ctx context.Context, tx pgx.Tx, c fleet.Certificate) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		c.Tenant, c.Serial, c.Fingerprint, c.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
+		c.PublicKey[:], moment(c.CreatedAt))
+	return fail("record the certificate", err)
 }
 
 // Certificate implements store.Enrolment.
 func (s *Store) Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (c fleet.Certificate, err error) {
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `
-			SELECT tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at, revoked_at
-			FROM certificates WHERE tenant_id = $1 AND serial = $2`, tenant, serial).Scan(
-			&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
-			&c.DER, &c.ChainPEM, (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt))
+		c, err = one(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = $1 AND serial = $2`, tenant, serial)
 		return fail("read a certificate", err)
 	})
+	return c, err
+}
+
+const certificateColumns = `tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at, revoked_at`
+
+func scanCertificate(row pgx.Row) (c fleet.Certificate, err error) {
+	err = row.Scan(&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
+		&c.DER, &c.ChainPEM, (*hash)(&c.PublicKey), (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt))
 	return c, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,11 +40,32 @@ func (w *world) redemption(token fleet.TokenID) store.Redemption {
 	key := sha256.Sum256([]byte(id))
 	fingerprint := fleet.HashOf(key[:]).String()
 	return store.Redemption{
-		Token: token, Agent: id, Method: fleet.EnrolledByAgentCSR, PublicKey: key, Partition: bus.PartitionOf(identity.AgentID(id)),
+		Token: token, Agent: id, Method: fleet.EnrolledByAgentCSR, Partition: bus.PartitionOf(identity.AgentID(id)),
 		Certificate: fleet.Certificate{
 			Tenant: w.tenant, Serial: fleet.Serial(fingerprint[:20]), Fingerprint: fleet.Fingerprint(fingerprint), Agent: id, Key: "k1",
-			NotBefore: w.now.Add(-time.Minute), NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
+			NotBefore: w.now.Add(-time.Minute), NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), PublicKey: key, CreatedAt: w.now,
 		},
+	}
+}
+
+// renewal asks for another certificate of an agent, for a key of a name, and makes one.
+func (w *world) renewal(a agent, key string) (fleet.CertificateRenewal, fleet.Certificate) {
+	r := fleet.CertificateRenewal{
+		Tenant: w.tenant, Agent: a.id, Serial: a.serial, Fingerprint: a.fingerprint, PublicKey: sha256.Sum256([]byte(string(a.id) + key)), At: w.now,
+	}
+	serial := fleet.Serial(newID[fleet.AgentID]())
+	return r, fleet.Certificate{
+		Tenant: w.tenant, Serial: serial, Fingerprint: fleet.Fingerprint(serial), Agent: a.id, Key: "k1", PublicKey: r.PublicKey,
+		NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
+	}
+}
+
+func (w *world) wantVerdict(r fleet.CertificateRenewal, want fleet.RenewalVerdict) {
+	w.Helper()
+	got, err := w.Renewable(w.Context(), r)
+	w.must(err)
+	if !reflect.DeepEqual(got, want) {
+		w.Errorf("verdict %+v, want %+v", got, want)
 	}
 }
 
@@ -61,7 +83,7 @@ var enrolment = suite{
 		w.must(w.Redeem(w.Context(), w.by(), r))
 		found, err = w.BootstrapTokenByHash(w.Context(), mine.Hash)
 		w.must(err)
-		mine.RedeemedAt, mine.Agent, mine.PublicKey, mine.Serial = w.now, r.Agent, r.PublicKey, r.Certificate.Serial
+		mine.RedeemedAt, mine.Agent, mine.PublicKey, mine.Serial = w.now, r.Agent, r.Certificate.PublicKey, r.Certificate.Serial
 		if !reflect.DeepEqual(found, mine) {
 			w.Errorf("got %+v, want %+v", found, mine)
 		}
@@ -192,6 +214,117 @@ var enrolment = suite{
 		w.want(err, store.ErrNotFound)
 		_, err = w.Certificate(w.Context(), w.tenant, fleet.Serial(strings.Repeat("0", 20)))
 		w.want(err, store.ErrNotFound)
+	},
+	"a renewal records a certificate beside the one that was shown": func(w *world) {
+		a := w.enrol()
+		r, c := w.renewal(a, "new")
+		w.wantVerdict(r, fleet.RenewalVerdict{})
+		v, err := w.Renew(w.Context(), w.by(), r, c)
+		w.must(err)
+		if v != (fleet.RenewalVerdict{}) {
+			w.Fatalf("refused: %+v", v)
+		}
+		got, err := w.Certificate(w.Context(), w.tenant, c.Serial)
+		w.must(err)
+		if !reflect.DeepEqual(got, c) {
+			w.Errorf("certificate %+v, want %+v", got, c)
+		}
+		if _, err := w.Certificate(w.Context(), w.tenant, a.serial); err != nil {
+			w.Errorf("the one that was shown is gone: %v", err)
+		}
+		w.wantAudit(string(a.id), "agent.renew_certificate")
+		if kinds := w.kinds(a.id); !slices.Equal(kinds, []fleet.EventKind{fleet.EventAgentEnrolled, fleet.EventCertificateRenewed}) {
+			w.Errorf("events %v", kinds)
+		}
+		recorded := w.lastAudit(string(a.id))
+		// The answer was lost: it asks once more with the same key, and with the certificate that it has.
+		w.pass(time.Minute)
+		again, other := w.renewal(a, "new")
+		w.wantVerdict(again, fleet.RenewalVerdict{Given: &c})
+		v, err = w.Renew(w.Context(), w.by(), again, other)
+		w.must(err)
+		if v.Given == nil || v.Given.Serial != c.Serial {
+			w.Errorf("got %+v", v)
+		}
+		if got := w.lastAudit(string(a.id)); got.ID != recorded.ID {
+			w.Errorf("audit log: %+v", got)
+		}
+	},
+	"a renewal is refused to whom the certificate does not belong": func(w *world) {
+		a, other := w.enrol(), w.enrol()
+		for _, refused := range []struct {
+			change func(*fleet.CertificateRenewal)
+			reason string
+		}{
+			{func(r *fleet.CertificateRenewal) { r.Agent = other.id }, fleet.RefusedNotRecorded},
+			{func(r *fleet.CertificateRenewal) { r.Agent = newID[fleet.AgentID]() }, fleet.RefusedNotRecorded},
+			{func(r *fleet.CertificateRenewal) { r.Serial = "0" }, fleet.RefusedNotRecorded},
+			{func(r *fleet.CertificateRenewal) { r.Fingerprint = other.fingerprint }, fleet.RefusedNotRecorded},
+			{func(r *fleet.CertificateRenewal) { r.Tenant = w.in("theirs").tenant }, fleet.RefusedNotRecorded},
+			{func(r *fleet.CertificateRenewal) { r.At = w.now.AddDate(1, 0, 0) }, fleet.RefusedExpired},
+			{func(r *fleet.CertificateRenewal) { r.PublicKey = a.key }, fleet.RefusedKeyNotNew},
+		} {
+			r, c := w.renewal(a, "new")
+			refused.change(&r)
+			w.wantVerdict(r, fleet.RenewalVerdict{Reason: refused.reason})
+			v, err := w.Renew(w.Context(), w.by(), r, c)
+			w.must(err)
+			if v.Reason != refused.reason {
+				w.Errorf("got %+v, want %s", v, refused.reason)
+			}
+			_, err = w.Certificate(w.Context(), w.tenant, c.Serial)
+			w.want(err, store.ErrNotFound)
+		}
+	},
+	"an agent gets so many certificates within a day": func(w *world) {
+		a := w.enrol()
+		renew := func(i int) fleet.RenewalVerdict {
+			r, c := w.renewal(a, "key "+strconv.Itoa(i))
+			v, err := w.Renew(w.Context(), w.by(), r, c)
+			w.must(err)
+			return v
+		}
+		for i := 1; i < fleet.RenewalLimit; i++ { // the first came with the enrolment
+			if v := renew(i); v != (fleet.RenewalVerdict{}) {
+				w.Fatalf("renewal %d: %+v", i, v)
+			}
+		}
+		if v := renew(0); v.Reason != fleet.RefusedTooOften {
+			w.Errorf("got %+v", v)
+		}
+		w.pass(fleet.RenewalWindow)
+		if v := renew(0); v != (fleet.RenewalVerdict{}) {
+			w.Errorf("a day later: %+v", v)
+		}
+	},
+	"of many that renew with one key, one is recorded": func(w *world) {
+		a := w.enrol()
+		type done struct {
+			fleet.RenewalVerdict
+			serial fleet.Serial
+		}
+		got, lost := race(8, func(int) (done, error) {
+			r, c := w.renewal(a, "new")
+			v, err := w.Renew(w.Context(), w.by(), r, c)
+			return done{v, c.Serial}, err
+		})
+		if len(lost) > 0 {
+			w.Fatalf("failed: %v", lost)
+		}
+		var recorded []fleet.Serial
+		for _, d := range got {
+			if d.RenewalVerdict == (fleet.RenewalVerdict{}) {
+				recorded = append(recorded, d.serial)
+			}
+		}
+		if len(recorded) != 1 {
+			w.Fatalf("recorded %v", recorded)
+		}
+		for _, d := range got {
+			if d.Given != nil && d.Given.Serial != recorded[0] {
+				w.Errorf("one was given %s", d.Given.Serial)
+			}
+		}
 	},
 	"nothing is revoked at first": func(w *world) {
 		w.enrol()

@@ -73,6 +73,7 @@ type agent struct {
 	id          fleet.AgentID
 	serial      fleet.Serial
 	fingerprint fleet.Fingerprint
+	key         [32]byte
 	uid         fleet.InstanceUID
 	partition   int
 }
@@ -86,17 +87,17 @@ func (w *world) enrol() agent {
 	sum := sha256.Sum256([]byte(minted))
 	a := agent{
 		id: fleet.AgentID(minted), serial: fleet.Serial(fmt.Sprintf("%x", sum[:10])), uid: newUID(),
-		fingerprint: fleet.Fingerprint(fmt.Sprintf("%x", sum)), partition: bus.PartitionOf(minted),
+		fingerprint: fleet.Fingerprint(fmt.Sprintf("%x", sum)), key: sum, partition: bus.PartitionOf(minted),
 	}
 	token := fleet.BootstrapToken{
 		ID: fleet.TokenID(identity.NewAgentID()), Tenant: w.tenant, Hash: sum, CreatedBy: "ci", CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour),
 	}
 	w.must(w.IssueBootstrapToken(w.Context(), w.by(), token))
 	w.must(w.Redeem(w.Context(), w.by(), store.Redemption{
-		Token: token.ID, Agent: a.id, Method: fleet.EnrolledByAgentCSR, PublicKey: sum, Partition: a.partition,
+		Token: token.ID, Agent: a.id, Method: fleet.EnrolledByAgentCSR, Partition: a.partition,
 		Certificate: fleet.Certificate{
 			Tenant: w.tenant, Serial: a.serial, Fingerprint: a.fingerprint, Agent: a.id, Key: "k1",
-			NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
+			NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), PublicKey: sum, CreatedAt: w.now,
 		},
 	}))
 	return a

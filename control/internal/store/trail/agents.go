@@ -21,6 +21,16 @@ func Enrolled(by fleet.By, r store.Redemption, group fleet.GroupID) (Entry, flee
 	}
 }
 
+// Renewed is what a renewed certificate leaves behind.
+func Renewed(by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (Entry, fleet.Event) {
+	entry := ofAgent("agent.renew_certificate", r.Agent, Fields{"serial": c.Serial, "fingerprint": c.Fingerprint, "not_after": c.NotAfter.UTC()})
+	entry.Before = Fields{"serial": r.Serial}
+	return entry, fleet.Event{
+		Tenant: by.Tenant, At: by.At, Kind: fleet.EventCertificateRenewed, Agent: r.Agent,
+		Message: "certificate renewed, until " + c.NotAfter.UTC().Format(time.DateOnly), Attributes: map[string]string{"serial": string(c.Serial)},
+	}
+}
+
 // ConfigRetried is the entry of an agent whose failed attempts were cleared, so many of them.
 func ConfigRetried(id fleet.AgentID, cleared int) Entry {
 	return ofAgent("agent.retry_config", id, Fields{"cleared": cleared})

@@ -23,8 +23,8 @@ var (
 	published  = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionPublished, Revision: 1, Note: "first"}
 	assignment = fleet.Assignment{Config: "c", ConfigName: "base", Version: 2, Generation: 3, Target: fleet.Target{Group: "g"}}
 	redemption = store.Redemption{
-		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild, PublicKey: [32]byte{1},
-		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", DER: []byte("DER"), ChainPEM: []byte("PEM")},
+		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild,
+		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", PublicKey: [32]byte{1}, DER: []byte("DER"), ChainPEM: []byte("PEM")},
 	}
 	gateway = fleet.Gateway{ID: "gw", Scope: fleet.ScopeOf("t", "theirs"), Serial: "5e", NotAfter: at}
 	claim   = fleet.Claim{Tenant: "t", Identity: "a", Gateway: "gw", Peer: "192.0.2.1:7", At: at, Takeover: fleet.TakeoverClone}

@@ -108,7 +108,7 @@ func (s Seating) Result() fleet.ClaimResult {
 
 // OfClaim decides a claim (product specification, section 4). The gateway's own lease is the caller's to check.
 func OfClaim(c fleet.Claim, on Claimed) Seating {
-	if reason := credential(c, on); reason != "" {
+	if reason := credential(c.Identity, c.Fingerprint, on.Certificate, on.Identity); reason != "" {
 		return Seating{Outcome: fleet.ClaimRefused, Reason: reason}
 	}
 	s := seat(on)
@@ -143,14 +143,13 @@ func (s Seating) goesOn(c fleet.Claim) bool {
 
 // credential returns why the certificate admits nobody, "" if it does. The fingerprint counts besides the serial, because
 // a serial is unique only together with its issuer.
-func credential(c fleet.Claim, on Claimed) string {
+func credential(agent fleet.AgentID, fingerprint fleet.Fingerprint, certificate *fleet.Certificate, identity *Seat) string {
 	switch {
-	case on.Certificate == nil, on.Identity == nil,
-		on.Certificate.Agent != c.Identity, on.Certificate.Fingerprint != c.Fingerprint:
+	case certificate == nil, identity == nil, certificate.Agent != agent, certificate.Fingerprint != fingerprint:
 		return fleet.RefusedNotRecorded
-	case !on.Certificate.RevokedAt.IsZero():
+	case !certificate.RevokedAt.IsZero():
 		return fleet.RefusedRevoked
-	case !on.Identity.QuarantinedAt.IsZero():
+	case !identity.QuarantinedAt.IsZero():
 		return fleet.RefusedQuarantined
 	default:
 		return ""

@@ -950,6 +950,163 @@ func (x *EnrollResponse) GetNotAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+type RenewRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	Tenant    string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The identity in the certificate that the agent showed, and that certificate.
+	AgentId     string `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	Serial      string `protobuf:"bytes,4,opt,name=serial,proto3" json:"serial,omitempty"`
+	Fingerprint string `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// One PKCS #10 request in PEM, at most 8 KiB. Only its key counts.
+	CsrPem []byte `protobuf:"bytes,6,opt,name=csr_pem,json=csrPem,proto3" json:"csr_pem,omitempty"`
+	// Address of the peer as the gateway saw it.
+	Peer          string `protobuf:"bytes,7,opt,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RenewRequest) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetCsrPem() []byte {
+	if x != nil {
+		return x.CsrPem
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+type RenewResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leaf first, then intermediates.
+	CertificateChainPem []byte `protobuf:"bytes,1,opt,name=certificate_chain_pem,json=certificateChainPem,proto3" json:"certificate_chain_pem,omitempty"`
+	// The roots of the tenant's agents.
+	CaPem         []byte                 `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RenewResponse) GetCertificateChainPem() []byte {
+	if x != nil {
+		return x.CertificateChainPem
+	}
+	return nil
+}
+
+func (x *RenewResponse) GetCaPem() []byte {
+	if x != nil {
+		return x.CaPem
+	}
+	return nil
+}
+
+func (x *RenewResponse) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
 type ClaimSessionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GatewayId     string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
@@ -961,7 +1118,7 @@ type ClaimSessionsRequest struct {
 
 func (x *ClaimSessionsRequest) Reset() {
 	*x = ClaimSessionsRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1130,7 @@ func (x *ClaimSessionsRequest) String() string {
 func (*ClaimSessionsRequest) ProtoMessage() {}
 
 func (x *ClaimSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[12]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1143,7 @@ func (x *ClaimSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ClaimSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClaimSessionsRequest) GetGatewayId() string {
@@ -1033,7 +1190,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1202,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[13]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1215,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Claim) GetTenant() string {
@@ -1159,7 +1316,7 @@ type ClaimResult struct {
 
 func (x *ClaimResult) Reset() {
 	*x = ClaimResult{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1328,7 @@ func (x *ClaimResult) String() string {
 func (*ClaimResult) ProtoMessage() {}
 
 func (x *ClaimResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[14]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1341,7 @@ func (x *ClaimResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResult.ProtoReflect.Descriptor instead.
 func (*ClaimResult) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClaimResult) GetOutcome() ClaimOutcome {
@@ -1274,7 +1431,7 @@ type ClaimSessionsResponse struct {
 
 func (x *ClaimSessionsResponse) Reset() {
 	*x = ClaimSessionsResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1443,7 @@ func (x *ClaimSessionsResponse) String() string {
 func (*ClaimSessionsResponse) ProtoMessage() {}
 
 func (x *ClaimSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[15]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1456,7 @@ func (x *ClaimSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ClaimSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{15}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimSessionsResponse) GetResults() []*ClaimResult {
@@ -1320,7 +1477,7 @@ type FetchBodyRequest struct {
 
 func (x *FetchBodyRequest) Reset() {
 	*x = FetchBodyRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1489,7 @@ func (x *FetchBodyRequest) String() string {
 func (*FetchBodyRequest) ProtoMessage() {}
 
 func (x *FetchBodyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[16]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1502,7 @@ func (x *FetchBodyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBodyRequest.ProtoReflect.Descriptor instead.
 func (*FetchBodyRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{16}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FetchBodyRequest) GetTenant() string {
@@ -1371,7 +1528,7 @@ type FetchBodyResponse struct {
 
 func (x *FetchBodyResponse) Reset() {
 	*x = FetchBodyResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1540,7 @@ func (x *FetchBodyResponse) String() string {
 func (*FetchBodyResponse) ProtoMessage() {}
 
 func (x *FetchBodyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[17]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1553,7 @@ func (x *FetchBodyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBodyResponse.ProtoReflect.Descriptor instead.
 func (*FetchBodyResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{17}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FetchBodyResponse) GetBody() []byte {
@@ -1416,7 +1573,7 @@ type PutBodiesRequest struct {
 
 func (x *PutBodiesRequest) Reset() {
 	*x = PutBodiesRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1585,7 @@ func (x *PutBodiesRequest) String() string {
 func (*PutBodiesRequest) ProtoMessage() {}
 
 func (x *PutBodiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[18]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1598,7 @@ func (x *PutBodiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBodiesRequest.ProtoReflect.Descriptor instead.
 func (*PutBodiesRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{18}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PutBodiesRequest) GetTenant() string {
@@ -1466,7 +1623,7 @@ type PutBodiesResponse struct {
 
 func (x *PutBodiesResponse) Reset() {
 	*x = PutBodiesResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[19]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1635,7 @@ func (x *PutBodiesResponse) String() string {
 func (*PutBodiesResponse) ProtoMessage() {}
 
 func (x *PutBodiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[19]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1648,7 @@ func (x *PutBodiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBodiesResponse.ProtoReflect.Descriptor instead.
 func (*PutBodiesResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{19}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{21}
 }
 
 type GetTrustRequest struct {
@@ -1504,7 +1661,7 @@ type GetTrustRequest struct {
 
 func (x *GetTrustRequest) Reset() {
 	*x = GetTrustRequest{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[20]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1673,7 @@ func (x *GetTrustRequest) String() string {
 func (*GetTrustRequest) ProtoMessage() {}
 
 func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[20]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1686,7 @@ func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustRequest.ProtoReflect.Descriptor instead.
 func (*GetTrustRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{20}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetTrustRequest) GetVersion() string {
@@ -1552,7 +1709,7 @@ type GetTrustResponse struct {
 
 func (x *GetTrustResponse) Reset() {
 	*x = GetTrustResponse{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[21]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1721,7 @@ func (x *GetTrustResponse) String() string {
 func (*GetTrustResponse) ProtoMessage() {}
 
 func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[21]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1734,7 @@ func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustResponse.ProtoReflect.Descriptor instead.
 func (*GetTrustResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{21}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetTrustResponse) GetVersion() string {
@@ -1620,7 +1777,7 @@ type TenantTrust struct {
 
 func (x *TenantTrust) Reset() {
 	*x = TenantTrust{}
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[22]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1789,7 @@ func (x *TenantTrust) String() string {
 func (*TenantTrust) ProtoMessage() {}
 
 func (x *TenantTrust) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[22]
+	mi := &file_ampora_internal_v1_gateway_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1802,7 @@ func (x *TenantTrust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantTrust.ProtoReflect.Descriptor instead.
 func (*TenantTrust) Descriptor() ([]byte, []int) {
-	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{22}
+	return file_ampora_internal_v1_gateway_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TenantTrust) GetTenant() string {
@@ -1735,7 +1892,21 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x122\n" +
 	"\x15certificate_chain_pem\x18\x03 \x01(\fR\x13certificateChainPem\x12\x15\n" +
 	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\x127\n" +
-	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x97\x01\n" +
+	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x81\x02\n" +
+	"\fRenewRequest\x12&\n" +
+	"\n" +
+	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18?R\tgatewayId\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12#\n" +
+	"\bagent_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aagentId\x12\x1f\n" +
+	"\x06serial\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06serial\x12)\n" +
+	"\vfingerprint\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\vfingerprint\x12#\n" +
+	"\acsr_pem\x18\x06 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\x80@R\x06csrPem\x12\x1b\n" +
+	"\x04peer\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\x04peer\"\x93\x01\n" +
+	"\rRenewResponse\x122\n" +
+	"\x15certificate_chain_pem\x18\x01 \x01(\fR\x13certificateChainPem\x12\x15\n" +
+	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x127\n" +
+	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x97\x01\n" +
 	"\x14ClaimSessionsRequest\x12&\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
@@ -1812,7 +1983,7 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x19CLAIM_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLAIM_OUTCOME_CLAIMED\x10\x01\x12\x16\n" +
 	"\x12CLAIM_OUTCOME_HELD\x10\x02\x12\x19\n" +
-	"\x15CLAIM_OUTCOME_REFUSED\x10\x032\xc3\a\n" +
+	"\x15CLAIM_OUTCOME_REFUSED\x10\x032\x93\b\n" +
 	"\x0eGatewayService\x12K\n" +
 	"\x04Join\x12\x1f.ampora.internal.v1.JoinRequest\x1a .ampora.internal.v1.JoinResponse\"\x00\x12f\n" +
 	"\rRenewIdentity\x12(.ampora.internal.v1.RenewIdentityRequest\x1a).ampora.internal.v1.RenewIdentityResponse\"\x00\x12W\n" +
@@ -1820,7 +1991,8 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"RenewLease\x12%.ampora.internal.v1.RenewLeaseRequest\x1a&.ampora.internal.v1.RenewLeaseResponse\"\x00\x12x\n" +
 	"\x13CheckBootstrapToken\x12..ampora.internal.v1.CheckBootstrapTokenRequest\x1a/.ampora.internal.v1.CheckBootstrapTokenResponse\"\x00\x12Q\n" +
-	"\x06Enroll\x12!.ampora.internal.v1.EnrollRequest\x1a\".ampora.internal.v1.EnrollResponse\"\x00\x12f\n" +
+	"\x06Enroll\x12!.ampora.internal.v1.EnrollRequest\x1a\".ampora.internal.v1.EnrollResponse\"\x00\x12N\n" +
+	"\x05Renew\x12 .ampora.internal.v1.RenewRequest\x1a!.ampora.internal.v1.RenewResponse\"\x00\x12f\n" +
 	"\rClaimSessions\x12(.ampora.internal.v1.ClaimSessionsRequest\x1a).ampora.internal.v1.ClaimSessionsResponse\"\x00\x12Z\n" +
 	"\tFetchBody\x12$.ampora.internal.v1.FetchBodyRequest\x1a%.ampora.internal.v1.FetchBodyResponse\"\x00\x12Z\n" +
 	"\tPutBodies\x12$.ampora.internal.v1.PutBodiesRequest\x1a%.ampora.internal.v1.PutBodiesResponse\"\x00\x12W\n" +
@@ -1840,7 +2012,7 @@ func file_ampora_internal_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_internal_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ampora_internal_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_ampora_internal_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_ampora_internal_v1_gateway_proto_goTypes = []any{
 	(EnrollmentMethod)(0),               // 0: ampora.internal.v1.EnrollmentMethod
 	(Transport)(0),                      // 1: ampora.internal.v1.Transport
@@ -1858,62 +2030,67 @@ var file_ampora_internal_v1_gateway_proto_goTypes = []any{
 	(*CheckBootstrapTokenResponse)(nil), // 13: ampora.internal.v1.CheckBootstrapTokenResponse
 	(*EnrollRequest)(nil),               // 14: ampora.internal.v1.EnrollRequest
 	(*EnrollResponse)(nil),              // 15: ampora.internal.v1.EnrollResponse
-	(*ClaimSessionsRequest)(nil),        // 16: ampora.internal.v1.ClaimSessionsRequest
-	(*Claim)(nil),                       // 17: ampora.internal.v1.Claim
-	(*ClaimResult)(nil),                 // 18: ampora.internal.v1.ClaimResult
-	(*ClaimSessionsResponse)(nil),       // 19: ampora.internal.v1.ClaimSessionsResponse
-	(*FetchBodyRequest)(nil),            // 20: ampora.internal.v1.FetchBodyRequest
-	(*FetchBodyResponse)(nil),           // 21: ampora.internal.v1.FetchBodyResponse
-	(*PutBodiesRequest)(nil),            // 22: ampora.internal.v1.PutBodiesRequest
-	(*PutBodiesResponse)(nil),           // 23: ampora.internal.v1.PutBodiesResponse
-	(*GetTrustRequest)(nil),             // 24: ampora.internal.v1.GetTrustRequest
-	(*GetTrustResponse)(nil),            // 25: ampora.internal.v1.GetTrustResponse
-	(*TenantTrust)(nil),                 // 26: ampora.internal.v1.TenantTrust
-	nil,                                 // 27: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	(*timestamppb.Timestamp)(nil),       // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 29: google.protobuf.Duration
+	(*RenewRequest)(nil),                // 16: ampora.internal.v1.RenewRequest
+	(*RenewResponse)(nil),               // 17: ampora.internal.v1.RenewResponse
+	(*ClaimSessionsRequest)(nil),        // 18: ampora.internal.v1.ClaimSessionsRequest
+	(*Claim)(nil),                       // 19: ampora.internal.v1.Claim
+	(*ClaimResult)(nil),                 // 20: ampora.internal.v1.ClaimResult
+	(*ClaimSessionsResponse)(nil),       // 21: ampora.internal.v1.ClaimSessionsResponse
+	(*FetchBodyRequest)(nil),            // 22: ampora.internal.v1.FetchBodyRequest
+	(*FetchBodyResponse)(nil),           // 23: ampora.internal.v1.FetchBodyResponse
+	(*PutBodiesRequest)(nil),            // 24: ampora.internal.v1.PutBodiesRequest
+	(*PutBodiesResponse)(nil),           // 25: ampora.internal.v1.PutBodiesResponse
+	(*GetTrustRequest)(nil),             // 26: ampora.internal.v1.GetTrustRequest
+	(*GetTrustResponse)(nil),            // 27: ampora.internal.v1.GetTrustResponse
+	(*TenantTrust)(nil),                 // 28: ampora.internal.v1.TenantTrust
+	nil,                                 // 29: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
+	(*timestamppb.Timestamp)(nil),       // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 31: google.protobuf.Duration
 }
 var file_ampora_internal_v1_gateway_proto_depIdxs = []int32{
-	28, // 0: ampora.internal.v1.JoinResponse.not_after:type_name -> google.protobuf.Timestamp
-	28, // 1: ampora.internal.v1.RenewIdentityResponse.not_after:type_name -> google.protobuf.Timestamp
-	29, // 2: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
-	28, // 3: ampora.internal.v1.RegisterResponse.now:type_name -> google.protobuf.Timestamp
-	29, // 4: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
-	28, // 5: ampora.internal.v1.RenewLeaseResponse.now:type_name -> google.protobuf.Timestamp
+	30, // 0: ampora.internal.v1.JoinResponse.not_after:type_name -> google.protobuf.Timestamp
+	30, // 1: ampora.internal.v1.RenewIdentityResponse.not_after:type_name -> google.protobuf.Timestamp
+	31, // 2: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
+	30, // 3: ampora.internal.v1.RegisterResponse.now:type_name -> google.protobuf.Timestamp
+	31, // 4: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
+	30, // 5: ampora.internal.v1.RenewLeaseResponse.now:type_name -> google.protobuf.Timestamp
 	0,  // 6: ampora.internal.v1.EnrollRequest.method:type_name -> ampora.internal.v1.EnrollmentMethod
-	28, // 7: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
-	17, // 8: ampora.internal.v1.ClaimSessionsRequest.claims:type_name -> ampora.internal.v1.Claim
-	1,  // 9: ampora.internal.v1.Claim.transport:type_name -> ampora.internal.v1.Transport
-	2,  // 10: ampora.internal.v1.Claim.takeover:type_name -> ampora.internal.v1.Takeover
-	3,  // 11: ampora.internal.v1.ClaimResult.outcome:type_name -> ampora.internal.v1.ClaimOutcome
-	18, // 12: ampora.internal.v1.ClaimSessionsResponse.results:type_name -> ampora.internal.v1.ClaimResult
-	26, // 13: ampora.internal.v1.GetTrustResponse.tenants:type_name -> ampora.internal.v1.TenantTrust
-	27, // 14: ampora.internal.v1.GetTrustResponse.downlink_keys:type_name -> ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	4,  // 15: ampora.internal.v1.GatewayService.Join:input_type -> ampora.internal.v1.JoinRequest
-	6,  // 16: ampora.internal.v1.GatewayService.RenewIdentity:input_type -> ampora.internal.v1.RenewIdentityRequest
-	8,  // 17: ampora.internal.v1.GatewayService.Register:input_type -> ampora.internal.v1.RegisterRequest
-	10, // 18: ampora.internal.v1.GatewayService.RenewLease:input_type -> ampora.internal.v1.RenewLeaseRequest
-	12, // 19: ampora.internal.v1.GatewayService.CheckBootstrapToken:input_type -> ampora.internal.v1.CheckBootstrapTokenRequest
-	14, // 20: ampora.internal.v1.GatewayService.Enroll:input_type -> ampora.internal.v1.EnrollRequest
-	16, // 21: ampora.internal.v1.GatewayService.ClaimSessions:input_type -> ampora.internal.v1.ClaimSessionsRequest
-	20, // 22: ampora.internal.v1.GatewayService.FetchBody:input_type -> ampora.internal.v1.FetchBodyRequest
-	22, // 23: ampora.internal.v1.GatewayService.PutBodies:input_type -> ampora.internal.v1.PutBodiesRequest
-	24, // 24: ampora.internal.v1.GatewayService.GetTrust:input_type -> ampora.internal.v1.GetTrustRequest
-	5,  // 25: ampora.internal.v1.GatewayService.Join:output_type -> ampora.internal.v1.JoinResponse
-	7,  // 26: ampora.internal.v1.GatewayService.RenewIdentity:output_type -> ampora.internal.v1.RenewIdentityResponse
-	9,  // 27: ampora.internal.v1.GatewayService.Register:output_type -> ampora.internal.v1.RegisterResponse
-	11, // 28: ampora.internal.v1.GatewayService.RenewLease:output_type -> ampora.internal.v1.RenewLeaseResponse
-	13, // 29: ampora.internal.v1.GatewayService.CheckBootstrapToken:output_type -> ampora.internal.v1.CheckBootstrapTokenResponse
-	15, // 30: ampora.internal.v1.GatewayService.Enroll:output_type -> ampora.internal.v1.EnrollResponse
-	19, // 31: ampora.internal.v1.GatewayService.ClaimSessions:output_type -> ampora.internal.v1.ClaimSessionsResponse
-	21, // 32: ampora.internal.v1.GatewayService.FetchBody:output_type -> ampora.internal.v1.FetchBodyResponse
-	23, // 33: ampora.internal.v1.GatewayService.PutBodies:output_type -> ampora.internal.v1.PutBodiesResponse
-	25, // 34: ampora.internal.v1.GatewayService.GetTrust:output_type -> ampora.internal.v1.GetTrustResponse
-	25, // [25:35] is the sub-list for method output_type
-	15, // [15:25] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	30, // 7: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
+	30, // 8: ampora.internal.v1.RenewResponse.not_after:type_name -> google.protobuf.Timestamp
+	19, // 9: ampora.internal.v1.ClaimSessionsRequest.claims:type_name -> ampora.internal.v1.Claim
+	1,  // 10: ampora.internal.v1.Claim.transport:type_name -> ampora.internal.v1.Transport
+	2,  // 11: ampora.internal.v1.Claim.takeover:type_name -> ampora.internal.v1.Takeover
+	3,  // 12: ampora.internal.v1.ClaimResult.outcome:type_name -> ampora.internal.v1.ClaimOutcome
+	20, // 13: ampora.internal.v1.ClaimSessionsResponse.results:type_name -> ampora.internal.v1.ClaimResult
+	28, // 14: ampora.internal.v1.GetTrustResponse.tenants:type_name -> ampora.internal.v1.TenantTrust
+	29, // 15: ampora.internal.v1.GetTrustResponse.downlink_keys:type_name -> ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
+	4,  // 16: ampora.internal.v1.GatewayService.Join:input_type -> ampora.internal.v1.JoinRequest
+	6,  // 17: ampora.internal.v1.GatewayService.RenewIdentity:input_type -> ampora.internal.v1.RenewIdentityRequest
+	8,  // 18: ampora.internal.v1.GatewayService.Register:input_type -> ampora.internal.v1.RegisterRequest
+	10, // 19: ampora.internal.v1.GatewayService.RenewLease:input_type -> ampora.internal.v1.RenewLeaseRequest
+	12, // 20: ampora.internal.v1.GatewayService.CheckBootstrapToken:input_type -> ampora.internal.v1.CheckBootstrapTokenRequest
+	14, // 21: ampora.internal.v1.GatewayService.Enroll:input_type -> ampora.internal.v1.EnrollRequest
+	16, // 22: ampora.internal.v1.GatewayService.Renew:input_type -> ampora.internal.v1.RenewRequest
+	18, // 23: ampora.internal.v1.GatewayService.ClaimSessions:input_type -> ampora.internal.v1.ClaimSessionsRequest
+	22, // 24: ampora.internal.v1.GatewayService.FetchBody:input_type -> ampora.internal.v1.FetchBodyRequest
+	24, // 25: ampora.internal.v1.GatewayService.PutBodies:input_type -> ampora.internal.v1.PutBodiesRequest
+	26, // 26: ampora.internal.v1.GatewayService.GetTrust:input_type -> ampora.internal.v1.GetTrustRequest
+	5,  // 27: ampora.internal.v1.GatewayService.Join:output_type -> ampora.internal.v1.JoinResponse
+	7,  // 28: ampora.internal.v1.GatewayService.RenewIdentity:output_type -> ampora.internal.v1.RenewIdentityResponse
+	9,  // 29: ampora.internal.v1.GatewayService.Register:output_type -> ampora.internal.v1.RegisterResponse
+	11, // 30: ampora.internal.v1.GatewayService.RenewLease:output_type -> ampora.internal.v1.RenewLeaseResponse
+	13, // 31: ampora.internal.v1.GatewayService.CheckBootstrapToken:output_type -> ampora.internal.v1.CheckBootstrapTokenResponse
+	15, // 32: ampora.internal.v1.GatewayService.Enroll:output_type -> ampora.internal.v1.EnrollResponse
+	17, // 33: ampora.internal.v1.GatewayService.Renew:output_type -> ampora.internal.v1.RenewResponse
+	21, // 34: ampora.internal.v1.GatewayService.ClaimSessions:output_type -> ampora.internal.v1.ClaimSessionsResponse
+	23, // 35: ampora.internal.v1.GatewayService.FetchBody:output_type -> ampora.internal.v1.FetchBodyResponse
+	25, // 36: ampora.internal.v1.GatewayService.PutBodies:output_type -> ampora.internal.v1.PutBodiesResponse
+	27, // 37: ampora.internal.v1.GatewayService.GetTrust:output_type -> ampora.internal.v1.GetTrustResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_ampora_internal_v1_gateway_proto_init() }
@@ -1927,7 +2104,7 @@ func file_ampora_internal_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_internal_v1_gateway_proto_rawDesc), len(file_ampora_internal_v1_gateway_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

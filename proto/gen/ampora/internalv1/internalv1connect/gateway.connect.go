@@ -43,6 +43,8 @@ const (
 	GatewayServiceCheckBootstrapTokenProcedure = "/ampora.internal.v1.GatewayService/CheckBootstrapToken"
 	// GatewayServiceEnrollProcedure is the procedure name of the GatewayService's Enroll RPC.
 	GatewayServiceEnrollProcedure = "/ampora.internal.v1.GatewayService/Enroll"
+	// GatewayServiceRenewProcedure is the procedure name of the GatewayService's Renew RPC.
+	GatewayServiceRenewProcedure = "/ampora.internal.v1.GatewayService/Renew"
 	// GatewayServiceClaimSessionsProcedure is the procedure name of the GatewayService's ClaimSessions
 	// RPC.
 	GatewayServiceClaimSessionsProcedure = "/ampora.internal.v1.GatewayService/ClaimSessions"
@@ -97,6 +99,13 @@ var (
 			Procedure:  GatewayServiceEnrollProcedure,
 		}
 	})
+	gatewayServiceRenewSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     internalv1.File_ampora_internal_v1_gateway_proto.Services().ByName("GatewayService").Methods().ByName("Renew"),
+			Procedure:  GatewayServiceRenewProcedure,
+		}
+	})
 	gatewayServiceClaimSessionsSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -143,6 +152,10 @@ type GatewayServiceClient interface {
 	// Enroll redeems a bootstrap token for an identity and its certificate. The same token with the same public key gets
 	// the same certificate again until the identity's first mTLS connection, for at most 15 minutes.
 	Enroll(context.Context, *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error)
+	// Renew certifies a new key of an agent that showed a certificate which stands: recorded, neither expired nor revoked.
+	// That one stays good until it expires. The same new key gets the same certificate again. INVALID_ARGUMENT "KEY_NOT_NEW",
+	// PERMISSION_DENIED with the reasons of ClaimResult, RESOURCE_EXHAUSTED "RENEWED_TOO_OFTEN".
+	Renew(context.Context, *internalv1.RenewRequest) (*internalv1.RenewResponse, error)
 	// ClaimSessions takes the sessions of agents for the calling gateway; each result stands for itself.
 	ClaimSessions(context.Context, *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error)
 	// FetchBody returns a content-addressed body that a downlink named.
@@ -176,6 +189,10 @@ type GatewayServiceHandler interface {
 	// Enroll redeems a bootstrap token for an identity and its certificate. The same token with the same public key gets
 	// the same certificate again until the identity's first mTLS connection, for at most 15 minutes.
 	Enroll(context.Context, *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error)
+	// Renew certifies a new key of an agent that showed a certificate which stands: recorded, neither expired nor revoked.
+	// That one stays good until it expires. The same new key gets the same certificate again. INVALID_ARGUMENT "KEY_NOT_NEW",
+	// PERMISSION_DENIED with the reasons of ClaimResult, RESOURCE_EXHAUSTED "RENEWED_TOO_OFTEN".
+	Renew(context.Context, *internalv1.RenewRequest) (*internalv1.RenewResponse, error)
 	// ClaimSessions takes the sessions of agents for the calling gateway; each result stands for itself.
 	ClaimSessions(context.Context, *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error)
 	// FetchBody returns a content-addressed body that a downlink named.
@@ -198,6 +215,7 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 		connect.Method{Spec: gatewayServiceRenewLeaseSpec(), Handler: adapter.renewLease},
 		connect.Method{Spec: gatewayServiceCheckBootstrapTokenSpec(), Handler: adapter.checkBootstrapToken},
 		connect.Method{Spec: gatewayServiceEnrollSpec(), Handler: adapter.enroll},
+		connect.Method{Spec: gatewayServiceRenewSpec(), Handler: adapter.renew},
 		connect.Method{Spec: gatewayServiceClaimSessionsSpec(), Handler: adapter.claimSessions},
 		connect.Method{Spec: gatewayServiceFetchBodySpec(), Handler: adapter.fetchBody},
 		connect.Method{Spec: gatewayServicePutBodiesSpec(), Handler: adapter.putBodies},
@@ -230,6 +248,10 @@ func (UnimplementedGatewayServiceHandler) CheckBootstrapToken(context.Context, *
 
 func (UnimplementedGatewayServiceHandler) Enroll(context.Context, *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.internal.v1.GatewayService.Enroll is not implemented")
+}
+
+func (UnimplementedGatewayServiceHandler) Renew(context.Context, *internalv1.RenewRequest) (*internalv1.RenewResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.internal.v1.GatewayService.Renew is not implemented")
 }
 
 func (UnimplementedGatewayServiceHandler) ClaimSessions(context.Context, *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error) {
@@ -295,6 +317,14 @@ func (c *gatewayServiceClient) CheckBootstrapToken(ctx context.Context, req *int
 func (c *gatewayServiceClient) Enroll(ctx context.Context, req *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error) {
 	var res internalv1.EnrollResponse
 	if err := c.client.CallUnary(ctx, gatewayServiceEnrollSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Renew(ctx context.Context, req *internalv1.RenewRequest) (*internalv1.RenewResponse, error) {
+	var res internalv1.RenewResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceRenewSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -400,6 +430,18 @@ func (h gatewayServiceHandler) enroll(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	res, err := h.svc.Enroll(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) renew(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req internalv1.RenewRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Renew(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,81 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// Renewable implements store.Enrolment.
+func (s *Store) Renewable(ctx context.Context, r fleet.CertificateRenewal) (v fleet.RenewalVerdict, err error) {
+	err = s.reading(ctx, r.Tenant, func(tx pgx.Tx) error {
+		on, err := readRenewing(ctx, tx, r, "")
+		v = verdict.OfRenewal(r, on)
+		return err
+	})
+	return v, err
+}
+
+// Renew implements store.Enrolment. The agent's row is locked: of two, the second finds what the first was given.
+func (s *Store) Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (v fleet.RenewalVerdict, err error) {
+	err = s.inTenant(ctx, r.Tenant, func(tx pgx.Tx) error {
+		on, err := readRenewing(ctx, tx, r, "FOR UPDATE")
+		if err != nil {
+			return err
+		}
+		if v = verdict.OfRenewal(r, on); v != (fleet.RenewalVerdict{}) {
+			return nil
+		}
+		if err := putCertificate(ctx, tx, c); err != nil {
+			return err
+		}
+		entry, event := trail.Renewed(by, r, c)
+		if err := appendAudit(ctx, tx, by, entry); err != nil {
+			return err
+		}
+		return appendEvent(ctx, tx, event)
+	})
+	return v, err
+}
+
+// readRenewing reads what a renewal is decided by, the agent's row first, with its lock.
+func readRenewing(ctx context.Context, tx pgx.Tx, r fleet.CertificateRenewal, lock string) (on verdict.Renewing, err error) {
+	identity := verdict.Seat{Agent: r.Agent}
+	err = tx.QueryRow(ctx, `SELECT quarantined_at FROM agents WHERE tenant_id = $1 AND id = $2 `+lock, r.Tenant, r.Agent).
+		Scan((*instant)(&identity.QuarantinedAt))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return on, nil
+	}
+	if err != nil {
+		return on, fail("read the agent", err)
+	}
+	on.Identity = &identity
+	if on.Shown, err = certificate(ctx, tx, `serial = $2`, r.Tenant, r.Serial); err != nil {
+		return on, err
+	}
+	on.Given, err = certificate(ctx, tx, `agent_id = $2 AND public_key = $3 ORDER BY created_at DESC LIMIT 1`, r.Tenant, r.Agent, r.PublicKey[:])
+	if err != nil {
+		return on, err
+	}
+	err = tx.QueryRow(ctx, `SELECT count(*) FROM certificates WHERE tenant_id = $1 AND agent_id = $2 AND created_at > $3`,
+		r.Tenant, r.Agent, moment(r.At.Add(-fleet.RenewalWindow))).Scan(&on.Recent)
+	return on, fail("count the certificates", err)
+}
+
+// certificate reads the certificate of a tenant, which is $1, that a condition names; nil if there is none.
+func certificate(ctx context.Context, tx pgx.Tx, which string, args ...any) (*fleet.Certificate, error) {
+	c, err := one(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = $1 AND `+which, args...)
+	if err = fail("read a certificate", err); errors.Is(err, store.ErrNotFound) {
+		return nil, nil //nolint:nilnil // the caller asks whether there is one
+	}
+	return &c, err
+}
