@@ -154,11 +154,11 @@ func (e *Engine) advance(ctx context.Context, items []store.WorkItem) error {
 }
 
 // step decides for the items' agents, which are of one tenant, and applies what was decided.
-func (e *Engine) step(ctx context.Context, items []store.WorkItem) error {
+func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 	began := e.d.Now()
 	defer func() { e.took.Took(ctx, e.d.Now().Sub(began)) }()
 	spans := e.begin(ctx, items)
-	defer spans.end()
+	defer func() { spans.end(err) }()
 	tenant := items[0].Tenant
 	agents := make([]fleet.AgentID, len(items))
 	for i, item := range items {
@@ -171,9 +171,11 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) error {
 	now := e.d.Now()
 	decided := make([]store.Decision, 0, len(items))
 	for i, s := range situations {
-		if s.Agent != "" {
-			decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
+		if s.Agent == "" {
+			spans.outcome(items[i], "gone")
+			continue
 		}
+		decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
 	}
 	outcomes, err := e.d.Store.Apply(ctx, tenant, decided, now)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -33,20 +34,28 @@ func (e *Engine) begin(ctx context.Context, items []store.WorkItem) spans {
 	return begun
 }
 
+// outcome notes what became of an item.
+func (s spans) outcome(of store.WorkItem, outcome string) {
+	if span := s[of.Agent]; span != nil {
+		span.SetAttributes(tracing.Outcome(outcome))
+	}
+}
+
 // tell notes what became of a step.
 func (s spans) tell(of store.Decision, outcome string) {
-	span := s[of.Item.Agent]
-	if span == nil {
-		return
-	}
-	span.SetAttributes(tracing.Outcome(outcome))
-	if grant := of.Step.Grant; grant != nil {
+	s.outcome(of.Item, outcome)
+	if span, grant := s[of.Item.Agent], of.Step.Grant; span != nil && grant != nil {
 		span.SetAttributes(attribute.String("ampora.grant.state", string(grant.State)), attribute.Int64("ampora.grant.generation", int64(grant.Generation)))
 	}
 }
 
-func (s spans) end() {
+// end ends the steps of a lot, all of which failed if there is an error.
+func (s spans) end(err error) {
 	for _, span := range s {
+		if err != nil {
+			span.SetAttributes(tracing.Outcome("failed"))
+			span.SetStatus(codes.Error, "") // the log has the words
+		}
 		span.End()
 	}
 }
