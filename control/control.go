@@ -182,17 +182,24 @@ func newReplica(d Deps, db store.Store) *replica.Replica {
 	return replica.New(replica.Deps{Store: db, ID: cmp.Or(d.Process, ProcessName()), Version: d.Version, Log: d.Log, Now: d.Now})
 }
 
+// What is sent to a crowd goes before what agents say, as long as that waits for no longer than people notice.
+const (
+	wayMoment  = 300 * time.Millisecond
+	wayLongest = 2 * time.Second
+)
+
 // openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
 // judge, it goes by the database's clock.
 func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
 	d, now := c.deps, c.replica.Clock
-	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
+	way := &run.Way{Moment: wayMoment, Longest: wayLongest}
+	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Way: way, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
 		return err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine, Way: way}); err != nil {
 		return err
 	}
-	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox}); err != nil {
+	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {
 		return err
 	}
 	return nil

@@ -47,6 +47,8 @@ type Deps struct {
 	Now    func() time.Time
 	// Bell rings when there may be something to do; nil: it looks once a second.
 	Bell *run.Bell
+	// Way is held while a lot of agents are to be sent something; nil: nobody makes way.
+	Way *run.Way
 }
 
 // Engine advances agents towards what is assigned to them.
@@ -177,6 +179,7 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 		}
 		decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
 	}
+	e.push(decided)
 	outcomes, err := e.d.Store.Apply(ctx, tenant, decided, now)
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
@@ -184,6 +187,22 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 	e.count(ctx, "gone", len(items)-len(decided))
 	e.tell(ctx, decided, outcomes, spans)
 	return nil
+}
+
+// crowd is from how many agents on others make way for what is sent to them.
+const crowd = 100
+
+// push holds the way if a crowd is to be sent something.
+func (e *Engine) push(decided []store.Decision) {
+	sends := 0
+	for _, d := range decided {
+		if d.Step.Send {
+			sends++
+		}
+	}
+	if sends >= crowd {
+		e.d.Way.Hold()
+	}
 }
 
 // tell counts what became of the steps, and complains of those that nobody should have decided.

@@ -59,10 +59,13 @@ type Deps struct {
 	Key func(gateway fleet.GatewayID, boot uint64) uplink.Key
 	// Replica is this process as a holder of partitions.
 	Replica *replica.Replica
-	Log     *slog.Logger
-	Meter   metric.Meter
-	Tracer  trace.Tracer
-	Now     func() time.Time
+	// Way is held while a crowd is sent something. What agents say meanwhile waits, and is mostly about just that; nil: it
+	// waits for nothing.
+	Way    *run.Way
+	Log    *slog.Logger
+	Meter  metric.Meter
+	Tracer trace.Tracer
+	Now    func() time.Time
 }
 
 // Inbox reads and records the partitions that fall to this replica.
@@ -257,17 +260,24 @@ func (r *reader) turn(ctx context.Context) error {
 // gather waits until the reader may write, and then reads again if it had to wait: what came meanwhile goes along. If
 // there is no error, the reader must yield.
 func (r *reader) gather(ctx context.Context, batch bus.Batch) (bus.Batch, error) {
+	waited, err := r.in.d.Way.Wait(ctx)
+	if err != nil {
+		return batch, err
+	}
 	select {
 	case r.in.turns <- struct{}{}:
-		return batch, nil
 	default:
+		waited = true
+		select {
+		case r.in.turns <- struct{}{}:
+		case <-ctx.Done():
+			return batch, ctx.Err()
+		}
 	}
-	select {
-	case r.in.turns <- struct{}{}:
-	case <-ctx.Done():
-		return batch, ctx.Err()
+	if !waited {
+		return batch, nil
 	}
-	batch, err := r.in.d.Bus.Read(ctx, r.partition, bus.Position(r.lease.Position), batchLimit)
+	batch, err = r.in.d.Bus.Read(ctx, r.partition, bus.Position(r.lease.Position), batchLimit)
 	if err != nil {
 		r.yield()
 		return batch, fmt.Errorf("read: %w", err)

@@ -32,6 +32,8 @@ import (
 
 const (
 	claimLimit = 2000
+	// crowd is from how many dispatches on others make way for them.
+	crowd = 100
 	// targetLimit is how many agents a message is for: a gateway takes no more.
 	targetLimit = 1000
 	// resendAfter is when an offer without an answer is sent again. A gateway that has written it to the agent already
@@ -58,6 +60,8 @@ type Deps struct {
 	Now    func() time.Time
 	// Bell rings when there may be something to send; nil: it looks once a second.
 	Bell *run.Bell
+	// Way is held while a crowd is sent to; nil: nobody makes way.
+	Way *run.Way
 }
 
 // Outbox sends what is due.
@@ -89,6 +93,9 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	due, err := o.d.Store.ClaimDispatches(ctx, now, now.Add(resendAfter), claimLimit)
 	if err != nil {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
+	}
+	if len(due) >= crowd {
+		o.d.Way.Hold()
 	}
 	var sent []fleet.Dispatch
 	for _, batch := range grouped(due) {

@@ -299,8 +299,9 @@ type Gateways interface {
 	// Gateways lists those that may serve the tenant, as GatewayOf finds them, by id.
 	Gateways(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Gateway, next string, err error)
 	// RevokeGateway refuses the gateway from by.At on: its lease ends and the sessions it holds end with it, as those of an
-	// earlier boot do. Its scope must be by.Tenant alone, or by.Tenant empty (the operator). ErrNotFound also if it does
-	// not serve by.Tenant; ErrState if it is revoked already or serves other tenants too.
+	// earlier boot do. So do the unused join tokens for its name, if by is a tenant those for that tenant alone. Its scope
+	// must be by.Tenant alone, or by.Tenant empty (the operator). ErrNotFound also if it does not serve by.Tenant; ErrState
+	// if it is revoked already or serves other tenants too.
 	RevokeGateway(ctx context.Context, by fleet.By, id fleet.GatewayID) (fleet.Gateway, error)
 }
 

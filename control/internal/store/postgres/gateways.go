@@ -212,6 +212,9 @@ func (s *Store) Gateways(ctx context.Context, tenant fleet.TenantID, page fleet.
 // RevokeGateway implements store.Gateways. It waits for claims of the gateway that are under way, as registering does.
 func (s *Store) RevokeGateway(ctx context.Context, by fleet.By, id fleet.GatewayID) (g fleet.Gateway, err error) {
 	err = s.asWorker(ctx, func(tx pgx.Tx) error {
+		if err := voidJoinTokens(ctx, tx, by, id); err != nil {
+			return err
+		}
 		g, err = one(ctx, tx, scanGateway, `SELECT `+gatewayColumns+`, 0 FROM gateways WHERE id = $1 FOR UPDATE`, id)
 		if err != nil {
 			return fail("find the gateway", err)
@@ -235,6 +238,26 @@ func (s *Store) RevokeGateway(ctx context.Context, by fleet.By, id fleet.Gateway
 		return fleet.Gateway{}, err
 	}
 	return g, nil
+}
+
+// voidJoinTokens revokes the tokens with which the gateway might join anew, as far as they are by's to revoke. They are locked
+// before the gateway, as by a join.
+func voidJoinTokens(ctx context.Context, tx pgx.Tx, by fleet.By, gateway fleet.GatewayID) error {
+	tokens, err := list(ctx, tx, scanJoinToken, `
+		SELECT `+joinColumns+` FROM join_tokens
+		WHERE gateway_id = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2 ORDER BY id FOR UPDATE`, gateway, moment(by.At))
+	if err != nil {
+		return fail("find the gateway's join tokens", err)
+	}
+	for _, t := range tokens {
+		if by.Tenant != "" && !t.Scope.Alone(by.Tenant) {
+			continue
+		}
+		if _, err := tx.Exec(ctx, `UPDATE join_tokens SET revoked_at = $2 WHERE id = $1`, t.ID, moment(by.At)); err != nil {
+			return fail("revoke a join token", err)
+		}
+	}
+	return nil
 }
 
 func tellRevoked(ctx context.Context, tx pgx.Tx, by fleet.By, g fleet.Gateway) error {

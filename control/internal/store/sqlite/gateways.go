@@ -207,6 +207,9 @@ func (s *Store) Gateways(ctx context.Context, tenant fleet.TenantID, page fleet.
 // RevokeGateway implements store.Gateways.
 func (s *Store) RevokeGateway(ctx context.Context, by fleet.By, id fleet.GatewayID) (g fleet.Gateway, err error) {
 	err = s.asWorker(ctx, func(tx *sql.Tx) error {
+		if err := voidJoinTokens(ctx, tx, by, id); err != nil {
+			return err
+		}
 		g, err = one(ctx, tx, scanGateway, `SELECT `+gatewayColumns+`, 0 FROM gateways WHERE id = ?1`, id)
 		if err != nil {
 			return fail("find the gateway", err)
@@ -230,6 +233,25 @@ func (s *Store) RevokeGateway(ctx context.Context, by fleet.By, id fleet.Gateway
 		return fleet.Gateway{}, err
 	}
 	return g, nil
+}
+
+// voidJoinTokens revokes the tokens with which the gateway might join anew, as far as they are by's to revoke.
+func voidJoinTokens(ctx context.Context, tx *sql.Tx, by fleet.By, gateway fleet.GatewayID) error {
+	tokens, err := list(ctx, tx, scanJoinToken, `
+		SELECT `+joinColumns+` FROM join_tokens
+		WHERE gateway_id = ?1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > ?2`, gateway, moment(by.At))
+	if err != nil {
+		return fail("find the gateway's join tokens", err)
+	}
+	for _, t := range tokens {
+		if by.Tenant != "" && !t.Scope.Alone(by.Tenant) {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE join_tokens SET revoked_at = ?2 WHERE id = ?1`, t.ID, moment(by.At)); err != nil {
+			return fail("revoke a join token", err)
+		}
+	}
+	return nil
 }
 
 func tellRevoked(ctx context.Context, tx *sql.Tx, by fleet.By, g fleet.Gateway) error {

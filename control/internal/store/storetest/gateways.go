@@ -32,6 +32,7 @@ var gateways = suite{
 	"a gateway that did not join serves everybody":                    gatewayUnjoined,
 	"a registered gateway keeps its identity":                         registerKeeps,
 	"a revoked gateway is refused, and its sessions end":              revokeGateway,
+	"tokens of a revoked gateway are void":                            revokeTokens,
 	"a gateway is revoked by whose alone it is":                       revokeForeign,
 	"the operator revokes any, and every tenant of its scope is told": revokeByOperator,
 }
@@ -450,6 +451,29 @@ func revokeGateway(w *world) {
 	}
 	_, err := w.RevokeGateway(w.Context(), w.by(), "gw")
 	w.want(err, store.ErrState)
+}
+
+// revokeTokens: whoever has a token that was not used cannot undo a revocation with it.
+func revokeTokens(w *world) {
+	w.in("theirs")
+	w.join(w.joinToken("gw"))
+	mine, operators := w.joinToken("gw"), w.sharedToken("gw", w.tenant)
+	shared, others := w.sharedToken("gw", w.tenant, "theirs"), w.joinToken("gw-2")
+	w.revoke("gw")
+	for _, dead := range []fleet.JoinToken{mine, operators} {
+		_, err := w.Join(w.Context(), w.joining(dead, "key"))
+		w.want(err, store.ErrState)
+	}
+	w.join(others)
+	w.join(shared) // the operator's word that it serves others too
+	w.join(w.joinToken("gw-2"))
+
+	shared = w.sharedToken("gw")
+	_, err := w.RevokeGateway(w.Context(), w.operator(), "gw")
+	w.must(err)
+	_, err = w.Join(w.Context(), w.joining(shared, "key"))
+	w.want(err, store.ErrState)
+	w.join(w.sharedToken("gw"))
 }
 
 func revokeForeign(w *world) {

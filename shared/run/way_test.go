@@ -1,0 +1,71 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package run_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gitlab.com/ampora/ampora/shared/run"
+)
+
+func TestWay(t *testing.T) {
+	wait := func(t *testing.T, w *run.Way) time.Duration {
+		t.Helper()
+		began := time.Now()
+		waited, err := w.Wait(t.Context())
+		took := time.Since(began)
+		if err != nil || waited != (took > 0) {
+			t.Errorf("waited %t, for %s: %v", waited, took, err)
+		}
+		return took
+	}
+	is := func(t *testing.T, got, want time.Duration, what string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s it waits for %s, want %s", what, got, want)
+		}
+	}
+	// hold says it every fifth of a second, so many times, beginning now.
+	hold := func(w *run.Way, times int) {
+		w.Hold()
+		go func() {
+			for range times - 1 {
+				time.Sleep(200 * time.Millisecond)
+				w.Hold()
+			}
+		}()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := &run.Way{Moment: 300 * time.Millisecond, Longest: 2 * time.Second}
+		is(t, wait(t, w), 0, "for nothing")
+		hold(w, 1)
+		is(t, wait(t, w), 300*time.Millisecond, "for what is said once")
+		is(t, wait(t, w), 0, "after it")
+		time.Sleep(time.Minute)
+		hold(w, 4)
+		is(t, wait(t, w), 900*time.Millisecond, "for what goes on a little")
+		time.Sleep(time.Minute)
+		hold(w, 50)
+		is(t, wait(t, w), 2*time.Second, "for what goes on and on")
+		time.Sleep(time.Second)
+		is(t, wait(t, w), 0, "of the same, once more")
+		time.Sleep(10 * time.Second) // it rests
+		hold(w, 1)
+		is(t, wait(t, w), 300*time.Millisecond, "for what is said after a rest")
+
+		hold(w, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := w.Wait(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("a context that is over: %v", err)
+		}
+		var none *run.Way
+		none.Hold()
+		is(t, wait(t, none), 0, "for no way")
+	})
+}
