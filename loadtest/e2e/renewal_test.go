@@ -18,6 +18,7 @@ import (
 
 	"gitlab.com/ampora/ampora/loadtest/rawopamp"
 	"gitlab.com/ampora/ampora/loadtest/rig"
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
 
 // TestRenewal: an agent with files gets its next certificate with the one it has, while its supervisor goes on, and is
@@ -48,7 +49,10 @@ func TestRenewal(t *testing.T) {
 		}
 		supervisor.Stop()
 		supervisor.Start()
-		after := s.AwaitOnline(id)
+		after := s.AwaitAgentTo(id, "come back", func(agent *amporav1.Agent) string {
+			online := agent.GetPresence() == amporav1.Presence_PRESENCE_ONLINE
+			return unless(online && agent.GetSession().GetEpoch() > before.GetSession().GetEpoch(), agent.GetSession().String())
+		})
 		if after.GetCredential().GetSerial() == before.GetCredential().GetSerial() || after.GetInstanceUid() != before.GetInstanceUid() {
 			t.Errorf("it came back as %s with %s, was %s with %s", after.GetInstanceUid(), after.GetCredential().GetSerial(),
 				before.GetInstanceUid(), before.GetCredential().GetSerial())

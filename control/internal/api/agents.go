@@ -47,11 +47,13 @@ func (s *agents) GetAgent(ctx context.Context, r *amporav1.GetAgentRequest) (*am
 
 func (s *agents) whole(ctx context.Context, id fleet.AgentID) (*amporav1.Agent, error) {
 	by := auth.By(ctx)
-	agent, err := s.store.Agent(ctx, by.Tenant, id)
+	// The parts first: of what is said between the two reads the row then knows more than they, so that no description
+	// comes without the names that were taken from it.
+	parts, err := s.store.Parts(ctx, by.Tenant, id)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := s.store.Parts(ctx, by.Tenant, id)
+	agent, err := s.store.Agent(ctx, by.Tenant, id)
 	if err != nil {
 		return nil, err
 	}

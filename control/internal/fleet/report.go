@@ -59,6 +59,8 @@ type Report struct {
 	Bodies []ContentHash
 	// InDoubt says that something the agent said before may be lost: its state is known again when it is whole.
 	InDoubt bool
+	// Whole says that it is the agent's full state.
+	Whole bool
 	// Wake asks for the engine's attention: the report says something a grant may wait for.
 	Wake bool
 }

@@ -107,8 +107,8 @@ func (in *Inbox) uplink(ctx context.Context, e *relayv1.Uplink) (fleet.Uplink, e
 		}
 		report := &fleet.Report{
 			Tenant: tenant, Agent: agent, Gateway: gateway, BootID: e.GetBootId(), At: at,
-			InDoubt: event.Report.GetInDoubt(),
-			Stamp:   fleet.Stamp{Epoch: epoch, Sequence: fleet.Sequence(event.Report.GetSequence())}, //nolint:gosec // a counter of messages
+			InDoubt: event.Report.GetInDoubt(), Whole: event.Report.GetWhole(),
+			Stamp: fleet.Stamp{Epoch: epoch, Sequence: fleet.Sequence(event.Report.GetSequence())}, //nolint:gosec // a counter of messages
 		}
 		c := &reportDecoder{in: in, report: report, message: &message, cut: event.Report}
 		if err := c.decode(ctx); err != nil {

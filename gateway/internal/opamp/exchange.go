@@ -102,8 +102,8 @@ type incoming struct {
 // arrive takes a message of a session.
 func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session, message incoming, reply answer) outcome {
 	verdict := current.Arrive(session.Arrival{
-		Sequence: message.GetSequenceNum(), Capabilities: message.GetCapabilities(), FullState: message.GetAgentDescription() != nil,
-		News: message.news,
+		Sequence: message.GetSequenceNum(), Capabilities: message.GetCapabilities(), News: message.news,
+		Tells: tells(message.AgentToServer), Reports: reports(message.GetCapabilities()),
 	}, s.Clock())
 	if verdict.Limited {
 		s.Rejections.Reject(ctx, edge.RateLimited, nil, edge.Known(c.caller())...)
@@ -119,7 +119,7 @@ func (s *Server) arrive(ctx context.Context, c carrier, current *session.Session
 	}
 	ask := verdict.Relay && asksComponents(current, message.GetAvailableComponents())
 	if verdict.Relay {
-		if err := s.relay(ctx, current, message, verdict.InDoubt); err != nil {
+		if err := s.relay(ctx, current, message, verdict); err != nil {
 			return s.shed(ctx, c, current, reply, err)
 		}
 	}
@@ -268,12 +268,15 @@ func (s *Server) claim(c carrier, uid identity.InstanceUID) *internalv1.Claim {
 }
 
 // relay stores the bodies of a message and queues the rest of it.
-func (s *Server) relay(ctx context.Context, current *session.Session, message incoming, inDoubt bool) error {
+func (s *Server) relay(ctx context.Context, current *session.Session, message incoming, verdict session.Verdict) error {
 	ctx, span := s.reporting(ctx, current, message.AgentToServer)
 	defer span.End()
 	healthKnown := message.GetHealth() != nil && proto.Size(message.GetHealth()) > 0
 	afterOwnOffer := current.AfterOwnOffer(healthKnown) && message.GetHealth() != nil
-	report := &relayv1.Report{Sequence: message.GetSequenceNum(), AgentToServer: message.payload, AfterOwnOffer: afterOwnOffer, InDoubt: inDoubt}
+	report := &relayv1.Report{
+		Sequence: message.GetSequenceNum(), AgentToServer: message.payload, AfterOwnOffer: afterOwnOffer,
+		InDoubt: verdict.InDoubt, Whole: verdict.Whole,
+	}
 	cuttings, err := cut(message.AgentToServer)
 	if err != nil {
 		return err

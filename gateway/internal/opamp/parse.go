@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"gitlab.com/ampora/ampora/gateway/internal/session"
 )
 
 // The fields of AgentToServer that every message carries; the rest is news.
@@ -54,6 +56,39 @@ func heartbeat(payload []byte, into *protobufs.AgentToServer) bool {
 		payload = payload[n:]
 	}
 	return true
+}
+
+// tells names the parts of the agent's state that a message tells of.
+func tells(message *protobufs.AgentToServer) (parts session.Parts) {
+	if message.GetAgentDescription() != nil {
+		parts |= session.Description
+	}
+	if message.GetHealth() != nil {
+		parts |= session.Health
+	}
+	if message.GetEffectiveConfig() != nil {
+		parts |= session.EffectiveConfig
+	}
+	if message.GetRemoteConfigStatus() != nil {
+		parts |= session.ConfigStatus
+	}
+	return parts
+}
+
+// reports names the parts that an agent with the capabilities may tell of.
+func reports(capabilities uint64) session.Parts {
+	has := func(bit protobufs.AgentCapabilities) bool { return capabilities&uint64(bit) != 0 } //nolint:gosec // a bit
+	parts := session.Description
+	if has(protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth) {
+		parts |= session.Health
+	}
+	if has(protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig) {
+		parts |= session.EffectiveConfig
+	}
+	if has(protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig) {
+		parts |= session.ConfigStatus
+	}
+	return parts
 }
 
 // saysAnything reports whether a message is more than a heartbeat: fields we do not know count too.

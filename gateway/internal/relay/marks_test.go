@@ -53,7 +53,11 @@ func (n *noting) start() *session.Session {
 // say lets a message arrive, and what is news in the queue.
 func (n *noting) say(s *session.Session, number uint64, full bool) {
 	n.t.Helper()
-	if s.Arrive(session.Arrival{Sequence: number, FullState: full, News: full}, time.Now()).Relay {
+	var tells session.Parts
+	if full {
+		tells = session.Description
+	}
+	if s.Arrive(session.Arrival{Sequence: number, Tells: tells, News: full}, time.Now()).Relay {
 		if err := n.publisher.Report(n.t.Context(), s, &relayv1.Report{Sequence: number}); err != nil {
 			n.t.Fatal(err)
 		}
@@ -126,7 +130,7 @@ func TestMarksCoverWhatIsOnTheBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := startNoting(t)
 		s := n.start()
-		s.Arrive(session.Arrival{Sequence: 0, FullState: true, News: true}, time.Now())
+		s.Arrive(session.Arrival{Sequence: 0, Tells: session.Description, News: true}, time.Now())
 		<-time.After(time.Second)
 		if mark := n.mark(s); mark != nil {
 			t.Errorf("while a report is on its way the mark is %v", mark)

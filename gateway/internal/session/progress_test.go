@@ -54,7 +54,7 @@ func TestPollingSessionsAreNoChanges(t *testing.T) {
 	r := NewRegistry(func(*Session, EndReason) {})
 	s := New(Claimed{Key: Key{Tenant: "acme", Agent: "a"}, Epoch: 7}, &slot{}, noon)
 	r.StartPolling(Poller{Identity: s.Key}, s)
-	s.Arrive(Arrival{Sequence: 0, FullState: true, News: true}, noon)
+	s.Arrive(Arrival{Sequence: 0, Tells: Description, News: true}, noon)
 	if got := r.Changed(); len(got) != 0 {
 		t.Errorf("%d sessions have changed", len(got))
 	}

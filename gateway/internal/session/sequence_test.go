@@ -42,8 +42,12 @@ func TestSequence(t *testing.T) {
 	} {
 		q := test.begin
 		for i, a := range test.arrivals {
+			extent := Partly
+			if a.full {
+				extent, a.want.Whole = Whole, a.want.Relay
+			}
 			var step Step
-			if q, step = q.Next(a.number, a.full, noon.Add(a.after)); step != a.want {
+			if q, step = q.Next(a.number, extent, noon.Add(a.after)); step != a.want {
 				t.Errorf("%s: message %d (number %d) gives %+v, want %+v", name, i, a.number, step, a.want)
 			}
 		}
@@ -51,10 +55,42 @@ func TestSequence(t *testing.T) {
 }
 
 func TestShedMessageLeavesDoubt(t *testing.T) {
-	q, _ := Begin(0, false).Next(0, true, noon)
+	q, _ := Begin(0, false).Next(0, Whole, noon)
 	q = q.Shed(1)
-	if _, step := q.Next(2, false, noon); step != (Step{Relay: true, Ask: true}) {
+	if _, step := q.Next(2, Partly, noon); step != (Step{Relay: true, Ask: true}) {
 		t.Errorf("after a shed message: %+v", step)
+	}
+}
+
+// A description alone is no full state: after a gap it is asked for, and once that has come to nothing a few times, what
+// the agent says of itself must do.
+func TestDescriptionAloneHealsNothing(t *testing.T) {
+	q := Begin(41, true)
+	now := noon
+	for asked := 0; asked < patience; now = now.Add(AskAgainAfter) {
+		var step Step
+		if q, step = q.Next(q.last+2, Described, now); step != (Step{Relay: true, Ask: true}) {
+			t.Fatalf("after being asked %d times: %+v", asked, step)
+		}
+		asked++
+	}
+	if _, step := q.Next(q.last+1, Partly, now); step != (Step{Relay: true, Ask: true}) {
+		t.Errorf("a part of it: %+v", step)
+	}
+	if q, step := q.Next(q.last+1, Described, now); step != (Step{Relay: true, Whole: true}) || q.doubtful || q.asks != 0 {
+		t.Errorf("in the end: %+v, %+v", step, q)
+	}
+	// What begins anew is asked for the rest.
+	for number, want := range map[uint64]Step{
+		0: {Relay: true, Restart: true, Ask: true}, 7: {Relay: true, Restart: true, Ask: true}, 41: {Relay: true, Ask: true}, 42: {Relay: true},
+	} {
+		q, _ := Begin(40, true).Next(41, Partly, noon)
+		if number == 41 {
+			q = Begin(39, true)
+		}
+		if _, step := q.Next(number, Described, noon); step != want {
+			t.Errorf("number %d gives %+v, want %+v", number, step, want)
+		}
 	}
 }
 
@@ -73,12 +109,16 @@ func TestSequenceProperties(t *testing.T) {
 		}
 		previous := q.last
 		for range rapid.IntRange(1, 40).Draw(t, "messages") {
-			number, full := rapid.Uint64Range(0, 9).Draw(t, "number"), rapid.Bool().Draw(t, "full")
+			number, extent := rapid.Uint64Range(0, 9).Draw(t, "number"), Extent(rapid.IntRange(0, 2).Draw(t, "extent"))
 			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "seconds")) * time.Second)
 			var step Step
-			q, step = q.Next(number, full, now)
-			if step.Restart && (!full || !step.Relay) {
-				t.Fatalf("a restart without full state: %+v", step)
+			q, step = q.Next(number, extent, now)
+			full := step.Whole
+			if step.Restart && (extent == Partly || !step.Relay) {
+				t.Fatalf("a restart without a description: %+v", step)
+			}
+			if full && extent == Partly || extent == Whole && step.Relay && !full {
+				t.Fatalf("%v is taken for whole: %t", extent, full)
 			}
 			if step.Relay && begun && !step.Restart && number <= last {
 				t.Fatalf("number %d was relayed after %d", number, last)

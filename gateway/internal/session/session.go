@@ -103,6 +103,7 @@ type Session struct {
 	offered      asked
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
+	told         Parts             // what the agent has told of, here or, as far as that is on record, before
 	relayed      bool
 	onItsWay     bool // an arrival that is to be relayed is not queued yet
 	listed       bool // among the changes
@@ -113,8 +114,13 @@ type Session struct {
 
 // New begins a session at now.
 func New(claimed Claimed, link Link, now time.Time) *Session {
+	var told Parts
+	if claimed.StateKnown {
+		told = Description | Health | EffectiveConfig
+	}
 	return &Session{
-		Key: claimed.Key, UID: claimed.UID, Serial: claimed.Serial, Link: link,
+		told: told,
+		Key:  claimed.Key, UID: claimed.UID, Serial: claimed.Serial, Link: link,
 		epoch:      claimed.Epoch,
 		sequence:   Begin(claimed.LastSequence, claimed.StateKnown),
 		bucket:     FullBucket(now),
@@ -123,13 +129,23 @@ func New(claimed Claimed, link Link, now time.Time) *Session {
 	}
 }
 
+// Parts are the parts of an agent's state that tell a full report from one of what has changed.
+type Parts uint8
+
+// The parts.
+const (
+	Description Parts = 1 << iota
+	Health
+	EffectiveConfig
+	ConfigStatus
+)
+
 // Arrival is what matters here of an AgentToServer message.
 type Arrival struct {
 	Sequence     uint64
 	Capabilities uint64
-	// FullState: it carries an agent description, which agents send when they
-	// report everything.
-	FullState bool
+	// Tells is what it tells of; Reports what the agent's capabilities say that it can tell of.
+	Tells, Reports Parts
 	// News: it says anything but that the agent lives.
 	News bool
 }
@@ -157,13 +173,32 @@ func (s *Session) Arrive(arrival Arrival, now time.Time) Verdict {
 		s.sequence = s.sequence.Shed(arrival.Sequence)
 		return Verdict{Limited: true}
 	}
-	next, step := s.sequence.Next(arrival.Sequence, arrival.FullState, now)
+	next, step := s.sequence.Next(arrival.Sequence, s.extent(arrival), now)
 	s.sequence = next
+	if step.Restart {
+		s.told = 0
+	}
+	if step.Relay {
+		s.told |= arrival.Tells
+	}
 	step.Relay = step.Relay && news
 	if step.Relay {
 		s.lastRelayed, s.relayed, s.onItsWay = arrival.Sequence, true, true
 	}
 	return Verdict{Step: step, InDoubt: next.doubtful}
+}
+
+// extent says how much an arrival tells. What an agent begins to count with is whole: it has told of nothing before.
+func (s *Session) extent(arrival Arrival) Extent {
+	missing := s.told & arrival.Reports &^ arrival.Tells
+	switch {
+	case arrival.Tells&Description == 0:
+		return Partly
+	case arrival.Sequence == 0, missing == 0:
+		return Whole
+	default:
+		return Described
+	}
 }
 
 // Doubt makes the session ask for the agent's full state: something of it was lost.

@@ -178,3 +178,40 @@ func TestRegistryFindsPollers(t *testing.T) {
 		t.Error("the session is still found")
 	}
 }
+
+// What counts as a full state is what the agent has told of before, as far as it says that it still does.
+func TestFullStateHasAllThatWasTold(t *testing.T) {
+	all := Description | Health | EffectiveConfig | ConfigStatus
+	type report struct {
+		tells, reports Parts
+		whole          bool
+	}
+	for name, c := range map[string]struct {
+		known   bool
+		reports []report
+	}{
+		"the first of a life":       {false, []report{{Description, all, true}}},
+		"health is told of later":   {false, []report{{Description, all, true}, {Health, all, false}, {Description, all, false}, {Description | Health, all, true}}},
+		"health was told of before": {true, []report{{Description, all, false}, {Description | Health | EffectiveConfig, all, true}}},
+		"it reports no health now":  {true, []report{{Description, Description, true}}},
+		"a status, once there is one": {true, []report{
+			{Description | Health | EffectiveConfig, all, true},
+			{ConfigStatus, all, false},
+			{Description | Health | EffectiveConfig, all, false},
+			{all, all, true},
+		}},
+	} {
+		s := New(Claimed{LastSequence: 7, StateKnown: c.known}, nil, noon)
+		for i, r := range c.reports {
+			// One number is missing each time.
+			arrival := Arrival{Sequence: 10 + 2*uint64(i), Tells: r.tells, Reports: r.reports, News: true}
+			if got := s.Arrive(arrival, noon); got.Whole != r.whole || got.InDoubt == r.whole {
+				t.Errorf("%s: report %d gives %+v, want whole %t", name, i, got, r.whole)
+			}
+		}
+	}
+	s := New(Claimed{LastSequence: 7, StateKnown: true}, nil, noon)
+	if got := s.Arrive(Arrival{Sequence: 0, Tells: Description, Reports: all, News: true}, noon); !got.Whole || !got.Relay {
+		t.Errorf("an agent that begins to count gives %+v", got)
+	}
+}

@@ -92,8 +92,8 @@ func TestJoinWithoutAStanding(t *testing.T) {
 	}{
 		"a heartbeat":         {Arrival{Sequence: 7}, Step{Ask: true}},
 		"the next":            {Arrival{Sequence: 5, News: true}, Step{Relay: true, Ask: true}},
-		"a restart":           {Arrival{Sequence: 0, FullState: true, News: true}, Step{Relay: true, Restart: true}},
-		"a later full report": {Arrival{Sequence: 9, FullState: true, News: true}, Step{Relay: true}},
+		"a restart":           {Arrival{Sequence: 0, Tells: Description, News: true}, Step{Relay: true, Restart: true, Whole: true}},
+		"a later full report": {Arrival{Sequence: 9, Tells: Description, News: true}, Step{Relay: true, Whole: true}},
 	} {
 		s := New(Claimed{Epoch: 7, LastSequence: 4, StateKnown: true}, &slot{}, noon)
 		s.Join(nil)
@@ -128,7 +128,7 @@ func TestPostDoubt(t *testing.T) {
 	if got := s.PostDoubt(to, noon); got != Posted || !s.Arrive(Arrival{Sequence: 6}, noon).Ask {
 		t.Errorf("the first gives %v", got)
 	}
-	s.Arrive(Arrival{Sequence: 7, FullState: true, News: true}, noon)
+	s.Arrive(Arrival{Sequence: 7, Tells: Description, News: true}, noon)
 	if got := s.PostDoubt(to, noon.Add(AskAgainAfter-1)); got != AlreadySent || s.Standing().Doubtful {
 		t.Errorf("the same soon afterwards gives %v", got)
 	}

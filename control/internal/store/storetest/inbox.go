@@ -155,6 +155,12 @@ func (w *world) parts(id fleet.AgentID) map[fleet.PartKind]fleet.Part {
 	return parts
 }
 
+// whole says that a report is the agent's full state.
+func whole(r *fleet.Report) *fleet.Report {
+	r.Whole = true
+	return r
+}
+
 func partsByStamp(w *world) {
 	s := w.connected()
 	w.said(w.report(s, 5, "five", fleet.PartHealth, fleet.PartDescription))

@@ -24,7 +24,7 @@ var outbox = suite{
 	"an offer counts while its grant is open":                  dispatchGranted,
 	"dispatches of all tenants, at most as many as asked":      dispatchTenants,
 	"what was sent is due again until its effect is seen":      dispatchSent,
-	"full state is asked for until a description comes":        dispatchFullState,
+	"full state is asked for until it comes":        dispatchFullState,
 	"a session is closed until it ends":                        dispatchClose,
 	"no close is left for the session that follows":            dispatchCloseOfOld,
 	"what has no effect is given up":                           dispatchGivenUp,
@@ -276,11 +276,11 @@ func (w *world) sendsNothing() {
 func dispatchFullState(w *world) {
 	s := w.connected()
 	w.ask(s)
-	w.said(w.report(s, 1, "said before it was asked", fleet.PartDescription))
+	w.said(whole(w.report(s, 1, "said before it was asked", fleet.PartDescription)))
 	w.sends(fleet.DispatchFullState, 1)
-	w.said(w.report(s, 2, "x", fleet.PartHealth))
+	w.said(w.report(s, 2, "x", fleet.PartHealth, fleet.PartDescription)) // its labels have changed, no more
 	w.sends(fleet.DispatchFullState, 2)
-	w.said(w.report(s, 3, "here I am", fleet.PartDescription, fleet.PartHealth))
+	w.said(whole(w.report(s, 3, "here I am", fleet.PartDescription, fleet.PartHealth)))
 	w.sendsNothing()
 
 	w.ask(s)

@@ -521,7 +521,7 @@ func lastSequence(w *world) {
 		w.Errorf("after a report without a description: %+v", got)
 	}
 	s.epoch = got.Epoch
-	w.said(w.report(s, 3, "x", fleet.PartDescription))
+	w.said(whole(w.report(s, 3, "x", fleet.PartDescription)))
 	w.record(fleet.Uplink{Ended: w.end(s, "closed")})
 	if got := w.claim(w.claimOf(s.agent, s.gateway)); got.LastSequence != 3 || !got.StateKnown {
 		w.Errorf("after a report of a client that counts anew: %+v", got)
@@ -532,7 +532,7 @@ func doubt(w *world) {
 	known := func(what string, want bool, say func(s session)) {
 		w.Helper()
 		s := w.connected()
-		w.said(w.report(s, 1, "x", fleet.PartDescription))
+		w.said(whole(w.report(s, 1, "x", fleet.PartDescription)))
 		say(s)
 		if got := w.claim(w.claimOf(s.agent, w.gateway("gw-other", 9))); got.StateKnown != want {
 			w.Errorf("%s: state known is %v", what, got.StateKnown)
@@ -554,9 +554,13 @@ func doubt(w *world) {
 		doubtful(s, 3, fleet.PartHealth)
 		ended(s, false)
 	})
+	known("after a gap it described itself", false, func(s session) {
+		doubtful(s, 3, fleet.PartDescription)
+		ended(s, false)
+	})
 	known("the gap was filled by the full state", true, func(s session) {
 		doubtful(s, 3, fleet.PartHealth)
-		w.said(w.report(s, 4, "z", fleet.PartDescription))
+		w.said(whole(w.report(s, 4, "z", fleet.PartDescription)))
 		ended(s, false)
 	})
 }

@@ -128,7 +128,7 @@ type Write struct {
 	Parts  map[fleet.PartKind]fleet.Part
 	// Delivery is the gateway's word on the open grant; nil if there was none.
 	Delivery *fleet.DeliveryReport
-	// Answered says that the agent described itself, which is what it was asked for if it was asked for its full state.
+	// Answered says that the agent told its full state, if it was asked for that.
 	// It comes before FullState, which asks for it; Wake wakes the engine; Park puts off what is to be sent to it until it
 	// is back.
 	Answered, FullState, Wake, Park bool
@@ -278,7 +278,9 @@ func (a *Agent) summarize(kind fleet.PartKind, r *fleet.Report) {
 		if r.Labels != nil {
 			a.Write.Labels = cleanLabels(r.Labels)
 		}
-		a.StateKnown, a.Write.Answered = true, true
+		if r.Whole {
+			a.StateKnown, a.Write.Answered = true, true
+		}
 	case fleet.PartCapabilities:
 		to.Capabilities = cmp.Or(from.Capabilities, to.Capabilities)
 		to.AcceptsConfig = cmp.Or(from.AcceptsConfig, to.AcceptsConfig)

@@ -436,7 +436,9 @@ type Report struct {
 	// Set when an empty health follows an offer of ours (a fresh client object has nothing to say yet): keep the former.
 	AfterOwnOffer bool `protobuf:"varint,4,opt,name=after_own_offer,json=afterOwnOffer,proto3" json:"after_own_offer,omitempty"`
 	// Something the agent said before this message may be lost: its state is not known again until it is whole.
-	InDoubt       bool `protobuf:"varint,5,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
+	InDoubt bool `protobuf:"varint,5,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
+	// It is the agent's full state: what was said before and is lost does not matter any more.
+	Whole         bool `protobuf:"varint,6,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,6 +504,13 @@ func (x *Report) GetAfterOwnOffer() bool {
 func (x *Report) GetInDoubt() bool {
 	if x != nil {
 		return x.InDoubt
+	}
+	return false
+}
+
+func (x *Report) GetWhole() bool {
+	if x != nil {
+		return x.Whole
 	}
 	return false
 }
@@ -1250,13 +1259,14 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	" \x01(\v2\x10.relay.v1.ReportH\x00R\x06report\x12.\n" +
 	"\x05ended\x18\v \x01(\v2\x16.relay.v1.SessionEndedH\x00R\x05ended\x120\n" +
 	"\bdelivery\x18\f \x01(\v2\x12.relay.v1.DeliveryH\x00R\bdeliveryB\a\n" +
-	"\x05event\"\xb7\x01\n" +
+	"\x05event\"\xcd\x01\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12&\n" +
 	"\x0fagent_to_server\x18\x02 \x01(\fR\ragentToServer\x12&\n" +
 	"\x06bodies\x18\x03 \x03(\v2\x0e.relay.v1.BodyR\x06bodies\x12&\n" +
 	"\x0fafter_own_offer\x18\x04 \x01(\bR\rafterOwnOffer\x12\x19\n" +
-	"\bin_doubt\x18\x05 \x01(\bR\ainDoubt\"\xc3\x01\n" +
+	"\bin_doubt\x18\x05 \x01(\bR\ainDoubt\x12\x14\n" +
+	"\x05whole\x18\x06 \x01(\bR\x05whole\"\xc3\x01\n" +
 	"\x04Body\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.relay.v1.Body.KindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
