@@ -184,7 +184,7 @@ func newReplica(d Deps, db store.Store) *replica.Replica {
 
 // What is sent to a crowd goes before what agents say, as long as that waits for no longer than people notice.
 const (
-	wayMoment  = 300 * time.Millisecond
+	wayMoment  = 500 * time.Millisecond
 	wayLongest = 2 * time.Second
 )
 

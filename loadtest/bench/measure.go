@@ -119,19 +119,18 @@ func (r *running) helpers() (pids []int) {
 	return pids
 }
 
-// quiet waits until the target has nothing left to do, or it takes too long.
+// quiet waits until the target and its helpers have nothing left to do, or it takes too long.
 func (r *running) quiet(ctx context.Context) error {
 	for end := time.Now().Add(quietLimit); time.Now().Before(end); {
-		before, err := CPU(r.PIDs)
-		if err != nil {
-			return err
+		all := append(r.helpers(), r.PIDs...)
+		before, err := CPU(all)
+		if pause := sleep(ctx, quietTime); pause != nil {
+			return pause
 		}
-		if err := sleep(ctx, quietTime); err != nil {
-			return err
-		}
-		after, err := CPU(r.PIDs)
-		if err != nil || after-before < quietShare*quietTime.Seconds() {
-			return err
+		after, errAfter := CPU(all)
+		// A helper may have ended meanwhile, and is none of the next look.
+		if err == nil && errAfter == nil && after-before < quietShare*quietTime.Seconds() {
+			return nil
 		}
 	}
 	return nil

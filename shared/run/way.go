@@ -9,29 +9,36 @@ import (
 	"time"
 )
 
-// Way lets urgent work go before other work that competes with it for the same machine. Urgent work says that it is under
-// way; other work waits before it begins, until nothing urgent was said for a moment, and never for long: once it has
-// waited, urgent work must rest for as long before anybody waits for it again. So neither can starve the other. It is a
-// hint within one process: nothing depends on it but how soon things are done.
+// Way lets urgent work go before other work that competes with it for the same machine. Urgent work holds it; other work
+// waits before it begins, until nothing urgent was under way for a moment, and never for long: once others have waited
+// their longest, urgent work must rest for as long before anybody waits for it again. So neither can starve the other. It
+// is a hint within one process: nothing depends on it but how soon things are done.
 type Way struct {
-	// Moment is how soon after it was last said urgent work is over; Longest is how long others wait for it.
+	// Moment is how long after its end urgent work may go on; Longest is how long others wait for it.
 	Moment, Longest time.Duration
 
 	mu          sync.Mutex
-	began, last time.Time // of the urgent work under way, or that was
+	holders     int
+	began, last time.Time // of the urgent work under way, or that was: its begin, and when it was last seen
 }
 
-// Hold says that urgent work is under way. To hold no way (nil) does nothing.
-func (w *Way) Hold() {
+// Hold says that urgent work is under way until release is called. To hold no way (nil) does nothing.
+func (w *Way) Hold() (release func()) {
 	if w == nil {
-		return
+		return func() {}
 	}
+	w.mark(1)
+	return func() { w.mark(-1) }
+}
+
+func (w *Way) mark(change int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if now.Sub(w.last) > w.Longest {
+	if w.holders == 0 && now.Sub(w.last) > w.Longest {
 		w.began = now
 	}
+	w.holders += change
 	w.last = now
 }
 
@@ -53,5 +60,8 @@ func (w *Way) rest() time.Duration {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.holders > 0 {
+		w.last = time.Now()
+	}
 	return min(time.Until(w.last.Add(w.Moment)), time.Until(w.began.Add(w.Longest)))
 }

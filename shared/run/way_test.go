@@ -30,42 +30,45 @@ func TestWay(t *testing.T) {
 			t.Errorf("%s it waits for %s, want %s", what, got, want)
 		}
 	}
-	// hold says it every fifth of a second, so many times, beginning now.
+	// hold holds it for so many times a fifth of a second, with shorter rests between.
 	hold := func(w *run.Way, times int) {
-		w.Hold()
+		release := w.Hold()
 		go func() {
-			for range times - 1 {
+			for range times {
 				time.Sleep(200 * time.Millisecond)
-				w.Hold()
+				release()
+				time.Sleep(100 * time.Millisecond)
+				release = w.Hold()
 			}
+			release()
 		}()
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := &run.Way{Moment: 300 * time.Millisecond, Longest: 2 * time.Second}
 		is(t, wait(t, w), 0, "for nothing")
-		hold(w, 1)
-		is(t, wait(t, w), 300*time.Millisecond, "for what is said once")
+		w.Hold()()
+		is(t, wait(t, w), 300*time.Millisecond, "for what is over at once")
 		is(t, wait(t, w), 0, "after it")
 		time.Sleep(time.Minute)
-		hold(w, 4)
-		is(t, wait(t, w), 900*time.Millisecond, "for what goes on a little")
+		hold(w, 3)
+		is(t, wait(t, w), 1200*time.Millisecond, "for what goes on a little")
 		time.Sleep(time.Minute)
 		hold(w, 50)
 		is(t, wait(t, w), 2*time.Second, "for what goes on and on")
 		time.Sleep(time.Second)
-		is(t, wait(t, w), 0, "of the same, once more")
-		time.Sleep(10 * time.Second) // it rests
-		hold(w, 1)
-		is(t, wait(t, w), 300*time.Millisecond, "for what is said after a rest")
+		is(t, wait(t, w), 0, "for the same, once more")
+		time.Sleep(20 * time.Second) // it rests
+		hold(w, 0)
+		is(t, wait(t, w), 300*time.Millisecond, "for what comes after a rest")
 
-		hold(w, 1)
+		w.Hold()()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := w.Wait(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("a context that is over: %v", err)
 		}
 		var none *run.Way
-		none.Hold()
+		none.Hold()()
 		is(t, wait(t, none), 0, "for no way")
 	})
 }

@@ -80,35 +80,50 @@ func (e *Engine) Run(ctx context.Context) error {
 	return run.Loop(ctx, pace, e.Turn, func(err error) { e.d.Log.WarnContext(ctx, "engine stopped for a moment", "error", err) })
 }
 
-// Turn advances what is due until nothing is, and says how many items that were.
+// Turn advances what is due and says how many items that were. A whole lot is the sign of a crowd, which is advanced by
+// several at once until there is no whole lot any more.
 func (e *Engine) Turn(ctx context.Context) (int, error) {
 	items, err := e.claim(ctx)
-	if err != nil || len(items) == 0 {
+	switch {
+	case err != nil:
 		return 0, err
+	case len(items) < claimLimit:
+		return len(items), e.advanceLot(ctx, items)
 	}
 	var done atomic.Int64
-	work := func(lot []store.WorkItem) func(context.Context) error {
+	// advance goes on from a lot, an empty one if it has none yet.
+	advance := func(lot []store.WorkItem) func(context.Context) error {
 		return func(ctx context.Context) (err error) {
-			for {
-				for _, chunk := range byTenant(lot) {
-					if err := e.advance(ctx, chunk); err != nil {
-						return err
-					}
+			for whole := true; whole; whole = len(lot) == claimLimit {
+				if err = e.advanceLot(ctx, lot); err != nil {
+					return err
 				}
 				done.Add(int64(len(lot)))
-				if lot, err = e.claim(ctx); err != nil || len(lot) == 0 {
+				if lot, err = e.claim(ctx); err != nil {
 					return err
 				}
 			}
+			done.Add(int64(len(lot)))
+			return e.advanceLot(ctx, lot)
 		}
 	}
-	tasks := slices.Repeat([]run.Task{{Name: "advance", Run: work(nil)}}, parallel)
-	tasks[0].Run = work(items)
+	tasks := slices.Repeat([]run.Task{{Name: "advance", Run: advance(nil)}}, parallel)
+	tasks[0].Run = advance(items)
 	err = run.All(ctx, tasks...)
 	if panicked, is := errors.AsType[*run.PanicError](err); is {
 		panic(panicked) // it ends the process here, too
 	}
 	return int(done.Load()), err
+}
+
+// advanceLot advances what was claimed, tenant by tenant.
+func (e *Engine) advanceLot(ctx context.Context, lot []store.WorkItem) error {
+	for _, chunk := range byTenant(lot) {
+		if err := e.advance(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *Engine) claim(ctx context.Context) ([]store.WorkItem, error) {
@@ -179,7 +194,7 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 		}
 		decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
 	}
-	e.push(decided)
+	defer e.push(decided)()
 	outcomes, err := e.d.Store.Apply(ctx, tenant, decided, now)
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
@@ -192,17 +207,18 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 // crowd is from how many agents on others make way for what is sent to them.
 const crowd = 100
 
-// push holds the way if a crowd is to be sent something.
-func (e *Engine) push(decided []store.Decision) {
+// push holds the way until what is decided is written, if a crowd is to be sent something.
+func (e *Engine) push(decided []store.Decision) (done func()) {
 	sends := 0
 	for _, d := range decided {
 		if d.Step.Send {
 			sends++
 		}
 	}
-	if sends >= crowd {
-		e.d.Way.Hold()
+	if sends < crowd {
+		return func() {}
 	}
+	return e.d.Way.Hold()
 }
 
 // tell counts what became of the steps, and complains of those that nobody should have decided.

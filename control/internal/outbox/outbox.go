@@ -95,7 +95,7 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
 	}
 	if len(due) >= crowd {
-		o.d.Way.Hold()
+		defer o.d.Way.Hold()()
 	}
 	var sent []fleet.Dispatch
 	for _, batch := range grouped(due) {
