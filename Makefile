@@ -106,8 +106,10 @@ scale: build ## Run the tests with thousands of agents, which take the better pa
 .PHONY: bench
 bench: build ## Run all benchmarks, and measure ampora against a plain server.
 	@$(services); $(call each,go test -run='^$$' -bench=. -benchmem $(TEST_FLAGS) ./...); \
-	bin/bench --target "yardstick=bin/yardstick" --target "ampora=bin/bench launch --bin bin/ampora" \
-		--agents $(BENCH_AGENTS) --runs $(BENCH_RUNS) --report bin/bench.json --table bin/bench.md $(BENCH_FLAGS)
+	for target in "ampora=bin/bench launch --bin bin/ampora" "split=bin/bench launch-split"; do \
+		bin/bench --target "yardstick=bin/yardstick" --target "$$target" --agents $(BENCH_AGENTS) --runs $(BENCH_RUNS) \
+			--report bin/bench-$${target%%=*}.json --table bin/bench-$${target%%=*}.md $(BENCH_FLAGS); \
+	done
 
 .PHONY: lint
 lint: ## Look at Go, proto and shell with strict eyes.

@@ -432,6 +432,9 @@ func revokeGateway(w *world) {
 		w.Errorf("due is %+v", due)
 	}
 	w.wantTrail("gw", "gateway.revoke", "gateway.join")
+	if done := w.said(w.report(s, 9, "of the revoked", fleet.PartHealth)); done.Applied != 0 || len(w.parts(s.id)) != 0 {
+		w.Errorf("what it says counts: %+v, %v", done, w.parts(s.id))
+	}
 
 	w.want(w.renew(g, false), store.ErrLeaseLost)
 	g.BootID = 2

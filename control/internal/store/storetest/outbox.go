@@ -24,7 +24,7 @@ var outbox = suite{
 	"an offer counts while its grant is open":                  dispatchGranted,
 	"dispatches of all tenants, at most as many as asked":      dispatchTenants,
 	"what was sent is due again until its effect is seen":      dispatchSent,
-	"full state is asked for until it comes":        dispatchFullState,
+	"full state is asked for until it comes":                   dispatchFullState,
 	"a session is closed until it ends":                        dispatchClose,
 	"no close is left for the session that follows":            dispatchCloseOfOld,
 	"what has no effect is given up":                           dispatchGivenUp,
