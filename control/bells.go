@@ -57,6 +57,12 @@ func (r ringing) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.G
 	return r.Store.RemoveGroupMembers(ctx, by, id, agents)
 }
 
+// RevokeCertificates rings for the outbox.
+func (r ringing) RevokeCertificates(ctx context.Context, by fleet.By, of fleet.Revocation) ([]fleet.Certificate, error) {
+	defer r.outbox.Ring()
+	return r.Store.RevokeCertificates(ctx, by, of)
+}
+
 // RegisterGateway rings for the outbox.
 func (r ringing) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 	defer r.outbox.Ring()

@@ -314,6 +314,25 @@ func TestDownlinkForFullStateAndClose(t *testing.T) {
 	}
 }
 
+// A certificate that was revoked takes whatever its connection carries with it, before the gateway knows by itself.
+func TestDownlinkForARevokedCertificate(t *testing.T) {
+	w := start(t)
+	w.control.AllowChildren(w.agent)
+	parent := w.dial()
+	parent.Exchange(gatewaytest.Full(0))
+	child := *parent
+	child.UID[0]++
+	child.Exchange(gatewaytest.Full(0))
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_CLOSE, Targets: w.target(w.agent, 0), Reason: "REVOKED"})
+	if code := parent.WaitClosed(); code != ws.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "REVOKED" {
+		t.Errorf("the session ended with %s", reason)
+	}
+	w.eventually("the child's session ended", func() bool { return w.sessions() == 0 })
+}
+
 // Control asks for a sign of life: the agent is pinged, if it is the session that was
 // meant.
 func TestDownlinkForAPing(t *testing.T) {

@@ -169,6 +169,7 @@ func (w *world) with(secret string) clients {
 		groups:          amporav1connect.NewGroupServiceClient(c),
 		configs:         amporav1connect.NewConfigServiceClient(c),
 		assignments:     amporav1connect.NewAssignmentServiceClient(c),
+		certificates:    amporav1connect.NewCertificateServiceClient(c),
 		bootstrapTokens: amporav1connect.NewBootstrapTokenServiceClient(c),
 		apiTokens:       amporav1connect.NewApiTokenServiceClient(c),
 		gateways:        amporav1connect.NewGatewayServiceClient(c),
@@ -184,6 +185,7 @@ type clients struct {
 	groups          amporav1connect.GroupServiceClient
 	configs         amporav1connect.ConfigServiceClient
 	assignments     amporav1connect.AssignmentServiceClient
+	certificates    amporav1connect.CertificateServiceClient
 	bootstrapTokens amporav1connect.BootstrapTokenServiceClient
 	apiTokens       amporav1connect.ApiTokenServiceClient
 	gateways        amporav1connect.GatewayServiceClient

@@ -37,17 +37,18 @@ const (
 
 // api is the public API, one client per service over one connection pool.
 type api struct {
-	agents      amporav1connect.AgentServiceClient
-	assignments amporav1connect.AssignmentServiceClient
-	audit       amporav1connect.AuditServiceClient
-	configs     amporav1connect.ConfigServiceClient
-	events      amporav1connect.EventServiceClient
-	gateways    amporav1connect.GatewayServiceClient
-	groups      amporav1connect.GroupServiceClient
-	joinTokens  amporav1connect.JoinTokenServiceClient
-	system      amporav1connect.SystemServiceClient
-	tokens      amporav1connect.BootstrapTokenServiceClient
-	apiTokens   amporav1connect.ApiTokenServiceClient
+	agents       amporav1connect.AgentServiceClient
+	assignments  amporav1connect.AssignmentServiceClient
+	audit        amporav1connect.AuditServiceClient
+	certificates amporav1connect.CertificateServiceClient
+	configs      amporav1connect.ConfigServiceClient
+	events       amporav1connect.EventServiceClient
+	gateways     amporav1connect.GatewayServiceClient
+	groups       amporav1connect.GroupServiceClient
+	joinTokens   amporav1connect.JoinTokenServiceClient
+	system       amporav1connect.SystemServiceClient
+	tokens       amporav1connect.BootstrapTokenServiceClient
+	apiTokens    amporav1connect.ApiTokenServiceClient
 }
 
 func (p *program) connect() (*api, error) {
@@ -71,17 +72,18 @@ func (p *program) connect() (*api, error) {
 		connecthttp.WithReadMaxBytes(maxAnswer))
 	client := connect.NewClient(transport, authorize(token))
 	return &api{
-		agents:      amporav1connect.NewAgentServiceClient(client),
-		assignments: amporav1connect.NewAssignmentServiceClient(client),
-		audit:       amporav1connect.NewAuditServiceClient(client),
-		configs:     amporav1connect.NewConfigServiceClient(client),
-		events:      amporav1connect.NewEventServiceClient(client),
-		gateways:    amporav1connect.NewGatewayServiceClient(client),
-		groups:      amporav1connect.NewGroupServiceClient(client),
-		joinTokens:  amporav1connect.NewJoinTokenServiceClient(client),
-		system:      amporav1connect.NewSystemServiceClient(client),
-		tokens:      amporav1connect.NewBootstrapTokenServiceClient(client),
-		apiTokens:   amporav1connect.NewApiTokenServiceClient(client),
+		agents:       amporav1connect.NewAgentServiceClient(client),
+		assignments:  amporav1connect.NewAssignmentServiceClient(client),
+		audit:        amporav1connect.NewAuditServiceClient(client),
+		certificates: amporav1connect.NewCertificateServiceClient(client),
+		configs:      amporav1connect.NewConfigServiceClient(client),
+		events:       amporav1connect.NewEventServiceClient(client),
+		gateways:     amporav1connect.NewGatewayServiceClient(client),
+		groups:       amporav1connect.NewGroupServiceClient(client),
+		joinTokens:   amporav1connect.NewJoinTokenServiceClient(client),
+		system:       amporav1connect.NewSystemServiceClient(client),
+		tokens:       amporav1connect.NewBootstrapTokenServiceClient(client),
+		apiTokens:    amporav1connect.NewApiTokenServiceClient(client),
 	}, nil
 }
 

@@ -43,6 +43,7 @@ const (
 // Store is what enrolment keeps.
 type Store interface {
 	store.Enrolment
+	store.Certificates
 	Agent(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.Agent, error)
 	RecordRefusal(ctx context.Context, r fleet.Refusal) error
 }

@@ -284,6 +284,7 @@ type Certificate struct {
 	PublicKey   [32]byte // SHA-256 of its SubjectPublicKeyInfo
 	CreatedAt   time.Time
 	RevokedAt   time.Time
+	Reason      RevocationReason // of a revoked one
 }
 
 // AgentFilter selects agents; every field that is set must hold.

@@ -214,6 +214,7 @@ type EventKind string
 const (
 	EventAgentEnrolled          EventKind = "agent.enrolled"
 	EventCertificateRenewed     EventKind = "agent.certificate_renewed"
+	EventCertificateRevoked     EventKind = "agent.certificate_revoked"
 	EventAgentConnected         EventKind = "agent.connected"
 	EventAgentDisconnected      EventKind = "agent.disconnected"
 	EventAgentQuarantined       EventKind = "agent.quarantined"

@@ -49,6 +49,7 @@ type Store interface {
 	Installation
 	Access
 	Enrolment
+	Certificates
 	Fleet
 	Groups
 	Configs
@@ -126,6 +127,10 @@ type Enrolment interface {
 	// Redeem consumes the token and records identity, certificate, group membership, audit and event, all or nothing.
 	// The token must be live at by.At; of two that redeem one token, exactly one succeeds, the other gets ErrConflict.
 	Redeem(ctx context.Context, by fleet.By, r Redemption) error
+}
+
+// Certificates are those of agents.
+type Certificates interface {
 	// Certificate returns a recorded certificate. ErrNotFound.
 	Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (fleet.Certificate, error)
 	// Renewable judges what an agent asks for, as it stands at the time.
@@ -133,6 +138,12 @@ type Enrolment interface {
 	// Renew records a certificate for what was asked, with audit and event, if the verdict is still that it may be had;
 	// any other verdict is returned, and nothing written. Of two that ask with one key, exactly one is recorded.
 	Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (fleet.RenewalVerdict, error)
+	// CertificatesOf returns those of an agent, newest first, at most 100. ErrNotFound if there is no such agent.
+	CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) ([]fleet.Certificate, error)
+	// RevokeCertificates revokes what is neither revoked nor expired at by.At, closes the sessions that were opened with
+	// it, and returns what it has revoked; audit and events go along. No claim that is decided later gets a session with
+	// it. ErrNotFound if an agent or a serial is none of the tenant's; then nothing is revoked.
+	RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error)
 	// RevokedSerials returns the serials of a tenant that are revoked and not yet expired at now.
 	RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.Serial, error)
 }

@@ -20,8 +20,8 @@ import (
 )
 
 // TrustPoll is how often the snapshot is asked for. A revocation must cut the live
-// session within 5 s, and the control plane says it over the bus as well.
-const TrustPoll = 5 * time.Second
+// session within 5 s, also if what the control plane says over the bus is lost.
+const TrustPoll = 2 * time.Second
 
 // Snapshot is what the gateway verifies with: the roots of its tenants, the serials
 // that are revoked, and the keys that sign downlinks. It never changes.

@@ -160,12 +160,22 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	case relayv1.Downlink_KIND_FULL_STATE:
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostFullState(to) })
 	case relayv1.Downlink_KIND_CLOSE:
-		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostClose(to) })
+		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
+			return s.PostClose(to, closing(downlink))
+		})
 	case relayv1.Downlink_KIND_PING:
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostPing(to) })
 	default:
 		d.refuse(ctx, errKind.Error())
 	}
+}
+
+// closing is why a downlink ends sessions: a certificate that was revoked ends whatever its connection carries.
+func closing(downlink *relayv1.Downlink) session.EndReason {
+	if downlink.GetReason() == string(session.Revoked) {
+		return session.Revoked
+	}
+	return session.Requested
 }
 
 // begin begins to do what a downlink asks, in its trace.

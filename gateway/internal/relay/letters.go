@@ -57,7 +57,7 @@ func (d *Downlinks) obey(ctx context.Context, s *session.Session, asked *relayv1
 	case relayv1.Downlink_KIND_FULL_STATE:
 		d.count(ctx, kind, s.PostDoubt(to, d.Clock()))
 	case relayv1.Downlink_KIND_CLOSE:
-		d.count(ctx, kind, s.PostClose(to))
+		d.count(ctx, kind, s.PostClose(to, closing(asked)))
 	default:
 		d.refuse(ctx, errKind.Error())
 	}

@@ -122,12 +122,12 @@ func (s *Session) PostPing(to Address) Posting {
 }
 
 // PostClose ends the session's link because the control plane asked for it.
-func (s *Session) PostClose(to Address) Posting {
+func (s *Session) PostClose(to Address, reason EndReason) Posting {
 	s.mu.Lock()
 	posting := s.admit(to)
 	s.mu.Unlock()
 	if posting == Posted {
-		s.Link.Close(s, Requested)
+		s.Link.Close(s, reason)
 	}
 	return posting
 }

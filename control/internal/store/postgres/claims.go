@@ -189,11 +189,12 @@ func lockSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []f
 	if err != nil {
 		return fail("lock the agents", err)
 	}
-	return readLeases(ctx, tx, tenant, to)
+	return readLocked(ctx, tx, tenant, to)
 }
 
-// readLeases adds to seats the lease of whoever serves their sessions, several gateways if the agent polls. Gateways are few.
-func readLeases(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, to *verdict.Roll) error {
+// readLocked reads what may have changed until the locks were held: certificates that were revoked meanwhile, and the
+// leases of whoever serves the seats' sessions, several gateways if the agent polls. Gateways are few.
+func readLocked(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, to *verdict.Roll) error {
 	leases := map[verdict.Server]time.Time{}
 	served := func(seat *verdict.Seat, by verdict.Server) {
 		if until := leases[by]; until.After(seat.LeaseUntil) {
@@ -209,8 +210,15 @@ func readLeases(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, to *verdi
 	var agent fleet.AgentID
 	var by verdict.Server
 	var boot int64
-	var until time.Time
+	var until, revoked time.Time
+	var serial fleet.Serial
 	err := pipelined(ctx, tx, "read who serves the agents", func(q *pipeline) {
+		q.ask(func() error {
+			to.Certificates[serial].RevokedAt = revoked
+			return nil
+		}, []any{&serial, (*instant)(&revoked)}, `
+			SELECT serial, revoked_at FROM certificates WHERE tenant_id = $1 AND serial = ANY($2) AND revoked_at IS NOT NULL`,
+			tenant, texts(slices.Collect(maps.Keys(to.Certificates))))
 		q.ask(func() error {
 			leases[verdict.Server{Gateway: by.Gateway, BootID: column.Unbits(boot)}] = until
 			return nil

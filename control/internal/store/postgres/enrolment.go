@@ -6,7 +6,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -134,48 +133,6 @@ func enrol(ctx context.Context, tx pgx.Tx, by fleet.By, token fleet.BootstrapTok
 		return "", fail("record the identity", err)
 	}
 	return group, putCertificate(ctx, tx, r.Certificate)
-}
-
-func putCertificate(ctx context.Context, tx pgx.Tx, c fleet.Certificate) error {
-	_, err := tx.Exec(ctx, `
-		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		c.Tenant, c.Serial, c.Fingerprint, c.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
-		c.PublicKey[:], moment(c.CreatedAt))
-	return fail("record the certificate", err)
-}
-
-// Certificate implements store.Enrolment.
-func (s *Store) Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (c fleet.Certificate, err error) {
-	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		c, err = one(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = $1 AND serial = $2`, tenant, serial)
-		return fail("read a certificate", err)
-	})
-	return c, err
-}
-
-const certificateColumns = `tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at, revoked_at`
-
-func scanCertificate(row pgx.Row) (c fleet.Certificate, err error) {
-	err = row.Scan(&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
-		&c.DER, &c.ChainPEM, (*hash)(&c.PublicKey), (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt))
-	return c, err
-}
-
-// RevokedSerials implements store.Enrolment.
-func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) (serials []fleet.Serial, err error) {
-	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		serials, err = list(ctx, tx, scanSerial, `
-			SELECT serial FROM certificates
-			WHERE tenant_id = $1 AND revoked_at IS NOT NULL AND not_after > $2 ORDER BY serial`, tenant, moment(now))
-		return fail("list revoked serials", err)
-	})
-	return serials, err
-}
-
-func scanSerial(row pgx.Row) (serial fleet.Serial, err error) {
-	err = row.Scan(&serial)
-	return serial, err
 }
 
 const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,

@@ -15,7 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
-// Renewable implements store.Enrolment.
+// Renewable implements store.Certificates.
 func (s *Store) Renewable(ctx context.Context, r fleet.CertificateRenewal) (v fleet.RenewalVerdict, err error) {
 	err = s.reading(ctx, r.Tenant, func(tx pgx.Tx) error {
 		on, err := readRenewing(ctx, tx, r, "")
@@ -25,7 +25,7 @@ func (s *Store) Renewable(ctx context.Context, r fleet.CertificateRenewal) (v fl
 	return v, err
 }
 
-// Renew implements store.Enrolment. The agent's row is locked: of two, the second finds what the first was given.
+// Renew implements store.Certificates. The agent's row is locked: of two, the second finds what the first was given.
 func (s *Store) Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (v fleet.RenewalVerdict, err error) {
 	err = s.inTenant(ctx, r.Tenant, func(tx pgx.Tx) error {
 		on, err := readRenewing(ctx, tx, r, "FOR UPDATE")

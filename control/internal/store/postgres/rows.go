@@ -41,6 +41,11 @@ func array[R, V any](rows []R, column func(R) V) pgtype.FlatArray[V] {
 	return values
 }
 
+// texts is a column of what is text.
+func texts[T ~string](rows []T) pgtype.FlatArray[string] {
+	return array(rows, func(t T) string { return string(t) })
+}
+
 // ids is a column of ids. What is no UUID becomes the one of nothing.
 func ids[R any, ID ~string](rows []R, column func(R) ID) pgtype.FlatArray[[16]byte] {
 	return array(rows, func(r R) [16]byte {

@@ -21,6 +21,7 @@ var suites = map[string]suite{
 	"Access":       access,
 	"Audit":        audit,
 	"Enrolment":    enrolment,
+	"Revocation":   revocation,
 	"SigningKeys":  signingKeys,
 	"Groups":       groups,
 	"Configs":      configs,

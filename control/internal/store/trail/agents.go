@@ -4,6 +4,10 @@
 package trail
 
 import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -29,6 +33,28 @@ func Renewed(by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (Entr
 		Tenant: by.Tenant, At: by.At, Kind: fleet.EventCertificateRenewed, Agent: r.Agent,
 		Message: "certificate renewed, until " + c.NotAfter.UTC().Format(time.DateOnly), Attributes: map[string]string{"serial": string(c.Serial)},
 	}
+}
+
+// CertificatesRevoked is what certificates leave behind that are not good any more: one entry that names them all, and
+// an event for each agent.
+func CertificatesRevoked(by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) (Entry, []fleet.Event) {
+	of := map[fleet.AgentID][]string{}
+	for _, c := range revoked {
+		of[c.Agent] = append(of[c.Agent], string(c.Serial))
+	}
+	events := make([]fleet.Event, 0, len(of))
+	for _, agent := range slices.Sorted(maps.Keys(of)) {
+		slices.Sort(of[agent])
+		events = append(events, fleet.Event{
+			Tenant: by.Tenant, At: by.At, Kind: fleet.EventCertificateRevoked, Agent: agent, Message: "certificate revoked",
+			Attributes: map[string]string{"serials": strings.Join(of[agent], " "), "reason": strconv.Itoa(int(r.Reason))},
+		})
+	}
+	entry := Entry{Action: "certificate.revoke", EntityKind: "certificate", After: Fields{"reason": int(r.Reason), "serials": of}}
+	if len(revoked) == 1 {
+		entry.EntityID = string(revoked[0].Serial)
+	}
+	return entry, events
 }
 
 // ConfigRetried is the entry of an agent whose failed attempts were cleared, so many of them.

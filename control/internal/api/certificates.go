@@ -1,0 +1,40 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+
+	"gitlab.com/ampora/ampora/control/internal/auth"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+)
+
+// certificates is the CertificateService.
+type certificates struct{ store store.Certificates }
+
+// ListCertificates lists those of an agent, newest first.
+func (s *certificates) ListCertificates(ctx context.Context, r *amporav1.ListCertificatesRequest) (*amporav1.ListCertificatesResponse, error) {
+	list, err := s.store.CertificatesOf(ctx, auth.By(ctx).Tenant, fleet.AgentID(r.GetAgentId()))
+	return &amporav1.ListCertificatesResponse{Certificates: each(list, certificate)}, err
+}
+
+// RevokeCertificates revokes those of agents, and single ones.
+func (s *certificates) RevokeCertificates(ctx context.Context, r *amporav1.RevokeCertificatesRequest) (*amporav1.RevokeCertificatesResponse, error) {
+	revoked, err := s.store.RevokeCertificates(ctx, auth.By(ctx), fleet.Revocation{
+		Agents:  each(r.GetAgentIds(), func(id string) fleet.AgentID { return fleet.AgentID(id) }),
+		Serials: each(r.GetSerials(), func(serial string) fleet.Serial { return fleet.Serial(serial) }),
+		Reason:  fleet.RevocationReason(r.GetReason()), // both are RFC 5280's numbers
+	})
+	return &amporav1.RevokeCertificatesResponse{Certificates: each(revoked, certificate)}, err
+}
+
+func certificate(c fleet.Certificate) *amporav1.Certificate {
+	return &amporav1.Certificate{
+		Serial: string(c.Serial), Fingerprint: string(c.Fingerprint), AgentId: string(c.Agent), SigningKeyId: string(c.Key),
+		NotBefore: moment(c.NotBefore), NotAfter: moment(c.NotAfter), CreatedAt: moment(c.CreatedAt), RevokedAt: moment(c.RevokedAt),
+		RevocationReason: amporav1.RevocationReason(c.Reason), //nolint:gosec // RFC 5280 knows eleven
+	}
+}

@@ -1,0 +1,149 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+)
+
+// Certificate implements store.Certificates.
+func (s *Store) Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (c fleet.Certificate, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		c, err = one(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = $1 AND serial = $2`, tenant, serial)
+		return fail("read a certificate", err)
+	})
+	return c, err
+}
+
+const certificateColumns = `tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at, revoked_at, revocation_reason`
+
+func scanCertificate(row pgx.Row) (c fleet.Certificate, err error) {
+	err = row.Scan(&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
+		&c.DER, &c.ChainPEM, (*hash)(&c.PublicKey), (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt), &c.Reason)
+	return c, err
+}
+
+// CertificatesOf implements store.Certificates.
+func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) (found []fleet.Certificate, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		known, err := list(ctx, tx, scanAgentID, `SELECT id FROM agents WHERE tenant_id = $1 AND id = $2`, tenant, agent)
+		if err != nil {
+			return fail("find the agent", err)
+		}
+		if len(known) == 0 {
+			return fmt.Errorf("certificates of agent %s: %w", agent, store.ErrNotFound)
+		}
+		found, err = list(ctx, tx, scanCertificate, `
+			SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = $1 AND agent_id = $2
+			ORDER BY created_at DESC, serial LIMIT 100`, tenant, agent)
+		return fail("list certificates", err)
+	})
+	return found, err
+}
+
+// RevokeCertificates implements store.Certificates. Agents are locked first, as claims lock them: one that is decided
+// before has its session by now, one that waits for the lock finds its certificate revoked.
+func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) (revoked []fleet.Certificate, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		agents, err := lockRevoked(ctx, tx, by.Tenant, r)
+		if err != nil {
+			return err
+		}
+		revoked, err = list(ctx, tx, scanCertificate, `
+			UPDATE certificates SET revoked_at = $2, revocation_reason = $3
+			WHERE tenant_id = $1 AND revoked_at IS NULL AND not_after > $2 AND (agent_id = ANY($4) OR serial = ANY($5))
+			RETURNING `+certificateColumns,
+			by.Tenant, moment(by.At), r.Reason, ids(r.Agents, itself), texts(r.Serials))
+		if err != nil {
+			return fail("revoke certificates", err)
+		}
+		if len(revoked) == 0 {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
+			SELECT tenant_id, id, $2, $3, $4 FROM agents
+			WHERE tenant_id = $1 AND epoch > 0 AND ended_at IS NULL AND serial = ANY($5) AND (id = ANY($6) OR parent_id = ANY($6))
+			ORDER BY id`+onDispatch,
+			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At),
+			array(revoked, func(c fleet.Certificate) string { return string(c.Serial) }), ids(agents, itself))
+		if err != nil {
+			return fail("close the sessions", err)
+		}
+		return tellCertificatesRevoked(ctx, tx, by, r, revoked)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return revoked, nil
+}
+
+// lockRevoked locks the agents whose certificates are to be revoked, and returns them.
+func lockRevoked(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, r fleet.Revocation) ([]fleet.AgentID, error) {
+	owners, err := list(ctx, tx, scanAgentID, `SELECT agent_id FROM certificates WHERE tenant_id = $1 AND serial = ANY($2)`, tenant, texts(r.Serials))
+	if err != nil {
+		return nil, fail("find certificates", err)
+	}
+	if len(owners) < len(r.Serials) {
+		return nil, fmt.Errorf("revoke certificates: %w", store.ErrNotFound)
+	}
+	wanted := slices.Compact(slices.Sorted(slices.Values(append(owners, r.Agents...))))
+	locked, err := list(ctx, tx, scanAgentID, `SELECT id FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, ids(wanted, itself))
+	if err != nil {
+		return nil, fail("lock the agents", err)
+	}
+	if len(locked) < len(wanted) {
+		return nil, fmt.Errorf("revoke certificates: %w", store.ErrNotFound)
+	}
+	return locked, nil
+}
+
+func tellCertificatesRevoked(ctx context.Context, tx pgx.Tx, by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) error {
+	entry, events := trail.CertificatesRevoked(by, r, revoked)
+	for _, e := range events {
+		if err := appendEvent(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return appendAudit(ctx, tx, by, entry)
+}
+
+func scanAgentID(row pgx.Row) (id fleet.AgentID, err error) {
+	err = row.Scan(&id)
+	return id, err
+}
+
+// RevokedSerials implements store.Certificates.
+func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) (serials []fleet.Serial, err error) {
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		serials, err = list(ctx, tx, scanSerial, `
+			SELECT serial FROM certificates
+			WHERE tenant_id = $1 AND revoked_at IS NOT NULL AND not_after > $2 ORDER BY serial`, tenant, moment(now))
+		return fail("list revoked serials", err)
+	})
+	return serials, err
+}
+
+func scanSerial(row pgx.Row) (serial fleet.Serial, err error) {
+	err = row.Scan(&serial)
+	return serial, err
+}
+
+func putCertificate(ctx context.Context, tx pgx.Tx, c fleet.Certificate) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		c.Tenant, c.Serial, c.Fingerprint, c.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
+		c.PublicKey[:], moment(c.CreatedAt))
+	return fail("record the certificate", err)
+}

@@ -1,0 +1,144 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+)
+
+// Certificate implements store.Certificates.
+func (s *Store) Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (c fleet.Certificate, err error) {
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		c, err = one(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = ?1 AND serial = ?2`, tenant, serial)
+		return fail("read a certificate", err)
+	})
+	return c, err
+}
+
+const certificateColumns = `tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at, revoked_at, revocation_reason`
+
+func scanCertificate(row scanner) (c fleet.Certificate, err error) {
+	err = row.Scan(&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
+		&c.DER, &c.ChainPEM, (*hash)(&c.PublicKey), (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt), &c.Reason)
+	return c, err
+}
+
+// CertificatesOf implements store.Certificates.
+func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) (found []fleet.Certificate, err error) {
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		known, err := list(ctx, tx, scanAgentID, `SELECT id FROM agents WHERE tenant_id = ?1 AND id = ?2`, tenant, agent)
+		if err != nil {
+			return fail("find the agent", err)
+		}
+		if len(known) == 0 {
+			return fmt.Errorf("certificates of agent %s: %w", agent, store.ErrNotFound)
+		}
+		found, err = list(ctx, tx, scanCertificate, `
+			SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = ?1 AND agent_id = ?2
+			ORDER BY created_at DESC, serial LIMIT 100`, tenant, agent)
+		return fail("list certificates", err)
+	})
+	return found, err
+}
+
+// RevokeCertificates implements store.Certificates.
+func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) (revoked []fleet.Certificate, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		if err := knowRevoked(ctx, tx, by.Tenant, r); err != nil {
+			return err
+		}
+		revoked, err = list(ctx, tx, scanCertificate, `
+			UPDATE certificates SET revoked_at = ?2, revocation_reason = ?3
+			WHERE tenant_id = ?1 AND revoked_at IS NULL AND not_after > ?2
+			  AND (agent_id IN (SELECT value FROM json_each(?4)) OR serial IN (SELECT value FROM json_each(?5)))
+			RETURNING `+certificateColumns,
+			by.Tenant, moment(by.At), r.Reason, asJSON(r.Agents), asJSON(r.Serials))
+		if err != nil {
+			return fail("revoke certificates", err)
+		}
+		if len(revoked) == 0 {
+			return nil
+		}
+		serials := make([]fleet.Serial, len(revoked))
+		for i, c := range revoked {
+			serials[i] = c.Serial
+		}
+		_, err = tx.ExecContext(ctx, `
+			INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
+			SELECT tenant_id, id, ?2, ?3, ?4 FROM agents
+			WHERE tenant_id = ?1 AND epoch > 0 AND ended_at IS NULL AND serial IN (SELECT value FROM json_each(?5))`+onDispatch,
+			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At), asJSON(serials))
+		if err != nil {
+			return fail("close the sessions", err)
+		}
+		return tellCertificatesRevoked(ctx, tx, by, r, revoked)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return revoked, nil
+}
+
+// knowRevoked makes sure that all there is to revoke is the tenant's.
+func knowRevoked(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, r fleet.Revocation) error {
+	var agents, serials int
+	err := tx.QueryRowContext(ctx, `
+		SELECT (SELECT count(*) FROM agents WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))),
+		       (SELECT count(*) FROM certificates WHERE tenant_id = ?1 AND serial IN (SELECT value FROM json_each(?3)))`,
+		tenant, asJSON(r.Agents), asJSON(r.Serials)).Scan(&agents, &serials)
+	if err != nil {
+		return fail("find certificates", err)
+	}
+	if agents < len(r.Agents) || serials < len(r.Serials) {
+		return fmt.Errorf("revoke certificates: %w", store.ErrNotFound)
+	}
+	return nil
+}
+
+func tellCertificatesRevoked(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) error {
+	entry, events := trail.CertificatesRevoked(by, r, revoked)
+	for _, e := range events {
+		if err := appendEvent(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return appendAudit(ctx, tx, by, entry)
+}
+
+func scanAgentID(row scanner) (id fleet.AgentID, err error) {
+	err = row.Scan(&id)
+	return id, err
+}
+
+// RevokedSerials implements store.Certificates.
+func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) (serials []fleet.Serial, err error) {
+	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
+		serials, err = list(ctx, tx, scanSerial, `
+			SELECT serial FROM certificates
+			WHERE tenant_id = ?1 AND revoked_at IS NOT NULL AND not_after > ?2 ORDER BY serial`, tenant, moment(now))
+		return fail("list revoked serials", err)
+	})
+	return serials, err
+}
+
+func scanSerial(row scanner) (serial fleet.Serial, err error) {
+	err = row.Scan(&serial)
+	return serial, err
+}
+
+func putCertificate(ctx context.Context, tx *sql.Tx, c fleet.Certificate) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
+		c.Tenant, c.Serial, c.Fingerprint, c.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
+		c.PublicKey[:], moment(c.CreatedAt))
+	return fail("record the certificate", err)
+}
