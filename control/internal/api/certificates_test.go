@@ -46,7 +46,11 @@ func TestCertificates(t *testing.T) {
 	_, err = admin.certificates.ListCertificates(t.Context(), &amporav1.ListCertificatesRequest{AgentId: unknown})
 	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
 	for _, malformed := range []*amporav1.RevokeCertificatesRequest{
-		{}, {AgentIds: []string{ids[2], ids[2]}}, {AgentIds: []string{"web-17"}}, {Serials: []string{"5E"}}, {AgentIds: ids, Reason: 2},
+		{},
+		{AgentIds: []string{ids[2], ids[2]}},
+		{AgentIds: []string{"web-17"}},
+		{Serials: []string{"5E"}},
+		{AgentIds: ids, Reason: 2},
 		{Serials: slices.Repeat([]string{"5e"}, 1001)},
 	} {
 		_, err := admin.certificates.RevokeCertificates(t.Context(), malformed)
