@@ -44,14 +44,19 @@ The token comes from --token-file, or from AMPORA_BOOTSTRAP_TOKEN or AMPORA_BOOT
 	}, func(ctx context.Context, _ []string) error {
 		return p.enrol(ctx, flags)
 	})
-	cmd.Flags().StringVar(&flags.server, "server", "", "`URL` of a gateway, https://HOST[:PORT]")
+	gatewayFlag(cmd, &flags.server)
 	cmd.Flags().StringVar(&flags.tokenFile, "token-file", "", "`FILE` with the bootstrap token, - for standard input")
 	cmd.Flags().StringVar(&flags.caFile, "ca-file", "", "PEM `FILE` with the only authorities to trust for the gateway; copied to ca.pem")
 	cmd.Flags().StringVar(&flags.dir, "out-dir", "", "`DIR` for the files; made with mode 0700 if it is missing")
 	cmd.Flags().BoolVar(&flags.force, "force", false, "replace an identity that is still valid")
-	_ = cmd.MarkFlagRequired("server")  // fails for an unknown flag only
-	_ = cmd.MarkFlagRequired("out-dir") // likewise
+	_ = cmd.MarkFlagRequired("out-dir") // fails for an unknown flag only
 	return cmd
+}
+
+// gatewayFlag declares where a gateway is; --server means something else where the API is called.
+func gatewayFlag(cmd *cobra.Command, server *string) {
+	cmd.Flags().StringVar(server, "server", "", "`URL` of a gateway, https://HOST[:PORT]")
+	_ = cmd.MarkFlagRequired("server") // fails for an unknown flag only
 }
 
 func (p *program) enrol(ctx context.Context, flags enrolFlags) error {

@@ -39,13 +39,12 @@ again: the same key gets the same certificate. One that has expired cannot be re
 	}, func(ctx context.Context, _ []string) error {
 		return p.renew(ctx, flags)
 	})
-	cmd.Flags().StringVar(&flags.server, "server", "", "`URL` of a gateway, https://HOST[:PORT]")
+	gatewayFlag(cmd, &flags.server)
 	cmd.Flags().StringVar(&flags.caFile, "ca-file", "", "PEM `FILE` with the only authorities to trust for the gateway; copied to ca.pem (default ca.pem in the folder, if there is one)")
 	cmd.Flags().StringVar(&flags.dir, "dir", "", "`DIR` with the files of an identity")
 	cmd.Flags().DurationVar(&flags.before, "before", renewBefore, "how long before its end a certificate is due")
 	cmd.Flags().BoolVar(&flags.force, "force", false, "renew it even if it is not due")
-	_ = cmd.MarkFlagRequired("server") // fails for an unknown flag only
-	_ = cmd.MarkFlagRequired("dir")    // likewise
+	_ = cmd.MarkFlagRequired("dir") // fails for an unknown flag only
 	return cmd
 }
 
