@@ -107,8 +107,34 @@ func (f *fleet) prepare(ctx context.Context, r *running) (send func(context.Cont
 	return func(ctx context.Context) error { return f.assign(ctx, client, version) }, hash, err
 }
 
-// assign assigns a version to all groups, some at a time.
+// assign assigns a version to all groups.
 func (f *fleet) assign(ctx context.Context, client *api.Client, version *amporav1.ConfigVersion) error {
+	return f.each(func(group *amporav1.Target) error {
+		_, err := client.Assignments.Assign(ctx, &amporav1.AssignRequest{
+			Target: group, ConfigId: version.GetConfigId(), Version: version.GetVersion(),
+		})
+		return err
+	})
+}
+
+// withdraw takes the assignments back: agents that come to the next run begin as they began here, with a first report and
+// no offer, as those of a plain server do.
+func (f *fleet) withdraw(ctx context.Context, r *running) error {
+	if r.Push != "" {
+		return nil
+	}
+	client, err := r.client()
+	if err != nil {
+		return err
+	}
+	return f.each(func(group *amporav1.Target) error {
+		_, err := client.Assignments.Unassign(ctx, &amporav1.UnassignRequest{Target: group})
+		return err
+	})
+}
+
+// each does something to all groups, some at a time.
+func (f *fleet) each(do func(group *amporav1.Target) error) error {
 	var calls sync.WaitGroup
 	errs := make([]error, len(f.groups))
 	slots := make(chan struct{}, api.Parallel)
@@ -116,10 +142,7 @@ func (f *fleet) assign(ctx context.Context, client *api.Client, version *amporav
 		slots <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-slots }()
-			_, errs[i] = client.Assignments.Assign(ctx, &amporav1.AssignRequest{
-				Target:   &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: group}},
-				ConfigId: version.GetConfigId(), Version: version.GetVersion(),
-			})
+			errs[i] = do(&amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: group}})
 		})
 	}
 	calls.Wait()

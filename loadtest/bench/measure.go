@@ -205,7 +205,7 @@ func (b Bench) push(ctx context.Context, r *running, fleet *fleet, c *crowd, int
 	for name, value := range medians(rounds) {
 		into[name] = value
 	}
-	return nil
+	return fleet.withdraw(ctx, r)
 }
 
 func (b Bench) pushOnce(ctx context.Context, r *running, fleet *fleet, c *crowd, into Figures) error {
