@@ -58,8 +58,9 @@ type API struct {
 	CORSOrigins []string `env:"AMPORA_CORS_ORIGINS" help:"Origins of web pages that may call the API, separated by commas. None by default."`
 }
 
-// PKI is what certificates say.
+// PKI is what certificates say, and where others find what is revoked.
 type PKI struct {
+	Addr        string `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists and the trust bundle are handed out, host:port: plain http, to anybody."`
 	TrustDomain string `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
 	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
 }

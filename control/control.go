@@ -33,6 +33,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/replica"
+	"gitlab.com/ampora/ampora/control/internal/revocation"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
@@ -74,6 +75,7 @@ type Control struct {
 	engine    *engine.Engine
 	outbox    *outbox.Outbox
 	backlog   *backlog
+	lists     *revocation.Lists
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -188,7 +190,7 @@ const (
 	wayLongest = 2 * time.Second
 )
 
-// openLoops makes what records, decides and sends. Like all that judges leases or sets times that other processes will
+// openLoops makes what records, decides, sends and lists. Like all that judges leases or sets times that other processes will
 // judge, it goes by the database's clock.
 func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
 	d, now := c.deps, c.replica.Clock
@@ -202,7 +204,10 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {
 		return err
 	}
-	return nil
+	c.lists, err = revocation.New(revocation.Deps{
+		Store: db, Authority: c.authority, Tenant: fleet.TenantID(c.config.Tenant), Log: d.Log, Meter: d.Meter, Now: now,
+	})
+	return err
 }
 
 // Gateways is a client of the internal service for a gateway in this process, with the interceptors that it wants.
@@ -231,6 +236,9 @@ func (c *Control) Intake() []run.Task {
 	if !c.deps.SharedPort {
 		tasks = append(tasks, run.Task{Name: "api", Run: c.serveAPI})
 	}
+	if c.config.PKI.Addr != "" {
+		tasks = append(tasks, run.Task{Name: "revocation lists", Run: c.servePKI})
+	}
 	return tasks
 }
 
@@ -250,6 +258,8 @@ func (c *Control) Loops() []run.Task {
 		{Name: "backlog", Run: c.backlog.run},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
+		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
+		c.replica.Duty("first revocation lists", revocation.Renewal, c.lists.Begin),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
 	return []run.Task{{Name: "control", Run: func(ctx context.Context) error { return run.Phases(ctx, loops, lease) }}}

@@ -49,6 +49,22 @@ func (c *Control) serveAPI(ctx context.Context) error {
 	return c.serve(ctx, server, l)
 }
 
+// servePKI hands out revocation lists until ctx is done, to anybody and in clear: whoever checks a certificate could not
+// check that of a server which told it how (RFC 5280, section 8).
+func (c *Control) servePKI(ctx context.Context) error {
+	server := &http.Server{
+		Handler: c.lists.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: idleTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+	}
+	listen := net.ListenConfig{}
+	l, err := listen.Listen(ctx, "tcp", c.config.PKI.Addr)
+	if err != nil {
+		return fmt.Errorf("AMPORA_PKI_ADDR: %w", err)
+	}
+	c.deps.Log.InfoContext(ctx, "revocation lists are handed out", "address", l.Addr().String())
+	return c.serve(ctx, server, l)
+}
+
 // serve serves on a listener until ctx is done. Calls that are under way then get shutdownTimeout to end well: theirs is
 // not the context that ended.
 func (c *Control) serve(ctx context.Context, server *http.Server, l net.Listener) error {

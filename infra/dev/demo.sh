@@ -151,7 +151,7 @@ start_ampora() {
 	ops=$(port "${DEMO_OPS_PORT:-}" 8081)
 	[ "$ops" != "$http" ] || ops=$(port "" $((http + 1)))
 	export AMPORA_SERVER="http://127.0.0.1:$http" AMPORA_OPAMP_URL="wss://127.0.0.1:$opamp/v1/opamp"
-	AMPORA_DATA_DIR="$work/ampora" AMPORA_HTTP_ADDR="127.0.0.1:$http" AMPORA_OPAMP_ADDR="127.0.0.1:$opamp" \
+	AMPORA_DATA_DIR="$work/ampora" AMPORA_HTTP_ADDR="127.0.0.1:$http" AMPORA_PKI_ADDR="127.0.0.1:0" AMPORA_OPAMP_ADDR="127.0.0.1:$opamp" \
 		AMPORA_OPS_ADDR="127.0.0.1:$ops" AMPORA_OPAMP_PUBLIC_URL="$AMPORA_OPAMP_URL" AMPORA_LOG_FORMAT=text \
 		AMPORA_DRAIN_DURATION=1s ampora >"$work/ampora.log" 2>&1 &
 	ampora=$!

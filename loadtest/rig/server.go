@@ -44,8 +44,8 @@ func (f Flavour) Split() bool { return f == SplitRedis || f == SplitPostgres }
 type Server struct {
 	t   testing.TB
 	Dir string
-	// OpAMP and API are the host:port of its listeners, or of the load balancer before them; Ops that of the all-in-one.
-	OpAMP, API, Ops string
+	// OpAMP, API and PKI are the host:port of its listeners, or of the load balancer before them; Ops that of the all-in-one.
+	OpAMP, API, PKI, Ops string
 	// CAFile verifies the OpAMP listener.
 	CAFile   string
 	Database Database
@@ -67,7 +67,7 @@ type Server struct {
 func NewServer(t testing.TB, flavour Flavour) *Server {
 	t.Helper()
 	dir := t.TempDir()
-	s := &Server{t: t, Dir: dir, flavour: flavour, OpAMP: FreeAddr(t), API: FreeAddr(t), Ops: FreeAddr(t)}
+	s := &Server{t: t, Dir: dir, flavour: flavour, OpAMP: FreeAddr(t), API: FreeAddr(t), Ops: FreeAddr(t), PKI: FreeAddr(t)}
 	s.cliEnv = map[string]string{"AMPORA_SERVER": "http://" + s.API}
 	t.Cleanup(s.keepsSecrets)
 	if flavour.Split() {
@@ -77,6 +77,8 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 	s.Env = map[string]string{
 		"AMPORA_DATA_DIR":         filepath.Join(dir, "data"),
 		"AMPORA_HTTP_ADDR":        s.API,
+		"AMPORA_PKI_ADDR":         s.PKI,
+		"AMPORA_PKI_PUBLIC_URL":   "http://" + s.PKI,
 		"AMPORA_OPAMP_ADDR":       s.OpAMP,
 		"AMPORA_OPS_ADDR":         s.Ops,
 		"AMPORA_OPAMP_PUBLIC_URL": s.OpAMPURL(),

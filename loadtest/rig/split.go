@@ -28,14 +28,15 @@ func (s *Server) split() {
 	common, listener := s.controlEnv(), s.listenerEnv()
 	s.migrate()
 	buses := s.openBus()
-	var apis, internals, agents []string
+	var apis, internals, agents, lists []string
 	for _, name := range splitControls {
 		part := s.part(name, "ampora-control")
 		maps.Copy(part.Env, common)
-		api, internal := FreeAddr(s.t), FreeAddr(s.t)
+		api, internal, list := FreeAddr(s.t), FreeAddr(s.t), FreeAddr(s.t)
+		part.Env["AMPORA_PKI_ADDR"], part.Env["AMPORA_PKI_PUBLIC_URL"] = list, "http://"+s.PKI
 		part.Env["AMPORA_HTTP_ADDR"], part.Env["AMPORA_INTERNAL_ADDR"] = api, internal
 		part.Env["AMPORA_BUS_URL"] = buses[""]
-		apis, internals = append(apis, api), append(internals, "https://"+internal)
+		apis, internals, lists = append(apis, api), append(internals, "https://"+internal), append(lists, list)
 	}
 	for _, name := range splitGateways {
 		part := s.part(name, "ampora-gateway")
@@ -53,7 +54,7 @@ func (s *Server) split() {
 			"AMPORA_BUS_URL":              buses[name],
 		})
 	}
-	balance(s.t, s.Dir, map[string][]string{s.API: apis, s.OpAMP: agents})
+	balance(s.t, s.Dir, map[string][]string{s.API: apis, s.OpAMP: agents, s.PKI: lists})
 }
 
 func (s *Server) part(name, program string) *Part {

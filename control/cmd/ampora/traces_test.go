@@ -49,7 +49,7 @@ func startProgram(t *testing.T, more ...string) *program {
 	p := &program{t: t, receiver: otlptest.Start(t), opamp: freeAddr(t), ops: freeAddr(t)}
 	api, dir := freeAddr(t), t.TempDir()
 	environ := append([]string{
-		"AMPORA_DATA_DIR=" + dir, "AMPORA_HTTP_ADDR=" + api, "AMPORA_OPAMP_ADDR=" + p.opamp, "AMPORA_OPS_ADDR=" + p.ops,
+		"AMPORA_DATA_DIR=" + dir, "AMPORA_HTTP_ADDR=" + api, "AMPORA_PKI_ADDR=127.0.0.1:0", "AMPORA_OPAMP_ADDR=" + p.opamp, "AMPORA_OPS_ADDR=" + p.ops,
 		"AMPORA_DRAIN_DURATION=0s", "AMPORA_OTLP_ENDPOINT=" + p.receiver.URL, "AMPORA_OTLP_HEADERS=Authorization=hunter2",
 	}, more...)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -41,6 +41,8 @@ func (l line) holds(key fleet.SigningKey) bool {
 type hierarchy struct {
 	bundle Bundle
 	active *issuer
+	// issuers are the active one and those whose certificates are still about, by key.
+	issuers map[fleet.KeyID]*issuer
 }
 
 // hierarchy returns the authority's keys as last read, or reads them.
@@ -84,23 +86,28 @@ func (a *Authority) load(ctx context.Context, l line) (*hierarchy, error) {
 	return h, nil
 }
 
-// assemble verifies every key that is not retired and opens the one that signs.
+// assemble verifies every key that is not retired and opens those that sign.
 // The private key of a tenant's root stays sealed.
 func (a *Authority) assemble(l line, keys []fleet.SigningKey) (*hierarchy, error) {
 	trusted, err := parseTrusted(l.tenant, keys)
 	if err != nil {
 		return nil, err
 	}
-	h := &hierarchy{bundle: trusted.bundle()}
+	h := &hierarchy{bundle: trusted.bundle(), issuers: map[fleet.KeyID]*issuer{}}
 	for _, key := range trusted {
-		if key.State != fleet.SigningKeyActive || key.Kind != l.signer {
+		active := key.State == fleet.SigningKeyActive
+		if key.Kind != l.signer || !active && key.State != fleet.SigningKeyTrusted {
 			continue
 		}
-		if h.active != nil {
+		if active && h.active != nil {
 			return nil, fmt.Errorf("pki: tenant %q has two active keys: %s and %s", l.tenant, h.active.keyID, key.ID)
 		}
-		if h.active, err = a.openIssuer(key, trusted.rootOf(key)); err != nil {
+		opened, err := a.openIssuer(key, trusted.rootOf(key))
+		if err != nil {
 			return nil, fmt.Errorf("pki: open key %s: %w", key.ID, err)
+		}
+		if h.issuers[key.ID] = opened; active {
+			h.active = opened
 		}
 	}
 	if h.active == nil {

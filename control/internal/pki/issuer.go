@@ -29,6 +29,7 @@ import (
 type issuer struct {
 	keyID       fleet.KeyID
 	certificate *x509.Certificate
+	signer      crypto.Signer
 	library     *authority.Authority
 }
 
@@ -43,7 +44,7 @@ func newIssuer(keyID fleet.KeyID, certificate, root *x509.Certificate, signer cr
 	if err != nil {
 		return nil, fmt.Errorf("embed authority: %w", err)
 	}
-	return &issuer{keyID, certificate, library}, nil
+	return &issuer{keyID, certificate, signer, library}, nil
 }
 
 // sign returns a certificate that says what the template says, for the public key

@@ -78,7 +78,6 @@ func (a *Authority) agent(r LeafRequest) (identity.Agent, error) {
 
 // leafTemplate is everything that an agent's certificate says.
 func (a *Authority) leafTemplate(agent identity.Agent, keyID fleet.KeyID, valid window) x509.Certificate {
-	published := a.config.PublicURL + "/pki/" + string(keyID)
 	return x509.Certificate{
 		SerialNumber:          newSerial(),
 		Subject:               pkix.Name{CommonName: string(agent.ID)},
@@ -88,8 +87,8 @@ func (a *Authority) leafTemplate(agent identity.Agent, keyID fleet.KeyID, valid 
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
-		CRLDistributionPoints: []string{published + "/crl.der"},
-		OCSPServer:            []string{published + "/ocsp"},
+		CRLDistributionPoints: []string{a.listURL(keyID)},
+		OCSPServer:            []string{a.config.PublicURL + "/pki/" + string(keyID) + "/ocsp"},
 	}
 }
 

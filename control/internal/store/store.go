@@ -50,6 +50,7 @@ type Store interface {
 	Access
 	Enrolment
 	Certificates
+	RevocationLists
 	Fleet
 	Groups
 	Configs
@@ -146,6 +147,20 @@ type Certificates interface {
 	RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error)
 	// RevokedSerials returns the serials of a tenant that are revoked and not yet expired at now.
 	RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.Serial, error)
+}
+
+// RevocationLists are those of signing keys.
+type RevocationLists interface {
+	// DueLists names the keys that have revoked what no list names yet, or whose list is of before.
+	DueLists(ctx context.Context, before time.Time) ([]fleet.RevocationList, error)
+	// RevokedBy returns what a key has signed that is revoked and not expired at now, or that no list has named yet, and
+	// the number of the key's list, 0 if it has none (RFC 5280, section 3.3: each is named at least once).
+	RevokedBy(ctx context.Context, tenant fleet.TenantID, key fleet.KeyID, now time.Time) (revoked []fleet.Revoked, number int64, err error)
+	// PutRevocationList stores the list that follows the one before, and notes that it names these. ErrConflict if another
+	// one has followed meanwhile.
+	PutRevocationList(ctx context.Context, l fleet.RevocationList, names []fleet.Revoked) error
+	// RevocationList returns the list of a key of any tenant. ErrNotFound.
+	RevocationList(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error)
 }
 
 // Redemption is a bootstrap token turned into an identity.

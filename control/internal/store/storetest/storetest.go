@@ -22,6 +22,7 @@ var suites = map[string]suite{
 	"Audit":        audit,
 	"Enrolment":    enrolment,
 	"Revocation":   revocation,
+	"Lists":        revocationLists,
 	"SigningKeys":  signingKeys,
 	"Groups":       groups,
 	"Configs":      configs,

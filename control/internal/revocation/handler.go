@@ -1,0 +1,150 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package revocation
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+)
+
+// Bounds of what strangers can make us do.
+const (
+	// fresh is how long a list is handed out without looking whether there is a newer one.
+	fresh = 2 * time.Second
+	// looks is how many look for one in the database at a time; more are told to come back.
+	looks = 16
+	// maxKey is far above the length of a key's name.
+	maxKey = 64
+)
+
+// maxAge is for caches between us and whoever asks.
+const maxAge = "public, max-age=60"
+
+// shown are the lists that were handed out of late. Only those that exist are kept, and keys are few.
+type shown struct {
+	mu    sync.Mutex
+	lists map[fleet.KeyID]seen
+	looks chan struct{}
+	once  sync.Once
+}
+
+type seen struct {
+	fleet.RevocationList
+	at time.Time
+}
+
+// Handler serves, without a login:
+//
+//	GET /pki/{key}/crl.der   the list of a signing key, in DER; crl.pem likewise
+//	GET /pki/crl.der         that of the key that signs now; crl.pem likewise
+//	GET /pki/trust-bundle.pem  what agents' certificates are verified with
+func (l *Lists) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /pki/{key}/{form}", func(w http.ResponseWriter, r *http.Request) {
+		l.serve(w, r, fleet.KeyID(r.PathValue("key")), r.PathValue("form"))
+	})
+	mux.HandleFunc("GET /pki/{form}", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("form") == "trust-bundle.pem" {
+			l.serveBundle(w, r)
+			return
+		}
+		key, err := l.d.Authority.ActiveKey(r.Context(), l.d.Tenant)
+		if err != nil {
+			l.refuse(w, r, err)
+			return
+		}
+		l.serve(w, r, key, r.PathValue("form"))
+	})
+	return mux
+}
+
+func (l *Lists) serve(w http.ResponseWriter, r *http.Request, key fleet.KeyID, form string) {
+	if form != "crl.der" && form != "crl.pem" || len(key) > maxKey {
+		http.NotFound(w, r)
+		return
+	}
+	list, err := l.list(r.Context(), key)
+	if err != nil {
+		l.refuse(w, r, err)
+		return
+	}
+	body, kind := list.DER, "application/pkix-crl" // RFC 5280, section 4.2.1.13
+	if form == "crl.pem" {
+		body, kind = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list.DER}), "application/x-pem-file"
+	}
+	write(w, r, body, kind, list.ThisUpdate)
+}
+
+func (l *Lists) serveBundle(w http.ResponseWriter, r *http.Request) {
+	bundle, err := l.d.Authority.Bundle(r.Context(), l.d.Tenant)
+	if err != nil {
+		l.refuse(w, r, err)
+		return
+	}
+	write(w, r, bundle.PEM, "application/x-pem-file", time.Time{})
+}
+
+// write answers with a body, or with 304 to whoever has it.
+func write(w http.ResponseWriter, r *http.Request, body []byte, kind string, at time.Time) {
+	sum := sha256.Sum256(body)
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Cache-Control", maxAge)
+	w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
+	http.ServeContent(w, r, "", at, bytes.NewReader(body))
+}
+
+var errBusy = errors.New("too many ask for lists at once")
+
+// list is the newest list of a key, or one that was a moment ago. The former one is better than none while the database
+// is away.
+func (l *Lists) list(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error) {
+	l.shown.once.Do(func() { l.shown.lists, l.shown.looks = map[fleet.KeyID]seen{}, make(chan struct{}, looks) })
+	l.shown.mu.Lock()
+	known, is := l.shown.lists[key]
+	l.shown.mu.Unlock()
+	if is && l.d.Now().Sub(known.at) < fresh {
+		return known.RevocationList, nil
+	}
+	found, err := l.look(ctx, key)
+	if err != nil && is {
+		return known.RevocationList, nil
+	}
+	if err != nil {
+		return found, err
+	}
+	l.shown.mu.Lock()
+	defer l.shown.mu.Unlock()
+	l.shown.lists[key] = seen{found, l.d.Now()}
+	return found, nil
+}
+
+func (l *Lists) look(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error) {
+	select {
+	case l.shown.looks <- struct{}{}:
+		defer func() { <-l.shown.looks }()
+		return l.d.Store.RevocationList(ctx, key)
+	default:
+		return fleet.RevocationList{}, errBusy
+	}
+}
+
+func (l *Lists) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, store.ErrNotFound) {
+		http.NotFound(w, r)
+		return
+	}
+	l.d.Log.WarnContext(r.Context(), "a revocation list could not be handed out", "path", r.URL.Path, "error", err)
+	w.Header().Set("Retry-After", "5")
+	http.Error(w, "not available now", http.StatusServiceUnavailable)
+}

@@ -1,0 +1,185 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package revocation_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/revocation"
+	"gitlab.com/ampora/ampora/control/internal/seal"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/sqlite"
+	"gitlab.com/ampora/ampora/migrations"
+	"gitlab.com/ampora/ampora/shared/identity"
+)
+
+const tenant fleet.TenantID = "acme"
+
+// away is a store that cannot be read while it is away.
+type away struct {
+	*sqlite.Store
+	away bool
+}
+
+func (a *away) RevocationList(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error) {
+	if a.away {
+		return fleet.RevocationList{}, store.ErrUnavailable
+	}
+	return a.Store.RevocationList(ctx, key)
+}
+
+type world struct {
+	*testing.T
+	db    *away
+	lists *revocation.Lists
+	key   fleet.KeyID
+	now   time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	path := filepath.Join(t.TempDir(), "ampora.db")
+	w := &world{T: t, now: time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)}
+	_, err := migrations.Apply(t.Context(), "sqlite:"+path)
+	w.must(err)
+	db, err := sqlite.Open(t.Context(), path)
+	w.must(err)
+	t.Cleanup(func() { _ = db.Close() })
+	w.db = &away{Store: db}
+	_, err = db.EnsureTenant(t.Context(), fleet.Tenant{ID: tenant, CreatedAt: w.now, WrappedDataKey: []byte("k")})
+	w.must(err)
+	ring := seal.NewKeyring(seal.NewMasterKey(), nil)
+	authority, err := pki.Open(t.Context(), pki.Config{TrustDomain: "fleet.example", PublicURL: "http://pki.example"}, db, ring)
+	w.must(err)
+	w.must(authority.EnsureTenant(t.Context(), tenant, w.now))
+	w.key, err = authority.ActiveKey(t.Context(), tenant)
+	w.must(err)
+	w.lists, err = revocation.New(revocation.Deps{
+		Store: w.db, Authority: authority, Tenant: tenant, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: func() time.Time { return w.now },
+	})
+	w.must(err)
+	return w
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// revoke makes a certificate of the key that is revoked.
+func (w *world) revoke(serial fleet.Serial) {
+	w.Helper()
+	by, agent := fleet.System(tenant, w.now), fleet.AgentID(identity.NewAgentID())
+	secret, token := identity.NewToken(identity.BootstrapToken), fleet.TokenID(identity.NewAgentID())
+	w.must(w.db.IssueBootstrapToken(w.Context(), by, fleet.BootstrapToken{ID: token, Tenant: tenant, Hash: secret.Hash(), CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour)}))
+	w.must(w.db.Redeem(w.Context(), by, store.Redemption{Token: token, Agent: agent, Method: fleet.EnrolledByEST, Certificate: fleet.Certificate{
+		Tenant: tenant, Serial: serial, Fingerprint: fleet.Fingerprint(agent), Agent: agent, Key: w.key, NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0),
+		DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
+	}}))
+	_, err := w.db.RevokeCertificates(w.Context(), by, fleet.Revocation{Agents: []fleet.AgentID{agent}})
+	w.must(err)
+}
+
+// get asks for a path, with a header or two.
+func (w *world) get(path string, header ...string) *httptest.ResponseRecorder {
+	w.Helper()
+	r := httptest.NewRequestWithContext(w.Context(), http.MethodGet, path, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	answer := httptest.NewRecorder()
+	w.lists.Handler().ServeHTTP(answer, r)
+	return answer
+}
+
+// names is how many serials the list names that is handed out, and its number.
+func (w *world) names() (entries int, number int64) {
+	w.Helper()
+	list, err := x509.ParseRevocationList(w.get("/pki/" + string(w.key) + "/crl.der").Body.Bytes())
+	w.must(err)
+	return len(list.RevokedCertificateEntries), list.Number.Int64()
+}
+
+func (w *world) wantNames(entries int, number int64) {
+	w.Helper()
+	if e, n := w.names(); e != entries || n != number {
+		w.Errorf("list %d names %d, want list %d with %d", n, e, number, entries)
+	}
+}
+
+func TestLists(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.lists.Begin(t.Context()))
+	w.must(w.lists.Begin(t.Context())) // once
+	w.wantNames(0, 1)
+	w.must(w.lists.Renew(t.Context()))
+	w.wantNames(0, 1)
+	w.revoke("5e")
+	w.revoke("6f")
+	w.must(w.lists.Renew(t.Context()))
+	w.wantNames(0, 1) // as it was a moment ago
+	w.now = w.now.Add(2 * time.Second)
+	w.wantNames(2, 2) // one list for both
+	w.now = w.now.Add(revocation.Renewal)
+	w.must(w.lists.Renew(t.Context()))
+	w.now = w.now.Add(2 * time.Second)
+	w.wantNames(2, 3)
+}
+
+func TestHandler(t *testing.T) {
+	w := newWorld(t)
+	path := "/pki/" + string(w.key) + "/crl.der"
+	if got := w.get(path); got.Code != http.StatusNotFound {
+		t.Errorf("before the first list: %d", got.Code)
+	}
+	w.must(w.lists.Begin(t.Context()))
+	der := w.get(path)
+	if der.Code != http.StatusOK || der.Header().Get("Content-Type") != "application/pkix-crl" || !strings.Contains(der.Header().Get("Cache-Control"), "max-age=60") {
+		t.Errorf("answered %d %v", der.Code, der.Header())
+	}
+	if got := w.get(path, "If-None-Match", der.Header().Get("ETag")); got.Code != http.StatusNotModified {
+		t.Errorf("who has it gets %d", got.Code)
+	}
+	for _, alias := range []string{"/pki/crl.pem", "/pki/" + string(w.key) + "/crl.pem"} {
+		block, _ := pem.Decode(w.get(alias).Body.Bytes())
+		if block == nil || block.Type != "X509 CRL" || string(block.Bytes) != der.Body.String() {
+			t.Errorf("%s is another list", alias)
+		}
+	}
+	if got := w.get("/pki/crl.der"); got.Body.String() != der.Body.String() {
+		t.Error("the list of the key that signs is another one")
+	}
+	roots, err := x509.ParseCertificate(func() []byte { block, _ := pem.Decode(w.get("/pki/trust-bundle.pem").Body.Bytes()); return block.Bytes }())
+	if err != nil || !roots.IsCA {
+		t.Errorf("the bundle begins with %v, %v", roots, err)
+	}
+	for _, unknown := range []string{"/", "/pki/", "/pki/none/crl.der", "/pki/" + string(w.key), "/pki/" + string(w.key) + "/key.pem", "/pki/" + strings.Repeat("k", 65) + "/crl.der"} {
+		if got := w.get(unknown); got.Code != http.StatusNotFound {
+			t.Errorf("%s: %d", unknown, got.Code)
+		}
+	}
+	// The list of before is better than none.
+	w.now = w.now.Add(time.Hour)
+	w.db.away = true
+	if got := w.get(path); got.Code != http.StatusOK || got.Body.String() != der.Body.String() {
+		t.Errorf("without a database: %d", got.Code)
+	}
+	if got := w.get("/pki/other/crl.der"); got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" {
+		t.Errorf("another one without a database: %d", got.Code)
+	}
+}
