@@ -186,15 +186,16 @@ func newReplica(d Deps, db store.Store) *replica.Replica {
 
 // What is sent to a crowd goes before what agents say, as long as that waits for no longer than people notice.
 const (
+	wayCrowd   = 100
 	wayMoment  = 500 * time.Millisecond
 	wayLongest = 2 * time.Second
 )
 
-// openLoops makes what records, decides, sends and lists. Like all that judges leases or sets times that other processes will
-// judge, it goes by the database's clock.
+// openLoops makes what records, decides, sends and lists. Like all that judges leases or sets times that other processes
+// will judge, it goes by the database's clock.
 func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.Signer, keys uplinks) (err error) {
 	d, now := c.deps, c.replica.Clock
-	way := &run.Way{Moment: wayMoment, Longest: wayLongest}
+	way := &run.Way{Crowd: wayCrowd, Moment: wayMoment, Longest: wayLongest}
 	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Way: way, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 // their longest, urgent work must rest for as long before anybody waits for it again. So neither can starve the other. It
 // is a hint within one process: nothing depends on it but how soon things are done.
 type Way struct {
+	// Crowd is from how many on work is urgent.
+	Crowd int
 	// Moment is how long after its end urgent work may go on; Longest is how long others wait for it.
 	Moment, Longest time.Duration
 
@@ -22,9 +24,10 @@ type Way struct {
 	began, last time.Time // of the urgent work under way, or that was: its begin, and when it was last seen
 }
 
-// Hold says that urgent work is under way until release is called. To hold no way (nil) does nothing.
-func (w *Way) Hold() (release func()) {
-	if w == nil {
+// Hold says that work for so many is under way until release is called. If they are no crowd, or there is no way (nil), it
+// does nothing.
+func (w *Way) Hold(many int) (release func()) {
+	if w == nil || many < w.Crowd {
 		return func() {}
 	}
 	w.mark(1)

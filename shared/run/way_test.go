@@ -32,21 +32,23 @@ func TestWay(t *testing.T) {
 	}
 	// hold holds it for so many times a fifth of a second, with shorter rests between.
 	hold := func(w *run.Way, times int) {
-		release := w.Hold()
+		release := w.Hold(100)
 		go func() {
 			for range times {
 				time.Sleep(200 * time.Millisecond)
 				release()
 				time.Sleep(100 * time.Millisecond)
-				release = w.Hold()
+				release = w.Hold(100)
 			}
 			release()
 		}()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &run.Way{Moment: 300 * time.Millisecond, Longest: 2 * time.Second}
+		w := &run.Way{Crowd: 100, Moment: 300 * time.Millisecond, Longest: 2 * time.Second}
 		is(t, wait(t, w), 0, "for nothing")
-		w.Hold()()
+		defer w.Hold(99)()
+		is(t, wait(t, w), 0, "for what is no crowd")
+		w.Hold(100)()
 		is(t, wait(t, w), 300*time.Millisecond, "for what is over at once")
 		is(t, wait(t, w), 0, "after it")
 		time.Sleep(time.Minute)
@@ -61,14 +63,14 @@ func TestWay(t *testing.T) {
 		hold(w, 0)
 		is(t, wait(t, w), 300*time.Millisecond, "for what comes after a rest")
 
-		w.Hold()()
+		w.Hold(100)()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := w.Wait(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("a context that is over: %v", err)
 		}
 		var none *run.Way
-		none.Hold()()
+		none.Hold(100)()
 		is(t, wait(t, none), 0, "for no way")
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/cli/enrol"
 )
 
-// renewBefore is when the control plane, too, counts a certificate as due.
+// renewBefore leaves time for whoever must look why renewing fails.
 const renewBefore = 30 * 24 * time.Hour
 
 type renewFlags struct {

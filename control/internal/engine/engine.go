@@ -47,7 +47,7 @@ type Deps struct {
 	Now    func() time.Time
 	// Bell rings when there may be something to do; nil: it looks once a second.
 	Bell *run.Bell
-	// Way is held while a lot of agents are to be sent something; nil: nobody makes way.
+	// Way is held while what agents are to be sent is decided and written; nil: nobody makes way.
 	Way *run.Way
 }
 
@@ -194,7 +194,7 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 		}
 		decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
 	}
-	defer e.push(decided)()
+	defer e.d.Way.Hold(sends(decided))()
 	outcomes, err := e.d.Store.Apply(ctx, tenant, decided, now)
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
@@ -204,21 +204,14 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 	return nil
 }
 
-// crowd is from how many agents on others make way for what is sent to them.
-const crowd = 100
-
-// push holds the way until what is decided is written, if a crowd is to be sent something.
-func (e *Engine) push(decided []store.Decision) (done func()) {
-	sends := 0
+// sends counts the agents that are to be sent something.
+func sends(decided []store.Decision) (n int) {
 	for _, d := range decided {
 		if d.Step.Send {
-			sends++
+			n++
 		}
 	}
-	if sends < crowd {
-		return func() {}
-	}
-	return e.d.Way.Hold()
+	return n
 }
 
 // tell counts what became of the steps, and complains of those that nobody should have decided.

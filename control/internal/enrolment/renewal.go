@@ -42,7 +42,7 @@ func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("renew: %w", err)
 	}
-	if verdict != (fleet.RenewalVerdict{}) { // which costs no signature
+	if !verdict.Open() { // which costs no signature
 		return e.renewed(ctx, by, asked, verdict)
 	}
 	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: r.Tenant, Agent: r.Agent, CSR: csr, Now: now})
@@ -53,7 +53,7 @@ func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
 	if verdict, err = e.store.Renew(ctx, by, asked, certificate); err != nil {
 		return Identity{}, fmt.Errorf("renew: %w", err)
 	}
-	if verdict != (fleet.RenewalVerdict{}) {
+	if !verdict.Open() {
 		return e.renewed(ctx, by, asked, verdict)
 	}
 	e.log.InfoContext(ctx, "agent's certificate renewed", "tenant", r.Tenant, "agent", r.Agent, "serial", certificate.Serial,

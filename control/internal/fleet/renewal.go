@@ -34,3 +34,6 @@ type RenewalVerdict struct {
 	Reason string
 	Given  *Certificate // what the same key was given before
 }
+
+// Open says that a certificate may be made.
+func (v RenewalVerdict) Open() bool { return v == RenewalVerdict{} }

@@ -32,8 +32,6 @@ import (
 
 const (
 	claimLimit = 2000
-	// crowd is from how many dispatches on others make way for them.
-	crowd = 100
 	// targetLimit is how many agents a message is for: a gateway takes no more.
 	targetLimit = 1000
 	// resendAfter is when an offer without an answer is sent again. A gateway that has written it to the agent already
@@ -60,7 +58,7 @@ type Deps struct {
 	Now    func() time.Time
 	// Bell rings when there may be something to send; nil: it looks once a second.
 	Bell *run.Bell
-	// Way is held while a crowd is sent to; nil: nobody makes way.
+	// Way is held while dispatches are sent; nil: nobody makes way.
 	Way *run.Way
 }
 
@@ -94,9 +92,7 @@ func (o *Outbox) Turn(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("claim dispatches: %w", err)
 	}
-	if len(due) >= crowd {
-		defer o.d.Way.Hold()()
-	}
+	defer o.d.Way.Hold(len(due))()
 	var sent []fleet.Dispatch
 	for _, batch := range grouped(due) {
 		outcome := "sent"

@@ -35,14 +35,36 @@ const maxAge = "public, max-age=60"
 type shown struct {
 	mu    sync.Mutex
 	lists map[fleet.KeyID]seen
-	looks chan struct{}
-	once  sync.Once
 }
 
+// seen is a list in the forms that it is asked for in, made once: it may have megabytes.
 type seen struct {
-	fleet.RevocationList
-	at time.Time
+	forms map[string]document
+	at    time.Time
 }
+
+// document is what is handed out.
+type document struct {
+	body []byte
+	kind string // its media type
+	tag  string // its entity tag
+	made time.Time
+}
+
+func newDocument(body []byte, kind string, made time.Time) document {
+	sum := sha256.Sum256(body)
+	return document{body: body, kind: kind, tag: `"` + hex.EncodeToString(sum[:16]) + `"`, made: made}
+}
+
+func formsOf(l fleet.RevocationList) map[string]document {
+	text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: l.DER})
+	return map[string]document{
+		"crl.der": newDocument(l.DER, "application/pkix-crl", l.ThisUpdate), // RFC 5280, section 4.2.1.13
+		"crl.pem": newDocument(text, pemKind, l.ThisUpdate),
+	}
+}
+
+const pemKind = "application/x-pem-file"
 
 // Handler serves, without a login:
 //
@@ -74,16 +96,12 @@ func (l *Lists) serve(w http.ResponseWriter, r *http.Request, key fleet.KeyID, f
 		http.NotFound(w, r)
 		return
 	}
-	list, err := l.list(r.Context(), key)
+	forms, err := l.list(r.Context(), key)
 	if err != nil {
 		l.refuse(w, r, err)
 		return
 	}
-	body, kind := list.DER, "application/pkix-crl" // RFC 5280, section 4.2.1.13
-	if form == "crl.pem" {
-		body, kind = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list.DER}), "application/x-pem-file"
-	}
-	write(w, r, body, kind, list.ThisUpdate)
+	forms[form].write(w, r)
 }
 
 func (l *Lists) serveBundle(w http.ResponseWriter, r *http.Request) {
@@ -92,47 +110,46 @@ func (l *Lists) serveBundle(w http.ResponseWriter, r *http.Request) {
 		l.refuse(w, r, err)
 		return
 	}
-	write(w, r, bundle.PEM, "application/x-pem-file", time.Time{})
+	newDocument(bundle.PEM, pemKind, time.Time{}).write(w, r)
 }
 
-// write answers with a body, or with 304 to whoever has it.
-func write(w http.ResponseWriter, r *http.Request, body []byte, kind string, at time.Time) {
-	sum := sha256.Sum256(body)
-	w.Header().Set("Content-Type", kind)
+// write answers with the document, or with 304 to whoever has it.
+func (d document) write(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", d.kind)
 	w.Header().Set("Cache-Control", maxAge)
-	w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
-	http.ServeContent(w, r, "", at, bytes.NewReader(body))
+	w.Header().Set("ETag", d.tag)
+	http.ServeContent(w, r, "", d.made, bytes.NewReader(d.body))
 }
 
 var errBusy = errors.New("too many ask for lists at once")
 
 // list is the newest list of a key, or one that was a moment ago. The former one is better than none while the database
 // is away.
-func (l *Lists) list(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error) {
-	l.shown.once.Do(func() { l.shown.lists, l.shown.looks = map[fleet.KeyID]seen{}, make(chan struct{}, looks) })
+func (l *Lists) list(ctx context.Context, key fleet.KeyID) (forms map[string]document, err error) {
 	l.shown.mu.Lock()
 	known, is := l.shown.lists[key]
 	l.shown.mu.Unlock()
 	if is && l.d.Now().Sub(known.at) < fresh {
-		return known.RevocationList, nil
+		return known.forms, nil
 	}
 	found, err := l.look(ctx, key)
 	if err != nil && is {
-		return known.RevocationList, nil
+		return known.forms, nil
 	}
 	if err != nil {
-		return found, err
+		return nil, err
 	}
+	forms = formsOf(found)
 	l.shown.mu.Lock()
 	defer l.shown.mu.Unlock()
-	l.shown.lists[key] = seen{found, l.d.Now()}
-	return found, nil
+	l.shown.lists[key] = seen{forms, l.d.Now()}
+	return forms, nil
 }
 
 func (l *Lists) look(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error) {
 	select {
-	case l.shown.looks <- struct{}{}:
-		defer func() { <-l.shown.looks }()
+	case l.looking <- struct{}{}:
+		defer func() { <-l.looking }()
 		return l.d.Store.RevocationList(ctx, key)
 	default:
 		return fleet.RevocationList{}, errBusy

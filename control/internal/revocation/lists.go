@@ -55,7 +55,9 @@ type Deps struct {
 type Lists struct {
 	d      Deps
 	signed instrument.Counter
-	shown  shown
+	// shown are the lists that were handed out of late, and looking bounds how many look for one at a time.
+	shown   shown
+	looking chan struct{}
 	// unknown are keys that were complained about.
 	unknown sync.Map
 }
@@ -63,7 +65,7 @@ type Lists struct {
 // New returns Lists.
 func New(d Deps) (*Lists, error) {
 	made := instrument.On(d.Meter)
-	l := &Lists{d: d, signed: made.Counter("ampora_control_revocation_lists", "{list}",
+	l := &Lists{d: d, shown: shown{lists: map[fleet.KeyID]seen{}}, looking: make(chan struct{}, looks), signed: made.Counter("ampora_control_revocation_lists", "{list}",
 		"Revocation lists by what became of them: superseded is one that another replica signed meanwhile.",
 		instrument.By("outcome", "signed", "superseded", "failed"))}
 	if err := made.Err(); err != nil {

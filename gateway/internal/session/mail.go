@@ -121,7 +121,7 @@ func (s *Session) PostPing(to Address) Posting {
 	return posting
 }
 
-// PostClose ends the session's link because the control plane asked for it.
+// PostClose ends the session's link because the control plane asked for it, for the reason.
 func (s *Session) PostClose(to Address, reason EndReason) Posting {
 	s.mu.Lock()
 	posting := s.admit(to)

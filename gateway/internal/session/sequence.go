@@ -11,8 +11,8 @@ type Extent uint8
 const (
 	// Partly is what has changed since the report before, or nothing.
 	Partly Extent = iota
-	// Described says that the agent describes itself, as it does in a full report; but parts of its state are missing that it has
-	// told of before. An agent whose labels change says so, too.
+	// Described says that the agent describes itself, as it does in a full report; but parts of its state are missing that
+	// it has told of before. An agent whose labels change says so, too.
 	Described
 	// Whole is everything that the agent has to tell.
 	Whole

@@ -34,18 +34,14 @@ func scanCertificate(row pgx.Row) (c fleet.Certificate, err error) {
 }
 
 // CertificatesOf implements store.Certificates.
-func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) (found []fleet.Certificate, err error) {
+func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (found []fleet.Certificate, err error) {
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		known, err := list(ctx, tx, scanAgentID, `SELECT id FROM agents WHERE tenant_id = $1 AND id = $2`, tenant, agent)
-		if err != nil {
-			return fail("find the agent", err)
-		}
-		if len(known) == 0 {
-			return fmt.Errorf("certificates of agent %s: %w", agent, store.ErrNotFound)
+		if _, err := agent(ctx, tx, tenant, id); err != nil {
+			return err
 		}
 		found, err = list(ctx, tx, scanCertificate, `
 			SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = $1 AND agent_id = $2
-			ORDER BY created_at DESC, serial LIMIT 100`, tenant, agent)
+			ORDER BY created_at DESC, serial LIMIT 100`, tenant, id)
 		return fail("list certificates", err)
 	})
 	return found, err

@@ -136,7 +136,7 @@ func readCredentials(ctx context.Context, tx pgx.Tx, claims verdict.Claims, to *
 			return nil
 		}, []any{&c.Serial, &c.Agent, &c.Fingerprint, (*instant)(&c.RevokedAt)}, `
 			SELECT serial, agent_id, fingerprint, revoked_at FROM certificates WHERE tenant_id = $1 AND serial = ANY($2)`,
-			claims.Tenant, array(claims.Serials, func(s fleet.Serial) string { return string(s) }))
+			claims.Tenant, texts(claims.Serials))
 		q.ask(func() error {
 			owners[uid] = &verdict.Seat{Agent: agent}
 			return nil

@@ -32,7 +32,7 @@ func (s *Store) Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenew
 		if err != nil {
 			return err
 		}
-		if v = verdict.OfRenewal(r, on); v != (fleet.RenewalVerdict{}) {
+		if v = verdict.OfRenewal(r, on); !v.Open() {
 			return nil
 		}
 		if err := putCertificate(ctx, tx, c); err != nil {

@@ -32,18 +32,14 @@ func scanCertificate(row scanner) (c fleet.Certificate, err error) {
 }
 
 // CertificatesOf implements store.Certificates.
-func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) (found []fleet.Certificate, err error) {
+func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (found []fleet.Certificate, err error) {
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
-		known, err := list(ctx, tx, scanAgentID, `SELECT id FROM agents WHERE tenant_id = ?1 AND id = ?2`, tenant, agent)
-		if err != nil {
-			return fail("find the agent", err)
-		}
-		if len(known) == 0 {
-			return fmt.Errorf("certificates of agent %s: %w", agent, store.ErrNotFound)
+		if err := checkAgent(ctx, tx, tenant, id); err != nil {
+			return err
 		}
 		found, err = list(ctx, tx, scanCertificate, `
 			SELECT `+certificateColumns+` FROM certificates WHERE tenant_id = ?1 AND agent_id = ?2
-			ORDER BY created_at DESC, serial LIMIT 100`, tenant, agent)
+			ORDER BY created_at DESC, serial LIMIT 100`, tenant, id)
 		return fail("list certificates", err)
 	})
 	return found, err
@@ -111,11 +107,6 @@ func tellCertificatesRevoked(ctx context.Context, tx *sql.Tx, by fleet.By, r fle
 		}
 	}
 	return appendAudit(ctx, tx, by, entry)
-}
-
-func scanAgentID(row scanner) (id fleet.AgentID, err error) {
-	err = row.Scan(&id)
-	return id, err
 }
 
 // RevokedSerials implements store.Certificates.
