@@ -76,6 +76,7 @@ type Control struct {
 	outbox    *outbox.Outbox
 	backlog   *backlog
 	lists     *revocation.Lists
+	answers   *revocation.Answers
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -127,6 +128,10 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err != nil {
 		return nil, err
 	}
+	line, err := fixLine(ctx, db)
+	if err != nil {
+		return nil, err
+	}
 
 	c := &Control{deps: d, config: config, store: db, replica: newReplica(d, db), authority: authority, stopping: make(chan struct{})}
 	if err := c.openLoops(db, bodies, signer, uplinks); err != nil {
@@ -143,7 +148,7 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	}
 	service := gateways.New(gateways.Deps{
 		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Now: c.replica.Clock,
+		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Line: line, Now: c.replica.Clock,
 	})
 	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
 	c.local = connect.NewServer(observe.local, answers, gateways.InProcess)
@@ -205,8 +210,12 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {
 		return err
 	}
-	c.lists, err = revocation.New(revocation.Deps{
-		Store: db, Authority: c.authority, Tenant: fleet.TenantID(c.config.Tenant), Log: d.Log, Meter: d.Meter, Now: now,
+	tenant := fleet.TenantID(c.config.Tenant)
+	if c.lists, err = revocation.New(revocation.Deps{Store: db, Authority: c.authority, Tenant: tenant, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
+		return err
+	}
+	c.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
+		Store: db, Authority: c.authority, Tenant: tenant, Nonces: c.config.PKI.Nonces, Log: d.Log, Meter: d.Meter, Now: now,
 	})
 	return err
 }
@@ -260,7 +269,7 @@ func (c *Control) Loops() []run.Task {
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
-		c.replica.Duty("first revocation lists", revocation.Renewal, c.lists.Begin),
+		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
 	return []run.Task{{Name: "control", Run: func(ctx context.Context) error { return run.Phases(ctx, loops, lease) }}}

@@ -23,6 +23,7 @@ const (
 	settingTrustDomain = "trust_domain"
 	settingDownlinks   = "downlink_key"
 	settingUplinks     = "uplink_secret"
+	settingLine        = "revocation_line"
 )
 
 // secretSize is that of each secret of the installation: the seed of an Ed25519 key, and an HMAC key.
@@ -64,6 +65,15 @@ func fixTrustDomain(ctx context.Context, s store.Installation, domain string) er
 			": every certificate carries it, so it cannot change")
 	}
 	return nil
+}
+
+// fixLine returns the name of the count by which revocations are numbered, made by the first process to ask.
+func fixLine(ctx context.Context, s store.Installation) (string, error) {
+	line, err := s.FixSetting(ctx, settingLine, []byte(rand.Text()))
+	if err != nil {
+		return "", fmt.Errorf("the line of revocations: %w", err)
+	}
+	return string(line), nil
 }
 
 // fixSecret returns the installation's secret of a purpose, sealed under the master key; the first process to ask makes

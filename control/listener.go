@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/revocation"
 )
 
 // Times of the API's listener. How long a peer may take for a request or an answer is bounded by the handler (package api).
@@ -49,11 +51,11 @@ func (c *Control) serveAPI(ctx context.Context) error {
 	return c.serve(ctx, server, l)
 }
 
-// servePKI hands out revocation lists until ctx is done, to anybody and in clear: whoever checks a certificate could not
+// servePKI hands out revocation lists and answers about certificates until ctx is done, to anybody and in clear: whoever checks a certificate could not
 // check that of a server which told it how (RFC 5280, section 8).
 func (c *Control) servePKI(ctx context.Context) error {
 	server := &http.Server{
-		Handler: c.lists.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: idleTimeout,
+		Handler: revocation.Handler(c.lists, c.answers), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: idleTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}
 	listen := net.ListenConfig{}
@@ -61,7 +63,7 @@ func (c *Control) servePKI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("AMPORA_PKI_ADDR: %w", err)
 	}
-	c.deps.Log.InfoContext(ctx, "revocation lists are handed out", "address", l.Addr().String())
+	c.deps.Log.InfoContext(ctx, "revocation lists and OCSP answers are handed out", "address", l.Addr().String())
 	return c.serve(ctx, server, l)
 }
 

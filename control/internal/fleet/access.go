@@ -67,6 +67,8 @@ type Tenant struct {
 	CreatedAt time.Time
 	// WrappedDataKey is the tenant's data key, wrapped under the master key.
 	WrappedDataKey []byte
+	// Revocations is the number of the last certificate that was revoked.
+	Revocations int64
 }
 
 // TokenState is derived from a token's times.

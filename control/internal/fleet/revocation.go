@@ -44,3 +44,21 @@ type RevocationList struct {
 
 // EndRevoked is why sessions end that were opened with a certificate which is revoked.
 const EndRevoked = "REVOKED"
+
+// Revocations are what was revoked of a tenant, in the order in which it was, up to and with that number Last.
+type Revocations struct {
+	Serials []Serial
+	Last    int64
+	More    bool // there are later ones
+}
+
+// Responder answers for a signing key whether single certificates of it are good (RFC 6960, section 2.6): a key of its own,
+// so that the signing key, which may be in a key service, is not asked for each answer.
+type Responder struct {
+	Tenant         TenantID
+	Key            KeyID  // that it answers for
+	Serial         Serial // of its certificate
+	CertificateDER []byte
+	SealedKey      []byte // PKCS #8, wrapped under the master key
+	NotAfter       time.Time
+}

@@ -10,13 +10,9 @@
 package gateways
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -44,7 +40,7 @@ const maxBody = 10 << 20
 type Store interface {
 	store.Sessions
 	Tenants(ctx context.Context) ([]fleet.Tenant, error)
-	RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.Serial, error)
+	RevokedSince(ctx context.Context, tenant fleet.TenantID, number int64, now time.Time, max int) (fleet.Revocations, error)
 }
 
 // Deps is what the service needs.
@@ -60,14 +56,19 @@ type Deps struct {
 	// UplinkKey is the key with which a gateway process seals what it says.
 	UplinkKey   func(gateway fleet.GatewayID, boot uint64) uplink.Key
 	TrustDomain string
-	Now         func() time.Time
+	// Line names the count by which revocations are numbered.
+	Line string
+	Now  func() time.Time
 }
 
 // Service implements ampora.internal.v1.GatewayService.
-type Service struct{ d Deps }
+type Service struct {
+	d         Deps
+	trustPage int
+}
 
 // New returns the service.
-func New(d Deps) *Service { return &Service{d: d} }
+func New(d Deps) *Service { return &Service{d: d, trustPage: trustPage} }
 
 // Register records the gateway process and gives it its lease.
 func (s *Service) Register(ctx context.Context, r *internalv1.RegisterRequest) (*internalv1.RegisterResponse, error) {
@@ -186,77 +187,4 @@ func (s *Service) PutBodies(ctx context.Context, r *internalv1.PutBodiesRequest)
 		return nil, fmt.Errorf("put bodies: %w", err)
 	}
 	return &internalv1.PutBodiesResponse{}, nil
-}
-
-// GetTrust returns what the gateway verifies agents of its tenants with, or nothing but the version if they have it already.
-func (s *Service) GetTrust(ctx context.Context, r *internalv1.GetTrustRequest) (*internalv1.GetTrustResponse, error) {
-	by, err := callerOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tenants, err := s.d.Store.Tenants(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	tenants = slices.DeleteFunc(tenants, func(t fleet.Tenant) bool { return !by.scope.Serves(t.ID) })
-	out := &internalv1.GetTrustResponse{TrustDomain: s.d.TrustDomain, DownlinkKeys: s.d.Signer.Keys()}
-	for _, t := range tenants {
-		trust, err := s.tenantTrust(ctx, t.ID)
-		if fault.Is(err, pki.ReasonNoAuthority) {
-			continue // It has no agents that could come; the other tenants' must not wait for it.
-		}
-		if err != nil {
-			return nil, fmt.Errorf("trust of tenant %s: %w", t.ID, err)
-		}
-		out.Tenants = append(out.Tenants, trust)
-	}
-	out.Version = trustVersion(out)
-	if out.GetVersion() == r.GetVersion() {
-		return &internalv1.GetTrustResponse{Version: out.GetVersion()}, nil
-	}
-	return out, nil
-}
-
-func (s *Service) tenantTrust(ctx context.Context, tenant fleet.TenantID) (*internalv1.TenantTrust, error) {
-	bundle, err := s.d.Authority.Bundle(ctx, tenant)
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
-	}
-	serials, err := s.d.Store.RevokedSerials(ctx, tenant, s.d.Now())
-	if err != nil {
-		return nil, fmt.Errorf("revoked serials: %w", err)
-	}
-	revoked := make([]string, 0, len(serials))
-	for _, serial := range serials {
-		revoked = append(revoked, string(serial))
-	}
-	slices.Sort(revoked)
-	return &internalv1.TenantTrust{
-		Tenant: string(tenant), RevokedSerials: revoked,
-		RootsPem: pki.EncodePEM(bundle.Roots...), IntermediatesPem: pki.EncodePEM(bundle.Intermediates...),
-	}, nil
-}
-
-// trustVersion is a digest of the content: equal content has one version on every replica.
-func trustVersion(t *internalv1.GetTrustResponse) string {
-	h := sha256.New()
-	field := func(b []byte) { fmt.Fprintf(h, "%d:%s", len(b), b) }
-	field([]byte(t.GetTrustDomain()))
-	ids := make([]string, 0, len(t.GetDownlinkKeys()))
-	for id := range t.GetDownlinkKeys() {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		field([]byte(id))
-		field(t.GetDownlinkKeys()[id])
-	}
-	for _, tenant := range t.GetTenants() {
-		field([]byte(tenant.GetTenant()))
-		field(bytes.Join([][]byte{tenant.GetRootsPem(), tenant.GetIntermediatesPem()}, []byte{0}))
-		for _, serial := range tenant.GetRevokedSerials() {
-			field([]byte(serial))
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }

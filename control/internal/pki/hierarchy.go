@@ -41,7 +41,7 @@ func (l line) holds(key fleet.SigningKey) bool {
 type hierarchy struct {
 	bundle Bundle
 	active *issuer
-	// issuers are the active one and those whose certificates are still about, by key.
+	// issuers are the active one, those whose certificates are still about and those that are to sign, by key.
 	issuers map[fleet.KeyID]*issuer
 }
 
@@ -96,7 +96,7 @@ func (a *Authority) assemble(l line, keys []fleet.SigningKey) (*hierarchy, error
 	h := &hierarchy{bundle: trusted.bundle(), issuers: map[fleet.KeyID]*issuer{}}
 	for _, key := range trusted {
 		active := key.State == fleet.SigningKeyActive
-		if key.Kind != l.signer || !active && key.State != fleet.SigningKeyTrusted {
+		if key.Kind != l.signer {
 			continue
 		}
 		if active && h.active != nil {
@@ -208,11 +208,11 @@ func (t trustedKeys) bundle() Bundle {
 			b.Roots = append(b.Roots, key.certificate)
 		}
 	}
-	b.PEM = EncodePEM(slices.Concat(b.Roots, b.Intermediates)...)
+	b.RootsPEM, b.IntermediatesPEM = EncodePEM(b.Roots...), EncodePEM(b.Intermediates...)
+	b.PEM = slices.Concat(b.RootsPEM, b.IntermediatesPEM)
 	return b
 }
 
-// EncodePEM writes certificates as PEM blocks, in their order.
 // EncodePEM returns the certificates as PEM blocks, in the order given.
 func EncodePEM(certificates ...*x509.Certificate) []byte {
 	var out bytes.Buffer

@@ -19,7 +19,6 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/shared/fault"
 )
 
 // ListLifetime is how long a revocation list is good for: long enough to outlast a key service that is away.
@@ -55,13 +54,9 @@ func (a *Authority) ActiveKey(ctx context.Context, tenant fleet.TenantID) (fleet
 // list for each authority, signs it with whatever key is current, and reads all that was ever revoked under a lock. The
 // error is a fault with [ReasonUnknownKey] for a key that does not sign. Signing may wait for a key service.
 func (a *Authority) SignList(ctx context.Context, tenant fleet.TenantID, key fleet.KeyID, number int64, revoked []fleet.Revoked, now time.Time) (fleet.RevocationList, error) {
-	h, err := a.hierarchy(ctx, ofTenant(tenant))
+	by, err := a.issuer(ctx, tenant, key)
 	if err != nil {
 		return fleet.RevocationList{}, err
-	}
-	by := h.issuers[key]
-	if by == nil {
-		return fleet.RevocationList{}, fault.New(fault.FailedPrecondition, ReasonUnknownKey, "no signing key has this name").With("key", string(key))
 	}
 	entries := make([]x509.RevocationListEntry, len(revoked))
 	for i, r := range revoked {

@@ -91,6 +91,15 @@ func write(t *testing.T, dir, name string, content []byte) string {
 	return path
 }
 
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 func openssl(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "openssl", args...).CombinedOutput()

@@ -160,6 +160,6 @@ func (a *Authority) Bundle(ctx context.Context, tenant fleet.TenantID) (Bundle, 
 type Bundle struct {
 	Roots         []*x509.Certificate
 	Intermediates []*x509.Certificate
-	// PEM holds the roots, then the intermediates.
-	PEM []byte
+	// PEM holds the roots, then the intermediates; the others one of both.
+	PEM, RootsPEM, IntermediatesPEM []byte
 }

@@ -28,8 +28,8 @@ const (
 	maxKey = 64
 )
 
-// maxAge is for caches between us and whoever asks.
-const maxAge = "public, max-age=60"
+// caching is for caches between us and whoever asks: what is revoked shall be known soon everywhere.
+var caching = []string{"public, max-age=60"}
 
 // shown are the lists that were handed out of late. Only those that exist are kept, and keys are few.
 type shown struct {
@@ -68,27 +68,36 @@ const pemKind = "application/x-pem-file"
 
 // Handler serves, without a login:
 //
-//	GET /pki/{key}/crl.der   the list of a signing key, in DER; crl.pem likewise
-//	GET /pki/crl.der         that of the key that signs now; crl.pem likewise
-//	GET /pki/trust-bundle.pem  what agents' certificates are verified with
-func (l *Lists) Handler() http.Handler {
+//	GET  /pki/{key}/crl.der        the list of a signing key, in DER; crl.pem likewise
+//	POST /pki/{key}/ocsp           whether a certificate is good that the key has signed
+//	GET  /pki/{key}/ocsp/{base64}  the same, for caches in between (RFC 6960, appendix A.1)
+//	GET  /pki/crl.der              the list of the key that signs now; crl.pem likewise
+//	     /pki/ocsp                 whether a certificate is good that any key has signed
+//	GET  /pki/trust-bundle.pem     what agents' certificates are verified with
+func Handler(l *Lists, a *Answers) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /pki/{key}/{form}", func(w http.ResponseWriter, r *http.Request) {
 		l.serve(w, r, fleet.KeyID(r.PathValue("key")), r.PathValue("form"))
 	})
-	mux.HandleFunc("GET /pki/{form}", func(w http.ResponseWriter, r *http.Request) {
-		if r.PathValue("form") == "trust-bundle.pem" {
-			l.serveBundle(w, r)
+	mux.HandleFunc("GET /pki/{form}", l.serveActive)
+	mux.HandleFunc("GET /pki/trust-bundle.pem", l.serveBundle)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Before the mux, which would take the "//" of a question for a mistake in the path.
+		if key, question, asks := questionOf(r.URL.EscapedPath()); asks {
+			a.serve(w, r, key, question)
 			return
 		}
-		key, err := l.d.Authority.ActiveKey(r.Context(), l.d.Tenant)
-		if err != nil {
-			l.refuse(w, r, err)
-			return
-		}
-		l.serve(w, r, key, r.PathValue("form"))
+		mux.ServeHTTP(w, r)
 	})
-	return mux
+}
+
+func (l *Lists) serveActive(w http.ResponseWriter, r *http.Request) {
+	key, err := l.d.Authority.ActiveKey(r.Context(), l.d.Tenant)
+	if err != nil {
+		l.refuse(w, r, err)
+		return
+	}
+	l.serve(w, r, key, r.PathValue("form"))
 }
 
 func (l *Lists) serve(w http.ResponseWriter, r *http.Request, key fleet.KeyID, form string) {
@@ -116,7 +125,7 @@ func (l *Lists) serveBundle(w http.ResponseWriter, r *http.Request) {
 // write answers with the document, or with 304 to whoever has it.
 func (d document) write(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", d.kind)
-	w.Header().Set("Cache-Control", maxAge)
+	w.Header()["Cache-Control"] = caching
 	w.Header().Set("ETag", d.tag)
 	http.ServeContent(w, r, "", d.made, bytes.NewReader(d.body))
 }

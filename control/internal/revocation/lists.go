@@ -34,15 +34,9 @@ const (
 	Renewal = time.Hour
 )
 
-// Store is what is kept.
-type Store interface {
-	store.RevocationLists
-	Tenants(ctx context.Context) ([]fleet.Tenant, error)
-}
-
 // Deps is what Lists need.
 type Deps struct {
-	Store     Store
+	Store     store.RevocationLists
 	Authority *pki.Authority
 	// Tenant is the one that the addresses without a key are about.
 	Tenant fleet.TenantID
@@ -72,30 +66,6 @@ func New(d Deps) (*Lists, error) {
 		return nil, fmt.Errorf("revocation: %w", err)
 	}
 	return l, nil
-}
-
-// Begin signs the first list of each key that has none.
-func (l *Lists) Begin(ctx context.Context) error {
-	tenants, err := l.d.Store.Tenants(ctx)
-	if err != nil {
-		return fmt.Errorf("revocation: %w", err)
-	}
-	var failed []error
-	for _, t := range tenants {
-		keys, err := l.d.Authority.SigningKeys(ctx, t.ID)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("keys of tenant %s: %w", t.ID, err))
-			continue
-		}
-		for _, key := range keys {
-			if _, err := l.d.Store.RevocationList(ctx, key); errors.Is(err, store.ErrNotFound) {
-				failed = append(failed, l.sign(ctx, t.ID, key))
-			} else {
-				failed = append(failed, err)
-			}
-		}
-	}
-	return errors.Join(failed...)
 }
 
 // Renew signs the lists that are due. One that cannot be signed holds up no other; what is handed out stays the former.

@@ -35,6 +35,27 @@ type away struct {
 	away bool
 }
 
+func (a *away) Tenants(ctx context.Context) ([]fleet.Tenant, error) {
+	if a.away {
+		return nil, store.ErrUnavailable
+	}
+	return a.Store.Tenants(ctx)
+}
+
+func (a *away) Certificate(ctx context.Context, tenant fleet.TenantID, serial fleet.Serial) (fleet.Certificate, error) {
+	if a.away {
+		return fleet.Certificate{}, store.ErrUnavailable
+	}
+	return a.Store.Certificate(ctx, tenant, serial)
+}
+
+func (a *away) Responder(ctx context.Context, key fleet.KeyID) (fleet.Responder, error) {
+	if a.away {
+		return fleet.Responder{}, store.ErrUnavailable
+	}
+	return a.Store.Responder(ctx, key)
+}
+
 func (a *away) RevocationList(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error) {
 	if a.away {
 		return fleet.RevocationList{}, store.ErrUnavailable
@@ -43,16 +64,21 @@ func (a *away) RevocationList(ctx context.Context, key fleet.KeyID) (fleet.Revoc
 }
 
 type world struct {
-	*testing.T
-	db    *away
-	lists *revocation.Lists
-	key   fleet.KeyID
-	now   time.Time
+	testing.TB
+	db      *away
+	lists   *revocation.Lists
+	answers *revocation.Answers
+	handler http.Handler
+	// authority is that of the tenant, and key signs for it.
+	authority *pki.Authority
+	key       fleet.KeyID
+	now       time.Time
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "ampora.db")
-	w := &world{T: t, now: time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)}
+	w := &world{TB: t, now: time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)}
 	_, err := migrations.Apply(t.Context(), "sqlite:"+path)
 	w.must(err)
 	db, err := sqlite.Open(t.Context(), path)
@@ -71,6 +97,11 @@ func newWorld(t *testing.T) *world {
 		Store: w.db, Authority: authority, Tenant: tenant, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: func() time.Time { return w.now },
 	})
 	w.must(err)
+	w.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
+		Store: w.db, Authority: authority, Tenant: tenant, Nonces: true, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: func() time.Time { return w.now },
+	})
+	w.must(err)
+	w.authority, w.handler = authority, revocation.Handler(w.lists, w.answers)
 	return w
 }
 
@@ -84,6 +115,18 @@ func (w *world) must(err error) {
 // revoke makes a certificate of the key that is revoked.
 func (w *world) revoke(serial fleet.Serial) {
 	w.Helper()
+	w.revokeAgent(w.enrol(serial))
+}
+
+func (w *world) revokeAgent(agent fleet.AgentID) {
+	w.Helper()
+	_, err := w.db.RevokeCertificates(w.Context(), fleet.System(tenant, w.now), fleet.Revocation{Agents: []fleet.AgentID{agent}, Reason: fleet.ReasonKeyCompromise})
+	w.must(err)
+}
+
+// enrol records a certificate of the key.
+func (w *world) enrol(serial fleet.Serial) fleet.AgentID {
+	w.Helper()
 	by, agent := fleet.System(tenant, w.now), fleet.AgentID(identity.NewAgentID())
 	secret, token := identity.NewToken(identity.BootstrapToken), fleet.TokenID(identity.NewAgentID())
 	w.must(w.db.IssueBootstrapToken(w.Context(), by, fleet.BootstrapToken{ID: token, Tenant: tenant, Hash: secret.Hash(), CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour)}))
@@ -91,8 +134,7 @@ func (w *world) revoke(serial fleet.Serial) {
 		Tenant: tenant, Serial: serial, Fingerprint: fleet.Fingerprint(agent), Agent: agent, Key: w.key, NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0),
 		DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
 	}}))
-	_, err := w.db.RevokeCertificates(w.Context(), by, fleet.Revocation{Agents: []fleet.AgentID{agent}})
-	w.must(err)
+	return agent
 }
 
 // get asks for a path, with a header or two.
@@ -103,7 +145,7 @@ func (w *world) get(path string, header ...string) *httptest.ResponseRecorder {
 		r.Header.Set(header[i], header[i+1])
 	}
 	answer := httptest.NewRecorder()
-	w.lists.Handler().ServeHTTP(answer, r)
+	w.handler.ServeHTTP(answer, r)
 	return answer
 }
 
@@ -124,10 +166,8 @@ func (w *world) wantNames(entries int, number int64) {
 
 func TestLists(t *testing.T) {
 	w := newWorld(t)
-	w.must(w.lists.Begin(t.Context()))
-	w.must(w.lists.Begin(t.Context())) // once
-	w.wantNames(0, 1)
 	w.must(w.lists.Renew(t.Context()))
+	w.must(w.lists.Renew(t.Context())) // once
 	w.wantNames(0, 1)
 	w.revoke("5e")
 	w.revoke("6f")
@@ -147,7 +187,7 @@ func TestHandler(t *testing.T) {
 	if got := w.get(path); got.Code != http.StatusNotFound {
 		t.Errorf("before the first list: %d", got.Code)
 	}
-	w.must(w.lists.Begin(t.Context()))
+	w.must(w.lists.Renew(t.Context()))
 	der := w.get(path)
 	if der.Code != http.StatusOK || der.Header().Get("Content-Type") != "application/pkix-crl" || !strings.Contains(der.Header().Get("Cache-Control"), "max-age=60") {
 		t.Errorf("answered %d %v", der.Code, der.Header())

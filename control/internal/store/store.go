@@ -51,6 +51,7 @@ type Store interface {
 	Enrolment
 	Certificates
 	RevocationLists
+	Responders
 	Fleet
 	Groups
 	Configs
@@ -145,13 +146,15 @@ type Certificates interface {
 	// it, and returns what it has revoked; audit and events go along. No claim that is decided later gets a session with
 	// it. ErrNotFound if an agent or a serial is none of the tenant's; then nothing is revoked.
 	RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error)
-	// RevokedSerials returns the serials of a tenant that are revoked and not yet expired at now.
-	RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.Serial, error)
+	// RevokedSince returns what was revoked after the revocation of that number and is not yet expired at now, at most max
+	// serials. A revocation that is committed later has a higher number than all that are returned.
+	RevokedSince(ctx context.Context, tenant fleet.TenantID, number int64, now time.Time, max int) (fleet.Revocations, error)
 }
 
 // RevocationLists are those of signing keys.
 type RevocationLists interface {
-	// DueLists names the keys that have revoked what no list names yet, or whose list is of before.
+	// DueLists names the keys that have revoked what no list names yet, or whose list is of before, and those that certify
+	// agents, are not retired and have no list.
 	DueLists(ctx context.Context, before time.Time) ([]fleet.RevocationList, error)
 	// RevokedBy returns what a key has signed that is revoked and not expired at now, or that no list has named yet, and
 	// the number of the key's list, 0 if it has none (RFC 5280, section 3.3: each is named at least once).
@@ -161,6 +164,18 @@ type RevocationLists interface {
 	PutRevocationList(ctx context.Context, l fleet.RevocationList, names []fleet.Revoked) error
 	// RevocationList returns the list of a key of any tenant. ErrNotFound.
 	RevocationList(ctx context.Context, key fleet.KeyID) (fleet.RevocationList, error)
+}
+
+// Responders keeps what answers for signing keys.
+type Responders interface {
+	// DueResponders names the keys that certify agents, and are not retired, without a responder or with one whose
+	// certificate ends before; its serial is that of the latter.
+	DueResponders(ctx context.Context, ends time.Time) ([]fleet.Responder, error)
+	// PutResponder stores the responder of a key in the place of the one with the serial, empty if there is none.
+	// ErrConflict if there is another.
+	PutResponder(ctx context.Context, r fleet.Responder, replaces fleet.Serial) error
+	// Responder returns that of a key of any tenant. ErrNotFound.
+	Responder(ctx context.Context, key fleet.KeyID) (fleet.Responder, error)
 }
 
 // Redemption is a bootstrap token turned into an identity.

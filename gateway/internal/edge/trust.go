@@ -23,11 +23,19 @@ import (
 // session within 5 s, also if what the control plane says over the bus is lost.
 const TrustPoll = 2 * time.Second
 
+// wholeAge is how long what is revoked is added to before it is asked for as a whole,
+// without what has expired meanwhile.
+const wholeAge = time.Hour
+
+// maxPages bounds the answers over which the control plane spreads one snapshot.
+const maxPages = 10_000
+
 // Snapshot is what the gateway verifies with: the roots of its tenants, the serials
 // that are revoked, and the keys that sign downlinks. It never changes.
 type Snapshot struct {
 	Version      string
 	TrustDomain  string
+	line         string
 	DownlinkKeys map[string]ed25519.PublicKey
 	tenants      map[identity.TenantID]*tenantTrust
 	roots        []*x509.Certificate
@@ -37,14 +45,15 @@ type Snapshot struct {
 type tenantTrust struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
-	revoked       map[identity.Serial]struct{}
+	revoked       revocations
 }
 
-// NewSnapshot reads the answer of GetTrust. One unreadable tenant refuses the whole:
-// half a snapshot could admit what the other half revokes.
-func NewSnapshot(response *internalv1.GetTrustResponse) (*Snapshot, error) {
-	s := &Snapshot{
-		Version: response.GetVersion(), TrustDomain: response.GetTrustDomain(),
+// next reads an answer of GetTrust, which adds to what is revoked in s, nil if that is
+// nothing. One unreadable tenant refuses the whole: half a snapshot could admit what the
+// other half revokes.
+func (s *Snapshot) next(response *internalv1.GetTrustResponse) (*Snapshot, error) {
+	next := &Snapshot{
+		Version: response.GetVersion(), TrustDomain: response.GetTrustDomain(), line: response.GetLine(),
 		DownlinkKeys: make(map[string]ed25519.PublicKey),
 		tenants:      make(map[identity.TenantID]*tenantTrust), hints: x509.NewCertPool(),
 	}
@@ -52,17 +61,25 @@ func NewSnapshot(response *internalv1.GetTrustResponse) (*Snapshot, error) {
 		if len(key) != ed25519.PublicKeySize {
 			return nil, fmt.Errorf("downlink key %q has %d bytes", id, len(key))
 		}
-		s.DownlinkKeys[id] = ed25519.PublicKey(key)
+		next.DownlinkKeys[id] = ed25519.PublicKey(key)
 	}
 	for _, tenant := range response.GetTenants() {
-		if err := s.add(tenant); err != nil {
+		if err := next.add(tenant, s.revoked(tenant)); err != nil {
 			return nil, fmt.Errorf("trust of tenant %q: %w", tenant.GetTenant(), err)
 		}
 	}
-	return s, nil
+	return next, nil
 }
 
-func (s *Snapshot) add(from *internalv1.TenantTrust) error {
+// revoked is what an answer about a tenant adds to.
+func (s *Snapshot) revoked(answer *internalv1.TenantTrust) revocations {
+	if s == nil || answer.GetWhole() || s.tenants[identity.TenantID(answer.GetTenant())] == nil {
+		return revocations{}
+	}
+	return s.tenants[identity.TenantID(answer.GetTenant())].revoked
+}
+
+func (s *Snapshot) add(from *internalv1.TenantTrust, before revocations) error {
 	id, err := identity.ParseTenantID(from.GetTenant())
 	if err != nil {
 		return err
@@ -75,7 +92,7 @@ func (s *Snapshot) add(from *internalv1.TenantTrust) error {
 	if err != nil {
 		return err
 	}
-	tenant := &tenantTrust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), revoked: make(map[identity.Serial]struct{})}
+	tenant := &tenantTrust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), revoked: before.and(from.GetRevokedSerials(), from.GetRevocation())}
 	for _, root := range roots {
 		tenant.roots.AddCert(root)
 		s.hints.AddCert(root)
@@ -83,9 +100,6 @@ func (s *Snapshot) add(from *internalv1.TenantTrust) error {
 	for _, intermediate := range intermediates {
 		tenant.intermediates.AddCert(intermediate)
 		s.hints.AddCert(intermediate) // a Go client matches hints with issuers of its own chain alone
-	}
-	for _, serial := range from.GetRevokedSerials() {
-		tenant.revoked[identity.Serial(serial)] = struct{}{}
 	}
 	s.roots = append(s.roots, roots...)
 	s.tenants[id] = tenant
@@ -99,8 +113,19 @@ func (s *Snapshot) Revoked(tenant identity.TenantID, serial identity.Serial) boo
 	if trust == nil {
 		return true
 	}
-	_, revoked := trust.revoked[serial]
-	return revoked
+	return trust.revoked.has(serial)
+}
+
+// known is what the control plane need not tell again.
+func (s *Snapshot) known() *internalv1.GetTrustRequest {
+	if s == nil {
+		return &internalv1.GetTrustRequest{}
+	}
+	r := &internalv1.GetTrustRequest{Version: s.Version, Line: s.line, Revocations: make(map[string]int64, len(s.tenants))}
+	for id, tenant := range s.tenants {
+		r.Revocations[string(id)] = tenant.revoked.number
+	}
+	return r
 }
 
 func certificates(text []byte) ([]*x509.Certificate, error) {
@@ -131,6 +156,7 @@ type Trust struct {
 type held struct {
 	snapshot *Snapshot
 	at       time.Time
+	whole    time.Time // when it was last asked for as a whole
 }
 
 // TrustConfig is what a [Trust] needs.
@@ -152,6 +178,7 @@ func NewTrust(c TrustConfig) *Trust {
 var (
 	errNoTrust    = errors.New("no trust snapshot yet")
 	errStaleTrust = errors.New("the trust snapshot is too old")
+	errEndless    = errors.New("the control plane has no end of what is revoked")
 )
 
 // Current returns the snapshot, or [ErrUnavailable] if there is none or it is older
@@ -192,29 +219,49 @@ func (t *Trust) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh asks for the snapshot once.
+// Refresh asks for the snapshot once: for what is new since the last one, and from time
+// to time for all of it.
 func (t *Trust) Refresh(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, TrustPoll)
-	defer cancel()
 	asked := t.clock()
 	before := t.current.Load()
-	request := &internalv1.GetTrustRequest{}
-	if before != nil {
-		request.Version = before.snapshot.Version
+	if before == nil || asked.Sub(before.whole) >= wholeAge {
+		before = &held{whole: asked}
 	}
-	response, err := t.control.GetTrust(ctx, request)
+	snapshot, err := t.ask(ctx, before.snapshot)
 	if err != nil {
 		return err
 	}
-	if before != nil && response.GetVersion() == before.snapshot.Version {
-		t.current.Store(&held{snapshot: before.snapshot, at: asked})
-		return nil
+	t.current.Store(&held{snapshot: snapshot, at: asked, whole: before.whole})
+	if snapshot != before.snapshot {
+		t.onNew(snapshot)
 	}
-	snapshot, err := NewSnapshot(response)
-	if err != nil {
-		return err
-	}
-	t.current.Store(&held{snapshot: snapshot, at: asked})
-	t.onNew(snapshot)
 	return nil
+}
+
+// ask returns the snapshot that follows the former one, which may be none, or that one if
+// nothing is new.
+func (t *Trust) ask(ctx context.Context, former *Snapshot) (*Snapshot, error) {
+	snapshot := former
+	for range maxPages {
+		response, err := t.question(ctx, snapshot)
+		if err != nil {
+			return nil, err
+		}
+		if former != nil && response.GetVersion() == former.Version {
+			return former, nil
+		}
+		if snapshot, err = snapshot.next(response); err != nil {
+			return nil, err
+		}
+		if snapshot.Version != "" {
+			return snapshot, nil
+		}
+	}
+	return nil, errEndless
+}
+
+func (t *Trust) question(ctx context.Context, known *Snapshot) (*internalv1.GetTrustResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, TrustPoll)
+	defer cancel()
+	return t.control.GetTrust(ctx, known.known())
 }

@@ -407,7 +407,7 @@ func (c *Control) GetTrust(_ context.Context, r *internalv1.GetTrustRequest) (*i
 	}
 	response.DownlinkKeys = map[string][]byte{"k1": c.signing.Public().(ed25519.PublicKey)}
 	for id, authority := range c.tenants {
-		response.Tenants = append(response.Tenants, &internalv1.TenantTrust{Tenant: string(id), RootsPem: authority.RootPEM(), RevokedSerials: c.revoked[id]})
+		response.Tenants = append(response.Tenants, &internalv1.TenantTrust{Tenant: string(id), RootsPem: authority.RootPEM(), RevokedSerials: c.revoked[id], Whole: true})
 	}
 	return response, nil
 }

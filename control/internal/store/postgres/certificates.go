@@ -72,11 +72,14 @@ func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Rev
 			WHERE tenant_id = $1 AND epoch > 0 AND ended_at IS NULL AND serial = ANY($5) AND (id = ANY($6) OR parent_id = ANY($6))
 			ORDER BY id`+onDispatch,
 			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At),
-			array(revoked, func(c fleet.Certificate) string { return string(c.Serial) }), ids(agents, itself))
+			serials(revoked), ids(agents, itself))
 		if err != nil {
 			return fail("close the sessions", err)
 		}
-		return tellCertificatesRevoked(ctx, tx, by, r, revoked)
+		if err := tellCertificatesRevoked(ctx, tx, by, r, revoked); err != nil {
+			return err
+		}
+		return numberRevoked(ctx, tx, by.Tenant, revoked)
 	})
 	if err != nil {
 		return nil, err
@@ -114,25 +117,59 @@ func tellCertificatesRevoked(ctx context.Context, tx pgx.Tx, by fleet.By, r flee
 	return appendAudit(ctx, tx, by, entry)
 }
 
+// numberRevoked comes last: from here to the commit no other revocation of the tenant gets a number.
+func numberRevoked(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, revoked []fleet.Certificate) error {
+	var last int64
+	err := tx.QueryRow(ctx, "UPDATE tenants SET revocations = revocations + $2 WHERE id = $1 RETURNING revocations", tenant, len(revoked)).Scan(&last)
+	if err != nil {
+		return fail("number the revocations", err)
+	}
+	_, err = tx.Exec(ctx, `
+		UPDATE certificates c SET revocation = $3 + n.place FROM unnest($2::text[]) WITH ORDINALITY AS n (serial, place)
+		WHERE c.tenant_id = $1 AND c.serial = n.serial`, tenant, serials(revoked), last-int64(len(revoked)))
+	return fail("number the revocations", err)
+}
+
+func serials(certificates []fleet.Certificate) []string {
+	return array(certificates, func(c fleet.Certificate) string { return string(c.Serial) })
+}
+
 func scanAgentID(row pgx.Row) (id fleet.AgentID, err error) {
 	err = row.Scan(&id)
 	return id, err
 }
 
-// RevokedSerials implements store.Certificates.
-func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) (serials []fleet.Serial, err error) {
-	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		serials, err = list(ctx, tx, scanSerial, `
-			SELECT serial FROM certificates
-			WHERE tenant_id = $1 AND revoked_at IS NOT NULL AND not_after > $2 ORDER BY serial`, tenant, moment(now))
-		return fail("list revoked serials", err)
+// RevokedSince implements store.Certificates.
+func (s *Store) RevokedSince(ctx context.Context, id fleet.TenantID, number int64, now time.Time, most int) (since fleet.Revocations, err error) {
+	err = s.reading(ctx, id, func(tx pgx.Tx) error {
+		found, err := list(ctx, tx, scanNumbered, `
+			SELECT serial, revocation FROM certificates WHERE tenant_id = $1 AND revocation > $2 AND not_after > $3
+			ORDER BY revocation LIMIT $4`, id, number, moment(now), most)
+		if err != nil {
+			return fail("list what was revoked", err)
+		}
+		since = fleet.Revocations{More: len(found) == most}
+		for _, r := range found {
+			since.Serials, since.Last = append(since.Serials, r.serial), r.number
+		}
+		if since.More {
+			return nil
+		}
+		t, err := tenant(ctx, tx, id)
+		since.Last = t.Revocations
+		return err
 	})
-	return serials, err
+	return since, err
 }
 
-func scanSerial(row pgx.Row) (serial fleet.Serial, err error) {
-	err = row.Scan(&serial)
-	return serial, err
+type numbered struct {
+	serial fleet.Serial
+	number int64
+}
+
+func scanNumbered(row pgx.Row) (n numbered, err error) {
+	err = row.Scan(&n.serial, &n.number)
+	return n, err
 }
 
 func putCertificate(ctx context.Context, tx pgx.Tx, c fleet.Certificate) error {

@@ -20,11 +20,16 @@ func (s *Store) DueLists(ctx context.Context, before time.Time) (due []fleet.Rev
 		due, err = list(ctx, tx, scanListOf, `
 			SELECT tenant_id, key_id FROM certificates WHERE revoked_at IS NOT NULL AND listed = 0
 			UNION SELECT tenant_id, key_id FROM revocation_lists WHERE this_update <= $1
+			UNION SELECT tenant_id, id FROM signing_keys WHERE `+certifies+` AND NOT EXISTS (
+				SELECT FROM revocation_lists l WHERE l.tenant_id = signing_keys.tenant_id AND l.key_id = signing_keys.id)
 			ORDER BY 1, 2`, moment(before))
 		return fail("find due lists", err)
 	})
 	return due, err
 }
+
+// certifies picks, of signing keys, those that certify agents and are not retired.
+const certifies = "kind = 'intermediate' AND state <> 'retired'"
 
 func scanListOf(row pgx.Row) (l fleet.RevocationList, err error) {
 	err = row.Scan(&l.Tenant, &l.Key)

@@ -63,19 +63,18 @@ func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Rev
 		if len(revoked) == 0 {
 			return nil
 		}
-		serials := make([]fleet.Serial, len(revoked))
-		for i, c := range revoked {
-			serials[i] = c.Serial
-		}
 		_, err = tx.ExecContext(ctx, `
 			INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
 			SELECT tenant_id, id, ?2, ?3, ?4 FROM agents
 			WHERE tenant_id = ?1 AND epoch > 0 AND ended_at IS NULL AND serial IN (SELECT value FROM json_each(?5))`+onDispatch,
-			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At), asJSON(serials))
+			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At), asJSON(serials(revoked)))
 		if err != nil {
 			return fail("close the sessions", err)
 		}
-		return tellCertificatesRevoked(ctx, tx, by, r, revoked)
+		if err := tellCertificatesRevoked(ctx, tx, by, r, revoked); err != nil {
+			return err
+		}
+		return numberRevoked(ctx, tx, by.Tenant, revoked)
 	})
 	if err != nil {
 		return nil, err
@@ -99,6 +98,26 @@ func knowRevoked(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, r fleet
 	return nil
 }
 
+func numberRevoked(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, revoked []fleet.Certificate) error {
+	var last int64
+	err := tx.QueryRowContext(ctx, "UPDATE tenants SET revocations = revocations + ?2 WHERE id = ?1 RETURNING revocations", tenant, len(revoked)).Scan(&last)
+	if err != nil {
+		return fail("number the revocations", err)
+	}
+	_, err = tx.ExecContext(ctx, `
+		UPDATE certificates SET revocation = ?3 + n.key + 1 FROM json_each(?2) AS n
+		WHERE certificates.tenant_id = ?1 AND certificates.serial = n.value`, tenant, asJSON(serials(revoked)), last-int64(len(revoked)))
+	return fail("number the revocations", err)
+}
+
+func serials(certificates []fleet.Certificate) []fleet.Serial {
+	list := make([]fleet.Serial, len(certificates))
+	for i, c := range certificates {
+		list[i] = c.Serial
+	}
+	return list
+}
+
 func tellCertificatesRevoked(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) error {
 	entry, events := trail.CertificatesRevoked(by, r, revoked)
 	for _, e := range events {
@@ -109,20 +128,37 @@ func tellCertificatesRevoked(ctx context.Context, tx *sql.Tx, by fleet.By, r fle
 	return appendAudit(ctx, tx, by, entry)
 }
 
-// RevokedSerials implements store.Certificates.
-func (s *Store) RevokedSerials(ctx context.Context, tenant fleet.TenantID, now time.Time) (serials []fleet.Serial, err error) {
-	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
-		serials, err = list(ctx, tx, scanSerial, `
-			SELECT serial FROM certificates
-			WHERE tenant_id = ?1 AND revoked_at IS NOT NULL AND not_after > ?2 ORDER BY serial`, tenant, moment(now))
-		return fail("list revoked serials", err)
+// RevokedSince implements store.Certificates.
+func (s *Store) RevokedSince(ctx context.Context, id fleet.TenantID, number int64, now time.Time, most int) (since fleet.Revocations, err error) {
+	err = s.reading(ctx, id, func(tx *sql.Tx) error {
+		found, err := list(ctx, tx, scanNumbered, `
+			SELECT serial, revocation FROM certificates WHERE tenant_id = ?1 AND revocation > ?2 AND not_after > ?3
+			ORDER BY revocation LIMIT ?4`, id, number, moment(now), most)
+		if err != nil {
+			return fail("list what was revoked", err)
+		}
+		since = fleet.Revocations{More: len(found) == most}
+		for _, r := range found {
+			since.Serials, since.Last = append(since.Serials, r.serial), r.number
+		}
+		if since.More {
+			return nil
+		}
+		t, err := tenant(ctx, tx, id)
+		since.Last = t.Revocations
+		return err
 	})
-	return serials, err
+	return since, err
 }
 
-func scanSerial(row scanner) (serial fleet.Serial, err error) {
-	err = row.Scan(&serial)
-	return serial, err
+type numbered struct {
+	serial fleet.Serial
+	number int64
+}
+
+func scanNumbered(row scanner) (n numbered, err error) {
+	err = row.Scan(&n.serial, &n.number)
+	return n, err
 }
 
 func putCertificate(ctx context.Context, tx *sql.Tx, c fleet.Certificate) error {

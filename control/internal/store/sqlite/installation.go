@@ -57,10 +57,10 @@ func (s *Store) Tenants(ctx context.Context) (tenants []fleet.Tenant, err error)
 	return tenants, err
 }
 
-const tenantColumns = "id, created_at, wrapped_data_key"
+const tenantColumns = "id, created_at, wrapped_data_key, revocations"
 
 func scanTenant(row scanner) (t fleet.Tenant, err error) {
-	err = row.Scan(&t.ID, (*instant)(&t.CreatedAt), &t.WrappedDataKey)
+	err = row.Scan(&t.ID, (*instant)(&t.CreatedAt), &t.WrappedDataKey, &t.Revocations)
 	return t, err
 }
 

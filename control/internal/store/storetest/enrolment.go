@@ -326,13 +326,6 @@ var enrolment = suite{
 			}
 		}
 	},
-	"nothing is revoked at first": func(w *world) {
-		w.enrol()
-		serials, err := w.RevokedSerials(w.Context(), w.tenant, w.now)
-		if err != nil || len(serials) != 0 {
-			w.Errorf("got %v, %v", serials, err)
-		}
-	},
 	"a context that is over ends a method, and says so": func(w *world) {
 		ctx, cancel := contextOver(w)
 		defer cancel()

@@ -52,6 +52,14 @@ var revocationLists = suite{
 		}
 		w.wantDue()
 	},
+	"a list is due of each key that certifies agents and has none": func(w *world) {
+		draft, retired := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyDraft), w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyRetired)
+		draft.ID = "k1"
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{draft, retired, w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyActive)}))
+		w.wantDue("k1")
+		w.lists()
+		w.wantDue()
+	},
 	"what expires is on one list at least": func(w *world) {
 		a := w.enrol()
 		w.revokes(fleet.Revocation{Agents: []fleet.AgentID{a.id}})

@@ -5,6 +5,7 @@ package storetest
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -27,7 +28,50 @@ func (w *world) revokes(r fleet.Revocation) (serials []fleet.Serial) {
 	return serials
 }
 
+// wantSince wants this to be what was revoked after a number, two at a time.
+func (w *world) wantSince(number int64, want fleet.Revocations) {
+	w.Helper()
+	got, err := w.RevokedSince(w.Context(), w.tenant, number, w.now, 2)
+	w.must(err)
+	if !reflect.DeepEqual(got, want) {
+		w.Errorf("since %d: %+v, want %+v", number, got, want)
+	}
+}
+
 var revocation = suite{
+	"what was revoked is told in the order in which it was, page by page": func(w *world) {
+		a, b, c := w.enrol(), w.enrol(), w.enrol()
+		w.in("theirs").revokes(fleet.Revocation{Agents: []fleet.AgentID{w.in("theirs").enrol().id}})
+		w.wantSince(0, fleet.Revocations{})
+		for _, one := range []agent{b, a, c} {
+			w.revokes(fleet.Revocation{Agents: []fleet.AgentID{one.id}})
+		}
+		w.wantSince(0, fleet.Revocations{Serials: []fleet.Serial{b.serial, a.serial}, Last: 2, More: true})
+		w.wantSince(2, fleet.Revocations{Serials: []fleet.Serial{c.serial}, Last: 3})
+		w.wantSince(3, fleet.Revocations{Last: 3})
+		t, err := w.Tenant(w.Context(), w.tenant)
+		w.must(err)
+		if t.Revocations != 3 {
+			w.Errorf("the tenant counts %d", t.Revocations)
+		}
+		w.pass(366 * 24 * time.Hour)
+		w.wantSince(0, fleet.Revocations{Last: 3}) // expired by now
+	},
+	"of many that revoke at once, each has its number": func(w *world) {
+		var agents []agent
+		for range 12 {
+			agents = append(agents, w.enrol())
+		}
+		atOnce(w, 6, func(i int) (string, error) {
+			_, err := w.RevokeCertificates(w.Context(), w.by(), fleet.Revocation{Agents: []fleet.AgentID{agents[2*i].id, agents[2*i+1].id}})
+			return "", err
+		})
+		since, err := w.RevokedSince(w.Context(), w.tenant, 0, w.now, 20)
+		w.must(err)
+		if len(since.Serials) != 12 || since.Last != 12 {
+			w.Errorf("revoked is %+v", since)
+		}
+	},
 	"an agent's certificates are revoked, all of them, and its session is closed": func(w *world) {
 		g := w.gateway("gw-1", 1)
 		s, other := w.connect(w.enrol(), g), w.connect(w.enrol(), g)
@@ -48,10 +92,10 @@ var revocation = suite{
 		if len(due) != 1 || due[0].Agent != s.id || due[0].Kind != fleet.DispatchClose || due[0].Reason != fleet.EndRevoked || due[0].Gateway != g.ID {
 			w.Errorf("due is %+v", due)
 		}
-		serials, err := w.RevokedSerials(w.Context(), w.tenant, w.now)
+		since, err := w.RevokedSince(w.Context(), w.tenant, 0, w.now, 10)
 		w.must(err)
-		if !slices.Equal(serials, want) {
-			w.Errorf("revoked serials are %v", serials)
+		if slices.Sort(since.Serials); !slices.Equal(since.Serials, want) || since.Last != 2 || since.More {
+			w.Errorf("revoked is %+v", since)
 		}
 		// It gets neither another session nor another certificate.
 		if got := w.claim(w.claimOf(s.agent, g)); got.Outcome != fleet.ClaimRefused || got.Reason != fleet.RefusedRevoked {
@@ -127,9 +171,7 @@ var revocation = suite{
 		}
 		_, err := w.CertificatesOf(w.Context(), w.tenant, theirs.id)
 		w.want(err, store.ErrNotFound)
-		if serials, err := w.RevokedSerials(w.Context(), w.tenant, w.now); err != nil || len(serials) != 0 {
-			w.Errorf("revoked %v, %v", serials, err)
-		}
+		w.wantSince(0, fleet.Revocations{})
 	},
 	"an expired certificate is not revoked": func(w *world) {
 		a := w.enrol()

@@ -23,6 +23,7 @@ var suites = map[string]suite{
 	"Enrolment":    enrolment,
 	"Revocation":   revocation,
 	"Lists":        revocationLists,
+	"Responders":   responders,
 	"SigningKeys":  signingKeys,
 	"Groups":       groups,
 	"Configs":      configs,

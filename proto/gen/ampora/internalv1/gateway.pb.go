@@ -1654,7 +1654,11 @@ func (*PutBodiesResponse) Descriptor() ([]byte, []int) {
 type GetTrustRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version last received; an equal one is answered without content.
-	Version       string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What the caller knows of each tenant's revocations: the number last received, and the line they are numbered in.
+	// Without them it gets all.
+	Revocations   map[string]int64 `protobuf:"bytes,2,rep,name=revocations,proto3" json:"revocations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Line          string           `protobuf:"bytes,3,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1696,13 +1700,30 @@ func (x *GetTrustRequest) GetVersion() string {
 	return ""
 }
 
+func (x *GetTrustRequest) GetRevocations() map[string]int64 {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *GetTrustRequest) GetLine() string {
+	if x != nil {
+		return x.Line
+	}
+	return ""
+}
+
 type GetTrustResponse struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Version     string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Tenants     []*TenantTrust         `protobuf:"bytes,2,rep,name=tenants,proto3" json:"tenants,omitempty"`
-	TrustDomain string                 `protobuf:"bytes,3,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty as long as there is more: the caller asks again at once, with the numbers of this answer.
+	Version     string         `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Tenants     []*TenantTrust `protobuf:"bytes,2,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	TrustDomain string         `protobuf:"bytes,3,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
 	// Ed25519 public keys by key id: what may sign downlinks.
-	DownlinkKeys  map[string][]byte `protobuf:"bytes,4,rep,name=downlink_keys,json=downlinkKeys,proto3" json:"downlink_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	DownlinkKeys map[string][]byte `protobuf:"bytes,4,rep,name=downlink_keys,json=downlinkKeys,proto3" json:"downlink_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The line in which revocations are numbered: that of another database, or of one put back, is another.
+	Line          string `protobuf:"bytes,5,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1765,14 +1786,26 @@ func (x *GetTrustResponse) GetDownlinkKeys() map[string][]byte {
 	return nil
 }
 
+func (x *GetTrustResponse) GetLine() string {
+	if x != nil {
+		return x.Line
+	}
+	return ""
+}
+
 type TenantTrust struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Tenant           string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	RootsPem         []byte                 `protobuf:"bytes,2,opt,name=roots_pem,json=rootsPem,proto3" json:"roots_pem,omitempty"`
 	IntermediatesPem []byte                 `protobuf:"bytes,3,opt,name=intermediates_pem,json=intermediatesPem,proto3" json:"intermediates_pem,omitempty"`
-	RevokedSerials   []string               `protobuf:"bytes,4,rep,name=revoked_serials,json=revokedSerials,proto3" json:"revoked_serials,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What was revoked since the number that the caller knows, or, if whole, all that is revoked and not expired, as far as
+	// this answer goes.
+	RevokedSerials []string `protobuf:"bytes,4,rep,name=revoked_serials,json=revokedSerials,proto3" json:"revoked_serials,omitempty"`
+	Whole          bool     `protobuf:"varint,5,opt,name=whole,proto3" json:"whole,omitempty"`
+	// The number to know next time.
+	Revocation    int64 `protobuf:"varint,6,opt,name=revocation,proto3" json:"revocation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TenantTrust) Reset() {
@@ -1831,6 +1864,20 @@ func (x *TenantTrust) GetRevokedSerials() []string {
 		return x.RevokedSerials
 	}
 	return nil
+}
+
+func (x *TenantTrust) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *TenantTrust) GetRevocation() int64 {
+	if x != nil {
+		return x.Revocation
+	}
+	return 0
 }
 
 var File_ampora_internal_v1_gateway_proto protoreflect.FileDescriptor
@@ -1950,22 +1997,32 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x10PutBodiesRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12#\n" +
 	"\x06bodies\x18\x02 \x03(\fB\v\xbaH\b\x92\x01\x05\b\x01\x10\x80\x02R\x06bodies\"\x13\n" +
-	"\x11PutBodiesResponse\"+\n" +
+	"\x11PutBodiesResponse\"\xe0\x01\n" +
 	"\x0fGetTrustRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\tR\aversion\"\xa8\x02\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12V\n" +
+	"\vrevocations\x18\x02 \x03(\v24.ampora.internal.v1.GetTrustRequest.RevocationsEntryR\vrevocations\x12\x1b\n" +
+	"\x04line\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04line\x1a>\n" +
+	"\x10RevocationsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xbc\x02\n" +
 	"\x10GetTrustResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\atenants\x18\x02 \x03(\v2\x1f.ampora.internal.v1.TenantTrustR\atenants\x12!\n" +
 	"\ftrust_domain\x18\x03 \x01(\tR\vtrustDomain\x12[\n" +
-	"\rdownlink_keys\x18\x04 \x03(\v26.ampora.internal.v1.GetTrustResponse.DownlinkKeysEntryR\fdownlinkKeys\x1a?\n" +
+	"\rdownlink_keys\x18\x04 \x03(\v26.ampora.internal.v1.GetTrustResponse.DownlinkKeysEntryR\fdownlinkKeys\x12\x12\n" +
+	"\x04line\x18\x05 \x01(\tR\x04line\x1a?\n" +
 	"\x11DownlinkKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x98\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xce\x01\n" +
 	"\vTenantTrust\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\troots_pem\x18\x02 \x01(\fR\brootsPem\x12+\n" +
 	"\x11intermediates_pem\x18\x03 \x01(\fR\x10intermediatesPem\x12'\n" +
-	"\x0frevoked_serials\x18\x04 \x03(\tR\x0erevokedSerials*\x93\x01\n" +
+	"\x0frevoked_serials\x18\x04 \x03(\tR\x0erevokedSerials\x12\x14\n" +
+	"\x05whole\x18\x05 \x01(\bR\x05whole\x12\x1e\n" +
+	"\n" +
+	"revocation\x18\x06 \x01(\x03R\n" +
+	"revocation*\x93\x01\n" +
 	"\x10EnrollmentMethod\x12!\n" +
 	"\x1dENROLLMENT_METHOD_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bENROLLMENT_METHOD_AGENT_CSR\x10\x01\x12 \n" +
@@ -2012,7 +2069,7 @@ func file_ampora_internal_v1_gateway_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_internal_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ampora_internal_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_ampora_internal_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_ampora_internal_v1_gateway_proto_goTypes = []any{
 	(EnrollmentMethod)(0),               // 0: ampora.internal.v1.EnrollmentMethod
 	(Transport)(0),                      // 1: ampora.internal.v1.Transport
@@ -2043,54 +2100,56 @@ var file_ampora_internal_v1_gateway_proto_goTypes = []any{
 	(*GetTrustRequest)(nil),             // 26: ampora.internal.v1.GetTrustRequest
 	(*GetTrustResponse)(nil),            // 27: ampora.internal.v1.GetTrustResponse
 	(*TenantTrust)(nil),                 // 28: ampora.internal.v1.TenantTrust
-	nil,                                 // 29: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	(*timestamppb.Timestamp)(nil),       // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 31: google.protobuf.Duration
+	nil,                                 // 29: ampora.internal.v1.GetTrustRequest.RevocationsEntry
+	nil,                                 // 30: ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
+	(*timestamppb.Timestamp)(nil),       // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 32: google.protobuf.Duration
 }
 var file_ampora_internal_v1_gateway_proto_depIdxs = []int32{
-	30, // 0: ampora.internal.v1.JoinResponse.not_after:type_name -> google.protobuf.Timestamp
-	30, // 1: ampora.internal.v1.RenewIdentityResponse.not_after:type_name -> google.protobuf.Timestamp
-	31, // 2: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
-	30, // 3: ampora.internal.v1.RegisterResponse.now:type_name -> google.protobuf.Timestamp
-	31, // 4: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
-	30, // 5: ampora.internal.v1.RenewLeaseResponse.now:type_name -> google.protobuf.Timestamp
+	31, // 0: ampora.internal.v1.JoinResponse.not_after:type_name -> google.protobuf.Timestamp
+	31, // 1: ampora.internal.v1.RenewIdentityResponse.not_after:type_name -> google.protobuf.Timestamp
+	32, // 2: ampora.internal.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
+	31, // 3: ampora.internal.v1.RegisterResponse.now:type_name -> google.protobuf.Timestamp
+	32, // 4: ampora.internal.v1.RenewLeaseResponse.lease:type_name -> google.protobuf.Duration
+	31, // 5: ampora.internal.v1.RenewLeaseResponse.now:type_name -> google.protobuf.Timestamp
 	0,  // 6: ampora.internal.v1.EnrollRequest.method:type_name -> ampora.internal.v1.EnrollmentMethod
-	30, // 7: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
-	30, // 8: ampora.internal.v1.RenewResponse.not_after:type_name -> google.protobuf.Timestamp
+	31, // 7: ampora.internal.v1.EnrollResponse.not_after:type_name -> google.protobuf.Timestamp
+	31, // 8: ampora.internal.v1.RenewResponse.not_after:type_name -> google.protobuf.Timestamp
 	19, // 9: ampora.internal.v1.ClaimSessionsRequest.claims:type_name -> ampora.internal.v1.Claim
 	1,  // 10: ampora.internal.v1.Claim.transport:type_name -> ampora.internal.v1.Transport
 	2,  // 11: ampora.internal.v1.Claim.takeover:type_name -> ampora.internal.v1.Takeover
 	3,  // 12: ampora.internal.v1.ClaimResult.outcome:type_name -> ampora.internal.v1.ClaimOutcome
 	20, // 13: ampora.internal.v1.ClaimSessionsResponse.results:type_name -> ampora.internal.v1.ClaimResult
-	28, // 14: ampora.internal.v1.GetTrustResponse.tenants:type_name -> ampora.internal.v1.TenantTrust
-	29, // 15: ampora.internal.v1.GetTrustResponse.downlink_keys:type_name -> ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
-	4,  // 16: ampora.internal.v1.GatewayService.Join:input_type -> ampora.internal.v1.JoinRequest
-	6,  // 17: ampora.internal.v1.GatewayService.RenewIdentity:input_type -> ampora.internal.v1.RenewIdentityRequest
-	8,  // 18: ampora.internal.v1.GatewayService.Register:input_type -> ampora.internal.v1.RegisterRequest
-	10, // 19: ampora.internal.v1.GatewayService.RenewLease:input_type -> ampora.internal.v1.RenewLeaseRequest
-	12, // 20: ampora.internal.v1.GatewayService.CheckBootstrapToken:input_type -> ampora.internal.v1.CheckBootstrapTokenRequest
-	14, // 21: ampora.internal.v1.GatewayService.Enroll:input_type -> ampora.internal.v1.EnrollRequest
-	16, // 22: ampora.internal.v1.GatewayService.Renew:input_type -> ampora.internal.v1.RenewRequest
-	18, // 23: ampora.internal.v1.GatewayService.ClaimSessions:input_type -> ampora.internal.v1.ClaimSessionsRequest
-	22, // 24: ampora.internal.v1.GatewayService.FetchBody:input_type -> ampora.internal.v1.FetchBodyRequest
-	24, // 25: ampora.internal.v1.GatewayService.PutBodies:input_type -> ampora.internal.v1.PutBodiesRequest
-	26, // 26: ampora.internal.v1.GatewayService.GetTrust:input_type -> ampora.internal.v1.GetTrustRequest
-	5,  // 27: ampora.internal.v1.GatewayService.Join:output_type -> ampora.internal.v1.JoinResponse
-	7,  // 28: ampora.internal.v1.GatewayService.RenewIdentity:output_type -> ampora.internal.v1.RenewIdentityResponse
-	9,  // 29: ampora.internal.v1.GatewayService.Register:output_type -> ampora.internal.v1.RegisterResponse
-	11, // 30: ampora.internal.v1.GatewayService.RenewLease:output_type -> ampora.internal.v1.RenewLeaseResponse
-	13, // 31: ampora.internal.v1.GatewayService.CheckBootstrapToken:output_type -> ampora.internal.v1.CheckBootstrapTokenResponse
-	15, // 32: ampora.internal.v1.GatewayService.Enroll:output_type -> ampora.internal.v1.EnrollResponse
-	17, // 33: ampora.internal.v1.GatewayService.Renew:output_type -> ampora.internal.v1.RenewResponse
-	21, // 34: ampora.internal.v1.GatewayService.ClaimSessions:output_type -> ampora.internal.v1.ClaimSessionsResponse
-	23, // 35: ampora.internal.v1.GatewayService.FetchBody:output_type -> ampora.internal.v1.FetchBodyResponse
-	25, // 36: ampora.internal.v1.GatewayService.PutBodies:output_type -> ampora.internal.v1.PutBodiesResponse
-	27, // 37: ampora.internal.v1.GatewayService.GetTrust:output_type -> ampora.internal.v1.GetTrustResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	29, // 14: ampora.internal.v1.GetTrustRequest.revocations:type_name -> ampora.internal.v1.GetTrustRequest.RevocationsEntry
+	28, // 15: ampora.internal.v1.GetTrustResponse.tenants:type_name -> ampora.internal.v1.TenantTrust
+	30, // 16: ampora.internal.v1.GetTrustResponse.downlink_keys:type_name -> ampora.internal.v1.GetTrustResponse.DownlinkKeysEntry
+	4,  // 17: ampora.internal.v1.GatewayService.Join:input_type -> ampora.internal.v1.JoinRequest
+	6,  // 18: ampora.internal.v1.GatewayService.RenewIdentity:input_type -> ampora.internal.v1.RenewIdentityRequest
+	8,  // 19: ampora.internal.v1.GatewayService.Register:input_type -> ampora.internal.v1.RegisterRequest
+	10, // 20: ampora.internal.v1.GatewayService.RenewLease:input_type -> ampora.internal.v1.RenewLeaseRequest
+	12, // 21: ampora.internal.v1.GatewayService.CheckBootstrapToken:input_type -> ampora.internal.v1.CheckBootstrapTokenRequest
+	14, // 22: ampora.internal.v1.GatewayService.Enroll:input_type -> ampora.internal.v1.EnrollRequest
+	16, // 23: ampora.internal.v1.GatewayService.Renew:input_type -> ampora.internal.v1.RenewRequest
+	18, // 24: ampora.internal.v1.GatewayService.ClaimSessions:input_type -> ampora.internal.v1.ClaimSessionsRequest
+	22, // 25: ampora.internal.v1.GatewayService.FetchBody:input_type -> ampora.internal.v1.FetchBodyRequest
+	24, // 26: ampora.internal.v1.GatewayService.PutBodies:input_type -> ampora.internal.v1.PutBodiesRequest
+	26, // 27: ampora.internal.v1.GatewayService.GetTrust:input_type -> ampora.internal.v1.GetTrustRequest
+	5,  // 28: ampora.internal.v1.GatewayService.Join:output_type -> ampora.internal.v1.JoinResponse
+	7,  // 29: ampora.internal.v1.GatewayService.RenewIdentity:output_type -> ampora.internal.v1.RenewIdentityResponse
+	9,  // 30: ampora.internal.v1.GatewayService.Register:output_type -> ampora.internal.v1.RegisterResponse
+	11, // 31: ampora.internal.v1.GatewayService.RenewLease:output_type -> ampora.internal.v1.RenewLeaseResponse
+	13, // 32: ampora.internal.v1.GatewayService.CheckBootstrapToken:output_type -> ampora.internal.v1.CheckBootstrapTokenResponse
+	15, // 33: ampora.internal.v1.GatewayService.Enroll:output_type -> ampora.internal.v1.EnrollResponse
+	17, // 34: ampora.internal.v1.GatewayService.Renew:output_type -> ampora.internal.v1.RenewResponse
+	21, // 35: ampora.internal.v1.GatewayService.ClaimSessions:output_type -> ampora.internal.v1.ClaimSessionsResponse
+	23, // 36: ampora.internal.v1.GatewayService.FetchBody:output_type -> ampora.internal.v1.FetchBodyResponse
+	25, // 37: ampora.internal.v1.GatewayService.PutBodies:output_type -> ampora.internal.v1.PutBodiesResponse
+	27, // 38: ampora.internal.v1.GatewayService.GetTrust:output_type -> ampora.internal.v1.GetTrustResponse
+	28, // [28:39] is the sub-list for method output_type
+	17, // [17:28] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_ampora_internal_v1_gateway_proto_init() }
@@ -2104,7 +2163,7 @@ func file_ampora_internal_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_internal_v1_gateway_proto_rawDesc), len(file_ampora_internal_v1_gateway_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
