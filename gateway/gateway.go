@@ -68,6 +68,7 @@ type Gateway struct {
 	listener net.Listener
 
 	trust     *edge.Trust
+	stapler   *edge.Stapler
 	server    *edge.Server
 	opamp     *opamp.Server
 	claims    *session.Claims
@@ -136,6 +137,7 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	if err != nil {
 		return err
 	}
+	g.stapler = edge.NewStapler(certificate, deps.Log, deps.Clock)
 	mask, err := opamp.ParseMask(g.config.AllowedCapabilities)
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func (g *Gateway) openDoors(deps Deps, id identity.GatewayID, registry *session.
 	}
 	g.server, err = edge.NewServer(edge.ServerConfig{
 		Handler: routes(g.opamp, edge.NewEST(admission, g.trust, enrolment), deps.Other),
-		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: certificate, Handshakes: g.config.MaxHandshakes,
+		Trust:   g.trust, Rejections: rejections, Log: deps.Log, Certificate: g.stapler.Certificate, Handshakes: g.config.MaxHandshakes,
 		Connections: g.config.MaxSessions + max(minUnadmitted, g.config.MaxSessions/4),
 	}, deps.Meter)
 	return err
@@ -195,6 +197,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 			{Name: "claims", Run: g.claims.Run},
 			{Name: "bodies", Run: g.bodies.Run},
 			{Name: "trust", Run: g.trust.Run},
+			{Name: "OCSP staple", Run: g.stapler.Run},
 			{Name: "lease", Run: g.lease.Run},
 		},
 		[]run.Task{{Name: "uplinks", Run: g.publisher.Run}},

@@ -39,6 +39,12 @@ func (g *Gateway) measure(meter metric.Meter, registry *session.Registry) error 
 				observe(age.Seconds())
 			}
 		})
+	made.Gauge("ampora_gateway_ocsp_staple_remaining", "s", "For how long the OCSP staple of the server certificate is still good, if the certificate names a responder. It is replaced when half of its life is over.",
+		func(observe instrument.Observe) {
+			if left, wanted := g.stapler.Left(); wanted {
+				observe(left.Seconds())
+			}
+		})
 	made.Gauge("ampora_gateway_lease_remaining", "s", "What is left of the lease from the control plane. Without one nobody is admitted.",
 		func(observe instrument.Observe) { observe(g.lease.Remaining().Seconds()) })
 	return made.Err()

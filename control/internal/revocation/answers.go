@@ -11,6 +11,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -24,8 +25,12 @@ import (
 
 // Bounds of what is kept and done for strangers.
 const (
-	// glance is how long what was revoked is taken to be all that was.
-	glance = 250 * time.Millisecond
+	// lookTime bounds a look for what was revoked, and for lookPause none follows one that failed: what is kept is handed
+	// out without waiting for a database that is away.
+	lookTime  = time.Second
+	lookPause = time.Second
+	// lookApart is at least between two looks: who asks meanwhile waits, and shares the next.
+	lookApart = 5 * time.Millisecond
 	// maxAnswers bounds the answers that are kept, of about 700 bytes each.
 	maxAnswers = 1 << 15
 	// maxSince is how much at once is forgotten one by one. Of more, everything is.
@@ -57,17 +62,21 @@ type AnswersDeps struct {
 	Now    func() time.Time
 }
 
-// Answers says of single certificates whether they are good (RFC 6960), with answers that are signed once and kept. Each
-// replica looks at most [glance] ago what else was revoked, so a kept answer is dropped in time on all of them.
+// Answers says of single certificates whether they are good (RFC 6960), with answers that are signed once and kept. Before
+// each one that is given it is looked whether something was revoked, on every replica; many that ask share one look.
 type Answers struct {
 	d     AnswersDeps
 	given instrument.Counter
-	// looking bounds the questions that are put to the database at a time, refreshing lets one at a time ask what is new.
-	looking    chan struct{}
+	// looking bounds the questions about certificates that are put to the database at a time.
+	looking chan struct{}
+	// tickets counts those who asked. A look covers all who have a ticket when it begins; one is done at a time.
+	tickets    atomic.Uint64
 	refreshing sync.Mutex
+	covered    uint64
+	looked     time.Time // by the process's clock
+	failed     time.Time // when the last look failed, if it did
 
 	mu         sync.Mutex
-	looked     time.Time
 	seen       map[fleet.TenantID]int64 // the last revocation that is known
 	round      uint64                   // grows with each look that found something
 	kept       map[asked]answer
@@ -252,16 +261,34 @@ func (a *Answers) keep(of asked, made answer, round uint64) {
 	a.kept[of] = made
 }
 
-// refresh drops what is kept about certificates that were revoked since the last look.
+// refresh drops what is kept about certificates that were revoked before it was called.
 func (a *Answers) refresh(ctx context.Context) error {
-	if a.fresh() {
-		return nil
-	}
+	ticket := a.tickets.Add(1)
 	a.refreshing.Lock()
 	defer a.refreshing.Unlock()
-	if a.fresh() { // who was before has looked
+	if a.covered >= ticket { // who was before has looked for us as well
 		return nil
 	}
+	if now := a.d.Now(); now.Sub(a.failed) < lookPause {
+		return errAway
+	}
+	time.Sleep(lookApart - time.Since(a.looked))
+	covers := a.tickets.Load()
+	a.looked = time.Now()
+	// Whoever asked may go; the look is for others too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+	defer cancel()
+	if err := a.look(ctx); err != nil {
+		a.failed = a.d.Now()
+		return err
+	}
+	a.covered, a.failed = covers, time.Time{}
+	return nil
+}
+
+var errAway = errors.New("the database was away a moment ago")
+
+func (a *Answers) look(ctx context.Context) error {
 	now := a.d.Now()
 	tenants, err := a.d.Store.Tenants(ctx)
 	if err != nil {
@@ -272,16 +299,7 @@ func (a *Answers) refresh(ctx context.Context) error {
 			return err
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.looked = now
 	return nil
-}
-
-func (a *Answers) fresh() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.d.Now().Sub(a.looked) < glance
 }
 
 func (a *Answers) forget(ctx context.Context, t fleet.Tenant, now time.Time) error {
