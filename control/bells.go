@@ -57,6 +57,12 @@ func (r ringing) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.G
 	return r.Store.RemoveGroupMembers(ctx, by, id, agents)
 }
 
+// ChangeSigningKey rings for the outbox.
+func (r ringing) ChangeSigningKey(ctx context.Context, by fleet.By, c fleet.KeyChange) (fleet.KeyUse, string, error) {
+	defer r.outbox.Ring()
+	return r.Store.ChangeSigningKey(ctx, by, c)
+}
+
 // RevokeCertificates rings for the outbox.
 func (r ringing) RevokeCertificates(ctx context.Context, by fleet.By, of fleet.Revocation) ([]fleet.Certificate, error) {
 	defer r.outbox.Ring()

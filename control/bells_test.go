@@ -44,9 +44,11 @@ func TestBellsRing(t *testing.T) {
 		"RegisterGateway": {func(r ringing) {
 			_ = r.RegisterGateway(t.Context(), fleet.Gateway{ID: "g", StartedAt: now, LeaseUntil: now})
 		}, []string{outbox}},
-		"EndLost":           {func(r ringing) { _, _ = r.EndLost(t.Context(), now, now) }, []string{outbox}},
-		"Resync":            {func(r ringing) { _, _ = r.Resync(t.Context(), 1, "", now) }, []string{outbox}},
-		"a step that sends": {func(r ringing) { _, _ = r.Apply(t.Context(), "default", sends, now) }, []string{outbox}},
+		"RevokeCertificates": {func(r ringing) { _, _ = r.RevokeCertificates(t.Context(), by, fleet.Revocation{}) }, []string{outbox}},
+		"ChangeSigningKey":   {func(r ringing) { _, _, _ = r.ChangeSigningKey(t.Context(), by, fleet.KeyChange{}) }, []string{outbox}},
+		"EndLost":            {func(r ringing) { _, _ = r.EndLost(t.Context(), now, now) }, []string{outbox}},
+		"Resync":             {func(r ringing) { _, _ = r.Resync(t.Context(), 1, "", now) }, []string{outbox}},
+		"a step that sends":  {func(r ringing) { _, _ = r.Apply(t.Context(), "default", sends, now) }, []string{outbox}},
 		"a step that does not": {func(r ringing) {
 			_, _ = r.Apply(t.Context(), "default", []store.Decision{{}}, now)
 		}, nil},

@@ -60,10 +60,12 @@ type API struct {
 
 // PKI is what certificates say, and where others find what is revoked.
 type PKI struct {
-	Addr        string `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
-	Nonces      bool   `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
-	TrustDomain string `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
-	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
+	Addr string `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
+	// Trusted is for how long a signing key is trusted at least after another one has followed it.
+	Trusted     time.Duration `env:"AMPORA_PKI_TRUSTED_PERIOD" envDefault:"720h" help:"How long a signing key that another has followed is trusted at least. Then it is retired as soon as no agent needs it."`
+	Nonces      bool          `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
+	TrustDomain string        `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
+	PublicURL   string        `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
 }
 
 // Internal is the service that gateways of other processes call.

@@ -77,6 +77,7 @@ type Control struct {
 	backlog   *backlog
 	lists     *revocation.Lists
 	answers   *revocation.Answers
+	keys      *signingKeys
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -210,6 +211,7 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {
 		return err
 	}
+	c.keys = &signingKeys{store: db, authority: c.authority, log: d.Log, now: now, trusted: c.config.PKI.Trusted}
 	tenant := fleet.TenantID(c.config.Tenant)
 	if c.lists, err = revocation.New(revocation.Deps{Store: db, Authority: c.authority, Tenant: tenant, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
 		return err
@@ -266,9 +268,11 @@ func (c *Control) Loops() []run.Task {
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},
 		{Name: "backlog", Run: c.backlog.run},
+		{Name: "signing keys", Run: c.keys.run},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
+		c.replica.Duty("trusted signing keys", time.Hour, c.keys.retire),
 		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}

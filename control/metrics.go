@@ -105,6 +105,12 @@ func (c *Control) observe() (observers, error) {
 		return observers{}, err
 	}
 	made := instrument.On(d.Meter)
+	made.Gauge("ampora_control_signing_key_remaining", "s", "Time until the first signing key ends that signs for agents, of the tenants that this process knows.",
+		func(observe instrument.Observe) {
+			if ends, known := c.authority.Ends(); known {
+				observe(ends.Sub(c.replica.Clock()).Seconds())
+			}
+		})
 	api := calls.Duration(made, "ampora_control_api_request_duration", "Calls of the public API.", "ampora.v1")
 	internal := calls.Duration(made, "ampora_control_internal_request_duration", "Calls of gateways.", "ampora.internal.v1")
 	return observers{

@@ -109,7 +109,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	})
 	g.lease = relay.NewLease(relay.LeaseConfig{
 		Origin: origin, Version: deps.Version, Control: deps.Control, Log: deps.Log, Clock: deps.Clock,
-		Registration: g.told, BusLost: g.publisher.Lost,
+		Registration: g.told, BusLost: g.publisher.Lost, Trust: g.trust.Generation,
 		OnLost: func(ctx context.Context) { g.opamp.Reclaim(ctx) },
 	})
 	g.downlinks, err = relay.NewDownlinks(relay.DownlinksConfig{
@@ -246,11 +246,13 @@ func (g *Gateway) downlinkKeys() (map[string]ed25519.PublicKey, error) {
 	return snapshot.DownlinkKeys, nil
 }
 
-// cutRevoked ends the sessions whose certificate a new snapshot revokes.
+// cutRevoked ends the sessions whose certificate a new snapshot revokes, or what signed it.
 func cutRevoked(registry *session.Registry, snapshot *edge.Snapshot) {
 	for s := range registry.All() {
 		if snapshot.Revoked(s.Key.Tenant, s.Serial) {
 			s.Link.Close(s, session.Revoked)
+		} else if !snapshot.Issues(s.Key.Tenant, s.Issuer) {
+			s.Link.Close(s, session.KeyRetired)
 		}
 	}
 }

@@ -186,17 +186,12 @@ func TestBadCertificates(t *testing.T) {
 	})
 	expired := w.tenantAuthority().Issue(ours.URI(), -time.Minute)
 	server := w.tenantAuthority().Server()
-	long := w.tenantAuthority().Issue(w.agent.URI(), time.Hour)
-	for range 5 {
-		long.Certificate = append(long.Certificate, long.Certificate[0])
-	}
 	for name, certificate := range map[string]tls.Certificate{
 		"foreign CA":           stranger.Issue(w.agent.URI(), time.Hour),
 		"expired":              expired,
 		"another tenant's CA":  other.Issue(w.agent.URI(), time.Hour),
 		"another trust domain": other.Issue(elsewhere.URI(), time.Hour),
 		"a server certificate": server,
-		"a long chain":         long,
 	} {
 		before := w.rejections("auth_failed")
 		config := w.tls(certificate)
@@ -234,6 +229,28 @@ func TestRevokedCertificate(t *testing.T) {
 	}
 	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "REVOKED" {
 		t.Errorf("the session ended with %s", reason)
+	}
+}
+
+// A certificate is as good as what signed it, also in a session that is open.
+func TestRetiredSigningKey(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	w.control.AddTenant("another") // which changes the trust, but not that of this tenant
+	w.eventually("the new trust is known", w.control.Told)
+	if reply := agent.Exchange(gatewaytest.Full(1)); reply.GetErrorResponse() != nil {
+		t.Errorf("it was turned away: %v", reply)
+	}
+	w.control.AddTenant(tenant)
+	if code := agent.WaitClosed(); code != ws.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "SIGNING_KEY_RETIRED" {
+		t.Errorf("the session ended with %s", reason)
+	}
+	if _, err := gatewaytest.Dial(t, w.gateway.Addr().String(), w.tls(w.certificate), nil); err == nil {
+		t.Error("what a retired key has signed was admitted")
 	}
 }
 
@@ -304,8 +321,8 @@ func TestSlowSender(t *testing.T) {
 func TestIdleAgent(t *testing.T) {
 	w := start(t, func(c *gateway.Config) { c.PingInterval, c.IdleTimeout = 50*time.Millisecond, 300*time.Millisecond })
 	agent := w.dial()
-	agent.Exchange(gatewaytest.Full(0))
 	lived := time.Now()
+	agent.Exchange(gatewaytest.Full(0))
 	w.uplink(w.agent.ID, isReport)
 	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "IDLE" {
 		t.Errorf("the session ended with %s", reason)

@@ -40,6 +40,7 @@ func Register(server *connect.Server, d Deps) {
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})
+	amporav1connect.RegisterSigningKeyServiceHandler(server, &signingKeys{d.Store, d.Authority, d.Now})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, &bootstrapTokens{d.Store})
 	amporav1connect.RegisterApiTokenServiceHandler(server, &apiTokens{d.Store})
 	amporav1connect.RegisterGatewayServiceHandler(server, &gateways{d.Store})

@@ -26,6 +26,7 @@ func (s *certificates) RevokeCertificates(ctx context.Context, r *amporav1.Revok
 	revoked, err := s.store.RevokeCertificates(ctx, auth.By(ctx), fleet.Revocation{
 		Agents:  each(r.GetAgentIds(), func(id string) fleet.AgentID { return fleet.AgentID(id) }),
 		Serials: each(r.GetSerials(), func(serial string) fleet.Serial { return fleet.Serial(serial) }),
+		Key:     fleet.KeyID(r.GetSigningKeyId()),
 		Reason:  fleet.RevocationReason(r.GetReason()), // both are RFC 5280's numbers
 	})
 	return &amporav1.RevokeCertificatesResponse{Certificates: each(revoked, certificate)}, err

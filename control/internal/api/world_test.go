@@ -170,6 +170,7 @@ func (w *world) with(secret string) clients {
 		configs:         amporav1connect.NewConfigServiceClient(c),
 		assignments:     amporav1connect.NewAssignmentServiceClient(c),
 		certificates:    amporav1connect.NewCertificateServiceClient(c),
+		signingKeys:     amporav1connect.NewSigningKeyServiceClient(c),
 		bootstrapTokens: amporav1connect.NewBootstrapTokenServiceClient(c),
 		apiTokens:       amporav1connect.NewApiTokenServiceClient(c),
 		gateways:        amporav1connect.NewGatewayServiceClient(c),
@@ -186,6 +187,7 @@ type clients struct {
 	configs         amporav1connect.ConfigServiceClient
 	assignments     amporav1connect.AssignmentServiceClient
 	certificates    amporav1connect.CertificateServiceClient
+	signingKeys     amporav1connect.SigningKeyServiceClient
 	bootstrapTokens amporav1connect.BootstrapTokenServiceClient
 	apiTokens       amporav1connect.ApiTokenServiceClient
 	gateways        amporav1connect.GatewayServiceClient

@@ -42,20 +42,25 @@ func (p *program) certificateTable(certificates []*amporav1.Certificate) view {
 
 func (p *program) certificatesRevoke() *cobra.Command {
 	var serials []string
-	var reason string
+	var reason, key string
 	cmd := p.remote(verb{
 		use: "revoke [AGENT...] [flags]", short: "Revoke certificates of agents", args: cobra.ArbitraryArgs,
 		long: `Revoke every certificate of the agents named, and single ones by --serial: all of them, or after an error none. Their
 sessions end at once, and they can neither connect nor renew with them. There is no way back but to enroll anew, as
-another agent.`,
+another agent.
+
+With --signing-key everything is revoked that the key has signed, a thousand at a time; after an error, call it again.`,
 		example: "amporactl certificates revoke web-17 --reason key-compromise",
 	}, func(ctx context.Context, api *api, args []string) error {
 		because, err := enumNamed[amporav1.RevocationReason]("reason", reason)
 		if err != nil {
 			return err
 		}
-		if len(args)+len(serials) == 0 {
-			return usage("name an agent, or a certificate with --serial")
+		if len(args)+len(serials) == 0 == (key == "") {
+			return usage("name an agent, or a certificate with --serial, or a signing key alone")
+		}
+		if key != "" {
+			return p.revokeSigned(ctx, api, key, because)
 		}
 		ids, err := api.agentIDs(ctx, args)
 		if err != nil {
@@ -73,6 +78,22 @@ another agent.`,
 		})
 	})
 	cmd.Flags().StringSliceVar(&serials, "serial", nil, "revoke the certificate with the `SERIAL`, several times or separated by commas")
+	cmd.Flags().StringVar(&key, "signing-key", "", "revoke what the signing key `KEY` has signed")
 	cmd.Flags().StringVar(&reason, "reason", "", "`REASON`, as it will stand in revocation lists: "+strings.Join(enumWords[amporav1.RevocationReason](), ", "))
 	return cmd
+}
+
+// revokeSigned revokes all that a key has signed.
+func (p *program) revokeSigned(ctx context.Context, api *api, key string, reason amporav1.RevocationReason) error {
+	all := new(amporav1.RevokeCertificatesResponse)
+	for {
+		answer, err := api.certificates.RevokeCertificates(ctx, &amporav1.RevokeCertificatesRequest{SigningKeyId: key, Reason: reason})
+		if err != nil {
+			return err
+		}
+		if len(answer.GetCertificates()) == 0 {
+			return p.show(all, func() view { return sentence("revoked %d certificates", len(all.GetCertificates())) })
+		}
+		all.Certificates = append(all.Certificates, answer.GetCertificates()...)
+	}
 }

@@ -41,6 +41,7 @@ type api struct {
 	assignments  amporav1connect.AssignmentServiceClient
 	audit        amporav1connect.AuditServiceClient
 	certificates amporav1connect.CertificateServiceClient
+	signingKeys  amporav1connect.SigningKeyServiceClient
 	configs      amporav1connect.ConfigServiceClient
 	events       amporav1connect.EventServiceClient
 	gateways     amporav1connect.GatewayServiceClient
@@ -76,6 +77,7 @@ func (p *program) connect() (*api, error) {
 		assignments:  amporav1connect.NewAssignmentServiceClient(client),
 		audit:        amporav1connect.NewAuditServiceClient(client),
 		certificates: amporav1connect.NewCertificateServiceClient(client),
+		signingKeys:  amporav1connect.NewSigningKeyServiceClient(client),
 		configs:      amporav1connect.NewConfigServiceClient(client),
 		events:       amporav1connect.NewEventServiceClient(client),
 		gateways:     amporav1connect.NewGatewayServiceClient(client),

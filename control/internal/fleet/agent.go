@@ -209,6 +209,7 @@ const (
 const (
 	RefusedNotRecorded       = "CERTIFICATE_NOT_RECORDED"
 	RefusedRevoked           = "CERTIFICATE_REVOKED"
+	RefusedKeyRetired        = "SIGNING_KEY_RETIRED"
 	RefusedQuarantined       = "QUARANTINED"
 	RefusedForeignUID        = "UID_FOREIGN"
 	RefusedChildren          = "CHILDREN_NOT_ALLOWED"
@@ -285,6 +286,7 @@ type Certificate struct {
 	CreatedAt   time.Time
 	RevokedAt   time.Time
 	Reason      RevocationReason // of a revoked one
+	KeyRetired  bool             // its signing key is retired; read-only, derived
 }
 
 // AgentFilter selects agents; every field that is set must hold.

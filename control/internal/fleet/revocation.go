@@ -5,12 +5,17 @@ package fleet
 
 import "time"
 
-// Revocation says which certificates are not to be good any more: every one of agents, and single ones.
+// Revocation says which certificates are not to be good any more: every one of agents, single ones, or those that a key has
+// signed.
 type Revocation struct {
 	Agents  []AgentID
 	Serials []Serial
+	Key     KeyID // alone
 	Reason  RevocationReason
 }
+
+// RevocationBatch is how many of a key's certificates are revoked at once.
+const RevocationBatch = 1000
 
 // RevocationReason is a CRLReason by its number (RFC 5280, section 5.3.1). The zero value gives none.
 type RevocationReason int

@@ -42,5 +42,40 @@ type SigningKey struct {
 	Parent         KeyID  // of an intermediate: its root
 	SealedKey      []byte // PKCS #8, wrapped under the master key
 	CreatedAt      time.Time
-	ActivatedAt    time.Time
+	ActivatedAt    time.Time // last
+	TrustedAt      time.Time // last: since then another one signs
+	RetiredAt      time.Time
+	// Generation is the number, among all changes of signing keys, of the one that made this. A gateway that knows that many
+	// knows the key.
+	Generation int64
 }
+
+// KeyUse is what stands of a key, and who knows it. It is read-only, derived.
+type KeyUse struct {
+	SigningKey
+	// Leaves are certificates that it has signed, neither revoked nor expired.
+	Leaves int
+	// Agents hold such a certificate, and have shown none of another key since; Online of them are there now.
+	Agents, Online int
+	// Gateways are those that serve the tenant now; Confirmed of them know the key.
+	Gateways, Confirmed int
+}
+
+// KeyChange moves a signing key into another state: active, of a draft or a trusted one, which makes trusted the one that is
+// active; or retired, of a draft or a trusted one.
+type KeyChange struct {
+	Key KeyID
+	To  SigningKeyState
+	// Force makes it although gateways do not know the key yet, or agents still hold certificates of it.
+	Force bool
+}
+
+// Reasons for which a key is not changed.
+const (
+	KeyState        = "SIGNING_KEY_STATE"
+	KeyNotConfirmed = "SIGNING_KEY_NOT_CONFIRMED"
+	KeyInUse        = "SIGNING_KEY_IN_USE"
+)
+
+// EndKeyRetired is why sessions end that were opened with a certificate of a key which is retired.
+const EndKeyRetired = "SIGNING_KEY_RETIRED"

@@ -93,7 +93,7 @@ func (s *Service) RenewLease(ctx context.Context, r *internalv1.RenewLeaseReques
 	}
 	now := s.d.Now()
 	err := s.d.Store.RenewLease(ctx, store.Renewal{
-		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Now: now, Until: now.Add(leaseLife), BusLost: r.GetBusLost(),
+		Gateway: fleet.GatewayID(r.GetGatewayId()), BootID: r.GetBootId(), Now: now, Until: now.Add(leaseLife), BusLost: r.GetBusLost(), Trust: r.GetTrustGeneration(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("renew lease: %w", err)

@@ -29,12 +29,16 @@ func (s *Service) GetTrust(ctx context.Context, r *internalv1.GetTrustRequest) (
 	if err != nil {
 		return nil, err
 	}
+	generation, err := s.d.Authority.Refresh(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
 	tenants, err := s.d.Store.Tenants(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	tenants = slices.DeleteFunc(tenants, func(t fleet.Tenant) bool { return !by.scope.Serves(t.ID) })
-	out := &internalv1.GetTrustResponse{TrustDomain: s.d.TrustDomain, DownlinkKeys: s.d.Signer.Keys(), Line: s.d.Line}
+	out := &internalv1.GetTrustResponse{TrustDomain: s.d.TrustDomain, DownlinkKeys: s.d.Signer.Keys(), Line: s.d.Line, Generation: generation}
 	for _, t := range tenants {
 		bundle, err := s.d.Authority.Bundle(ctx, t.ID)
 		if fault.Is(err, pki.ReasonNoAuthority) {
@@ -96,6 +100,7 @@ func trustVersion(t *internalv1.GetTrustResponse) string {
 	field := func(b []byte) { fmt.Fprintf(h, "%d:%s", len(b), b) }
 	field([]byte(t.GetTrustDomain()))
 	field([]byte(t.GetLine()))
+	field(strconv.AppendInt(nil, t.GetGeneration(), 10))
 	for _, id := range slices.Sorted(maps.Keys(t.GetDownlinkKeys())) {
 		field([]byte(id))
 		field(t.GetDownlinkKeys()[id])

@@ -51,16 +51,21 @@ func (a *Authority) newTenantKeys(tenant fleet.TenantID, now time.Time) ([]fleet
 	if err != nil {
 		return nil, err
 	}
-	intermediate, err := a.newKey(keyRequest{
-		tenant: tenant, kind: fleet.SigningKeyIntermediate, lifetime: intermediateLifetime, pathLen: 0, now: now, parent: root,
-		// Below an intermediate stand agents and, later, its OCSP responder. A stolen
-		// key shall not make servers that agents or browsers believe.
-		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning},
-	})
+	intermediate, err := a.newIntermediate(tenant, root, a.config.Algorithm, now)
 	if err != nil {
 		return nil, err
 	}
 	return []fleet.SigningKey{root.stored, intermediate.stored}, nil
+}
+
+// newIntermediate makes a key that signs for a tenant's agents.
+func (a *Authority) newIntermediate(tenant fleet.TenantID, root *newKey, algorithm Algorithm, now time.Time) (*newKey, error) {
+	return a.newKey(keyRequest{
+		tenant: tenant, kind: fleet.SigningKeyIntermediate, algorithm: algorithm, lifetime: intermediateLifetime, pathLen: 0, now: now, parent: root,
+		// Below an intermediate stand agents and its OCSP responder. A stolen key shall not make servers that agents or
+		// browsers believe.
+		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning},
+	})
 }
 
 // installed returns an authority of the installation, by the kind of its root, which the
@@ -90,13 +95,14 @@ func (a *Authority) newRoot(kind fleet.SigningKeyKind, usage x509.ExtKeyUsage, n
 
 // keyRequest is what differs between the authorities that are made here.
 type keyRequest struct {
-	tenant   fleet.TenantID
-	kind     fleet.SigningKeyKind
-	lifetime time.Duration
-	pathLen  int
-	usages   []x509.ExtKeyUsage // none: unrestricted
-	now      time.Time
-	parent   *newKey // nil: signed by itself
+	tenant    fleet.TenantID
+	kind      fleet.SigningKeyKind
+	algorithm Algorithm // empty: that of the policy
+	lifetime  time.Duration
+	pathLen   int
+	usages    []x509.ExtKeyUsage // none: unrestricted
+	now       time.Time
+	parent    *newKey // nil: signed by itself
 }
 
 // newKey is a key between its making and its storing.
@@ -108,7 +114,8 @@ type newKey struct {
 
 // newKey makes a key pair, its certificate and its sealed form.
 func (a *Authority) newKey(r keyRequest) (*newKey, error) {
-	signer, err := a.config.Algorithm.newKey()
+	algorithm := orDefault(r.algorithm, a.config.Algorithm)
+	signer, err := algorithm.newKey()
 	if err != nil {
 		return nil, fmt.Errorf("pki: generate %s key: %w", r.kind, err)
 	}
@@ -125,7 +132,7 @@ func (a *Authority) newKey(r keyRequest) (*newKey, error) {
 		return nil, err
 	}
 	stored := fleet.SigningKey{
-		ID: id, Tenant: r.tenant, State: fleet.SigningKeyActive, Kind: r.kind, Algorithm: string(a.config.Algorithm),
+		ID: id, Tenant: r.tenant, State: fleet.SigningKeyActive, Kind: r.kind, Algorithm: string(algorithm),
 		CertificateDER: certificate.Raw, SealedKey: sealed, CreatedAt: r.now, ActivatedAt: r.now,
 	}
 	if r.parent != nil {
@@ -137,6 +144,9 @@ func (a *Authority) newKey(r keyRequest) (*newKey, error) {
 // certify makes the certificate of a new authority.
 func (a *Authority) certify(r keyRequest, id fleet.KeyID, signer crypto.Signer) (*x509.Certificate, error) {
 	window := window{r.now.Add(-a.config.Backdate), r.now.Add(r.lifetime)}
+	if r.parent != nil && window.notAfter.After(r.parent.certificate.NotAfter) {
+		window.notAfter = r.parent.certificate.NotAfter
+	}
 	template := &x509.Certificate{
 		SerialNumber: newSerial(),
 		// The key id is in the name, because clients look issuers and their CRLs up by

@@ -21,6 +21,8 @@ type Keys interface {
 	// of conflicting calls at once exactly one succeeds, and after a failed one
 	// SigningKeys returns what the other has stored.
 	CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error
+	// TrustGeneration counts the changes of keys that exist: whoever reads keys after it finds that many.
+	TrustGeneration(ctx context.Context) (int64, error)
 }
 
 // installation is the tenant under which keys that belong to none are kept.

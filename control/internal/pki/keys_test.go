@@ -41,6 +41,8 @@ type memory struct {
 	keys []fleet.SigningKey
 	full error  // what storing answers, if it shall fail
 	race func() // what happens between the first caller's reading and its storing
+
+	asked int64
 }
 
 func (m *memory) SigningKeys(_ context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error) {
@@ -68,6 +70,14 @@ func (m *memory) CreateSigningKeys(_ context.Context, tenant fleet.TenantID, key
 	}
 	m.keys = append(m.keys, keys...)
 	return nil
+}
+
+// TrustGeneration counts every question, so that keys are read anew by each Refresh.
+func (m *memory) TrustGeneration(context.Context) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	return m.asked, nil
 }
 
 func (m *memory) of(tenant fleet.TenantID) []fleet.SigningKey {

@@ -116,6 +116,8 @@ type Authority struct {
 	loading sync.Mutex
 	mu      sync.RWMutex
 	lines   map[line]*hierarchy // as last read from keys
+	// generation is how many changes of keys there had been when they were last read anew.
+	generation int64
 }
 
 // Open checks the policy and that the keyring opens what is stored already. It

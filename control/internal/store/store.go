@@ -144,7 +144,8 @@ type Certificates interface {
 	CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) ([]fleet.Certificate, error)
 	// RevokeCertificates revokes what is neither revoked nor expired at by.At, closes the sessions that were opened with
 	// it, and returns what it has revoked; audit and events go along. No claim that is decided later gets a session with
-	// it. ErrNotFound if an agent or a serial is none of the tenant's; then nothing is revoked.
+	// it. ErrNotFound if an agent, a serial or a key is none of the tenant's; then nothing is revoked. Of a key's
+	// certificates, fleet.RevocationBatch are revoked at once: the next time others.
 	RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error)
 	// RevokedSince returns what was revoked after the revocation of that number and is not yet expired at now, at most max
 	// serials. A revocation that is committed later has a higher number than all that are returned.
@@ -305,6 +306,8 @@ type Renewal struct {
 	BootID     uint64
 	Now, Until time.Time
 	BusLost    bool // see fleet.Gateway
+	// Trust is the number of the last change of signing keys that the gateway knows.
+	Trust int64
 }
 
 // Gateways keeps who may be a gateway: identities, and the tokens with which they join. Gateways are the installation's,
@@ -515,8 +518,22 @@ type Events interface {
 type SigningKeys interface {
 	// SigningKeys returns the keys of a tenant (or of none) that are not retired, oldest first.
 	SigningKeys(ctx context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error)
-	// CreateSigningKeys stores all or none. ErrExists if the tenant has an active key of one of the kinds.
+	// CreateSigningKeys stores all or none. ErrExists if the tenant has an active key of the kind of one that is active.
 	CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error
+	// AddSigningKey stores a draft of by.Tenant. ErrExists.
+	AddSigningKey(ctx context.Context, by fleet.By, key fleet.SigningKey) error
+	// SigningKeyUses returns the keys of a tenant, those that are retired too, oldest first, with what stands of each now,
+	// and without what they are sealed with.
+	SigningKeyUses(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.KeyUse, error)
+	// ChangeSigningKey makes the change if nothing speaks against it; else it says why, and what stands of the key, and
+	// changes nothing. Of a key that is retired the sessions are closed. Changes of one tenant's keys are made one after
+	// the other. ErrNotFound.
+	ChangeSigningKey(ctx context.Context, by fleet.By, c fleet.KeyChange) (was fleet.KeyUse, reason string, err error)
+	// TrustGeneration is the number of changes of signing keys so far, of all tenants: whoever reads keys after it finds
+	// that many.
+	TrustGeneration(ctx context.Context) (int64, error)
+	// TrustedUntil names the keys that are trusted since then or for longer.
+	TrustedUntil(ctx context.Context, since time.Time) ([]fleet.SigningKey, error)
 }
 
 // Queues says how much waits in the database's queues.

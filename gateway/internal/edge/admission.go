@@ -178,12 +178,12 @@ func (a *Admission) reserve(key string) error {
 	return nil
 }
 
-// Revoked says whether the caller's certificate was revoked since it was admitted. It is
-// asked once a session is registered: a revocation that came while it was claimed found
-// nothing to cut.
-func (a *Admission) Revoked(caller Caller) bool {
+// Stands says whether the caller's certificate is as good as when it was admitted. It is
+// asked once a session is registered: what was revoked while it was claimed found nothing
+// to cut.
+func (a *Admission) Stands(caller Caller) bool {
 	snapshot, err := a.trust.Current()
-	return err == nil && snapshot.Revoked(caller.Agent.Tenant, caller.Serial)
+	return err != nil || !snapshot.Revoked(caller.Agent.Tenant, caller.Serial) && snapshot.Issues(caller.Agent.Tenant, caller.Issuer)
 }
 
 // Release gives a place back.

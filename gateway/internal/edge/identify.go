@@ -24,8 +24,9 @@ type Caller struct {
 	Agent       identity.Agent
 	Serial      identity.Serial
 	Fingerprint identity.Fingerprint
-	// NotAfter is when that certificate expires.
+	// NotAfter is when that certificate expires, Issuer what signed it.
 	NotAfter time.Time
+	Issuer   Issuer
 	// Token is set if Agent is not. It is well-formed; the control plane has not
 	// been asked about it.
 	Token identity.Token
@@ -42,7 +43,6 @@ var (
 	errRevoked   = errors.New("the certificate is revoked")
 	errDomain    = errors.New("the certificate is of another trust domain")
 	errTenant    = errors.New("no trust for the tenant of the certificate")
-	errChain     = errors.New("too many certificates")
 )
 
 // Identify says who sent a request, by its client certificate or else by its bootstrap
@@ -60,13 +60,13 @@ func (t *Trust) Identify(r *http.Request) (Caller, error) {
 		return caller, err
 	}
 	if len(r.TLS.PeerCertificates) > 0 {
-		agent, err := snapshot.verify(r.TLS.PeerCertificates, t.clock())
+		agent, issuer, err := snapshot.verify(r.TLS.PeerCertificates, t.clock())
 		if err != nil {
 			return caller, err
 		}
 		leaf := r.TLS.PeerCertificates[0]
 		caller.Agent, caller.Serial, caller.Fingerprint = agent, identity.SerialOf(leaf.SerialNumber), identity.FingerprintOf(leaf.Raw)
-		caller.NotAfter = leaf.NotAfter
+		caller.NotAfter, caller.Issuer = leaf.NotAfter, issuer
 		return caller, nil
 	}
 	caller.Token, err = bootstrapToken(r.Header)
@@ -74,53 +74,40 @@ func (t *Trust) Identify(r *http.Request) (Caller, error) {
 }
 
 // verify proves a chain, leaf first. The roots are those of the tenant that the leaf
-// names, so that the CA of one tenant cannot speak for another.
-func (s *Snapshot) verify(chain []*x509.Certificate, now time.Time) (identity.Agent, error) {
-	agent, err := s.proven(chain, now)
+// names, so that the CA of one tenant cannot speak for another. Of the chain only the leaf
+// counts: what signed it must be in the snapshot, or a signing key that was retired would
+// go on as long as agents send its certificate along.
+func (s *Snapshot) verify(chain []*x509.Certificate, now time.Time) (identity.Agent, Issuer, error) {
+	agent, issuer, err := s.proven(chain[0], now)
 	if err != nil {
-		return identity.Agent{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
+		return identity.Agent{}, Issuer{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}
-	return agent, nil
+	return agent, issuer, nil
 }
 
-// maxChain bounds what anybody can make us verify: each certificate of a stranger may
-// cost signatures, and they are checked before anything is known of their sender.
-const maxChain = 5
-
-func (s *Snapshot) proven(chain []*x509.Certificate, now time.Time) (identity.Agent, error) {
-	leaf := chain[0]
-	if len(chain) > maxChain {
-		return identity.Agent{}, errChain
-	}
-	agent, err := identity.FromCertificate(leaf)
-	if err != nil {
-		return agent, err
+func (s *Snapshot) proven(leaf *x509.Certificate, now time.Time) (agent identity.Agent, issuer Issuer, err error) {
+	if agent, err = identity.FromCertificate(leaf); err != nil {
+		return agent, issuer, err
 	}
 	if agent.TrustDomain != s.TrustDomain {
-		return agent, errDomain
+		return agent, issuer, errDomain
 	}
 	tenant := s.tenants[agent.Tenant]
 	if tenant == nil {
-		return agent, errTenant
-	}
-	intermediates := tenant.intermediates
-	if len(chain) > 1 {
-		intermediates = intermediates.Clone()
-		for _, certificate := range chain[1:] {
-			intermediates.AddCert(certificate)
-		}
+		return agent, issuer, errTenant
 	}
 	options := x509.VerifyOptions{
-		Roots: tenant.roots, Intermediates: intermediates, CurrentTime: now,
+		Roots: tenant.roots, Intermediates: tenant.intermediates, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	if _, err := leaf.Verify(options); err != nil {
-		return agent, err
+	chains, err := leaf.Verify(options)
+	if err != nil {
+		return agent, issuer, err
 	}
 	if s.Revoked(agent.Tenant, identity.SerialOf(leaf.SerialNumber)) {
-		return agent, errRevoked
+		return agent, issuer, errRevoked
 	}
-	return agent, nil
+	return agent, issuerOf(chains[0][min(1, len(chains[0])-1)]), nil
 }
 
 // bootstrapToken reads the token from an Authorization header: a bearer token

@@ -156,7 +156,7 @@ func (s *Server) verifyConnection(state tls.ConnectionState) error {
 	if err != nil {
 		return nil //nolint:nilerr // the handler answers 503
 	}
-	if _, err := snapshot.verify(state.PeerCertificates, s.trust.clock()); err != nil {
+	if _, _, err := snapshot.verify(state.PeerCertificates, s.trust.clock()); err != nil {
 		leaf := state.PeerCertificates[0]
 		s.rejections.Reject(context.Background(), AuthFailed, err, slog.String("serial", leaf.SerialNumber.Text(16)), slog.String("issuer", leaf.Issuer.String()))
 		return err

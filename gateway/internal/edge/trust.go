@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
@@ -33,8 +34,10 @@ const maxPages = 10_000
 // Snapshot is what the gateway verifies with: the roots of its tenants, the serials
 // that are revoked, and the keys that sign downlinks. It never changes.
 type Snapshot struct {
-	Version      string
-	TrustDomain  string
+	Version     string
+	TrustDomain string
+	// Generation is how many changes of signing keys it knows of.
+	Generation   int64
 	line         string
 	DownlinkKeys map[string]ed25519.PublicKey
 	tenants      map[identity.TenantID]*tenantTrust
@@ -45,15 +48,21 @@ type Snapshot struct {
 type tenantTrust struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
+	issuers       map[Issuer]struct{}
 	revoked       revocations
 }
+
+// Issuer names a certificate that signs others. It is a word wide, however many hold it.
+type Issuer = unique.Handle[identity.Fingerprint]
+
+func issuerOf(c *x509.Certificate) Issuer { return unique.Make(identity.FingerprintOf(c.Raw)) }
 
 // next reads an answer of GetTrust, which adds to what is revoked in s, nil if that is
 // nothing. One unreadable tenant refuses the whole: half a snapshot could admit what the
 // other half revokes.
 func (s *Snapshot) next(response *internalv1.GetTrustResponse) (*Snapshot, error) {
 	next := &Snapshot{
-		Version: response.GetVersion(), TrustDomain: response.GetTrustDomain(), line: response.GetLine(),
+		Version: response.GetVersion(), TrustDomain: response.GetTrustDomain(), Generation: response.GetGeneration(), line: response.GetLine(),
 		DownlinkKeys: make(map[string]ed25519.PublicKey),
 		tenants:      make(map[identity.TenantID]*tenantTrust), hints: x509.NewCertPool(),
 	}
@@ -92,13 +101,15 @@ func (s *Snapshot) add(from *internalv1.TenantTrust, before revocations) error {
 	if err != nil {
 		return err
 	}
-	tenant := &tenantTrust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), revoked: before.and(from.GetRevokedSerials(), from.GetRevocation())}
+	tenant := &tenantTrust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), issuers: make(map[Issuer]struct{}), revoked: before.and(from.GetRevokedSerials(), from.GetRevocation())}
 	for _, root := range roots {
 		tenant.roots.AddCert(root)
+		tenant.issuers[issuerOf(root)] = struct{}{}
 		s.hints.AddCert(root)
 	}
 	for _, intermediate := range intermediates {
 		tenant.intermediates.AddCert(intermediate)
+		tenant.issuers[issuerOf(intermediate)] = struct{}{}
 		s.hints.AddCert(intermediate) // a Go client matches hints with issuers of its own chain alone
 	}
 	s.roots = append(s.roots, roots...)
@@ -114,6 +125,17 @@ func (s *Snapshot) Revoked(tenant identity.TenantID, serial identity.Serial) boo
 		return true
 	}
 	return trust.revoked.has(serial)
+}
+
+// Issues says whether the issuer may certify agents of the tenant: a signing key that is
+// retired may not.
+func (s *Snapshot) Issues(tenant identity.TenantID, issuer Issuer) bool {
+	trust := s.tenants[tenant]
+	if trust == nil {
+		return false
+	}
+	_, issues := trust.issuers[issuer]
+	return issues
 }
 
 // known is what the control plane need not tell again.
@@ -201,6 +223,15 @@ func (t *Trust) Age() (time.Duration, bool) {
 		return 0, false
 	}
 	return t.clock().Sub(held.at), true
+}
+
+// Generation is how many changes of signing keys the snapshot knows of; 0 without one.
+func (t *Trust) Generation() int64 {
+	held := t.current.Load()
+	if held == nil {
+		return 0
+	}
+	return held.snapshot.Generation
 }
 
 // Run asks for the snapshot until the context ends.

@@ -115,7 +115,7 @@ func (c *Control) Client() internalv1connect.GatewayServiceClient {
 	return internalv1connect.NewGatewayServiceClient(connect.NewClient(connectinprocess.New(server)))
 }
 
-// AddTenant gives a tenant an authority of its own.
+// AddTenant gives a tenant an authority of its own, or another one.
 func (c *Control) AddTenant(id identity.TenantID) *Authority {
 	authority := NewAuthority(c.t, string(id))
 	c.mu.Lock()

@@ -165,7 +165,7 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 	caller := c.caller()
 	key := session.Key{Tenant: caller.Agent.Tenant, Agent: identity.AgentID(result.GetAgentId())}
 	begun := session.New(session.Claimed{
-		Key: key, UID: uid, Serial: caller.Serial, Epoch: result.GetEpoch(),
+		Key: key, UID: uid, Serial: caller.Serial, Issuer: caller.Issuer, Epoch: result.GetEpoch(),
 		LastSequence: result.GetLastSequence(), StateKnown: result.GetStateKnown(),
 		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
 	}, c, s.Clock())
@@ -175,7 +175,7 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 	if !result.GetShared() {
 		s.metrics.started.Add(ctx, 1, transportNames[c.transport()])
 	}
-	if s.Admission.Revoked(caller) {
+	if !s.Admission.Stands(caller) {
 		c.Close(begun, session.Revoked)
 		return nil, &session.Refusal{Reason: "CERTIFICATE_REVOKED"}
 	}
@@ -336,7 +336,7 @@ func (s *Server) turnAway(ctx context.Context, c carrier, reply answer, err erro
 	}
 	reason := edge.UIDRefused
 	switch refusal.Reason {
-	case "CERTIFICATE_NOT_RECORDED", "CERTIFICATE_REVOKED", "QUARANTINED":
+	case "CERTIFICATE_NOT_RECORDED", "CERTIFICATE_REVOKED", "SIGNING_KEY_RETIRED", "QUARANTINED":
 		reason = edge.AuthFailed
 	}
 	return outcome{

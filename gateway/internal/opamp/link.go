@@ -170,7 +170,7 @@ func (l *link) Ping() {
 
 // Close ends the connection, or takes one of several sessions off it.
 func (l *link) Close(s *session.Session, reason session.EndReason) {
-	if reason != session.Revoked && l.carriesBeside(s) {
+	if !reason.Distrust() && l.carriesBeside(s) {
 		l.server.Registry.End(s, reason)
 		return
 	}
@@ -180,7 +180,7 @@ func (l *link) Close(s *session.Session, reason session.EndReason) {
 // endFor is how a connection ends when we end its session.
 func endFor(reason session.EndReason) *ending {
 	end := &ending{code: ws.StatusPolicyViolation, text: string(reason), reason: reason, punish: true}
-	if reason == session.Revoked {
+	if reason.Distrust() {
 		end.reject = edge.AuthFailed
 	}
 	return end

@@ -170,10 +170,10 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 	}
 }
 
-// closing is why a downlink ends sessions: a certificate that was revoked ends whatever its connection carries.
+// closing is why a downlink ends sessions: a certificate that is not trusted any more ends whatever its connection carries.
 func closing(downlink *relayv1.Downlink) session.EndReason {
-	if downlink.GetReason() == string(session.Revoked) {
-		return session.Revoked
+	if reason := session.EndReason(downlink.GetReason()); reason.Distrust() {
+		return reason
 	}
 	return session.Requested
 }

@@ -31,6 +31,7 @@ type Lease struct {
 	clock   func() time.Time
 	onLost  func(context.Context)
 	busLost func() bool
+	trust   func() int64
 	told    *Registration
 	until   atomic.Pointer[time.Time]
 }
@@ -46,6 +47,8 @@ type LeaseConfig struct {
 	Registration *Registration
 	// BusLost says that the bus does not take what agents say; control is told so.
 	BusLost func() bool
+	// Trust is the generation of the trust that agents are verified with; control is told which.
+	Trust func() int64
 	// OnLost is called after the lease was lost and taken again: every session must
 	// be claimed anew. It takes as long as it takes, while renewals go on; its context
 	// ends when the lease is lost again. Calls never overlap.
@@ -56,7 +59,7 @@ type LeaseConfig struct {
 func NewLease(c LeaseConfig) *Lease {
 	return &Lease{
 		origin: c.Origin, version: c.Version, control: c.Control, log: c.Log, clock: c.Clock, onLost: c.OnLost,
-		busLost: c.BusLost, told: c.Registration,
+		busLost: c.BusLost, trust: c.Trust, told: c.Registration,
 	}
 }
 
@@ -150,7 +153,7 @@ func (l *Lease) register(ctx context.Context) error {
 func (l *Lease) renew(ctx context.Context) error {
 	return l.take(ctx, func(ctx context.Context) (grant, error) {
 		return l.control.RenewLease(ctx, &internalv1.RenewLeaseRequest{
-			GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, BusLost: l.busLost(),
+			GatewayId: string(l.origin.Gateway), BootId: l.origin.BootID, BusLost: l.busLost(), TrustGeneration: l.trust(),
 		})
 	})
 }

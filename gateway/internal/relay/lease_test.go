@@ -26,7 +26,7 @@ func TestLeaseIsRenewedWhileSessionsAreClaimed(t *testing.T) {
 		calls, running := 0, 0
 		lease := relay.NewLease(relay.LeaseConfig{
 			Origin: relay.Origin{Gateway: "gw-1", BootID: 1}, Control: control.Client(), Log: slog.New(slog.DiscardHandler), Clock: time.Now,
-			Registration: relay.NewRegistration(time.Now), BusLost: func() bool { return false },
+			Registration: relay.NewRegistration(time.Now), BusLost: func() bool { return false }, Trust: func() int64 { return 7 },
 			OnLost: func(ctx context.Context) {
 				calls++
 				if running++; running != 1 {
@@ -65,7 +65,7 @@ func TestLeaseBringsKeyAndTime(t *testing.T) {
 		told := relay.NewRegistration(time.Now)
 		lease := relay.NewLease(relay.LeaseConfig{
 			Origin: relay.Origin{Gateway: "gw-1", BootID: 1}, Control: control.Client(), Log: slog.New(slog.DiscardHandler), Clock: time.Now,
-			Registration: told, BusLost: lost.Load, OnLost: func(context.Context) {},
+			Registration: told, BusLost: lost.Load, Trust: func() int64 { return 7 }, OnLost: func(context.Context) {},
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -106,7 +106,7 @@ func TestLeaseEndsWhenRevoked(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				lease := relay.NewLease(relay.LeaseConfig{
 					Origin: relay.Origin{Gateway: "gw-1", BootID: 1}, Control: control.Client(), Log: slog.New(slog.DiscardHandler), Clock: time.Now,
-					Registration: relay.NewRegistration(time.Now), BusLost: func() bool { return false }, OnLost: func(context.Context) {},
+					Registration: relay.NewRegistration(time.Now), BusLost: func() bool { return false }, Trust: func() int64 { return 7 }, OnLost: func(context.Context) {},
 				})
 				if !held {
 					control.Expel()

@@ -18,6 +18,7 @@ import (
 	"crypto/sha256"
 	"sync"
 	"time"
+	"unique"
 
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -34,23 +35,27 @@ type EndReason string
 
 // The reasons.
 const (
-	AgentDisconnect EndReason = "AGENT_DISCONNECT" // the agent said so
-	Closed          EndReason = "CLOSED"           // the peer closed the connection or it broke
-	Idle            EndReason = "IDLE"             // silent for longer than the idle timeout
-	SlowConsumer    EndReason = "SLOW_CONSUMER"    // it did not read what was written to it
-	Superseded      EndReason = "SUPERSEDED"       // another session of the identity took over
-	Drained         EndReason = "DRAINED"          // the gateway is stopping
-	ProtocolError   EndReason = "PROTOCOL_ERROR"   // it broke WebSocket's or OpAMP's rules
-	Requested       EndReason = "REQUESTED"        // the control plane asked for it
-	Revoked         EndReason = "REVOKED"          // its certificate was revoked
-	Expired         EndReason = "EXPIRED"          // its certificate expired
+	AgentDisconnect EndReason = "AGENT_DISCONNECT"    // the agent said so
+	Closed          EndReason = "CLOSED"              // the peer closed the connection or it broke
+	Idle            EndReason = "IDLE"                // silent for longer than the idle timeout
+	SlowConsumer    EndReason = "SLOW_CONSUMER"       // it did not read what was written to it
+	Superseded      EndReason = "SUPERSEDED"          // another session of the identity took over
+	Drained         EndReason = "DRAINED"             // the gateway is stopping
+	ProtocolError   EndReason = "PROTOCOL_ERROR"      // it broke WebSocket's or OpAMP's rules
+	Requested       EndReason = "REQUESTED"           // the control plane asked for it
+	Revoked         EndReason = "REVOKED"             // its certificate was revoked
+	KeyRetired      EndReason = "SIGNING_KEY_RETIRED" // the key that signed its certificate was retired
+	Expired         EndReason = "EXPIRED"             // its certificate expired
 )
+
+// Distrust says that the connection itself is not trusted any more, whatever else it carries.
+func (r EndReason) Distrust() bool { return r == Revoked || r == KeyRetired }
 
 // EndReasons are all of them.
 func EndReasons() []string {
 	return []string{
 		string(AgentDisconnect), string(Closed), string(Idle), string(SlowConsumer), string(Superseded), string(Drained),
-		string(ProtocolError), string(Requested), string(Revoked), string(Expired),
+		string(ProtocolError), string(Requested), string(Revoked), string(KeyRetired), string(Expired),
 	}
 }
 
@@ -73,6 +78,7 @@ type Claimed struct {
 	Key          Key
 	UID          identity.InstanceUID
 	Serial       identity.Serial
+	Issuer       unique.Handle[identity.Fingerprint] // of its certificate
 	Epoch        uint64
 	LastSequence uint64
 	// StateKnown says that the control plane has this agent's state up to LastSequence.
@@ -88,6 +94,7 @@ type Session struct {
 	Key    Key
 	UID    identity.InstanceUID
 	Serial identity.Serial
+	Issuer unique.Handle[identity.Fingerprint]
 	Link   Link
 
 	mu           sync.Mutex
@@ -120,7 +127,7 @@ func New(claimed Claimed, link Link, now time.Time) *Session {
 	}
 	return &Session{
 		told: told,
-		Key:  claimed.Key, UID: claimed.UID, Serial: claimed.Serial, Link: link,
+		Key:  claimed.Key, UID: claimed.UID, Serial: claimed.Serial, Issuer: claimed.Issuer, Link: link,
 		epoch:      claimed.Epoch,
 		sequence:   Begin(claimed.LastSequence, claimed.StateKnown),
 		bucket:     FullBucket(now),

@@ -134,8 +134,8 @@ func readCredentials(ctx context.Context, tx pgx.Tx, claims verdict.Claims, to *
 			known := c
 			to.Certificates[c.Serial] = &known
 			return nil
-		}, []any{&c.Serial, &c.Agent, &c.Fingerprint, (*instant)(&c.RevokedAt)}, `
-			SELECT serial, agent_id, fingerprint, revoked_at FROM certificates WHERE tenant_id = $1 AND serial = ANY($2)`,
+		}, []any{&c.Serial, &c.Agent, &c.Fingerprint, (*instant)(&c.RevokedAt), &c.KeyRetired}, `
+			SELECT serial, agent_id, fingerprint, revoked_at, `+keyRetired+` FROM certificates WHERE tenant_id = $1 AND serial = ANY($2)`,
 			claims.Tenant, texts(claims.Serials))
 		q.ask(func() error {
 			owners[uid] = &verdict.Seat{Agent: agent}

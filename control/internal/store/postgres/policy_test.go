@@ -20,7 +20,7 @@ import (
 
 // sharedTables are of the installation; the api role may change none of them.
 var sharedTables = []string{
-	"ampora_migrations", "duties", "gateways", "join_tokens", "partition_counters", "partitions", "replicas", "settings",
+	"ampora_migrations", "duties", "gateways", "join_tokens", "partition_counters", "partitions", "replicas", "settings", "trust",
 }
 
 func dial(t *testing.T, url string) *pgx.Conn {

@@ -26,7 +26,7 @@ func (s *Store) RegisterGateway(ctx context.Context, g fleet.Gateway) error {
 		done, err := tx.Exec(ctx, `
 			INSERT INTO gateways AS g (id, boot_id, version, started_at, lease_until) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (id) DO UPDATE SET boot_id = excluded.boot_id, version = excluded.version,
-				started_at = excluded.started_at, lease_until = excluded.lease_until, bus_lost = false
+				started_at = excluded.started_at, lease_until = excluded.lease_until, bus_lost = false, trust_generation = 0
 			WHERE g.revoked_at IS NULL`,
 			g.ID, column.Bits(g.BootID), g.Version, moment(g.StartedAt), moment(g.LeaseUntil))
 		if err != nil {
@@ -161,9 +161,9 @@ func scanLost(row pgx.Row) (l lost, err error) {
 func (s *Store) RenewLease(ctx context.Context, r store.Renewal) error {
 	return s.asWorker(ctx, func(tx pgx.Tx) error {
 		renewed, err := tx.Exec(ctx, `
-			UPDATE gateways SET lease_until = $4, bus_lost = $5
+			UPDATE gateways SET lease_until = $4, bus_lost = $5, trust_generation = $6
 			WHERE id = $1 AND boot_id = $2 AND lease_until > $3 AND revoked_at IS NULL`,
-			r.Gateway, column.Bits(r.BootID), moment(r.Now), moment(r.Until), r.BusLost)
+			r.Gateway, column.Bits(r.BootID), moment(r.Now), moment(r.Until), r.BusLost, r.Trust)
 		if err == nil && renewed.RowsAffected() == 0 {
 			return fmt.Errorf("renew the lease of gateway %s: %w", r.Gateway, store.ErrLeaseLost)
 		}

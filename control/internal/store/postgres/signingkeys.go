@@ -17,8 +17,7 @@ import (
 func (s *Store) SigningKeys(ctx context.Context, tenant fleet.TenantID) (keys []fleet.SigningKey, err error) {
 	err = s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
 		keys, err = list(ctx, tx, scanSigningKey, `
-			SELECT tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, created_at, activated_at
-			FROM signing_keys WHERE tenant_id = $1 AND state <> 'retired' ORDER BY created_at, id`, tenant)
+			SELECT `+signingKeyColumns+`, sealed_key FROM signing_keys WHERE tenant_id = $1 AND state <> 'retired' ORDER BY created_at, id`, tenant)
 		return fail("list signing keys", err)
 	})
 	return keys, err
@@ -28,24 +27,30 @@ func (s *Store) SigningKeys(ctx context.Context, tenant fleet.TenantID) (keys []
 func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error {
 	return s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
 		for _, k := range keys {
+			if k.State != fleet.SigningKeyActive {
+				continue
+			}
 			if err := refuseActive(ctx, tx, tenant, k.Kind); err != nil {
 				return err
 			}
 		}
 		for _, k := range keys {
 			// Of two that pass the question above at one moment, a unique index lets one pass here.
-			_, err := tx.Exec(ctx, `
-				INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key,
-				                          created_at, activated_at)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-				tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, k.SealedKey, moment(k.CreatedAt),
-				moment(k.ActivatedAt))
-			if err != nil {
-				return fail("create a signing key", err)
+			if err := putSigningKey(ctx, tx, k); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+}
+
+func putSigningKey(ctx context.Context, tx pgx.Tx, k fleet.SigningKey) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, created_at, activated_at, generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		k.Tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, k.SealedKey, moment(k.CreatedAt), moment(k.ActivatedAt),
+		k.Generation)
+	return fail("create a signing key", err)
 }
 
 func refuseActive(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, kind fleet.SigningKeyKind) error {
@@ -67,8 +72,17 @@ func (s *Store) ofTenantOrNone(ctx context.Context, tenant fleet.TenantID, do fu
 	return s.inTenant(ctx, tenant, do)
 }
 
+const signingKeyColumns = `tenant_id, id, state, kind, algorithm, certificate_der, parent_id, created_at, activated_at, trusted_at,
+	retired_at, generation`
+
+func signingKeyTargets(k *fleet.SigningKey) []any {
+	return []any{
+		&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, (*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt),
+		(*instant)(&k.TrustedAt), (*instant)(&k.RetiredAt), &k.Generation,
+	}
+}
+
 func scanSigningKey(row pgx.Row) (k fleet.SigningKey, err error) {
-	err = row.Scan(&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, &k.SealedKey,
-		(*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt))
+	err = row.Scan(append(signingKeyTargets(&k), &k.SealedKey)...)
 	return k, err
 }

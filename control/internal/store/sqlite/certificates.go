@@ -23,11 +23,15 @@ func (s *Store) Certificate(ctx context.Context, tenant fleet.TenantID, serial f
 	return c, err
 }
 
-const certificateColumns = `tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at, revoked_at, revocation_reason`
+const certificateColumns = `tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at, revoked_at,
+	revocation_reason, ` + keyRetired
+
+// keyRetired says of a certificate that what signed it is not trusted any more.
+const keyRetired = `EXISTS (SELECT 1 FROM signing_keys k WHERE k.tenant_id = certificates.tenant_id AND k.id = certificates.key_id AND k.state = 'retired')`
 
 func scanCertificate(row scanner) (c fleet.Certificate, err error) {
 	err = row.Scan(&c.Tenant, &c.Serial, &c.Fingerprint, &c.Agent, &c.Key, (*instant)(&c.NotBefore), (*instant)(&c.NotAfter),
-		&c.DER, &c.ChainPEM, (*hash)(&c.PublicKey), (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt), &c.Reason)
+		&c.DER, &c.ChainPEM, (*hash)(&c.PublicKey), (*instant)(&c.CreatedAt), (*instant)(&c.RevokedAt), &c.Reason, &c.KeyRetired)
 	return c, err
 }
 
@@ -48,6 +52,9 @@ func (s *Store) CertificatesOf(ctx context.Context, tenant fleet.TenantID, id fl
 // RevokeCertificates implements store.Certificates.
 func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) (revoked []fleet.Certificate, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		if r.Serials, err = serialsOf(ctx, tx, by, r); err != nil {
+			return err
+		}
 		if err := knowRevoked(ctx, tx, by.Tenant, r); err != nil {
 			return err
 		}
@@ -80,6 +87,30 @@ func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Rev
 		return nil, err
 	}
 	return revoked, nil
+}
+
+// serialsOf are the single certificates to be revoked: those named, or the next of a key.
+func serialsOf(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Revocation) ([]fleet.Serial, error) {
+	if r.Key == "" {
+		return r.Serials, nil
+	}
+	var known bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM signing_keys WHERE tenant_id = ?1 AND id = ?2)`, by.Tenant, r.Key).Scan(&known)
+	if err == nil && !known {
+		return nil, fmt.Errorf("revoke what a key has signed: %w", store.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fail("find the signing key", err)
+	}
+	found, err := list(ctx, tx, scanSerial, `
+		SELECT serial FROM certificates WHERE tenant_id = ?1 AND key_id = ?2 AND revoked_at IS NULL AND not_after > ?3
+		ORDER BY serial LIMIT ?4`, by.Tenant, r.Key, moment(by.At), fleet.RevocationBatch)
+	return found, fail("list what a key has signed", err)
+}
+
+func scanSerial(row scanner) (serial fleet.Serial, err error) {
+	err = row.Scan(&serial)
+	return serial, err
 }
 
 // knowRevoked makes sure that all there is to revoke is the tenant's.

@@ -104,8 +104,8 @@ func callRoll(ctx context.Context, tx *sql.Tx, claims verdict.Claims, gateways m
 func readCertificate(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, serial fleet.Serial, to *verdict.Roll) error {
 	c := fleet.Certificate{Tenant: tenant, Serial: serial}
 	err := tx.QueryRowContext(ctx, `
-		SELECT agent_id, fingerprint, revoked_at FROM certificates WHERE tenant_id = ?1 AND serial = ?2`,
-		tenant, serial).Scan(&c.Agent, &c.Fingerprint, (*instant)(&c.RevokedAt))
+		SELECT agent_id, fingerprint, revoked_at, `+keyRetired+` FROM certificates WHERE tenant_id = ?1 AND serial = ?2`,
+		tenant, serial).Scan(&c.Agent, &c.Fingerprint, (*instant)(&c.RevokedAt), &c.KeyRetired)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

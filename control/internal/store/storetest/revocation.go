@@ -158,6 +158,25 @@ var revocation = suite{
 			w.Errorf("closed %v, want %v", closed, want)
 		}
 	},
+	"what a key has signed is revoked": func(w *world) {
+		w.signs("k1")
+		a, b, other := w.enrol(), w.enrol(), w.enrol()
+		ask, next := w.renewal(other, "next")
+		next.Key = "k2"
+		_, err := w.Renew(w.Context(), w.by(), ask, next)
+		w.must(err)
+		if got := w.revokes(fleet.Revocation{Key: "k1", Reason: fleet.ReasonKeyCompromise}); len(got) != 3 || slices.Contains(got, next.Serial) ||
+			!slices.Contains(got, a.serial) || !slices.Contains(got, b.serial) {
+			w.Errorf("revoked %v", got)
+		}
+		if got := w.revokes(fleet.Revocation{Key: "k1"}); len(got) != 0 {
+			w.Errorf("once more: %v", got)
+		}
+		for _, none := range []fleet.KeyID{"none", "k2"} { // which is no key of ours
+			_, err := w.RevokeCertificates(w.Context(), w.by(), fleet.Revocation{Key: none})
+			w.want(err, store.ErrNotFound)
+		}
+	},
 	"what is unknown or another tenant's is not revoked, and nothing with it": func(w *world) {
 		mine, theirs := w.enrol(), w.in("theirs").enrol()
 		for _, r := range []fleet.Revocation{

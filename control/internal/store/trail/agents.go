@@ -51,6 +51,9 @@ func CertificatesRevoked(by fleet.By, r fleet.Revocation, revoked []fleet.Certif
 		})
 	}
 	entry := Entry{Action: "certificate.revoke", EntityKind: "certificate", After: Fields{"reason": int(r.Reason), "serials": of}}
+	if r.Key != "" {
+		entry.After["signing_key"] = r.Key
+	}
 	if len(revoked) == 1 {
 		entry.EntityID = string(revoked[0].Serial)
 	}

@@ -149,6 +149,8 @@ func credential(agent fleet.AgentID, fingerprint fleet.Fingerprint, certificate 
 		return fleet.RefusedNotRecorded
 	case !certificate.RevokedAt.IsZero():
 		return fleet.RefusedRevoked
+	case certificate.KeyRetired:
+		return fleet.RefusedKeyRetired
 	case !identity.QuarantinedAt.IsZero():
 		return fleet.RefusedQuarantined
 	default:

@@ -580,9 +580,11 @@ type RenewLeaseRequest struct {
 	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
 	BootId    uint64                 `protobuf:"fixed64,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	// The bus does not take what agents say: whether they are there is not known until it does.
-	BusLost       bool `protobuf:"varint,3,opt,name=bus_lost,json=busLost,proto3" json:"bus_lost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BusLost bool `protobuf:"varint,3,opt,name=bus_lost,json=busLost,proto3" json:"bus_lost,omitempty"`
+	// The generation of the trust that the gateway verifies with.
+	TrustGeneration int64 `protobuf:"varint,4,opt,name=trust_generation,json=trustGeneration,proto3" json:"trust_generation,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RenewLeaseRequest) Reset() {
@@ -634,6 +636,13 @@ func (x *RenewLeaseRequest) GetBusLost() bool {
 		return x.BusLost
 	}
 	return false
+}
+
+func (x *RenewLeaseRequest) GetTrustGeneration() int64 {
+	if x != nil {
+		return x.TrustGeneration
+	}
+	return 0
 }
 
 type RenewLeaseResponse struct {
@@ -1291,8 +1300,8 @@ func (x *Claim) GetHolderEpoch() uint64 {
 type ClaimResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Outcome ClaimOutcome           `protobuf:"varint,1,opt,name=outcome,proto3,enum=ampora.internal.v1.ClaimOutcome" json:"outcome,omitempty"`
-	// Machine-readable reason of a refusal: CERTIFICATE_NOT_RECORDED, CERTIFICATE_REVOKED, QUARANTINED, UID_FOREIGN,
-	// CHILDREN_NOT_ALLOWED, CHILDREN_EXHAUSTED.
+	// Machine-readable reason of a refusal: CERTIFICATE_NOT_RECORDED, CERTIFICATE_REVOKED, SIGNING_KEY_RETIRED,
+	// QUARANTINED, UID_FOREIGN, CHILDREN_NOT_ALLOWED, CHILDREN_EXHAUSTED.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The agent the session is for: the identity itself, or the child its uid names.
 	AgentId string `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
@@ -1723,7 +1732,9 @@ type GetTrustResponse struct {
 	// Ed25519 public keys by key id: what may sign downlinks.
 	DownlinkKeys map[string][]byte `protobuf:"bytes,4,rep,name=downlink_keys,json=downlinkKeys,proto3" json:"downlink_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The line in which revocations are numbered: that of another database, or of one put back, is another.
-	Line          string `protobuf:"bytes,5,opt,name=line,proto3" json:"line,omitempty"`
+	Line string `protobuf:"bytes,5,opt,name=line,proto3" json:"line,omitempty"`
+	// How many changes of signing keys there had been when the content was read, at least.
+	Generation    int64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1791,6 +1802,13 @@ func (x *GetTrustResponse) GetLine() string {
 		return x.Line
 	}
 	return ""
+}
+
+func (x *GetTrustResponse) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type TenantTrust struct {
@@ -1909,12 +1927,13 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\"\n" +
 	"\n" +
 	"uplink_key\x18\x02 \x01(\fB\x03\x80\x01\x01R\tuplinkKey\x12,\n" +
-	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"o\n" +
+	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\x9a\x01\n" +
 	"\x11RenewLeaseRequest\x12&\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\tgatewayId\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\x06R\x06bootId\x12\x19\n" +
-	"\bbus_lost\x18\x03 \x01(\bR\abusLost\"s\n" +
+	"\bbus_lost\x18\x03 \x01(\bR\abusLost\x12)\n" +
+	"\x10trust_generation\x18\x04 \x01(\x03R\x0ftrustGeneration\"s\n" +
 	"\x12RenewLeaseResponse\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12,\n" +
 	"\x03now\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\x84\x01\n" +
@@ -2004,13 +2023,16 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x04line\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04line\x1a>\n" +
 	"\x10RevocationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xbc\x02\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xdc\x02\n" +
 	"\x10GetTrustResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\atenants\x18\x02 \x03(\v2\x1f.ampora.internal.v1.TenantTrustR\atenants\x12!\n" +
 	"\ftrust_domain\x18\x03 \x01(\tR\vtrustDomain\x12[\n" +
 	"\rdownlink_keys\x18\x04 \x03(\v26.ampora.internal.v1.GetTrustResponse.DownlinkKeysEntryR\fdownlinkKeys\x12\x12\n" +
-	"\x04line\x18\x05 \x01(\tR\x04line\x1a?\n" +
+	"\x04line\x18\x05 \x01(\tR\x04line\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x06 \x01(\x03R\n" +
+	"generation\x1a?\n" +
 	"\x11DownlinkKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xce\x01\n" +

@@ -286,10 +286,12 @@ func (x *ListCertificatesResponse) GetCertificates() []*Certificate {
 }
 
 type RevokeCertificatesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AgentIds      []string               `protobuf:"bytes,1,rep,name=agent_ids,json=agentIds,proto3" json:"agent_ids,omitempty"`
-	Serials       []string               `protobuf:"bytes,2,rep,name=serials,proto3" json:"serials,omitempty"`
-	Reason        RevocationReason       `protobuf:"varint,3,opt,name=reason,proto3,enum=ampora.v1.RevocationReason" json:"reason,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	AgentIds []string               `protobuf:"bytes,1,rep,name=agent_ids,json=agentIds,proto3" json:"agent_ids,omitempty"`
+	Serials  []string               `protobuf:"bytes,2,rep,name=serials,proto3" json:"serials,omitempty"`
+	Reason   RevocationReason       `protobuf:"varint,3,opt,name=reason,proto3,enum=ampora.v1.RevocationReason" json:"reason,omitempty"`
+	// Alone: what this key has signed.
+	SigningKeyId  string `protobuf:"bytes,4,opt,name=signing_key_id,json=signingKeyId,proto3" json:"signing_key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -343,6 +345,13 @@ func (x *RevokeCertificatesRequest) GetReason() RevocationReason {
 		return x.Reason
 	}
 	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
+}
+
+func (x *RevokeCertificatesRequest) GetSigningKeyId() string {
+	if x != nil {
+		return x.SigningKeyId
+	}
+	return ""
 }
 
 type RevokeCertificatesResponse struct {
@@ -411,12 +420,13 @@ const file_ampora_v1_certificates_proto_rawDesc = "" +
 	"\x17ListCertificatesRequest\x12#\n" +
 	"\bagent_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aagentId\"V\n" +
 	"\x18ListCertificatesResponse\x12:\n" +
-	"\fcertificates\x18\x01 \x03(\v2\x16.ampora.v1.CertificateR\fcertificates\"\xf4\x02\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x16.ampora.v1.CertificateR\fcertificates\"\x96\x04\n" +
 	"\x19RevokeCertificatesRequest\x12,\n" +
 	"\tagent_ids\x18\x01 \x03(\tB\x0f\xbaH\f\x92\x01\t\x18\x01\"\x05r\x03\xb0\x01\x01R\bagentIds\x128\n" +
 	"\aserials\x18\x02 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x18\x01\"\x14r\x122\x10^[0-9a-f]{1,40}$R\aserials\x12=\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\x1b.ampora.v1.RevocationReasonB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06reason:\xaf\x01\xbaH\xab\x01\x1a\xa8\x01\n" +
-	"\x11agents_or_serials\x12*name agents or serials, at most a thousand\x1agthis.agent_ids.size() + this.serials.size() >= 1 && this.agent_ids.size() + this.serials.size() <= 1000\"X\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x1b.ampora.v1.RevocationReasonB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06reason\x12>\n" +
+	"\x0esigning_key_id\x18\x04 \x01(\tB\x18\xbaH\x15r\x132\x11^([0-9a-f]{32})?$R\fsigningKeyId:\x91\x02\xbaH\x8d\x02\x1a\x8a\x02\n" +
+	"\x11agents_or_serials\x12<name agents or serials, at most a thousand, or a signing key\x1a\xb6\x01this.signing_key_id == '' ? this.agent_ids.size() + this.serials.size() >= 1 && this.agent_ids.size() + this.serials.size() <= 1000 : this.agent_ids.size() + this.serials.size() == 0\"X\n" +
 	"\x1aRevokeCertificatesResponse\x12:\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x16.ampora.v1.CertificateR\fcertificates*\x81\x02\n" +
 	"\x10RevocationReason\x12!\n" +

@@ -58,7 +58,7 @@ type CertificateServiceClient interface {
 	// ListCertificates lists those of one agent, newest first, at most a hundred. NOT_FOUND if there is no such agent.
 	ListCertificates(context.Context, *v1.ListCertificatesRequest) (*v1.ListCertificatesResponse, error)
 	// RevokeCertificates revokes every certificate of agents, or single ones, that is not revoked or expired yet: all or,
-	// after an error, none. Sessions that were opened with them end at once, and nothing opens another. NOT_FOUND if an
+	// after an error, none. Those of a signing key are revoked a thousand at a time: call again until nothing is left. Sessions that were opened with them end at once, and nothing opens another. NOT_FOUND if an
 	// agent or a serial is unknown. An act that finds nothing left to revoke succeeds.
 	RevokeCertificates(context.Context, *v1.RevokeCertificatesRequest) (*v1.RevokeCertificatesResponse, error)
 }
@@ -74,7 +74,7 @@ type CertificateServiceHandler interface {
 	// ListCertificates lists those of one agent, newest first, at most a hundred. NOT_FOUND if there is no such agent.
 	ListCertificates(context.Context, *v1.ListCertificatesRequest) (*v1.ListCertificatesResponse, error)
 	// RevokeCertificates revokes every certificate of agents, or single ones, that is not revoked or expired yet: all or,
-	// after an error, none. Sessions that were opened with them end at once, and nothing opens another. NOT_FOUND if an
+	// after an error, none. Those of a signing key are revoked a thousand at a time: call again until nothing is left. Sessions that were opened with them end at once, and nothing opens another. NOT_FOUND if an
 	// agent or a serial is unknown. An act that finds nothing left to revoke succeeds.
 	RevokeCertificates(context.Context, *v1.RevokeCertificatesRequest) (*v1.RevokeCertificatesResponse, error)
 }
