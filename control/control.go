@@ -129,10 +129,6 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err != nil {
 		return nil, err
 	}
-	line, err := fixLine(ctx, db)
-	if err != nil {
-		return nil, err
-	}
 
 	c := &Control{deps: d, config: config, store: db, replica: newReplica(d, db), authority: authority, stopping: make(chan struct{})}
 	if err := c.openLoops(db, bodies, signer, uplinks); err != nil {
@@ -143,20 +139,9 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 		return nil, err
 	}
 
-	answers, err := auth.NewInternalInterceptor(d.Log)
-	if err != nil {
+	if err := c.openInternal(ctx, db, bodies, signer, uplinks, observe); err != nil {
 		return nil, err
 	}
-	service := gateways.New(gateways.Deps{
-		Store: db, Gateways: db, Enrolment: enrolment.New(db, authority, d.Log, d.Now), Authority: authority, Content: bodies,
-		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Line: line, Now: c.replica.Clock,
-	})
-	gate := gateways.NewGate(db, authority, config.PKI.TrustDomain, d.Now)
-	c.local = connect.NewServer(observe.local, answers, gateways.InProcess)
-	c.remote = connect.NewServer(observe.remote, answers, gate.Interceptor)
-	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
-	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
-
 	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: fleet.TenantID(config.Tenant)})
 	if err != nil {
 		return nil, err
@@ -168,6 +153,29 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	})
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
+}
+
+// openInternal makes the service for gateways, of this process and of others.
+func (c *Control) openInternal(ctx context.Context, db ringing, bodies *content.Content, signer *outbox.Signer, uplinks uplinks, observe observers) error {
+	d, config := c.deps, c.config
+	line, err := fixLine(ctx, db)
+	if err != nil {
+		return err
+	}
+	answers, err := auth.NewInternalInterceptor(d.Log)
+	if err != nil {
+		return err
+	}
+	service := gateways.New(gateways.Deps{
+		Store: db, Gateways: db, Enrolment: enrolment.New(db, c.authority, d.Log, d.Now), Authority: c.authority, Content: bodies,
+		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Line: line, Now: c.replica.Clock,
+	})
+	gate := gateways.NewGate(db, c.authority, config.PKI.TrustDomain, d.Now)
+	c.local = connect.NewServer(observe.local, answers, gateways.InProcess)
+	c.remote = connect.NewServer(observe.remote, answers, gate.Interceptor)
+	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
+	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
+	return nil
 }
 
 // openContent opens the store of bodies, with the installation's tenant.

@@ -38,7 +38,7 @@ func (f *follower) follow() {
 	for f.answers = 1; ; f.answers++ {
 		answer, err := f.s.GetTrust(f.ctx, &f.request)
 		must(f.T, err)
-		if answer.GetVersion() != "" && answer.GetVersion() == f.request.Version {
+		if answer.GetVersion() != "" && answer.GetVersion() == f.request.GetVersion() {
 			return
 		}
 		f.request.Line, f.request.Version = answer.GetLine(), answer.GetVersion()

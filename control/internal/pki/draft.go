@@ -15,7 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
-// ReasonNoRoot: the tenant has no root whose private key is here, so nothing can be certified below it.
+// ReasonNoRoot says that the tenant has no root whose private key is here, so nothing can be certified below it.
 const ReasonNoRoot = "TENANT_HAS_NO_ROOT"
 
 // Draft makes a key that is to sign for the tenant's agents one day, certified by the tenant's root and never for longer

@@ -76,23 +76,37 @@ func ParseQuestion(der []byte) (Question, error) {
 	if rest, err := asn1.Unmarshal(der, &r); err != nil || len(rest) > 0 || len(r.TBS.List) != 1 || r.TBS.Version != 0 {
 		return Question{}, ErrMalformed
 	}
-	id := r.TBS.List[0].ID
+	q, err := r.TBS.List[0].ID.question()
+	if err == nil {
+		q.Nonce, err = nonceOf(r.TBS.Extensions)
+	}
+	if err != nil {
+		return Question{}, err
+	}
+	return q, nil
+}
+
+func (id ocspCertID) question() (Question, error) {
 	hash, known := hashes[id.Hash.Algorithm.String()]
 	if !known || len(id.NameHash) != hash.Size() || len(id.KeyHash) != hash.Size() || id.Serial.Sign() < 0 || len(id.Serial.Bytes()) > maxSerial {
 		return Question{}, ErrMalformed
 	}
-	q := Question{
+	return Question{
 		Serial: fleet.Serial(identity.SerialOf(id.Serial)), hash: hash, nameHash: string(id.NameHash), keyHash: string(id.KeyHash),
-	}
-	for _, e := range r.TBS.Extensions {
+	}, nil
+}
+
+// nonceOf is the nonce among extensions, nil if there is none.
+func nonceOf(extensions []ocspExtension) (nonce []byte, err error) {
+	for _, e := range extensions {
 		if !e.ID.Equal(oidNonce) {
 			continue
 		}
-		if rest, err := asn1.Unmarshal(e.Value, &q.Nonce); err != nil || len(rest) > 0 || len(q.Nonce) == 0 || len(q.Nonce) > maxNonce {
-			return Question{}, ErrMalformed
+		if rest, err := asn1.Unmarshal(e.Value, &nonce); err != nil || len(rest) > 0 || len(nonce) == 0 || len(nonce) > maxNonce {
+			return nil, ErrMalformed
 		}
 	}
-	return q, nil
+	return nonce, nil
 }
 
 // Hash is the digest by which the question names the issuer. An answer names it likewise.

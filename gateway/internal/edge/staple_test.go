@@ -79,7 +79,7 @@ authorityInfoAccess = OCSP;URI:http://` + a.responder + `
 		}
 		chain = append(chain, text...)
 	}
-	if err := os.WriteFile(filepath.Join(a.folder, "server.pem"), chain, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.folder, "server.pem"), chain, 0o600); err != nil { //nolint:gosec // of the test's own folder
 		t.Fatal(err)
 	}
 	return a

@@ -159,7 +159,7 @@ var revocation = suite{
 		}
 	},
 	"what a key has signed is revoked": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		a, b, other := w.enrol(), w.enrol(), w.enrol()
 		ask, next := w.renewal(other, "next")
 		next.Key = "k2"

@@ -104,7 +104,7 @@ var signingKeys = suite{
 		}
 	},
 	"of a key it is known what stands of it, and who knows it": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		a, b := w.enrol(), w.enrol()
 		g := w.gateway("gw-1", 1)
 		w.connect(a, g)
@@ -142,7 +142,7 @@ var signingKeys = suite{
 		}
 	},
 	"a key becomes active when the gateways know it, and the former one trusted": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		g := w.gateway("gw-1", 1)
 		w.must(w.AddSigningKey(w.Context(), w.by(), w.draftKey("k2")))
 		w.against(fleet.KeyChange{Key: "k2", To: fleet.SigningKeyActive}, fleet.KeyNotConfirmed)
@@ -167,7 +167,7 @@ var signingKeys = suite{
 		w.change(fleet.KeyChange{Key: "k3", To: fleet.SigningKeyActive, Force: true})
 	},
 	"a key is retired when nobody needs it, or by force, which closes sessions": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		a, g := w.enrol(), w.gateway("gw-1", 1)
 		s := w.connect(a, g)
 		w.against(fleet.KeyChange{Key: "k1", To: fleet.SigningKeyRetired, Force: true}, fleet.KeyState) // it signs
@@ -201,7 +201,7 @@ var signingKeys = suite{
 		}
 	},
 	"a key of another tenant is not found, nor counted": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		theirs := w.in("theirs")
 		theirs.enrol() // with a certificate of their k1
 		if u := w.key("k1"); u.Leaves != 0 || u.Agents != 0 {
@@ -214,7 +214,7 @@ var signingKeys = suite{
 		}
 	},
 	"keys are found that are trusted for long": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		w.must(w.AddSigningKey(w.Context(), w.by(), w.draftKey("k2")))
 		w.change(fleet.KeyChange{Key: "k2", To: fleet.SigningKeyActive, Force: true})
 		for since, want := range map[time.Time][]fleet.KeyID{w.now.Add(-time.Second): nil, w.now: {"k1"}} {
@@ -224,7 +224,7 @@ var signingKeys = suite{
 		}
 	},
 	"of many that activate at once, one key signs": func(w *world) {
-		w.signs("k1")
+		w.signs()
 		for _, id := range []fleet.KeyID{"k2", "k3", "k4"} {
 			w.must(w.AddSigningKey(w.Context(), w.by(), w.draftKey(id)))
 		}
@@ -247,11 +247,11 @@ var signingKeys = suite{
 	},
 }
 
-// signs makes the key the one that signs for the tenant.
-func (w *world) signs(id fleet.KeyID) {
+// signs makes k1, of which all certificates here are at first, the key that signs for the tenant.
+func (w *world) signs() {
 	w.Helper()
 	k := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyActive)
-	k.ID = id
+	k.ID = "k1"
 	w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{k}))
 }
 
