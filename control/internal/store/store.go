@@ -52,6 +52,7 @@ type Store interface {
 	Certificates
 	RevocationLists
 	Responders
+	Restoration
 	Fleet
 	Groups
 	Configs
@@ -178,6 +179,34 @@ type Responders interface {
 	// Responder returns that of a key of any tenant. ErrNotFound.
 	Responder(ctx context.Context, key fleet.KeyID) (fleet.Responder, error)
 }
+
+// Restoration is for a database that was put back from a backup, before anything else is done with it.
+type Restoration interface {
+	// VoidAfterBackup makes void what may have been handed out since the backup: sessions end, and no epoch is given twice;
+	// tokens that are not redeemed, and may be, are revoked; what gateways know of revocations is of another line. An
+	// audit event tells each tenant. ErrState while the lease of a replica lasts at r.At: it would go on as before.
+	VoidAfterBackup(ctx context.Context, r Restored) (Voided, error)
+	// ImportRevocationList makes a list that was published the newest of its key, unless there is a newer one, and revokes
+	// what it names: what is not on record is named by the key's further lists.
+	ImportRevocationList(ctx context.Context, by fleet.By, l fleet.RevocationList, names []fleet.Revoked) (Imported, error)
+}
+
+// EpochLeap is above the number of sessions that an agent can have had since a backup.
+const EpochLeap = 1 << 32
+
+// Restored says how a database goes on that was put back.
+type Restored struct {
+	At time.Time
+	// Setting names the line of revocations, and Line the new one.
+	Setting string
+	Line    []byte
+}
+
+// Voided counts what was made void.
+type Voided struct{ Sessions, BootstrapTokens, JoinTokens int }
+
+// Imported counts what a list names: revoked by it, and not on record.
+type Imported struct{ Revoked, Unknown int }
 
 // Redemption is a bootstrap token turned into an identity.
 type Redemption struct {

@@ -41,7 +41,9 @@ func (s *Store) RevokedBy(ctx context.Context, tenant fleet.TenantID, key fleet.
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		revoked, err = list(ctx, tx, scanRevoked, `
 			SELECT serial, revoked_at, revocation_reason FROM certificates
-			WHERE tenant_id = $1 AND key_id = $2 AND revoked_at IS NOT NULL AND (not_after > $3 OR listed = 0) ORDER BY serial`, tenant, key, moment(now))
+			WHERE tenant_id = $1 AND key_id = $2 AND revoked_at IS NOT NULL AND (not_after > $3 OR listed = 0)
+			UNION ALL SELECT serial, revoked_at, reason FROM foreign_revocations WHERE tenant_id = $1 AND key_id = $2
+			ORDER BY serial`, tenant, key, moment(now))
 		if err != nil {
 			return fail("list what is revoked", err)
 		}

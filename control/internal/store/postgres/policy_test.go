@@ -111,6 +111,7 @@ var rows = []struct{ table, insert string }{
 	{"certificates", "INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at) VALUES ($1, 's', 'f', '" + id + "', 'k', now(), now(), '', '', now())"},
 	{"revocation_lists", "INSERT INTO revocation_lists VALUES ($1, 'k', 1, '', now(), now())"},
 	{"ocsp_responders", "INSERT INTO ocsp_responders VALUES ($1, 'k', 's', '', '', now())"},
+	{"foreign_revocations", "INSERT INTO foreign_revocations VALUES ($1, 'k', 's', now(), 0)"},
 	{"agent_parts", "INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw) VALUES ($1, '" + id + "', 'health', 1, 1, now(), '{}', '')"},
 	{"agent_labels", "INSERT INTO agent_labels VALUES ($1, '" + id + "', 'k', 'v')"},
 	{"bodies", "INSERT INTO bodies VALUES ($1, sha256('b'), 1, 'b', now())"},

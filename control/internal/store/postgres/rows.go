@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -86,4 +87,9 @@ func pipelined(ctx context.Context, tx pgx.Tx, what string, queries ...func(*pip
 		query(&q)
 	}
 	return fail(what, tx.SendBatch(ctx, &q.Batch).Close())
+}
+
+// affected is how many rows a statement changed. It takes what Exec returns.
+func affected(done pgconn.CommandTag, err error) (int, error) {
+	return int(done.RowsAffected()), err
 }

@@ -24,6 +24,7 @@ var suites = map[string]suite{
 	"Revocation":   revocation,
 	"Lists":        revocationLists,
 	"Responders":   responders,
+	"Restoration":  restoration,
 	"SigningKeys":  signingKeys,
 	"Groups":       groups,
 	"Configs":      configs,
