@@ -92,7 +92,13 @@ func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
 // startAt starts a control plane with a clock of the test's, and what else the test wants of its own.
 func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time, own ...func(*Deps)) *plane {
 	t.Helper()
-	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
+	return startUnder(t, db, b, keys(masterKey), now, own...)
+}
+
+// startUnder is startAt with keys of the test's.
+func startUnder(t testing.TB, db store.Store, b bus.Bus, k Keys, now func() time.Time, own ...func(*Deps)) *plane {
+	t.Helper()
+	config := Config{Keys: k, Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
 	deps := Deps{
 		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,

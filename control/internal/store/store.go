@@ -63,6 +63,7 @@ type Store interface {
 	Outbox
 	Events
 	SigningKeys
+	Envelopes
 	Queues
 
 	// Ping fails with ErrUnavailable while the database cannot be used.
@@ -502,6 +503,17 @@ type SigningKeys interface {
 	SigningKeys(ctx context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error)
 	// CreateSigningKeys stores all or none. ErrExists if the tenant has an active key of one of the kinds.
 	CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error
+}
+
+// Envelopes are what is wrapped under the master key, wherever it stands.
+type Envelopes interface {
+	// Envelopes returns up to max of a column, those of a tenant or (empty) of the installation, by key, after the key
+	// given. Of a row in which nothing is wrapped there is none.
+	Envelopes(ctx context.Context, c fleet.WrappedColumn, tenant fleet.TenantID, after string, max int) ([]fleet.Envelope, error)
+	// ReplaceEnvelope puts another value into the place of the one given, which is of by.Tenant, and audits it there; of the
+	// installation's, whose tenant is empty, there is no audit log. ErrConflict if something else stands there by now, or
+	// nothing.
+	ReplaceEnvelope(ctx context.Context, by fleet.By, c fleet.WrappedColumn, was fleet.Envelope, value []byte) error
 }
 
 // Queues says how much waits in the database's queues.

@@ -24,6 +24,7 @@ var suites = map[string]suite{
 	"Revocation":   revocation,
 	"Lists":        revocationLists,
 	"SigningKeys":  signingKeys,
+	"Envelopes":    envelopes,
 	"Groups":       groups,
 	"Configs":      configs,
 	"Assignments":  assignments,
