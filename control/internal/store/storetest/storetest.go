@@ -21,6 +21,7 @@ var suites = map[string]suite{
 	"Access":       access,
 	"Audit":        audit,
 	"Enrolment":    enrolment,
+	"TokenPools":   tokenPools,
 	"Revocation":   revocation,
 	"Lists":        revocationLists,
 	"SigningKeys":  signingKeys,
