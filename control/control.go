@@ -156,10 +156,13 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 		return nil, err
 	}
 	public := connect.NewServer(observe.public, callers)
-	api.Register(public, api.Deps{
+	err = api.Register(public, api.Deps{
 		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping,
+		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
 	})
+	if err != nil {
+		return nil, err
+	}
 	c.handler = api.NewHandler(public, config.API.CORSOrigins)
 	return c, nil
 }
@@ -258,6 +261,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "outbox", Run: c.outbox.Run},
 		{Name: "backlog", Run: c.backlog.run},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
+		c.replica.Duty("bootstrap token retention", time.Hour, c.sweepTokens),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
 		c.replica.Duty("first revocation lists", revocation.Renewal, c.lists.Begin),
@@ -277,6 +281,19 @@ func (c *Control) endLost(ctx context.Context) error {
 		c.deps.Log.WarnContext(ctx, "agents of gateways that are gone did not come back", "agents", ended)
 	}
 	return err //nolint:wrapcheck // logged as what the duty failed of
+}
+
+// sweepBatch is how many tokens are swept at once.
+const sweepBatch = 1000
+
+// sweepTokens forgets bootstrap tokens that enrolled nobody and ended long ago.
+func (c *Control) sweepTokens(ctx context.Context) error {
+	for {
+		n, err := c.store.SweepBootstrapTokens(ctx, c.replica.Clock().Add(-fleet.TokenRetention), sweepBatch)
+		if err != nil || n < sweepBatch {
+			return err //nolint:wrapcheck // logged as what the duty failed of
+		}
+	}
 }
 
 // pruneEvents forgets old events.

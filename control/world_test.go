@@ -82,6 +82,8 @@ type plane struct {
 	assign  amporav1connect.AssignmentServiceClient
 	groups  amporav1connect.GroupServiceClient
 	tokens  amporav1connect.BootstrapTokenServiceClient
+	pools   amporav1connect.TokenPoolServiceClient
+	web     *httptest.Server
 }
 
 func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
@@ -114,7 +116,7 @@ func startUnder(t testing.TB, db store.Store, b bus.Bus, k Keys, now func() time
 	done := make(chan error, 1)
 	go func() { done <- run.All(ctx, c.Loops()...) }()
 	web := httptest.NewServer(c.Handler())
-	p := &plane{Control: c}
+	p := &plane{Control: c, web: web}
 	p.stop = sync.OnceFunc(func() {
 		web.Close()
 		cancel()
@@ -127,6 +129,7 @@ func startUnder(t testing.TB, db store.Store, b bus.Bus, k Keys, now func() time
 	p.agents, p.configs = amporav1connect.NewAgentServiceClient(client), amporav1connect.NewConfigServiceClient(client)
 	p.assign, p.groups = amporav1connect.NewAssignmentServiceClient(client), amporav1connect.NewGroupServiceClient(client)
 	p.tokens = amporav1connect.NewBootstrapTokenServiceClient(client)
+	p.pools = amporav1connect.NewTokenPoolServiceClient(client)
 	return p
 }
 
