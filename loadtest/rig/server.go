@@ -100,6 +100,13 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 // Secrets are those that the installation and its users were given so far.
 func (s *Server) Secrets() []string { return slices.Clone(s.secrets) }
 
+// Keep adds a secret to those that no log may show.
+func (s *Server) Keep(secret string) {
+	if secret != "" {
+		s.secrets = append(s.secrets, secret)
+	}
+}
+
 // keepsSecrets looks for what no log may show. It runs when everything has stopped.
 func (s *Server) keepsSecrets() {
 	for _, part := range s.Parts {

@@ -67,9 +67,9 @@ func (p TokenPool) MostOwed(now time.Time) time.Time {
 	return now.Add(p.Share() * time.Duration(p.Burst))
 }
 
-// Of is the pool after the change at the time. What was drawn at another rate is not owed for longer than the new one
-// makes up for a burst.
+// Of is the pool after the change at the time. It owes as many tokens as before, but no more than a burst.
 func (c PoolChange) Of(p TokenPool, at time.Time) TokenPool {
+	owed := max(0, float64(p.DrawnUntil.Sub(at))/float64(p.Share()))
 	set(&p.Description, c.Description)
 	set(&p.Group, c.Group)
 	set(&p.TTL, c.TTL)
@@ -83,8 +83,8 @@ func (c PoolChange) Of(p TokenPool, at time.Time) TokenPool {
 	case p.DisabledAt.IsZero():
 		p.DisabledAt = at
 	}
-	if most := p.MostOwed(at); p.DrawnUntil.After(most) {
-		p.DrawnUntil = most
+	if owed > 0 {
+		p.DrawnUntil = at.Add(time.Duration(min(owed, float64(p.Burst)) * float64(p.Share())))
 	}
 	return p
 }

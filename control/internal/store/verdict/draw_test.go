@@ -55,7 +55,7 @@ func TestWhatElseStopsAPool(t *testing.T) {
 	disabled.DisabledAt = noon
 	rate := 60
 	quicker := good
-	quicker.DrawnUntil = noon.Add(time.Hour) // at one an hour
+	quicker.DrawnUntil = noon.Add(time.Hour) // one token, at one an hour
 	quicker = fleet.PoolChange{PerHour: &rate}.Of(quicker, noon)
 	for name, c := range map[string]struct {
 		pool   fleet.TokenPool
@@ -71,6 +71,28 @@ func TestWhatElseStopsAPool(t *testing.T) {
 		if v := verdict.OfDraw(c.pool, c.live, noon); v.Reason != c.reason || v.RetryAfter != c.retry {
 			t.Errorf("%s: %+v", name, v)
 		}
+	}
+}
+
+// TestAChangeOwesWhatWasDrawn: neither does another rate forgive tokens, nor does it make more of them.
+func TestAChangeOwesWhatWasDrawn(t *testing.T) {
+	pool := fleet.TokenPool{PerHour: 1, Burst: 3, DrawnUntil: noon.Add(2 * time.Hour)} // two are owed
+	for _, c := range []struct {
+		perHour, burst int
+		want           time.Duration
+	}{
+		{60, 3, 2 * time.Minute},
+		{60, 1, time.Minute},
+		{1, 3, 2 * time.Hour},
+		{3600, 100, 2 * time.Second},
+	} {
+		if got := (fleet.PoolChange{PerHour: &c.perHour, Burst: &c.burst}).Of(pool, noon).DrawnUntil; !got.Equal(noon.Add(c.want)) {
+			t.Errorf("at %d an hour and a burst of %d: drawn until %s", c.perHour, c.burst, got)
+		}
+	}
+	late := noon.Add(3 * time.Hour)
+	if got := (fleet.PoolChange{}).Of(pool, late); !got.DrawnUntil.Equal(pool.DrawnUntil) {
+		t.Errorf("what is made up for is owed until %s", got.DrawnUntil)
 	}
 }
 
