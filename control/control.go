@@ -151,20 +151,25 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	internalv1connect.RegisterGatewayServiceHandler(c.local, service)
 	internalv1connect.RegisterGatewayServiceHandler(c.remote, service)
 
-	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: fleet.TenantID(config.Tenant)})
-	if err != nil {
-		return nil, err
-	}
-	public := connect.NewServer(observe.public, callers)
-	err = api.Register(public, api.Deps{
-		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
+	c.handler, err = c.openAPI(bodies, observe.public)
+	return c, err
+}
+
+// openAPI makes the public API, with its callers measured as told.
+func (c *Control) openAPI(bodies *content.Content, observe connect.ServerInterceptor) (http.Handler, error) {
+	d, config := c.deps, c.config
+	callers, err := auth.NewInterceptor(auth.Config{
+		Tokens: c.store, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: fleet.TenantID(config.Tenant),
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.handler = api.NewHandler(public, config.API.CORSOrigins)
-	return c, nil
+	public := connect.NewServer(observe, callers)
+	err = api.Register(public, api.Deps{
+		Store: c.store, Content: bodies, Authority: c.authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
+	})
+	return api.NewHandler(public, config.API.CORSOrigins), err
 }
 
 // openContent opens the store of bodies, with the installation's tenant.

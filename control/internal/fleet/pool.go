@@ -22,7 +22,7 @@ type TokenPool struct {
 	PerHour, Burst int
 
 	Hash [32]byte // SHA-256 of the whole secret text
-	// The secret before is good until then; zero: there is none.
+	// The secret before was or is good until then; zero: there is none. It is remembered, so that who still uses it is known.
 	PreviousHash  [32]byte
 	PreviousUntil time.Time
 	RotatedAt     time.Time // when the present secret was made

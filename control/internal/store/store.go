@@ -147,8 +147,8 @@ type TokenPools interface {
 	TokenPoolByHash(ctx context.Context, hash [32]byte) (fleet.TokenPool, error)
 	// UpdateTokenPool changes a pool that is not deleted, for the tokens to come. ErrNotFound, also if its group is none.
 	UpdateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID, change fleet.PoolChange) (fleet.TokenPool, error)
-	// RotateTokenPool gives the pool another secret. The one before is good until the time given, zero for not at all; what
-	// was before that is good no more. ErrNotFound.
+	// RotateTokenPool gives the pool another secret. The one before is good until the time given, zero for not at all, and
+	// found by its hash all the same; what was before that is forgotten. ErrNotFound.
 	RotateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID, hash [32]byte, until time.Time) (fleet.TokenPool, error)
 	// DeleteTokenPool ends the pool, frees its name, and revokes its tokens that are live at by.At, so many. ErrNotFound.
 	DeleteTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID) (revoked int, err error)

@@ -117,8 +117,7 @@ func (s *Store) RotateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolI
 			return err
 		}
 		_, err := tx.Exec(ctx, `
-			UPDATE token_pools SET hash = $3, rotated_at = $4, previous_until = $5::timestamptz,
-				previous_hash = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE hash END
+			UPDATE token_pools SET hash = $3, rotated_at = $4::timestamptz, previous_hash = hash, previous_until = coalesce($5::timestamptz, $4::timestamptz)
 			WHERE tenant_id = $1 AND id = $2`, by.Tenant, id, hash[:], moment(by.At), moment(until))
 		if err != nil {
 			return fail("rotate the secret of a token pool", err)

@@ -308,6 +308,9 @@ var tokenPools = suite{
 		fourth := hashOf("fourth")
 		_, err = w.RotateTokenPool(w.Context(), w.by(), p.ID, fourth, time.Time{})
 		w.must(err)
+		if found, err := w.TokenPoolByHash(w.Context(), third); err != nil || found.ID != p.ID {
+			w.Errorf("who still uses the former secret is not known: %+v, %v", found, err)
+		}
 		for hash, want := range map[[32]byte]bool{first: false, second: false, third: false, fourth: true} {
 			if accepts(hash) != want {
 				w.Errorf("accepts(%x): want %v", hash[:4], want)
