@@ -40,24 +40,27 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// drawn is the one token of a pool, redeemed by an agent.
+// drawn is the one token of a pool that was redeemed by an agent.
 func drawn(t *testing.T, s *rig.Server, pool string) *amporav1.BootstrapToken {
 	t.Helper()
 	list := new(amporav1.ListBootstrapTokensResponse)
 	s.Get(list, "tokens", "list")
-	of := slices.DeleteFunc(list.GetTokens(), func(token *amporav1.BootstrapToken) bool { return token.GetPool() != pool })
-	if len(of) != 1 || of[0].GetState() != amporav1.TokenState_TOKEN_STATE_REDEEMED {
-		t.Fatalf("the pool's tokens are %v", of)
+	of := slices.DeleteFunc(list.GetTokens(), func(token *amporav1.BootstrapToken) bool {
+		return token.GetPool() != pool || token.GetState() != amporav1.TokenState_TOKEN_STATE_REDEEMED
+	})
+	if len(of) != 1 {
+		t.Fatalf("the redeemed tokens of %s are %v", pool, of)
 	}
 	return of[0]
 }
 
 // TestPoolCloudInit: the user data of the docs, with what an operator puts in, runs as a machine runs it at its first boot,
-// and the machine's supervisor comes up in the pool's group.
+// and the machine's supervisor comes up in the pool's group. The pool is at its rate, so the machine waits as it is told.
 func TestPoolCloudInit(t *testing.T) {
 	flavours(t, func(t *testing.T, s *rig.Server) {
 		s.Do("groups", "create", "web")
-		secret := pool(t, s, "asg", "--group", "web")
+		secret := pool(t, s, "asg", "--group", "web", "--per-hour", "900", "--burst", "1")
+		s.Keep(strings.TrimSpace(s.Do("token-pools", "draw", "--secret-file", secret)))
 		machine := t.TempDir()
 		script := boot(t, machine, map[string]string{
 			"POOL_SECRET": strings.TrimSpace(read(t, secret)), "API_URL": "http://" + s.API, "GATEWAY_URL": "https://" + s.OpAMP,
@@ -74,6 +77,9 @@ func TestPoolCloudInit(t *testing.T) {
 			if got := enrol(); got.Code != 0 {
 				t.Fatalf("exit code %d\n%s%s", got.Code, got.Stdout, got.Stderr)
 			}
+		}
+		if refused := s.Do("audit", "list"); !strings.Contains(refused, "POOL_RATE_LIMITED") {
+			t.Errorf("it did not have to wait:\n%s", refused)
 		}
 		for _, gone := range []string{"pool-secret", "pool-header", "token"} {
 			if _, err := os.Stat(filepath.Join(dir, gone)); !errors.Is(err, os.ErrNotExist) {
