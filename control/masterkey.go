@@ -21,25 +21,11 @@ type MasterKeys struct {
 	Log      *slog.Logger
 }
 
-// Kind is one kind of wrapped records: how many there are, and under which master keys.
-type Kind struct {
-	Name  string
-	Total int
-	Under map[string]int // by the key's id; the damaged are not among them
-}
-
-// Damaged is a record that does not open, and why.
-type Damaged struct {
-	Record string
-	Why    error
-}
-
 // MasterKeyStatus is under which master keys a database is.
 type MasterKeyStatus struct {
 	// Active and Previous are the ids of the configured keys, empty for those that are not.
 	Active, Previous string
-	Kinds            []Kind
-	Damaged          []Damaged
+	Kinds            []masterkey.Standing
 }
 
 // Under is how many records of all kinds are under a master key.
@@ -56,6 +42,14 @@ func (s MasterKeyStatus) Total() (n int) {
 		n += k.Total
 	}
 	return n
+}
+
+// Damaged are the records that do not open.
+func (s MasterKeyStatus) Damaged() (all []masterkey.Failed) {
+	for _, k := range s.Kinds {
+		all = append(all, k.Damaged...)
+	}
+	return all
 }
 
 // Status looks at every record that is wrapped under a master key, and opens those that it has the key of. It needs none:
@@ -75,58 +69,24 @@ func (m MasterKeys) Status(ctx context.Context) (MasterKeyStatus, error) {
 		return status, err
 	}
 	defer func() { _ = db.Close() }()
-	standings, err := masterkey.Count(ctx, db, ring)
-	if err != nil {
-		return status, err
-	}
-	for _, s := range standings {
-		status.Kinds = append(status.Kinds, Kind{Name: s.Column.Purpose, Total: s.Total, Under: s.Under})
-		status.Damaged = append(status.Damaged, damaged(s.Damaged)...)
-	}
-	return status, nil
+	status.Kinds, err = masterkey.Count(ctx, db, ring)
+	return status, err
 }
 
-// MasterKeyRotation is what a rotation did.
-type MasterKeyRotation struct {
-	Active    string // the id of the key that everything is under now, unless there is Damaged
-	Rewrapped int
-	Damaged   []Damaged
-}
-
-// Rotate wraps every record under AMPORA_MASTER_KEY. told hears of each record that was looked at: of which kind, the how
-// manieth, of how many when it began. See masterkey.Rotation for what it promises.
-func (m MasterKeys) Rotate(ctx context.Context, told func(kind string, looked, total int)) (MasterKeyRotation, error) {
-	var done MasterKeyRotation
+// Rotate wraps every record under AMPORA_MASTER_KEY, whose id it returns; told hears how far each kind is. See
+// masterkey.Rotation for what it promises.
+func (m MasterKeys) Rotate(ctx context.Context, told func(kind string, looked, total int)) (active string, out masterkey.Outcome, err error) {
 	ring, err := m.Keys.keyring()
 	if err != nil {
-		return done, err
+		return "", out, err
 	}
-	done.Active = ring.ActiveKeyID()
 	db, err := openStore(ctx, m.Database, m.Log)
 	if err != nil {
-		return done, err
+		return "", out, err
 	}
 	defer func() { _ = db.Close() }()
-	standings, err := masterkey.Count(ctx, db, nil)
-	if err != nil {
-		return done, err
-	}
-	totals := map[string]int{}
-	for _, s := range standings {
-		totals[s.Column.Purpose] = s.Total
-	}
-	out, err := masterkey.Rotation{
-		Store: db, Ring: ring, Now: m.Now,
-		Told: func(c fleet.WrappedColumn, looked int) { told(c.Purpose, looked, max(looked, totals[c.Purpose])) },
+	out, err = masterkey.Rotation{
+		Store: db, Ring: ring, Now: m.Now, Told: func(c fleet.WrappedColumn, looked, total int) { told(c.Purpose, looked, total) },
 	}.Run(ctx)
-	done.Rewrapped, done.Damaged = out.Rewrapped, damaged(out.Failed)
-	return done, err
-}
-
-func damaged(failed []masterkey.Failed) []Damaged {
-	all := make([]Damaged, len(failed))
-	for i, f := range failed {
-		all[i] = Damaged{Record: f.Record.String(), Why: f.Why}
-	}
-	return all
+	return ring.ActiveKeyID(), out, err
 }

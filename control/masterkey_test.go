@@ -71,7 +71,7 @@ func TestAControlPlaneGoesOnWhileItsMasterKeyIsReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := masterkey.Rotation{Store: db, Ring: ring, Now: time.Now, Told: func(fleet.WrappedColumn, int) {}}.Run(t.Context())
+		out, err := masterkey.Rotation{Store: db, Ring: ring, Now: time.Now, Told: func(fleet.WrappedColumn, int, int) {}}.Run(t.Context())
 		if err != nil || len(out.Failed) > 0 || out.Rewrapped == 0 {
 			t.Fatalf("%+v, %v", out, err)
 		}

@@ -38,7 +38,8 @@ ALTER TABLE token_pools FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON token_pools USING (tenant_id = ampora_tenant()) WITH CHECK (tenant_id = ampora_tenant());
 -- A secret decides whose pool it is.
 CREATE POLICY routing ON token_pools FOR SELECT TO ampora_worker USING (true);
-GRANT SELECT, INSERT, UPDATE ON token_pools TO ampora_api, ampora_worker;
+GRANT SELECT, INSERT, UPDATE ON token_pools TO ampora_api;
+GRANT SELECT ON token_pools TO ampora_worker;
 
 ALTER TABLE bootstrap_tokens
     ADD COLUMN pool_id uuid,

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/control/internal/masterkey"
 	"gitlab.com/ampora/ampora/shared/ops"
 )
 
@@ -64,11 +65,12 @@ func keysStatus(c *cobra.Command, environ []string) error {
 	if err := printKinds(c.OutOrStdout(), status); err != nil {
 		return err
 	}
-	sayDamaged(c.ErrOrStderr(), status.Damaged)
+	damaged := status.Damaged()
+	sayDamaged(c.ErrOrStderr(), damaged)
 	fmt.Fprintln(c.OutOrStdout(), verdictOf(status))
 	switch {
-	case len(status.Damaged) > 0:
-		return fmt.Errorf("%d records do not open", len(status.Damaged))
+	case len(damaged) > 0:
+		return fmt.Errorf("%d records do not open", len(damaged))
 	case status.Under(status.Active) < status.Total():
 		return errKeys
 	default:
@@ -81,7 +83,7 @@ func printKinds(out io.Writer, status control.MasterKeyStatus) error {
 	fmt.Fprintln(table, "KIND\tMASTER KEY\tRECORDS")
 	for _, kind := range status.Kinds {
 		for _, id := range slices.Sorted(maps.Keys(kind.Under)) {
-			fmt.Fprintf(table, "%s\t%s\t%d\n", kind.Name, id+role(status, id), kind.Under[id])
+			fmt.Fprintf(table, "%s\t%s\t%d\n", kind.Column.Purpose, id+role(status, id), kind.Under[id])
 		}
 	}
 	if err := table.Flush(); err != nil {
@@ -104,38 +106,33 @@ func role(status control.MasterKeyStatus, id string) string {
 
 // verdictOf says what the counts mean to whoever wants to remove a key.
 func verdictOf(status control.MasterKeyStatus) string {
-	total, active := status.Total(), status.Under(status.Active)
+	total, active, previous := status.Total(), status.Under(status.Active), 0
+	replacing := status.Previous != "" && status.Previous != status.Active
+	if replacing {
+		previous = status.Under(status.Previous)
+	}
 	switch {
 	case total == 0:
 		return "Nothing was ever sealed in this database."
-	case len(status.Damaged) > 0:
+	case len(status.Damaged()) > 0:
 		return "Keep every key: some records do not open."
 	case status.Active == "":
 		return "AMPORA_MASTER_KEY is not configured: which of these it is, and whether the records open, was not looked at."
-	case active == total && status.Previous != "" && status.Previous != status.Active:
+	case active == total && replacing:
 		return fmt.Sprintf("All %d records open under AMPORA_MASTER_KEY: AMPORA_PREVIOUS_MASTER_KEY may be removed from every process.", total)
 	case active == total:
 		return fmt.Sprintf("All %d records open under AMPORA_MASTER_KEY: no other key is needed.", total)
-	case status.Previous != "" && active+status.Under(status.Previous) == total:
-		return fmt.Sprintf("%d of %d records are under AMPORA_PREVIOUS_MASTER_KEY: keep it, and run ampora-control keys rotate-master.", total-active, total)
+	case active+previous == total:
+		return fmt.Sprintf("%d of %d records are under AMPORA_PREVIOUS_MASTER_KEY: keep it, and run ampora-control keys rotate-master.", previous, total)
 	default:
-		return fmt.Sprintf("%d of %d records are under keys that are not configured: nothing that needs them will work.",
-			total-active-otherThan(status), total)
+		return fmt.Sprintf("%d of %d records are under keys that are not configured: nothing that needs them will work.", total-active-previous, total)
 	}
-}
-
-// otherThan is how many records are under the previous key, if it is another than the active one.
-func otherThan(status control.MasterKeyStatus) int {
-	if status.Previous == status.Active {
-		return 0
-	}
-	return status.Under(status.Previous)
 }
 
 // saidDamaged is how many damaged records are named.
 const saidDamaged = 50
 
-func sayDamaged(errs io.Writer, damaged []control.Damaged) {
+func sayDamaged(errs io.Writer, damaged []masterkey.Failed) {
 	for _, d := range damaged[:min(len(damaged), saidDamaged)] {
 		fmt.Fprintf(errs, "does not open: %s: %v\n", d.Record, d.Why)
 	}
@@ -150,15 +147,18 @@ func rotateMaster(c *cobra.Command, environ []string) error {
 		return err
 	}
 	told := &progress{out: c.ErrOrStderr(), now: time.Now}
-	done, err := keys.Rotate(c.Context(), told.looked)
-	sayDamaged(c.ErrOrStderr(), done.Damaged)
-	if err != nil {
-		return fmt.Errorf("%w\n%d records were wrapped anew before that; run it again", err, done.Rewrapped)
+	active, done, err := keys.Rotate(c.Context(), told.looked)
+	sayDamaged(c.ErrOrStderr(), done.Failed)
+	switch {
+	case err != nil && done.Rewrapped > 0:
+		return fmt.Errorf("%w (%d records were wrapped anew before that: run it again)", err, done.Rewrapped)
+	case err != nil:
+		return err //nolint:wrapcheck // a sentence for the operator already
 	}
-	if n := len(done.Damaged); n > 0 {
+	if n := len(done.Failed); n > 0 {
 		return fmt.Errorf("%d records were wrapped anew, %d were not: keep both keys, the database still counts as under the former one", done.Rewrapped, n)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "%d records were wrapped anew; all are under AMPORA_MASTER_KEY (%s)\n", done.Rewrapped, done.Active)
+	fmt.Fprintf(c.OutOrStdout(), "%d records were wrapped anew; all are under AMPORA_MASTER_KEY (%s)\n", done.Rewrapped, active)
 	fmt.Fprintln(c.OutOrStdout(), "AMPORA_PREVIOUS_MASTER_KEY may be removed from every process, once ampora-control keys status says so too.")
 	return nil
 }

@@ -113,13 +113,11 @@ type DrawVerdict struct {
 	DrawnUntil time.Time
 }
 
-// Defaults and bounds of a pool.
+// Defaults of a pool.
 const (
 	PoolDefaultTTL     = time.Hour
 	PoolDefaultPerHour = 60
 	PoolDefaultBurst   = 10
-	// PoolMaxOverlap is how long a former secret may go on beside the present one.
-	PoolMaxOverlap = 24 * time.Hour
 )
 
 // TokenRetention is how long after its end a bootstrap token is kept that enrolled nobody. One that did is kept as long as

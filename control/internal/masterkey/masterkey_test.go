@@ -135,7 +135,7 @@ func under(t *testing.T, db store.Store, ring *seal.Keyring) (n, total int) {
 }
 
 func rotation(db masterkey.Store, ring *seal.Keyring) masterkey.Rotation {
-	return masterkey.Rotation{Store: db, Ring: ring, Now: func() time.Time { return now }, Told: func(fleet.WrappedColumn, int) {}}
+	return masterkey.Rotation{Store: db, Ring: ring, Now: func() time.Time { return now }, Told: func(fleet.WrappedColumn, int, int) {}}
 }
 
 func TestEverythingIsUnderTheNewKeyAfterwards(t *testing.T) {
@@ -144,7 +144,12 @@ func TestEverythingIsUnderTheNewKeyAfterwards(t *testing.T) {
 		works(t, db, k.before)
 		told := map[string]int{}
 		r := rotation(db, k.during)
-		r.Told = func(c fleet.WrappedColumn, looked int) { told[c.Purpose] = looked }
+		r.Told = func(c fleet.WrappedColumn, looked, total int) {
+			if looked > total {
+				t.Errorf("%s: %d of %d", c.Purpose, looked, total)
+			}
+			told[c.Purpose] = looked
+		}
 		out, err := r.Run(t.Context())
 		must(t, err)
 		n, total := under(t, db, k.after)
@@ -298,7 +303,7 @@ func TestWhatComesMeanwhileIsNotForgotten(t *testing.T) {
 	onBackends(t, func(t *testing.T, db store.Store, k keys) {
 		r := rotation(db, k.during)
 		late := sync.OnceFunc(func() { must(t, second(content.New(db, k.before).EnsureTenant(t.Context(), "late", now))) })
-		r.Told = func(c fleet.WrappedColumn, _ int) {
+		r.Told = func(c fleet.WrappedColumn, _, _ int) {
 			if c == fleet.WrappedUplinkSecret {
 				late()
 			}
@@ -316,7 +321,7 @@ func TestAMovingTarget(t *testing.T) {
 	onBackends(t, func(t *testing.T, db store.Store, k keys) {
 		r := rotation(db, k.during)
 		made := 0
-		r.Told = func(c fleet.WrappedColumn, _ int) {
+		r.Told = func(c fleet.WrappedColumn, _, _ int) {
 			if c == fleet.WrappedUplinkSecret {
 				made++
 				must(t, second(content.New(db, k.before).EnsureTenant(t.Context(), fleet.TenantID(fmt.Sprint("t", made)), now)))

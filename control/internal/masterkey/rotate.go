@@ -27,8 +27,8 @@ type Rotation struct {
 	Store Store
 	Ring  *seal.Keyring // active: the new key; previous: the old one
 	Now   func() time.Time
-	// Told hears of every record of a column that was looked at, in the order in which it is done.
-	Told func(c fleet.WrappedColumn, looked int)
+	// Told hears of every record that was looked at: the how manieth of its column, of how many there were when it began.
+	Told func(c fleet.WrappedColumn, looked, total int)
 }
 
 // Outcome is what a rotation did.
@@ -51,9 +51,13 @@ func (r Rotation) Run(ctx context.Context) (Outcome, error) {
 	if err := r.check(ctx); err != nil {
 		return out, err
 	}
+	totals, err := r.totals(ctx)
+	if err != nil {
+		return out, err
+	}
 	records, last := split(fleet.WrappedColumns)
 	for range passes {
-		done, err := r.pass(ctx, records)
+		done, err := r.pass(ctx, records, totals)
 		out.Rewrapped += done.rewrapped
 		if err != nil || len(done.failed) > 0 {
 			out.Failed = done.failed
@@ -62,7 +66,7 @@ func (r Rotation) Run(ctx context.Context) (Outcome, error) {
 		if !done.settled() {
 			continue
 		}
-		done, err = r.pass(ctx, last)
+		done, err = r.pass(ctx, last, totals)
 		out.Rewrapped, out.Failed = out.Rewrapped+done.rewrapped, done.failed
 		if err != nil || done.overtaken == 0 {
 			return out, err
@@ -96,6 +100,16 @@ func (r Rotation) check(ctx context.Context) error {
 	}
 }
 
+// totals is how many records there are, for whoever wants to know how far it is.
+func (r Rotation) totals(ctx context.Context) (map[fleet.WrappedColumn]int, error) {
+	standings, err := Count(ctx, r.Store, nil)
+	totals := map[fleet.WrappedColumn]int{}
+	for _, s := range standings {
+		totals[s.Column] = s.Total
+	}
+	return totals, err
+}
+
 // tally is what became of the records of a pass.
 type tally struct {
 	rewrapped int
@@ -106,7 +120,7 @@ type tally struct {
 // settled says that everything that opens was as it should be already.
 func (t tally) settled() bool { return t.rewrapped == 0 && t.overtaken == 0 }
 
-func (r Rotation) pass(ctx context.Context, columns []fleet.WrappedColumn) (done tally, err error) {
+func (r Rotation) pass(ctx context.Context, columns []fleet.WrappedColumn, totals map[fleet.WrappedColumn]int) (done tally, err error) {
 	for _, c := range columns {
 		looked := 0
 		err := every(ctx, r.Store, c, func(e fleet.Envelope) error {
@@ -114,7 +128,7 @@ func (r Rotation) pass(ctx context.Context, columns []fleet.WrappedColumn) (done
 				return fmt.Errorf("wrap %s anew: %w", recordOf(c, e), err)
 			}
 			looked++
-			r.Told(c, looked)
+			r.Told(c, looked, max(looked, totals[c]))
 			return nil
 		})
 		if err != nil {
