@@ -47,7 +47,7 @@ type Database struct {
 // Keys are the secrets that protect what is stored.
 type Keys struct {
 	Master   conf.Secret `env:"AMPORA_MASTER_KEY" help:"Base64 of the 32 bytes under which all keys in the database are wrapped. Required in production; in development one is made and kept in AMPORA_DATA_DIR."`
-	Previous conf.Secret `env:"AMPORA_PREVIOUS_MASTER_KEY" help:"The master key before the present one, while it is being rotated."`
+	Previous conf.Secret `env:"AMPORA_PREVIOUS_MASTER_KEY" help:"Another master key under which records open, while it is being replaced: the former one, or at first the next."`
 }
 
 // API is the public listener.

@@ -142,17 +142,25 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err := c.openInternal(ctx, db, bodies, signer, uplinks, observe); err != nil {
 		return nil, err
 	}
-	callers, err := auth.NewInterceptor(auth.Config{Tokens: db, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: fleet.TenantID(config.Tenant)})
+	c.handler, err = c.openAPI(bodies, observe.public)
+	return c, err
+}
+
+// openAPI makes the public API, with its callers measured as told.
+func (c *Control) openAPI(bodies *content.Content, observe connect.ServerInterceptor) (http.Handler, error) {
+	d, config := c.deps, c.config
+	callers, err := auth.NewInterceptor(auth.Config{
+		Tokens: c.store, Log: d.Log, Now: d.Now, Development: d.DevelopmentLogin, DevelopmentTenant: fleet.TenantID(config.Tenant),
+	})
 	if err != nil {
 		return nil, err
 	}
-	public := connect.NewServer(observe.public, callers)
-	api.Register(public, api.Deps{
-		Store: db, Content: bodies, Authority: authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping,
+	public := connect.NewServer(observe, callers)
+	err = api.Register(public, api.Deps{
+		Store: c.store, Content: bodies, Authority: c.authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
 	})
-	c.handler = api.NewHandler(public, config.API.CORSOrigins)
-	return c, nil
+	return api.NewHandler(public, config.API.CORSOrigins), err
 }
 
 // openInternal makes the service for gateways, of this process and of others.
@@ -278,6 +286,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "backlog", Run: c.backlog.run},
 		{Name: "signing keys", Run: c.keys.run},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
+		c.replica.Duty("bootstrap token retention", time.Hour, c.sweepTokens),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
 		c.replica.Duty("trusted signing keys", time.Hour, c.keys.retire),
@@ -298,6 +307,19 @@ func (c *Control) endLost(ctx context.Context) error {
 		c.deps.Log.WarnContext(ctx, "agents of gateways that are gone did not come back", "agents", ended)
 	}
 	return err //nolint:wrapcheck // logged as what the duty failed of
+}
+
+// sweepBatch is how many tokens are swept at once.
+const sweepBatch = 1000
+
+// sweepTokens forgets bootstrap tokens that enrolled nobody and ended long ago.
+func (c *Control) sweepTokens(ctx context.Context) error {
+	for {
+		n, err := c.store.SweepBootstrapTokens(ctx, c.replica.Clock().Add(-fleet.TokenRetention), sweepBatch)
+		if err != nil || n < sweepBatch {
+			return err //nolint:wrapcheck // logged as what the duty failed of
+		}
+	}
 }
 
 // pruneEvents forgets old events.

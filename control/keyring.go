@@ -17,12 +17,9 @@ import (
 	"gitlab.com/ampora/ampora/shared/uplink"
 )
 
-// Settings that are decided once, at the first start.
+// Settings that are decided once, at the first start, as the wrapped ones are.
 const (
-	settingKeyCheck    = "master_key_check"
 	settingTrustDomain = "trust_domain"
-	settingDownlinks   = "downlink_key"
-	settingUplinks     = "uplink_secret"
 	settingLine        = "revocation_line"
 )
 
@@ -31,6 +28,19 @@ const secretSize = 32
 
 // openKeyring makes the keyring and proves that it is the one this database was written under.
 func openKeyring(ctx context.Context, k Keys, s store.Installation) (*seal.Keyring, error) {
+	ring, err := k.keyring()
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.FixSetting(ctx, fleet.WrappedKeyCheck.Only, ring.Check())
+	if err != nil {
+		return nil, fmt.Errorf("master key check: %w", err)
+	}
+	return ring, ring.VerifyCheck(stored)
+}
+
+// keyring makes the keyring.
+func (k Keys) keyring() (*seal.Keyring, error) {
 	master, err := seal.ParseMasterKey(k.Master.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("AMPORA_MASTER_KEY: %w", err)
@@ -43,15 +53,7 @@ func openKeyring(ctx context.Context, k Keys, s store.Installation) (*seal.Keyri
 		}
 		previous = &p
 	}
-	ring := seal.NewKeyring(master, previous)
-	stored, err := s.FixSetting(ctx, settingKeyCheck, ring.Check())
-	if err != nil {
-		return nil, fmt.Errorf("master key check: %w", err)
-	}
-	if err := ring.VerifyCheck(stored); err != nil {
-		return nil, fmt.Errorf("AMPORA_MASTER_KEY is not the key this database was written under: %w", err)
-	}
-	return ring, nil
+	return seal.NewKeyring(master, previous), nil
 }
 
 // fixTrustDomain holds the installation to the trust domain of its first start.
@@ -76,29 +78,29 @@ func fixLine(ctx context.Context, s store.Installation) (string, error) {
 	return string(line), nil
 }
 
-// fixSecret returns the installation's secret of a purpose, sealed under the master key; the first process to ask makes
-// it. Its name is part of the seal, so one never opens as another.
-func fixSecret(ctx context.Context, s store.Installation, ring *seal.Keyring, name, purpose string) ([]byte, error) {
-	binding := seal.Binding{Purpose: purpose, Table: "settings", Row: name, Column: "value"}
+// fixSecret returns a secret of the installation, sealed under the master key; the first process to ask makes it. Its
+// name is part of the seal, so one never opens as another.
+func fixSecret(ctx context.Context, s store.Installation, ring *seal.Keyring, c fleet.WrappedColumn) ([]byte, error) {
+	binding := seal.At(c, "", c.Only)
 	secret := make([]byte, secretSize)
 	_, _ = rand.Read(secret) // never fails
 	wrapped, err := ring.Wrap(binding, secret)
 	if err != nil {
-		return nil, fmt.Errorf("wrap the %s: %w", purpose, err)
+		return nil, fmt.Errorf("wrap the %s: %w", c.Purpose, err)
 	}
-	stored, err := s.FixSetting(ctx, name, wrapped)
+	stored, err := s.FixSetting(ctx, c.Only, wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("store the %s: %w", purpose, err)
+		return nil, fmt.Errorf("store the %s: %w", c.Purpose, err)
 	}
 	if secret, err = ring.Unwrap(binding, stored); err != nil {
-		return nil, fmt.Errorf("unwrap the %s: %w", purpose, err)
+		return nil, fmt.Errorf("unwrap the %s: %w", c.Purpose, err)
 	}
 	return secret, nil
 }
 
 // openSigner returns the signer of downlinks.
 func openSigner(ctx context.Context, s store.Installation, ring *seal.Keyring) (*outbox.Signer, error) {
-	seed, err := fixSecret(ctx, s, ring, settingDownlinks, "downlink-key")
+	seed, err := fixSecret(ctx, s, ring, fleet.WrappedDownlinkKey)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func openSigner(ctx context.Context, s store.Installation, ring *seal.Keyring) (
 type uplinks []byte
 
 func openUplinks(ctx context.Context, s store.Installation, ring *seal.Keyring) (uplinks, error) {
-	return fixSecret(ctx, s, ring, settingUplinks, "uplink-secret")
+	return fixSecret(ctx, s, ring, fleet.WrappedUplinkSecret)
 }
 
 // key is that of a gateway process.

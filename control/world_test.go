@@ -82,6 +82,8 @@ type plane struct {
 	assign  amporav1connect.AssignmentServiceClient
 	groups  amporav1connect.GroupServiceClient
 	tokens  amporav1connect.BootstrapTokenServiceClient
+	pools   amporav1connect.TokenPoolServiceClient
+	web     *httptest.Server
 }
 
 func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
@@ -92,7 +94,13 @@ func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
 // startAt starts a control plane with a clock of the test's, and what else the test wants of its own.
 func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time, own ...func(*Deps)) *plane {
 	t.Helper()
-	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
+	return startUnder(t, db, b, keys(masterKey), now, own...)
+}
+
+// startUnder is startAt with keys of the test's.
+func startUnder(t testing.TB, db store.Store, b bus.Bus, k Keys, now func() time.Time, own ...func(*Deps)) *plane {
+	t.Helper()
+	config := Config{Keys: k, Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
 	deps := Deps{
 		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,
@@ -108,7 +116,7 @@ func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func
 	done := make(chan error, 1)
 	go func() { done <- run.All(ctx, c.Loops()...) }()
 	web := httptest.NewServer(c.Handler())
-	p := &plane{Control: c}
+	p := &plane{Control: c, web: web}
 	p.stop = sync.OnceFunc(func() {
 		web.Close()
 		cancel()
@@ -121,6 +129,7 @@ func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func
 	p.agents, p.configs = amporav1connect.NewAgentServiceClient(client), amporav1connect.NewConfigServiceClient(client)
 	p.assign, p.groups = amporav1connect.NewAssignmentServiceClient(client), amporav1connect.NewGroupServiceClient(client)
 	p.tokens = amporav1connect.NewBootstrapTokenServiceClient(client)
+	p.pools = amporav1connect.NewTokenPoolServiceClient(client)
 	return p
 }
 

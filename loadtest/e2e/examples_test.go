@@ -23,6 +23,8 @@ var examples = map[string]string{
 	"supervisor-enrolled.yaml":  "TestSupervisorWithFiles",
 	"collector-ws.yaml":         "TestExtension",
 	"collector-http.yaml":       "TestExtension",
+	"pool-cloud-init.yaml":      "TestPoolCloudInit",
+	"pool-kubernetes.yaml":      "TestPoolKubernetes",
 	"edge.yaml":                 "applied",
 	"edge-broken.yaml":          "failed",
 }

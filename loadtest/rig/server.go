@@ -4,10 +4,8 @@
 package rig
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -15,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gitlab.com/ampora/ampora/loadtest/rawopamp"
@@ -59,8 +58,10 @@ type Server struct {
 	Redis   *Redis
 	flavour Flavour
 	cliEnv  map[string]string
-	master  string   // the file of the master key
-	secrets []string // that no log may show
+	master  string // the file of the master key
+	// previous is that of the master key before, while it is being replaced.
+	previous string
+	secrets  []string // that no log may show
 }
 
 // NewServer prepares an installation; nothing runs yet.
@@ -99,6 +100,13 @@ func NewServer(t testing.TB, flavour Flavour) *Server {
 // Secrets are those that the installation and its users were given so far.
 func (s *Server) Secrets() []string { return slices.Clone(s.secrets) }
 
+// Keep adds a secret to those that no log may show.
+func (s *Server) Keep(secret string) {
+	if secret != "" {
+		s.secrets = append(s.secrets, secret)
+	}
+}
+
 // keepsSecrets looks for what no log may show. It runs when everything has stopped.
 func (s *Server) keepsSecrets() {
 	for _, part := range s.Parts {
@@ -126,11 +134,7 @@ func (s *Server) production() {
 // controlEnv makes a master key and returns what the control plane is given in production.
 func (s *Server) controlEnv() map[string]string {
 	s.t.Helper()
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
-	s.master = filepath.Join(s.Dir, "master.key")
-	write(s.t, s.master, []byte(base64.StdEncoding.EncodeToString(key)+"\n"))
-	s.secrets = append(s.secrets, base64.StdEncoding.EncodeToString(key))
+	s.master = s.MasterKey("master.key")
 	return map[string]string{
 		"AMPORA_MODE":            "production",
 		"AMPORA_DATABASE_URL":    s.Database.URL,
@@ -174,11 +178,14 @@ func (s *Server) migrate() {
 // Control runs ampora-control on a database.
 func (s *Server) Control(database string, args ...string) Result {
 	s.t.Helper()
+	return Run(s.t, s.controlCommand("ampora-control", database, args...), "")
+}
+
+func (s *Server) controlCommand(name, database string, args ...string) Command {
+	s.t.Helper()
 	env := map[string]string{"AMPORA_DATABASE_URL": database}
-	if s.master != "" {
-		env["AMPORA_MASTER_KEY_FILE"] = s.master
-	}
-	return Run(s.t, Command{Name: "ampora-control", Path: Ours(s.t, "ampora-control"), Args: args, Dir: s.Dir, Env: env}, "")
+	maps.Copy(env, s.keyEnv())
+	return Command{Name: name, Path: Ours(s.t, "ampora-control"), Args: args, Dir: s.Dir, Env: env, Stop: syscall.SIGTERM}
 }
 
 // Launch starts ampora and does not wait for it.

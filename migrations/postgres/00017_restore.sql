@@ -19,4 +19,3 @@ ALTER TABLE foreign_revocations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE foreign_revocations FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON foreign_revocations USING (tenant_id = ampora_tenant()) WITH CHECK (tenant_id = ampora_tenant());
 GRANT SELECT, INSERT ON foreign_revocations TO ampora_api, ampora_worker;
-GRANT UPDATE ON settings TO ampora_worker;

@@ -21,9 +21,10 @@ type TokenKind string
 
 // The kinds of token.
 const (
-	BootstrapToken TokenKind = "amp-bs"  // admits one agent to its enrolment, once
-	APIToken       TokenKind = "amp-pat" // a principal of the public API
-	GatewayToken   TokenKind = "amp-gw"  // admits one gateway to its join, once
+	BootstrapToken TokenKind = "amp-bs"   // admits one agent to its enrolment, once
+	APIToken       TokenKind = "amp-pat"  // a principal of the public API
+	GatewayToken   TokenKind = "amp-gw"   // admits one gateway to its join, once
+	PoolToken      TokenKind = "amp-pool" // draws bootstrap tokens from a pool
 )
 
 // Token is a secret of the form

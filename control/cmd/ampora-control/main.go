@@ -3,7 +3,7 @@
 
 // Command ampora-control is the control plane apart from its gateways, of which there may be several, as there may be of
 // it. It is also the tool beside the database: it migrates the schema, makes the first Admin, issues the join tokens of
-// gateways and lets gateways into the bus.
+// gateways, lets gateways into the bus and replaces the master key.
 package main
 
 import (
@@ -54,7 +54,8 @@ func main() {
 var errConfig = errors.New("")
 
 // start is the program: its exit code is 0 after success, 2 for a wrong configuration or usage, 3 if migrate status
-// finds a schema that is not this program's, 1 for anything else.
+// finds a schema that is not this program's or keys status a database that is not under the master key, 1 for anything
+// else.
 func start(ctx context.Context, args, environ []string, out, errs io.Writer) int {
 	root := commands(environ)
 	root.SetArgs(args)
@@ -64,7 +65,7 @@ func start(ctx context.Context, args, environ []string, out, errs io.Writer) int
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, errSchema):
+	case errors.Is(err, errSchema), errors.Is(err, errKeys):
 		return 3
 	case errors.Is(err, errConfig):
 		fmt.Fprintln(errs, "ampora-control:", err)
@@ -99,7 +100,9 @@ func commands(environ []string) *cobra.Command {
 	bootstrap := &cobra.Command{Use: "bootstrap-admin", Short: "Print an API token of the first Admin, valid for 7 days.", Args: cobra.NoArgs}
 	name := bootstrap.Flags().String("name", "bootstrap-admin", "name of the token")
 	bootstrap.RunE = func(c *cobra.Command, _ []string) error { return bootstrapAdmin(c, environ, *name) }
-	root.AddCommand(migrate, bootstrap, joinTokenCommand(environ), revokeGatewayCommand(environ), busCommands(environ), afterRestoreCommand(environ))
+	root.AddCommand(
+		migrate, bootstrap, joinTokenCommand(environ), revokeGatewayCommand(environ), busCommands(environ), keysCommands(environ), afterRestoreCommand(environ),
+	)
 	return root
 }
 

@@ -85,3 +85,63 @@ func TestGatewaysOfSeveralTenants(t *testing.T) {
 		t.Errorf("revoking what has not joined: %s", errs)
 	}
 }
+
+// TestTheMasterKeyIsReplaced goes through it as an operator does, and looks at what each command says.
+func TestTheMasterKeyIsReplaced(t *testing.T) {
+	database := "AMPORA_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "ampora.db")
+	former, next := strings.Repeat("I", 43)+"=", strings.Repeat("E", 43)+"="
+	run := func(want int, master, previous string, args ...string) (out, errs string) {
+		t.Helper()
+		environ := []string{database}
+		for name, value := range map[string]string{"AMPORA_MASTER_KEY": master, "AMPORA_PREVIOUS_MASTER_KEY": previous} {
+			if value != "" {
+				environ = append(environ, name+"="+value)
+			}
+		}
+		var o, e bytes.Buffer
+		if code := start(t.Context(), args, environ, &o, &e); code != want {
+			t.Fatalf("%v: exit code %d, want %d: %s%s", args, code, want, o.String(), e.String())
+		}
+		return o.String(), e.String()
+	}
+	says := func(text string, parts ...string) {
+		t.Helper()
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				t.Errorf("%q does not say %q", text, part)
+			}
+		}
+	}
+	run(0, "", "", "migrate", "up")
+	out, _ := run(0, former, "", "keys", "status")
+	says(out, "Nothing was ever sealed")
+	_, errs := run(1, next, former, "keys", "rotate-master")
+	says(errs, "nothing was ever sealed")
+
+	run(0, former, "", "bootstrap-admin") // a tenant, its data key and the key check
+	out, _ = run(0, former, "", "keys", "status")
+	says(out, "All 2 records open under AMPORA_MASTER_KEY: no other key is needed.")
+	out, _ = run(3, "", "", "keys", "status")
+	says(out, "tenant-data-key", "key-check", "was not looked at")
+	out, _ = run(3, next, former, "keys", "status")
+	says(out, "2 of 2 records are under AMPORA_PREVIOUS_MASTER_KEY: keep it")
+	_, errs = run(1, next, "", "keys", "rotate-master")
+	says(errs, "AMPORA_MASTER_KEY is not the key")
+	out, _ = run(0, former, next, "keys", "status") // the step before: each process learns the new key
+	says(out, "All 2 records open under AMPORA_MASTER_KEY")
+
+	out, errs = run(0, next, former, "keys", "rotate-master")
+	says(out, "2 records were wrapped anew")
+	says(errs, "tenant-data-key 1/1", "key-check 1/1")
+	out, _ = run(0, next, former, "keys", "status")
+	says(out, "AMPORA_PREVIOUS_MASTER_KEY may be removed from every process")
+	out, _ = run(0, next, "", "keys", "rotate-master")
+	says(out, "0 records were wrapped anew")
+
+	out, _ = run(3, former, "", "keys", "status")
+	says(out, "2 of 2 records are under keys that are not configured")
+	_, errs = run(1, former, "", "bootstrap-admin", "--name", "second")
+	says(errs, "AMPORA_MASTER_KEY is not the key that this database was sealed with")
+	run(0, next, "", "bootstrap-admin", "--name", "second")
+	run(1, "too short", "", "keys", "status")
+}

@@ -25,11 +25,12 @@ import (
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
-// procedure is one procedure of the API and the role it declares.
+// procedure is one procedure of the API and the role it declares, or that it is for the secret of a pool.
 type procedure struct {
 	name   string
 	role   fleet.Role
 	stream bool
+	pool   bool
 }
 
 func procedures(t *testing.T) (all []procedure) {
@@ -40,7 +41,7 @@ func procedures(t *testing.T) (all []procedure) {
 				method := service.Methods().Get(j)
 				access, _ := auth.Declared(method)
 				name := "/" + string(service.FullName()) + "/" + string(method.Name())
-				all = append(all, procedure{name, auth.RoleFrom(access.GetRole()), method.IsStreamingServer()})
+				all = append(all, procedure{name, auth.RoleFrom(access.GetRole()), method.IsStreamingServer(), access.GetPoolSecret()})
 			}
 		}
 		return true
@@ -120,6 +121,12 @@ func TestEveryProcedureRefusesWhoeverIsBelowItsRole(t *testing.T) {
 				continue // it would go on for ever; see TestWatch…
 			}
 			code, reason := w.raw(p, withSecret(secrets[role]))
+			if p.pool {
+				if code != "unauthenticated" || reason != auth.ReasonTokenInvalid {
+					t.Errorf("%s as %v: %s %s", p.name, role, code, reason)
+				}
+				continue
+			}
 			denied := code == "permission_denied" && reason == auth.ReasonRoleTooLow
 			if denied != (role < p.role) || code == "unauthenticated" {
 				t.Errorf("%s as %v: %s %s", p.name, role, code, reason)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"go.opentelemetry.io/otel/metric"
 
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/pki"
@@ -31,10 +32,16 @@ type Deps struct {
 	OpAMPURL    string // that agents connect to
 	// ImmediateLimit is how many agents one act may change.
 	ImmediateLimit int
+	// Meter measures what the interceptors do not.
+	Meter metric.Meter
 }
 
 // Register puts all services of ampora.v1 onto the server, which must have been made with auth's interceptor.
-func Register(server *connect.Server, d Deps) {
+func Register(server *connect.Server, d Deps) error {
+	draws, err := newDraws(d.Meter)
+	if err != nil {
+		return err
+	}
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
@@ -42,10 +49,12 @@ func Register(server *connect.Server, d Deps) {
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})
 	amporav1connect.RegisterSigningKeyServiceHandler(server, &signingKeys{d.Store, d.Authority, d.Now})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, &bootstrapTokens{d.Store})
+	amporav1connect.RegisterTokenPoolServiceHandler(server, &tokenPools{d.Store, d.Now, d.OpAMPURL, draws})
 	amporav1connect.RegisterApiTokenServiceHandler(server, &apiTokens{d.Store})
 	amporav1connect.RegisterGatewayServiceHandler(server, &gateways{d.Store})
 	amporav1connect.RegisterJoinTokenServiceHandler(server, &joinTokens{d.Store, d.Authority})
 	amporav1connect.RegisterEventServiceHandler(server, newEvents(d))
 	amporav1connect.RegisterAuditServiceHandler(server, &audit{d.Store})
 	amporav1connect.RegisterSystemServiceHandler(server, &system{d})
+	return nil
 }

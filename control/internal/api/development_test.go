@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 
+	"connectrpc.com/connect/v2"
+
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
@@ -75,6 +77,9 @@ func TestDevelopmentLogin(t *testing.T) {
 		}
 	}
 
+	if _, err := w.with("").tokenPools.DrawToken(t.Context(), &amporav1.DrawTokenRequest{}); connect.CodeOf(err) != connect.CodeUnauthenticated {
+		t.Errorf("the developer draws without a pool's secret: %v", err)
+	}
 	system := must(w.with("").system.GetSystem(t.Context(), &amporav1.GetSystemRequest{}))(t)
 	if system.GetPrincipal() != "developer" || system.GetTenant() != "default" || system.GetRole() != amporav1.Role_ROLE_ADMIN {
 		t.Errorf("the developer is %v", system)

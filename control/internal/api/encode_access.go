@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -24,8 +26,23 @@ func bootstrapTokenAt(now time.Time) func(fleet.BootstrapToken) *amporav1.Bootst
 		return &amporav1.BootstrapToken{
 			Id: string(t.ID), Description: t.Description, GroupId: string(t.Group), State: tokenStates.encode(t.State(now)),
 			CreatedBy: t.CreatedBy, CreatedAt: moment(t.CreatedAt), ExpiresAt: moment(t.ExpiresAt),
-			RedeemedAt: moment(t.RedeemedAt), AgentId: string(t.Agent),
+			RedeemedAt: moment(t.RedeemedAt), AgentId: string(t.Agent), PoolId: string(t.Pool), Pool: t.PoolName,
 		}
+	}
+}
+
+// tokenPoolAt encodes a pool without its hashes, as it stands at now.
+func tokenPoolAt(now time.Time) func(fleet.TokenPool) *amporav1.TokenPool {
+	return func(p fleet.TokenPool) *amporav1.TokenPool {
+		pool := &amporav1.TokenPool{
+			Id: string(p.ID), Name: p.Name, Description: p.Description, GroupId: string(p.Group), Ttl: durationpb.New(p.TTL),
+			LiveLimit: int32(p.LiveLimit), PerHour: int32(p.PerHour), Burst: int32(p.Burst), Live: int32(p.Live), //nolint:gosec // bounded by the message's rules
+			Disabled: !p.DisabledAt.IsZero(), CreatedBy: p.CreatedBy, CreatedAt: moment(p.CreatedAt), RotatedAt: moment(p.RotatedAt),
+		}
+		if now.Before(p.PreviousUntil) {
+			pool.FormerSecretUntil = moment(p.PreviousUntil)
+		}
+		return pool
 	}
 }
 

@@ -86,6 +86,7 @@ const (
 	listAssignments     = "assignments"
 	listBootstrapTokens = "bootstrap_tokens"
 	listAPITokens       = "api_tokens"
+	listTokenPools      = "token_pools"
 	listGateways        = "gateways"
 	listJoinTokens      = "join_tokens"
 	listEvents          = "events"

@@ -20,6 +20,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/connect/v2/connectproto"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"gitlab.com/ampora/ampora/control/internal/api"
 	"gitlab.com/ampora/ampora/control/internal/auth"
@@ -84,11 +85,14 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 
 func (w *world) serve(adjust []func(*auth.Config)) {
 	w.register(func(server *connect.Server) {
-		api.Register(server, api.Deps{
+		err := api.Register(server, api.Deps{
 			Store: w.store, Content: w.content, Authority: w.authority, Now: w.now, Changed: w.waitForChange,
 			Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
-			ImmediateLimit: limit,
+			ImmediateLimit: limit, Meter: noop.Meter{},
 		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
 	}, adjust...)
 }
 
@@ -173,6 +177,7 @@ func (w *world) with(secret string) clients {
 		signingKeys:     amporav1connect.NewSigningKeyServiceClient(c),
 		bootstrapTokens: amporav1connect.NewBootstrapTokenServiceClient(c),
 		apiTokens:       amporav1connect.NewApiTokenServiceClient(c),
+		tokenPools:      amporav1connect.NewTokenPoolServiceClient(c),
 		gateways:        amporav1connect.NewGatewayServiceClient(c),
 		joinTokens:      amporav1connect.NewJoinTokenServiceClient(c),
 		events:          amporav1connect.NewEventServiceClient(c),
@@ -190,6 +195,7 @@ type clients struct {
 	signingKeys     amporav1connect.SigningKeyServiceClient
 	bootstrapTokens amporav1connect.BootstrapTokenServiceClient
 	apiTokens       amporav1connect.ApiTokenServiceClient
+	tokenPools      amporav1connect.TokenPoolServiceClient
 	gateways        amporav1connect.GatewayServiceClient
 	joinTokens      amporav1connect.JoinTokenServiceClient
 	events          amporav1connect.EventServiceClient

@@ -26,7 +26,7 @@ const (
 	ReasonProcedureWithoutAccess = "PROCEDURE_WITHOUT_ACCESS"
 )
 
-// Declared returns the access a procedure declares, and whether it declares a role at all. The schema is what generated
+// Declared returns the access a procedure declares, and whether it says at all for whom it is. The schema is what generated
 // code puts into its Spec: a protoreflect.MethodDescriptor.
 func Declared(schema any) (*amporav1.Access, bool) {
 	method, ok := schema.(protoreflect.MethodDescriptor)
@@ -34,7 +34,7 @@ func Declared(schema any) (*amporav1.Access, bool) {
 		return nil, false
 	}
 	access, ok := proto.GetExtension(method.Options(), amporav1.E_Access).(*amporav1.Access)
-	return access, ok && RoleFrom(access.GetRole()) != fleet.RoleNone
+	return access, ok && (RoleFrom(access.GetRole()) != fleet.RoleNone) != access.GetPoolSecret()
 }
 
 // RoleFrom is a role of the API in the words of the fleet; one that is not known is none.
@@ -57,6 +57,8 @@ func permit(p fleet.Principal, spec connect.Spec) *fault.Error {
 	switch {
 	case !declared:
 		return fault.New(fault.PermissionDenied, ReasonProcedureWithoutAccess, "the procedure does not say who may call it")
+	case access.GetPoolSecret() != (p.Kind == fleet.PrincipalTokenPool):
+		return fault.New(fault.PermissionDenied, ReasonProcedureNotAllowed, "the procedure is not for this kind of caller")
 	case p.Role < RoleFrom(access.GetRole()):
 		needed := RoleFrom(access.GetRole()).String()
 		return fault.New(fault.PermissionDenied, ReasonRoleTooLow, "this needs the role %s", needed).

@@ -27,9 +27,16 @@ const (
 	refusalTimeout = 5 * time.Second
 )
 
+// Secrets is how callers are known.
+type Secrets interface {
+	store.Access
+	// TokenPoolByHash finds the pool of a present or former secret, in any tenant and any state. ErrNotFound.
+	TokenPoolByHash(ctx context.Context, hash [32]byte) (fleet.TokenPool, error)
+}
+
 // Config is what an interceptor needs. All fields but Development are required.
 type Config struct {
-	Tokens store.Access
+	Tokens Secrets
 	Log    *slog.Logger
 	Now    func() time.Time
 	// Development admits callers of this machine without a token (see the conditions in development.go). It is for the
@@ -93,7 +100,7 @@ func limited(ctx context.Context, spec connect.Spec) (context.Context, context.C
 // admit finds the principal of the call and whether the procedure is for it.
 func (g *gate) admit(ctx context.Context, spec connect.Spec) (fleet.By, error) {
 	by := g.caller(ctx)
-	principal, err := g.principal(ctx, by.At)
+	principal, err := g.principal(ctx, spec, by.At)
 	by.Principal, by.Tenant = principal, principal.Tenant
 	if err != nil {
 		if principal.ID != "" { // of a token that once was good

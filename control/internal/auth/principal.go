@@ -43,12 +43,17 @@ func tokenInvalid(cause error) error {
 
 // principal finds who calls. A token that is presented decides alone: a bad one is never overlooked in favour of the
 // development login. With the error of a token that was good once comes its principal, for the audit log.
-func (g *gate) principal(ctx context.Context, now time.Time) (fleet.Principal, error) {
+func (g *gate) principal(ctx context.Context, spec connect.Spec, now time.Time) (fleet.Principal, error) {
+	access, _ := Declared(spec.Schema)
 	info, ok := connect.CallInfoForServerContext(ctx)
 	if !ok {
 		return fleet.Principal{}, tokenMissing(nil)
 	}
-	if presented := info.RequestHeader().Values("Authorization"); len(presented) > 0 {
+	presented := info.RequestHeader().Values("Authorization")
+	switch {
+	case access.GetPoolSecret():
+		return g.poolPrincipal(ctx, presented, now)
+	case len(presented) > 0:
 		return g.tokenPrincipal(ctx, presented, now)
 	}
 	if !g.Development {
@@ -61,15 +66,10 @@ func (g *gate) principal(ctx context.Context, now time.Time) (fleet.Principal, e
 }
 
 func (g *gate) tokenPrincipal(ctx context.Context, presented []string, now time.Time) (fleet.Principal, error) {
-	scheme, secret, found := strings.Cut(presented[0], " ")
-	if len(presented) != 1 || !found || !strings.EqualFold(scheme, "Bearer") { // RFC 6750, section 2.1; RFC 9110, section 11.1
-		return fleet.Principal{}, tokenInvalid(errScheme)
-	}
-	token, err := identity.ParseToken(identity.APIToken, secret)
+	hash, err := bearer(identity.APIToken, presented)
 	if err != nil {
 		return fleet.Principal{}, tokenInvalid(err)
 	}
-	hash := token.Hash()
 	stored, err := g.Tokens.APITokenByHash(ctx, hash)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -80,6 +80,19 @@ func (g *gate) tokenPrincipal(ctx context.Context, presented []string, now time.
 		return fleet.Principal{}, tokenInvalid(errUnknown)
 	}
 	return tokenOwner(stored), tokenAlive(stored, now)
+}
+
+// bearer is the hash of the one token of a kind in the values of an Authorization header.
+func bearer(kind identity.TokenKind, presented []string) ([32]byte, error) {
+	scheme, secret, found := strings.Cut(presented[0], " ")
+	if len(presented) != 1 || !found || !strings.EqualFold(scheme, "Bearer") { // RFC 6750, section 2.1; RFC 9110, section 11.1
+		return [32]byte{}, errScheme
+	}
+	token, err := identity.ParseToken(kind, secret)
+	if err != nil {
+		return [32]byte{}, err //nolint:wrapcheck // for the log, beside what it is about
+	}
+	return token.Hash(), nil
 }
 
 // tokenOwner is the principal a token stands for.

@@ -49,15 +49,33 @@ type api struct {
 	joinTokens   amporav1connect.JoinTokenServiceClient
 	system       amporav1connect.SystemServiceClient
 	tokens       amporav1connect.BootstrapTokenServiceClient
+	tokenPools   amporav1connect.TokenPoolServiceClient
 	apiTokens    amporav1connect.ApiTokenServiceClient
 }
 
 func (p *program) connect() (*api, error) {
-	server, err := p.serverURL()
+	token, err := p.apiToken()
 	if err != nil {
 		return nil, err
 	}
-	token, err := p.apiToken()
+	return p.connectWith(token)
+}
+
+// connectToPool is for the one procedure that is for the secret of a token pool.
+func (p *program) connectToPool(secretFile string) (*api, error) {
+	text, err := p.readSecret(secretFile)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := parseToken(identity.PoolToken, text)
+	if err != nil {
+		return nil, err
+	}
+	return p.connectWith(secret)
+}
+
+func (p *program) connectWith(token identity.Token) (*api, error) {
+	server, err := p.serverURL()
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +103,7 @@ func (p *program) connect() (*api, error) {
 		joinTokens:   amporav1connect.NewJoinTokenServiceClient(client),
 		system:       amporav1connect.NewSystemServiceClient(client),
 		tokens:       amporav1connect.NewBootstrapTokenServiceClient(client),
+		tokenPools:   amporav1connect.NewTokenPoolServiceClient(client),
 		apiTokens:    amporav1connect.NewApiTokenServiceClient(client),
 	}, nil
 }

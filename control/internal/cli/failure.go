@@ -93,6 +93,9 @@ func adviceFor(reason string) (string, bool) {
 		"CURSOR_INVALID":        "leave --cursor out to begin now",
 		"EXCEEDS_OWN_RIGHTS":    nextRole,
 		"GATEWAY_SHARED":        "choose another name, or ask the installation's operator: ampora-control join-token, ampora-control revoke-gateway",
+		"POOL_DISABLED":         "whoever keeps the pool opens it again with: amporactl token-pools update --enable",
+		"POOL_EXHAUSTED":        "try again when some of its tokens are redeemed or expired; whoever keeps the pool raises the limit with: amporactl token-pools update --live-limit",
+		"POOL_RATE_LIMITED":     "try again when it says; whoever keeps the pool raises the rate with: amporactl token-pools update --per-hour",
 		"PROCEDURE_NOT_ALLOWED": "the token is limited to other procedures; use another token",
 	}[reason]
 	return advice, known

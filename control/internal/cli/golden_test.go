@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect/v2"
+
+	"gitlab.com/ampora/ampora/shared/identity"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -109,6 +111,22 @@ func TestOutputs(t *testing.T) {
 		{name: "tokens-issue-long", command: "tokens issue --ttl 8d"},
 		{name: "tokens-list", command: "tokens list"},
 		{name: "tokens-revoke", command: "tokens revoke " + mintedID},
+		{name: "token-pools-create", command: "token-pools create spot --group edge --per-hour 200 --live-limit 50 --ttl 2h"},
+		{name: "token-pools-create-json", command: "token-pools create spot -o json"},
+		{name: "token-pools-create-rules", command: "token-pools create spot --per-hour 1000000"},
+		{name: "token-pools-list", command: "token-pools list"},
+		{name: "token-pools-get", command: "token-pools get web"},
+		{name: "token-pools-get-disabled", command: "token-pools get spot"},
+		{name: "token-pools-get-unknown", command: "token-pools get nothing"},
+		{name: "token-pools-update", command: "token-pools update web --per-hour 500 --disable"},
+		{name: "token-pools-update-nothing", command: "token-pools update web"},
+		{name: "token-pools-update-both", command: "token-pools update web --disable --enable"},
+		{name: "token-pools-rotate-secret", command: "token-pools rotate-secret web"},
+		{name: "token-pools-rotate-secret-overlap", command: "token-pools rotate-secret web --overlap 2h"},
+		{name: "token-pools-rotate-secret-long", command: "token-pools rotate-secret web --overlap 2d"},
+		{name: "token-pools-delete", command: "token-pools delete web"},
+		{name: "token-pools-draw-nothing", command: "token-pools draw"},
+		{name: "token-pools-draw-wrong", command: "token-pools draw --secret-file -", stdin: "amp-pool.secret"},
 		{name: "api-tokens-create", command: "api-tokens create ci --role operator --procedure /ampora.v1.AgentService/ListAgents"},
 		{name: "api-tokens-create-role", command: "api-tokens create ci --role king"},
 		{name: "api-tokens-list", command: "api-tokens list"},
@@ -146,6 +164,37 @@ func TestOutputs(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				w.stdin, w.state.failNext = c.stdin, c.fail
 				check(t, c.name, w.run(strings.Fields(c.command)...).golden())
+			})
+		})
+	}
+}
+
+// TestDraw: with a pool's secret and nothing else, which no output shows.
+func TestDraw(t *testing.T) {
+	limited := refuse(connect.CodeResourceExhausted, "POOL_RATE_LIMITED", "the token pool has handed out as many tokens as it may for now",
+		map[string]string{"retry_after_seconds": "60"})
+	for _, c := range []struct {
+		name, command string
+		other         bool // another secret than the pool's
+		fail          error
+	}{
+		{name: "token-pools-draw", command: "token-pools draw --secret-file - --description i-0abc"},
+		{name: "token-pools-draw-json", command: "token-pools draw --secret-file - -o json"},
+		{name: "token-pools-draw-limited", command: "token-pools draw --secret-file -", fail: limited},
+		{name: "token-pools-draw-former", command: "token-pools draw --secret-file -", other: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				secret := w.state.poolSecret
+				if c.other {
+					secret = identity.NewToken(identity.PoolToken)
+				}
+				w.stdin, w.state.failNext = secret.Reveal()+"\n", c.fail
+				got := w.run(strings.Fields(c.command)...).golden()
+				check(t, c.name, got)
+				if strings.Contains(got, secret.Reveal()) {
+					t.Error("it shows the pool's secret")
+				}
 			})
 		})
 	}

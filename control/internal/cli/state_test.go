@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -31,6 +32,7 @@ const (
 	groupGone  = "01890000-0000-7000-8000-0000000000a2"
 	configEdge = "01890000-0000-7000-8000-0000000000c1"
 	mintedID   = "01890000-0000-7000-8000-0000000000b1"
+	poolWeb    = "01890000-0000-7000-8000-0000000000d1"
 	// theSecret is what every minted token hides.
 	theSecret = "the-secret"
 	// evil is what an agent may call itself: it sets the terminal's title, goes up a line, turns the reading direction.
@@ -48,6 +50,8 @@ type state struct {
 	bodies      map[int32][]byte
 	assignments []*amporav1.Assignment
 	tokens      []*amporav1.BootstrapToken
+	pools       []*amporav1.TokenPool
+	poolSecret  identity.Token // opens the first of them
 	apiTokens   []*amporav1.ApiToken
 	gateways    []*amporav1.Gateway
 	joinTokens  []*amporav1.JoinToken
@@ -146,6 +150,17 @@ func newState(token identity.Token) *state {
 		},
 		{Id: "edge-3", State: amporav1.GatewayState_GATEWAY_STATE_JOINED, JoinedAt: ago(time.Minute), Serial: "60", NotAfter: in(30 * 24 * time.Hour)},
 		{Id: "gateway", State: amporav1.GatewayState_GATEWAY_STATE_AWAY, Shared: true, StartedAt: ago(90 * time.Hour), LeaseUntil: ago(80 * time.Hour)},
+	}
+	s.poolSecret = identity.NewToken(identity.PoolToken)
+	s.pools = []*amporav1.TokenPool{
+		{
+			Id: poolWeb, Name: "web", Description: "the web tier", GroupId: groupEdge, Ttl: durationpb.New(90 * time.Minute), LiveLimit: 50, PerHour: 200,
+			Burst: 10, Live: 3, CreatedBy: "alice", CreatedAt: ago(50 * time.Hour), RotatedAt: ago(time.Hour), FormerSecretUntil: in(time.Hour),
+		},
+		{
+			Id: "01890000-0000-7000-8000-0000000000d2", Name: "spot", Description: strings.ToValidUTF8(evil, ""), Ttl: durationpb.New(time.Hour), PerHour: 60, Burst: 10,
+			Disabled: true, CreatedBy: "alice", CreatedAt: ago(50 * time.Hour), RotatedAt: ago(50 * time.Hour),
+		},
 	}
 	s.joinTokens = []*amporav1.JoinToken{{
 		Id: mintedID, GatewayId: "edge-1", State: amporav1.TokenState_TOKEN_STATE_REDEEMED, CreatedBy: "alice", CreatedAt: ago(51 * time.Hour),
@@ -582,6 +597,76 @@ func (s joinTokenServer) RevokeJoinToken(_ context.Context, r *amporav1.RevokeJo
 		token.State = amporav1.TokenState_TOKEN_STATE_REVOKED
 	}
 	return &amporav1.RevokeJoinTokenResponse{Token: token}, err
+}
+
+type tokenPoolServer struct{ *state }
+
+func (s tokenPoolServer) CreateTokenPool(_ context.Context, r *amporav1.CreateTokenPoolRequest) (*amporav1.CreateTokenPoolResponse, error) {
+	pool := &amporav1.TokenPool{
+		Id: mintedID, Name: r.GetName(), Description: r.GetDescription(), GroupId: r.GetGroupId(), Ttl: r.GetTtl(), LiveLimit: r.GetLiveLimit(),
+		PerHour: r.GetPerHour(), Burst: r.GetBurst(), CreatedAt: timestamppb.Now(), RotatedAt: timestamppb.Now(),
+	}
+	return &amporav1.CreateTokenPoolResponse{Pool: pool, Secret: "amp-pool." + theSecret}, nil
+}
+
+func (s tokenPoolServer) ListTokenPools(_ context.Context, r *amporav1.ListTokenPoolsRequest) (*amporav1.ListTokenPoolsResponse, error) {
+	page, next := paged(s.pools, r.GetPageToken())
+	return &amporav1.ListTokenPoolsResponse{Pools: page, NextPageToken: next}, nil
+}
+
+func (s tokenPoolServer) pool(ref string) (*amporav1.TokenPool, error) {
+	return find(s.pools, func(p *amporav1.TokenPool) bool { return p.GetId() == ref || p.GetName() == ref }, "pool")
+}
+
+func (s tokenPoolServer) GetTokenPool(_ context.Context, r *amporav1.GetTokenPoolRequest) (*amporav1.GetTokenPoolResponse, error) {
+	pool, err := s.pool(r.GetPool())
+	return &amporav1.GetTokenPoolResponse{Pool: pool}, err
+}
+
+func (s tokenPoolServer) UpdateTokenPool(_ context.Context, r *amporav1.UpdateTokenPoolRequest) (*amporav1.UpdateTokenPoolResponse, error) {
+	pool, err := s.pool(r.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if r.PerHour != nil {
+		pool.PerHour = r.GetPerHour()
+	}
+	if r.GroupId != nil {
+		pool.GroupId = r.GetGroupId()
+	}
+	if r.Disabled != nil {
+		pool.Disabled = r.GetDisabled()
+	}
+	return &amporav1.UpdateTokenPoolResponse{Pool: pool}, nil
+}
+
+func (s tokenPoolServer) RotateTokenPoolSecret(_ context.Context, r *amporav1.RotateTokenPoolSecretRequest) (*amporav1.RotateTokenPoolSecretResponse, error) {
+	pool, err := s.pool(r.GetId())
+	if err != nil {
+		return nil, err
+	}
+	pool.FormerSecretUntil = nil
+	if overlap := r.GetOverlap().AsDuration(); overlap > 0 {
+		pool.FormerSecretUntil = timestamppb.New(time.Now().Add(overlap))
+	}
+	return &amporav1.RotateTokenPoolSecretResponse{Pool: pool, Secret: "amp-pool." + theSecret}, nil
+}
+
+func (s tokenPoolServer) DeleteTokenPool(_ context.Context, r *amporav1.DeleteTokenPoolRequest) (*amporav1.DeleteTokenPoolResponse, error) {
+	pool, err := s.pool(r.GetId())
+	return &amporav1.DeleteTokenPoolResponse{RevokedTokens: pool.GetLive()}, err
+}
+
+func (s tokenPoolServer) DrawToken(_ context.Context, r *amporav1.DrawTokenRequest) (*amporav1.DrawTokenResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	s.tokens = append(s.tokens, &amporav1.BootstrapToken{Id: mintedID, Description: r.GetDescription(), Pool: "web", State: amporav1.TokenState_TOKEN_STATE_LIVE})
+	return &amporav1.DrawTokenResponse{
+		Secret: "amp-bs." + theSecret, TokenId: mintedID, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour)), OpampUrl: "wss://gateway.example:4320/v1/opamp",
+	}, nil
 }
 
 type eventServer struct{ *state }

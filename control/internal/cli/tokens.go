@@ -66,10 +66,10 @@ func (p *program) tokensList() *cobra.Command {
 }
 
 func (p *program) tokenTable(tokens []*amporav1.BootstrapToken) view {
-	t := newTable("ID", "STATE", "EXPIRES", "CREATED", "BY", "GROUP", "AGENT", "DESCRIPTION")
+	t := newTable("ID", "STATE", "EXPIRES", "CREATED", "BY", "POOL", "GROUP", "AGENT", "DESCRIPTION")
 	for _, token := range tokens {
 		t.row(or(token.GetId()), word(token.GetState()), relative(p.now(), token.GetExpiresAt()),
-			relative(p.now(), token.GetCreatedAt()), or(token.GetCreatedBy()), or(token.GetGroupId()),
+			relative(p.now(), token.GetCreatedAt()), or(token.GetCreatedBy()), or(token.GetPool()), or(token.GetGroupId()),
 			or(token.GetAgentId()), or(token.GetDescription()))
 	}
 	return t

@@ -104,6 +104,18 @@ func span(d time.Duration) string {
 	}
 }
 
+// exactly is a duration as flags take it: 90m, 24h, 1h30m.
+func exactly(d time.Duration) string {
+	text := d.String()
+	if minutes, whole := strings.CutSuffix(text, "m0s"); whole {
+		text = minutes + "m"
+	}
+	if hours, whole := strings.CutSuffix(text, "h0m"); whole {
+		text = hours + "h"
+	}
+	return text
+}
+
 // stamp is a time in RFC 3339 and UTC, for lines that are kept.
 func stamp(at *timestamppb.Timestamp) string {
 	if at == nil {

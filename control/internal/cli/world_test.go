@@ -149,7 +149,11 @@ func (s *state) server(t *testing.T) *connect.Server {
 	server := connect.NewServer(func(next connect.ServerFunc) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			info, _ := connect.CallInfoForServerContext(ctx)
-			if info.RequestHeader().Get("Authorization") != "Bearer "+s.token.Reveal() {
+			secret := s.token
+			if strings.HasSuffix(spec.Procedure, "/DrawToken") {
+				secret = s.poolSecret
+			}
+			if info.RequestHeader().Get("Authorization") != "Bearer "+secret.Reveal() {
 				return refuse(connect.CodeUnauthenticated, "TOKEN_INVALID", "the API token is not accepted", nil)
 			}
 			return next(ctx, spec, checked{stream, rules})
@@ -163,6 +167,7 @@ func (s *state) server(t *testing.T) *connect.Server {
 	amporav1connect.RegisterGroupServiceHandler(server, groupServer{s})
 	amporav1connect.RegisterSystemServiceHandler(server, systemServer{s})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, tokenServer{s})
+	amporav1connect.RegisterTokenPoolServiceHandler(server, tokenPoolServer{s})
 	amporav1connect.RegisterApiTokenServiceHandler(server, apiTokenServer{s})
 	amporav1connect.RegisterGatewayServiceHandler(server, gatewayServer{s})
 	amporav1connect.RegisterJoinTokenServiceHandler(server, joinTokenServer{s})

@@ -60,7 +60,5 @@ func (k *dataKeys) wrapNew(id fleet.TenantID) ([]byte, error) {
 }
 
 func dataKeyBinding(id fleet.TenantID) seal.Binding {
-	return seal.Binding{
-		Purpose: "tenant-data-key", Tenant: string(id), Table: "tenants", Row: string(id), Column: "wrapped_data_key",
-	}
+	return seal.At(fleet.WrappedDataKey, id, string(id))
 }

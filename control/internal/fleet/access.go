@@ -29,6 +29,7 @@ const (
 	PrincipalDevelopment PrincipalKind = "development"
 	PrincipalAgent       PrincipalKind = "agent"
 	PrincipalGateway     PrincipalKind = "gateway"
+	PrincipalTokenPool   PrincipalKind = "token_pool"
 	PrincipalSystem      PrincipalKind = "system"
 )
 
@@ -108,11 +109,14 @@ type BootstrapToken struct {
 	Hash        [32]byte // SHA-256 of the whole secret text
 	Group       GroupID  // joined at enrolment; empty for none
 	Description string
-	CreatedBy   string
-	CreatedAt   time.Time
-	ExpiresAt   time.Time
-	RevokedAt   time.Time
-	RedeemedAt  time.Time
+	// Pool is the one that it was drawn from, with its name; empty if an operator issued it.
+	Pool       PoolID
+	PoolName   string
+	CreatedBy  string
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	RevokedAt  time.Time
+	RedeemedAt time.Time
 	// What it was redeemed for. The same token with the same public key gets the same certificate again until
 	// the identity's first mTLS connection (Agent.FirstSeenAt) and for at most RedemptionWindow.
 	Agent     AgentID

@@ -28,6 +28,9 @@ type ConfigID string
 // TokenID names a bootstrap or API token (never its secret): UUIDv7 text.
 type TokenID string
 
+// PoolID names a token pool (never its secret): UUIDv7 text.
+type PoolID string
+
 // Serial is a certificate's serial number in lower-case hexadecimal without leading zeros.
 type Serial string
 

@@ -28,8 +28,7 @@ type Keys interface {
 // installation is the tenant under which keys that belong to none are kept.
 const installation fleet.TenantID = ""
 
-// KeyBinding is the place for which the private key of a signing key is sealed: what
-// a rotation of the master key rewraps it with.
+// KeyBinding is the place for which the private key of a signing key is sealed.
 func KeyBinding(tenant fleet.TenantID, id fleet.KeyID) seal.Binding {
-	return seal.Binding{Purpose: "ca-key", Tenant: string(tenant), Table: "signing_keys", Row: string(id), Column: "sealed_key"}
+	return seal.At(fleet.WrappedCAKey, tenant, string(id))
 }

@@ -36,7 +36,7 @@ const (
 
 // ResponderBinding is the place for which a responder's private key is sealed.
 func ResponderBinding(tenant fleet.TenantID, key fleet.KeyID) seal.Binding {
-	return seal.Binding{Purpose: "ocsp-key", Tenant: string(tenant), Table: "ocsp_responders", Row: string(key), Column: "sealed_key"}
+	return seal.At(fleet.WrappedOCSPKey, tenant, string(key))
 }
 
 // oidNoCheck is id-pkix-ocsp-nocheck (RFC 6960, section 4.2.2.2.1): the responder's own certificate needs no answer.

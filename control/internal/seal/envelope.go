@@ -111,4 +111,13 @@ func (r *Keyring) recordKey(b Binding, envelope []byte) ([]byte, error) {
 	return recordKey, nil
 }
 
+// MasterKeyOf names the master key that an envelope is under, in hexadecimal, without opening it; false for what is no
+// envelope of a known scheme.
+func MasterKeyOf(envelope []byte) (id string, ok bool) {
+	if len(envelope) < envelopeLo || envelope[0] != schemeEnvelope {
+		return "", false
+	}
+	return envelopeKeyID(envelope).String(), true
+}
+
 func envelopeKeyID(envelope []byte) keyID { return keyID(envelope[1:wrappedAt]) }

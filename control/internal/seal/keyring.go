@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
 
 // Keyring wraps and unwraps records under the master key. During a rotation it
@@ -41,6 +43,14 @@ func readyMaster(k MasterKey) sealKey {
 // count what a rotation has left to do.
 func (r Keyring) ActiveKeyID() string { return r.active.id.String() }
 
+// PreviousKeyID names the previous master key likewise; empty if there is none.
+func (r Keyring) PreviousKeyID() string {
+	if r.previous == nil {
+		return ""
+	}
+	return r.previous.id.String()
+}
+
 // key finds the key that an envelope names.
 func (r *Keyring) key(id keyID) (sealKey, error) {
 	switch {
@@ -59,7 +69,7 @@ var ErrWrongMasterKey = errors.New("AMPORA_MASTER_KEY is not the key that this d
 	"configure the right one, or name it as AMPORA_PREVIOUS_MASTER_KEY if it is being replaced")
 
 // checkBinding is where the key-check value stands: there is one per installation.
-var checkBinding = Binding{Purpose: "key-check"}
+var checkBinding = Binding{Purpose: fleet.WrappedKeyCheck.Purpose}
 
 // Check returns a key-check value to be stored when a database is first used, and
 // to be replaced when [Keyring.NeedsRewrap] says so. Values differ on each call.
@@ -74,7 +84,7 @@ func (r *Keyring) Check() []byte {
 func (r *Keyring) VerifyCheck(stored []byte) error {
 	_, err := r.Unwrap(checkBinding, stored)
 	if errors.Is(err, ErrUnknownKey) {
-		return fmt.Errorf("%w: %w", ErrWrongMasterKey, err)
+		return fmt.Errorf("%w (AMPORA_MASTER_KEY is %s; %w)", ErrWrongMasterKey, r.ActiveKeyID(), err)
 	}
 	return err
 }

@@ -103,6 +103,23 @@ func TestRotationOfTheMasterKey(t *testing.T) {
 	}
 }
 
+// TestAnEnvelopeNamesItsMasterKey to whoever has none.
+func TestAnEnvelopeNamesItsMasterKey(t *testing.T) {
+	oldKey := seal.NewMasterKey()
+	before, during := seal.NewKeyring(oldKey, nil), seal.NewKeyring(seal.NewMasterKey(), &oldKey)
+	if id, ok := seal.MasterKeyOf(must(before.Wrap(place, []byte("secret")))); !ok || id != before.ActiveKeyID() || id != during.PreviousKeyID() {
+		t.Errorf("it names %q, %v", id, ok)
+	}
+	if before.PreviousKeyID() != "" {
+		t.Error("a keyring without a previous key names one")
+	}
+	for _, none := range [][]byte{nil, []byte("short"), must(seal.NewDataKey().Seal(place, make([]byte, 100)))} {
+		if id, ok := seal.MasterKeyOf(none); ok {
+			t.Errorf("%x is taken for an envelope under %s", none, id)
+		}
+	}
+}
+
 func TestRewrapHoldsTheBinding(t *testing.T) {
 	ring := seal.NewKeyring(seal.NewMasterKey(), nil)
 	other := place

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package seal keeps secrets unreadable in the database: envelope encryption
-// with AES-256-GCM and nothing beyond the standard library.
+// with AES-256-GCM and no cryptography beyond the standard library.
 //
 // There are two layers. A [Keyring] holds the installation's master key and
 // wraps single records: certificate authority keys, tenant data keys. Each
@@ -32,6 +32,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
 
 var (
@@ -56,6 +58,14 @@ type Binding struct {
 	// Table, Row and Column are the place in the database; Row is the text of
 	// the primary key.
 	Table, Row, Column string
+}
+
+// At is where a record of a wrapped column stands.
+func At(c fleet.WrappedColumn, tenant fleet.TenantID, key string) Binding {
+	if c == fleet.WrappedKeyCheck {
+		return checkBinding
+	}
+	return Binding{Purpose: c.Purpose, Tenant: string(tenant), Table: c.Table, Row: key, Column: c.Column}
 }
 
 // additional encodes the binding below a layer's label. Each part is preceded by

@@ -49,6 +49,7 @@ type Store interface {
 	Installation
 	Access
 	Enrolment
+	TokenPools
 	Certificates
 	RevocationLists
 	Responders
@@ -65,6 +66,7 @@ type Store interface {
 	Outbox
 	Events
 	SigningKeys
+	Envelopes
 	Queues
 
 	// Ping fails with ErrUnavailable while the database cannot be used.
@@ -126,10 +128,36 @@ type Enrolment interface {
 	BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.BootstrapToken, next string, err error)
 	// RevokeBootstrapToken revokes a live token. ErrNotFound; ErrState if it is not live at by.At.
 	RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.TokenID) (fleet.BootstrapToken, error)
+	// SweepBootstrapTokens deletes up to max tokens that enrolled nobody and whose life ended before the time given, of all
+	// tenants, and says how many that were.
+	SweepBootstrapTokens(ctx context.Context, before time.Time, max int) (int, error)
 
 	// Redeem consumes the token and records identity, certificate, group membership, audit and event, all or nothing.
 	// The token must be live at by.At; of two that redeem one token, exactly one succeeds, the other gets ErrConflict.
 	Redeem(ctx context.Context, by fleet.By, r Redemption) error
+}
+
+// TokenPools keeps pools of bootstrap tokens.
+type TokenPools interface {
+	// CreateTokenPool stores a pool. ErrExists if one that is not deleted has the name; ErrNotFound if its group is none.
+	CreateTokenPool(ctx context.Context, by fleet.By, p fleet.TokenPool) (fleet.TokenPool, error)
+	// TokenPool finds by id or name one that is not deleted, with its tokens counted that are live at now. ErrNotFound.
+	TokenPool(ctx context.Context, tenant fleet.TenantID, idOrName string, now time.Time) (fleet.TokenPool, error)
+	// TokenPools lists those by name, counted likewise.
+	TokenPools(ctx context.Context, tenant fleet.TenantID, now time.Time, page fleet.Page) (list []fleet.TokenPool, next string, err error)
+	// TokenPoolByHash finds, in any tenant and any state, the one whose present or former secret has the hash. ErrNotFound.
+	TokenPoolByHash(ctx context.Context, hash [32]byte) (fleet.TokenPool, error)
+	// UpdateTokenPool changes a pool that is not deleted, for the tokens to come. ErrNotFound, also if its group is none.
+	UpdateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID, change fleet.PoolChange) (fleet.TokenPool, error)
+	// RotateTokenPool gives the pool another secret. The one before is good until the time given, zero for not at all, and
+	// found by its hash all the same; what was before that is forgotten. ErrNotFound.
+	RotateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID, hash [32]byte, until time.Time) (fleet.TokenPool, error)
+	// DeleteTokenPool ends the pool, frees its name, and revokes its tokens that are live at by.At, so many. ErrNotFound.
+	DeleteTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID) (revoked int, err error)
+	// DrawToken stores a token of the pool, whose ID and Hash are given, if the pool's state and limits at by.At let it; its
+	// group and life are those of the pool. A refusal is a verdict, not an error, and is counted in the audit log. Of many
+	// that draw at once no more get one than the limits allow. ErrNotFound if the pool is deleted.
+	DrawToken(ctx context.Context, by fleet.By, id fleet.PoolID, t fleet.BootstrapToken) (fleet.DrawVerdict, error)
 }
 
 // Certificates are those of agents.
@@ -563,6 +591,17 @@ type SigningKeys interface {
 	TrustGeneration(ctx context.Context) (int64, error)
 	// TrustedUntil names the keys that are trusted since then or for longer.
 	TrustedUntil(ctx context.Context, since time.Time) ([]fleet.SigningKey, error)
+}
+
+// Envelopes are what is wrapped under the master key, wherever it stands.
+type Envelopes interface {
+	// Envelopes returns up to max of a column, those of a tenant or (empty) of the installation, by key, after the key
+	// given. Of a row in which nothing is wrapped there is none.
+	Envelopes(ctx context.Context, c fleet.WrappedColumn, tenant fleet.TenantID, after string, max int) ([]fleet.Envelope, error)
+	// ReplaceEnvelope puts another value into the place of the one given, which is of by.Tenant, and audits it there; of the
+	// installation's, whose tenant is empty, there is no audit log. ErrConflict if something else stands there by now, or
+	// nothing.
+	ReplaceEnvelope(ctx context.Context, by fleet.By, c fleet.WrappedColumn, was fleet.Envelope, value []byte) error
 }
 
 // Queues says how much waits in the database's queues.

@@ -104,6 +104,7 @@ var rows = []struct{ table, insert string }{
 	{"signing_keys", "INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, sealed_key, created_at) VALUES ($1, 'k', 'active', 'root', 'a', '', '', now())"},
 	{"api_tokens", "INSERT INTO api_tokens (tenant_id, id, name, role, hash, created_by, created_at, expires_at) VALUES ($1, '" + id + "', 'n', 1, sha256($1::text::bytea), '', now(), now())"},
 	{"groups", "INSERT INTO groups (tenant_id, id, name, created_at) VALUES ($1, '" + id + "', 'n', now())"},
+	{"token_pools", "INSERT INTO token_pools (tenant_id, id, name, ttl_seconds, live_limit, per_hour, burst, hash, rotated_at, created_by, created_at) VALUES ($1, '" + id + "', 'n', 1, 0, 1, 1, sha256($1::text::bytea), now(), '', now())"},
 	{"bootstrap_tokens", "INSERT INTO bootstrap_tokens (tenant_id, id, hash, created_by, created_at, expires_at) VALUES ($1, '" + id + "', sha256($1::text::bytea), '', now(), now())"},
 	{"agents", "INSERT INTO agents (tenant_id, id, partition, enrolled_at, method) VALUES ($1, '" + id + "', 1, now(), 'est')"},
 	{"seats", "INSERT INTO seats VALUES ($1, '" + id + "', 'g', 1)"},

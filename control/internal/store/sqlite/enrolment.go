@@ -7,6 +7,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -18,20 +19,32 @@ import (
 // IssueBootstrapToken implements store.Enrolment.
 func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error {
 	return s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
-		if t.Group != "" {
-			if _, err := livingGroup(ctx, tx, by.Tenant, t.Group); err != nil {
-				return err
-			}
+		if err := groupOrNone(ctx, tx, by.Tenant, t.Group); err != nil {
+			return err
 		}
-		_, err := tx.ExecContext(ctx, `
-			INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, created_by, created_at, expires_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
-			by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
-		if err != nil {
-			return fail("issue a bootstrap token", err)
-		}
-		return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
+		return issue(ctx, tx, by, t)
 	})
+}
+
+// groupOrNone refuses the id of a group that there is not.
+func groupOrNone(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) error {
+	if group == "" {
+		return nil
+	}
+	_, err := livingGroup(ctx, tx, tenant, group)
+	return err
+}
+
+// issue stores a token, with its audit.
+func issue(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.BootstrapToken) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, pool_id, created_by, created_at, expires_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
+		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+	if err != nil {
+		return fail("issue a bootstrap token", err)
+	}
+	return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
 }
 
 // BootstrapTokenByHash implements store.Enrolment.
@@ -87,6 +100,18 @@ func (s *Store) RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.
 	return t, nil
 }
 
+// SweepBootstrapTokens implements store.Enrolment.
+func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most int) (n int, err error) {
+	err = s.asWorker(ctx, func(tx *sql.Tx) error {
+		n, err = changed(tx.ExecContext(ctx, `
+			DELETE FROM bootstrap_tokens WHERE (tenant_id, id) IN (
+				SELECT tenant_id, id FROM bootstrap_tokens WHERE redeemed_at IS NULL AND expires_at < ?1 ORDER BY expires_at LIMIT ?2)`,
+			moment(before), most))
+		return fail("sweep bootstrap tokens", err)
+	})
+	return n, err
+}
+
 // Redeem implements store.Enrolment. The second of two finds the token redeemed.
 func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
 	return s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
@@ -112,7 +137,7 @@ func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		if err != nil {
 			return fail("redeem a bootstrap token", err)
 		}
-		entry, event := trail.Enrolled(by, r, group)
+		entry, event := trail.Enrolled(by, r, token, group)
 		if err := appendAudit(ctx, tx, by, entry); err != nil {
 			return err
 		}
@@ -135,12 +160,13 @@ func enrol(ctx context.Context, tx *sql.Tx, by fleet.By, token fleet.BootstrapTo
 }
 
 const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
-	redeemed_at, agent_id, public_key, serial`
+	redeemed_at, agent_id, public_key, serial, pool_id,
+	coalesce((SELECT p.name FROM token_pools p WHERE p.tenant_id = bootstrap_tokens.tenant_id AND p.id = bootstrap_tokens.pool_id), '')`
 
 func scanBootstrapToken(row scanner) (t fleet.BootstrapToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
-		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial))
+		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.Pool), &t.PoolName)
 	return t, err
 }
 

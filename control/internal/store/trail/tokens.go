@@ -24,12 +24,13 @@ func APITokenRevoked(t fleet.APIToken) Entry {
 	}
 }
 
-// BootstrapTokenIssued is the entry of a new bootstrap token.
+// BootstrapTokenIssued is the entry of a new bootstrap token, by an operator or by a pool.
 func BootstrapTokenIssued(t fleet.BootstrapToken) Entry {
-	return Entry{
-		Action: "bootstrap_token.issue", EntityKind: "bootstrap_token", EntityID: string(t.ID),
-		After: Fields{"group": t.Group, "description": t.Description, "expires_at": t.ExpiresAt},
+	after := Fields{"group": t.Group, "description": t.Description, "expires_at": t.ExpiresAt}
+	if t.Pool != "" {
+		after["pool"] = t.PoolName
 	}
+	return Entry{Action: "bootstrap_token.issue", EntityKind: "bootstrap_token", EntityID: string(t.ID), After: after}
 }
 
 // BootstrapTokenRevoked is the entry of a bootstrap token that is not valid any more.

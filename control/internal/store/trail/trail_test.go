@@ -26,6 +26,10 @@ var (
 		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild,
 		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", PublicKey: [32]byte{1}, DER: []byte("DER"), ChainPEM: []byte("PEM")},
 	}
+	pool = fleet.TokenPool{
+		ID: "p", Name: "asg", Group: "g", TTL: time.Hour, LiveLimit: 5, PerHour: 60, Burst: 10, Hash: [32]byte{1}, PreviousHash: [32]byte{2},
+	}
+	drawn   = fleet.BootstrapToken{ID: "b", Pool: "p", PoolName: "asg", Group: "g", Hash: [32]byte{1}, ExpiresAt: at}
 	gateway = fleet.Gateway{ID: "gw", Scope: fleet.ScopeOf("t", "theirs"), Serial: "5e", NotAfter: at}
 	claim   = fleet.Claim{Tenant: "t", Identity: "a", Gateway: "gw", Peer: "192.0.2.1:7", At: at, Takeover: fleet.TakeoverClone}
 )
@@ -36,6 +40,10 @@ func TestEntries(t *testing.T) {
 	versionIs := func(state string) string {
 		return fmt.Sprintf(`{"hash":%q,"note":"first","revision":1,"state":%q}`, noHash, state)
 	}
+	poolIs := func(disabled bool) string {
+		return fmt.Sprintf(`{"burst":10,"description":"","disabled":%v,"group":"g","live_limit":5,"name":"asg","per_hour":60,"ttl":"1h0m0s"}`, disabled)
+	}
+	disabled := true
 	first := func(e trail.Entry, _ fleet.Event) trail.Entry { return e }
 	_, child, _ := trail.Child(claim, "k")
 	_, quarantined, _ := trail.Quarantined(claim, "a")
@@ -67,9 +75,18 @@ func TestEntries(t *testing.T) {
 		{trail.GatewayRevoked(gateway), "gateway.revoke gateway gw", "", `{"serial":"5e"}`},
 		{trail.BootstrapTokenRevoked("b"), "bootstrap_token.revoke bootstrap_token b", "", ""},
 		{
-			first(trail.Enrolled(by, redemption, "g")), "agent.enrol agent a", "",
-			fmt.Sprintf(`{"fingerprint":"f1","group":"g","method":%q,"serial":"5e","token":"b"}`, fleet.EnrolledAsChild),
+			first(trail.Enrolled(by, redemption, drawn, "g")), "agent.enrol agent a", "",
+			fmt.Sprintf(`{"fingerprint":"f1","group":"g","method":%q,"pool":"asg","serial":"5e","token":"b"}`, fleet.EnrolledAsChild),
 		},
+		{
+			trail.BootstrapTokenIssued(drawn), "bootstrap_token.issue bootstrap_token b", "",
+			`{"description":"","expires_at":"2026-05-04T09:00:00Z","group":"g","pool":"asg"}`,
+		},
+		{trail.PoolCreated(pool), "token_pool.create token_pool p", "", poolIs(false)},
+		{trail.PoolUpdated(pool, fleet.PoolChange{Disabled: &disabled}.Of(pool, at)), "token_pool.update token_pool p", poolIs(false), poolIs(true)},
+		{trail.PoolRotated(pool, at), "token_pool.rotate_secret token_pool p", "", `{"former_until":"2026-05-04T09:00:00Z","name":"asg"}`},
+		{trail.PoolRotated(pool, time.Time{}), "token_pool.rotate_secret token_pool p", "", `{"name":"asg"}`},
+		{trail.PoolDeleted(pool, 3), "token_pool.delete token_pool p", poolIs(false), `{"revoked_tokens":3}`},
 		{child, "agent.enrol agent k", "", fmt.Sprintf(`{"method":%q,"parent":"a"}`, fleet.EnrolledAsChild)},
 		{quarantined, "agent.quarantine agent a", "", `{"gateway":"gw","peer":"192.0.2.1:7"}`},
 		{trail.ConfigRetried("a", 2), "agent.retry_config agent a", "", `{"cleared":2}`},
@@ -122,7 +139,8 @@ func TestEvents(t *testing.T) {
 		kind                      fleet.EventKind
 		agent, message, attribute string
 	}{
-		{second(trail.Enrolled(by, redemption, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "group=g"},
+		{second(trail.Enrolled(by, redemption, drawn, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "group=g"},
+		{second(trail.Enrolled(by, redemption, drawn, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "pool=asg"},
 		{child, fleet.EventAgentEnrolled, "k", "first seen behind its parent", "parent=a"},
 		{quarantined, fleet.EventAgentQuarantined, "a", "taken over by a clone 3 times within 10m0s", "gateway=gw"},
 		{trail.Connected(claim, "a", true), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over=clone"},

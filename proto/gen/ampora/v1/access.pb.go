@@ -91,7 +91,9 @@ type Access struct {
 	Role Role `protobuf:"varint,1,opt,name=role,proto3,enum=ampora.v1.Role" json:"role,omitempty"`
 	// The action recorded in the audit log when the procedure changes or reveals something, for example
 	// "bootstrap_token.issue". Empty only for procedures that read what their role may see anyway.
-	Audit         string `protobuf:"bytes,2,opt,name=audit,proto3" json:"audit,omitempty"`
+	Audit string `protobuf:"bytes,2,opt,name=audit,proto3" json:"audit,omitempty"`
+	// The procedure is for whoever presents the secret of a token pool, and for nobody else: it has no role.
+	PoolSecret    bool `protobuf:"varint,3,opt,name=pool_secret,json=poolSecret,proto3" json:"pool_secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +142,13 @@ func (x *Access) GetAudit() string {
 	return ""
 }
 
+func (x *Access) GetPoolSecret() bool {
+	if x != nil {
+		return x.PoolSecret
+	}
+	return false
+}
+
 var file_ampora_v1_access_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -163,10 +172,12 @@ var File_ampora_v1_access_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/access.proto\x12\tampora.v1\x1a google/protobuf/descriptor.proto\"C\n" +
+	"\x16ampora/v1/access.proto\x12\tampora.v1\x1a google/protobuf/descriptor.proto\"d\n" +
 	"\x06Access\x12#\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x0f.ampora.v1.RoleR\x04role\x12\x14\n" +
-	"\x05audit\x18\x02 \x01(\tR\x05audit*P\n" +
+	"\x05audit\x18\x02 \x01(\tR\x05audit\x12\x1f\n" +
+	"\vpool_secret\x18\x03 \x01(\bR\n" +
+	"poolSecret*P\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_VIEWER\x10\x01\x12\x11\n" +

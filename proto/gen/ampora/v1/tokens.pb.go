@@ -93,7 +93,10 @@ type BootstrapToken struct {
 	ExpiresAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	RedeemedAt  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=redeemed_at,json=redeemedAt,proto3" json:"redeemed_at,omitempty"`
 	// The agent that was enrolled with it.
-	AgentId       string `protobuf:"bytes,9,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	AgentId string `protobuf:"bytes,9,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// The pool it was drawn from, by id and name; empty if somebody issued it.
+	PoolId        string `protobuf:"bytes,10,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
+	Pool          string `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +190,20 @@ func (x *BootstrapToken) GetRedeemedAt() *timestamppb.Timestamp {
 func (x *BootstrapToken) GetAgentId() string {
 	if x != nil {
 		return x.AgentId
+	}
+	return ""
+}
+
+func (x *BootstrapToken) GetPoolId() string {
+	if x != nil {
+		return x.PoolId
+	}
+	return ""
+}
+
+func (x *BootstrapToken) GetPool() string {
+	if x != nil {
+		return x.Pool
 	}
 	return ""
 }
@@ -918,7 +935,7 @@ var File_ampora_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x02\n" +
+	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x03\n" +
 	"\x0eBootstrapToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x19\n" +
@@ -932,7 +949,10 @@ const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12;\n" +
 	"\vredeemed_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"redeemedAt\x12\x19\n" +
-	"\bagent_id\x18\t \x01(\tR\aagentId\"\xac\x01\n" +
+	"\bagent_id\x18\t \x01(\tR\aagentId\x12\x17\n" +
+	"\apool_id\x18\n" +
+	" \x01(\tR\x06poolId\x12\x12\n" +
+	"\x04pool\x18\v \x01(\tR\x04pool\"\xac\x01\n" +
 	"\x1aIssueBootstrapTokenRequest\x12>\n" +
 	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x04\b\x80\xf5$2\x03\b\x84\aR\x03ttl\x12\"\n" +
 	"\bgroup_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x12*\n" +
