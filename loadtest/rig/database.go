@@ -57,6 +57,26 @@ func (d Database) Grant(t testing.TB) {
 	do(t, connect(t, d.driver, d.source), `GRANT ampora_api, ampora_worker, ampora_bus_control TO `+login.User.Username()+` WITH INHERIT FALSE, SET TRUE`)
 }
 
+// BackUp keeps the database of PostgreSQL as it is, while nobody uses it. What it returns puts it back.
+func (d Database) BackUp(t testing.TB) (restore func()) {
+	t.Helper()
+	admin := connect(t, "pgx", PostgresURL(t).String())
+	owner, err := url.Parse(d.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(owner.Path, "/")
+	// Connections of the tests themselves may linger.
+	do(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+name+`'`)
+	do(t, admin, `CREATE DATABASE `+name+`_backup TEMPLATE `+name)
+	t.Cleanup(func() { do(t, admin, `DROP DATABASE IF EXISTS `+name+`_backup WITH (FORCE)`) })
+	return func() {
+		t.Helper()
+		do(t, admin, `DROP DATABASE `+name+` WITH (FORCE)`)
+		do(t, admin, `CREATE DATABASE `+name+` TEMPLATE `+name+`_backup`)
+	}
+}
+
 // Login makes a login that may do nothing yet.
 func (d Database) Login(t testing.TB) (name, address string) {
 	t.Helper()

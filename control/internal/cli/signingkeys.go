@@ -89,8 +89,8 @@ func (p *program) signingKeysRetire() *cobra.Command {
 opened with it end. It is refused while agents have no certificate of another key, unless it is forced. A trusted key is
 retired by itself after AMPORA_PKI_TRUSTED_PERIOD, as soon as no agent needs it.
 
-If a key may be in the hands of others, activate another one, retire it by force, and revoke what it has signed:
-amporactl certificates revoke --signing-key KEY --reason key-compromise`,
+If a key may be in the hands of others, activate another one, revoke what it has signed with amporactl certificates
+revoke --signing-key KEY --reason key-compromise, and retire it by force.`,
 	}, func(ctx context.Context, api *api, args []string) error {
 		answer, err := api.signingKeys.RetireSigningKey(ctx, &amporav1.RetireSigningKeyRequest{Id: args[0], Force: force})
 		if err != nil {
