@@ -140,10 +140,8 @@ func lockRevoked(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, r fleet.
 
 func tellCertificatesRevoked(ctx context.Context, tx pgx.Tx, by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) error {
 	entry, events := trail.CertificatesRevoked(by, r, revoked)
-	for _, e := range events {
-		if err := appendEvent(ctx, tx, e); err != nil {
-			return err
-		}
+	if err := appendEvents(ctx, tx, events); err != nil {
+		return err
 	}
 	return appendAudit(ctx, tx, by, entry)
 }

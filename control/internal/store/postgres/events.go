@@ -21,9 +21,14 @@ import (
 
 // appendEvent writes what happened into the transaction in which it happened.
 func appendEvent(ctx context.Context, tx pgx.Tx, e fleet.Event) error {
+	return appendEvents(ctx, tx, []fleet.Event{e})
+}
+
+// appendEvents writes what happened, in that order.
+func appendEvents(ctx context.Context, tx pgx.Tx, events []fleet.Event) error {
 	var batch pgx.Batch
-	queueEvents(&batch, []fleet.Event{e})
-	return fail("append an event", tx.SendBatch(ctx, &batch).Close())
+	queueEvents(&batch, events)
+	return fail("append events", tx.SendBatch(ctx, &batch).Close())
 }
 
 // queueEvents writes what happened, in that order.
