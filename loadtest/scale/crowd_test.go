@@ -163,8 +163,8 @@ type told struct {
 	Verification verify.Result
 }
 
-// finish stops the swarm, whose agents then verify.
-func (c *crowd) finish() {
+// finish stops the swarm, whose agents then verify, and returns its report.
+func (c *crowd) finish() told {
 	c.t.Helper()
 	c.swarm.Signal(syscall.SIGINT)
 	code := c.swarm.Exit(15 * time.Minute)
@@ -178,4 +178,5 @@ func (c *crowd) finish() {
 	}
 	c.t.Logf("verified %d agents, %d differences, after faults %v; counts %v, errors %v", report.Verification.Agents,
 		report.Verification.Differences, report.Faults, report.Counts, report.Errors)
+	return report
 }

@@ -8,7 +8,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -21,7 +23,8 @@ type agent struct {
 	swarm    *Swarm
 	identity Identity
 	polls    bool
-	dials    int // of the run alone
+	dials    atomic.Int64
+	took     bool // of the run alone: a certificate, since it connected
 
 	mu sync.Mutex
 	self
@@ -85,8 +88,7 @@ func (a *agent) dial(ctx context.Context) (l link, err error) {
 	if err := a.swarm.doors.enter(ctx); err != nil {
 		return nil, err
 	}
-	peer := a.swarm.config.Target.peer(a.index, a.index+a.dials).With(a.identity.Certificate)
-	a.dials++
+	peer := a.swarm.config.Target.peer(a.index, a.index+int(a.dials.Add(1))-1).With(a.identity.Certificate)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -124,8 +126,15 @@ func (a *agent) converse(ctx context.Context, l link) error {
 		if a.hear(m) {
 			_ = sleep(ctx, slowness)
 		}
+		if a.took {
+			a.took = false
+			return errTook
+		}
 	}
 }
+
+// errTook ends a connection whose certificate was replaced: the agent comes back with the new one, as supervisors do.
+var errTook = fmt.Errorf("it took a certificate: %w", net.ErrClosed)
 
 func (a *agent) attach(l link) {
 	a.mu.Lock()
@@ -211,10 +220,30 @@ func (a *agent) obey(m *protobufs.ServerToAgent, now time.Time) (news bool) {
 	if seconds := m.GetConnectionSettings().GetOpamp().GetHeartbeatIntervalSeconds(); seconds > 0 {
 		a.interval = time.Duration(seconds) * time.Second //nolint:gosec // the server's word
 	}
+	if offer := m.GetConnectionSettings().GetOpamp().GetCertificate(); offer != nil && a.swarm.config.TakesOffers {
+		a.take(offer)
+	}
 	if offer := m.GetRemoteConfig(); offer != nil {
 		news = a.offered(offer, now) || news
 	}
 	return news
+}
+
+// take takes a certificate that the server offers.
+func (a *agent) take(offer *protobufs.TLSCertificate) {
+	certificate, err := takeOffer(offer)
+	if err != nil {
+		a.swarm.count.error("offer: " + err.Error())
+		return
+	}
+	identity, err := newIdentity(certificate)
+	if err != nil || identity.SPIFFE != a.identity.SPIFFE {
+		a.swarm.count.error("an offer of another identity")
+		return
+	}
+	a.identity, a.took = identity, true
+	a.swarm.count.Certificates.Add(1)
+	a.story.add(turn{words: "took a certificate"})
 }
 
 // leave says goodbye, first to OpAMP, then to the transport, whose end the server may

@@ -31,6 +31,7 @@ type Count struct {
 	OffersRepeated  atomic.Int64 // of the configuration that the agent has, or is at
 	Applied         atomic.Int64
 	Failed          atomic.Int64
+	Certificates    atomic.Int64 // taken from the server
 	Flips           atomic.Int64 // of health
 	Relabels        atomic.Int64
 

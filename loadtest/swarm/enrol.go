@@ -28,11 +28,15 @@ import (
 // Way is how an agent comes to its certificate.
 type Way string
 
-// The ways whose key never leaves the agent.
+// The ways. Of the first two the key never leaves the agent.
 const (
-	EST Way = "est" // over HTTPS, for agents that take files
-	CSR Way = "csr" // over OpAMP, in a ConnectionSettingsRequest
+	EST   Way = "est"   // over HTTPS, for agents that take files
+	CSR   Way = "csr"   // over OpAMP, in a ConnectionSettingsRequest
+	Offer Way = "offer" // over OpAMP, key and certificate in an offer, as supervisors take them
 )
+
+// Ways are all of them.
+var Ways = []Way{EST, CSR, Offer}
 
 // Enrolment is how a swarm gets identities.
 type Enrolment struct {
@@ -42,7 +46,7 @@ type Enrolment struct {
 	Target Target
 	// Group is the id of the group that the agents join; empty for none.
 	Group string
-	// Way is [EST] or [CSR].
+	// Way is one of [Ways].
 	Way Way
 	// Parallel is how many enrol at a time.
 	Parallel int
@@ -119,8 +123,11 @@ func (e Enrolment) redeem(ctx context.Context, i int, token string, key *ecdsa.P
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	peer := e.Target.peer(i, i).Bearing(token)
-	if e.Way == CSR {
+	switch e.Way {
+	case CSR:
 		return overOpAMP(ctx, peer, key)
+	case Offer:
+		return offered(ctx, peer)
 	}
 	return peer.EnrolKey(ctx, token, key)
 }
@@ -151,12 +158,57 @@ func overOpAMP(ctx context.Context, peer rawopamp.Peer, key *ecdsa.PrivateKey) (
 		return nil, fmt.Errorf("refused: %s", refused.GetErrorMessage())
 	}
 	certificate := &tls.Certificate{PrivateKey: key}
-	text := answer.GetConnectionSettings().GetOpamp().GetCertificate().GetCert()
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		certificate.Certificate = append(certificate.Certificate, block.Bytes)
+	if certificate.Certificate = chainOf(answer.GetConnectionSettings().GetOpamp().GetCertificate().GetCert()); len(certificate.Certificate) == 0 {
+		return nil, errNoCertificate
 	}
+	return certificate, nil
+}
+
+var errNoCertificate = errors.New("the offer has no certificate")
+
+func chainOf(text []byte) (chain [][]byte) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		chain = append(chain, block.Bytes)
+	}
+	return chain
+}
+
+// offered says what it can take, and takes what it is offered.
+func offered(ctx context.Context, peer rawopamp.Peer) (*tls.Certificate, error) {
+	conn, err := peer.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answer, err := conn.Exchange(&protobufs.AgentToServer{InstanceUid: rawopamp.NewUID(), Capabilities: uint64(abilities | takesOffers)}, 30*time.Second)
+	for err == nil && answer.GetConnectionSettings().GetOpamp().GetCertificate() == nil {
+		if refused := answer.GetErrorResponse(); refused != nil {
+			return nil, fmt.Errorf("refused: %s", refused.GetErrorMessage())
+		}
+		answer, err = conn.Receive(30 * time.Second)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return takeOffer(answer.GetConnectionSettings().GetOpamp().GetCertificate())
+}
+
+// takesOffers is the ability to take key and certificate from the server.
+const takesOffers = protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings
+
+// takeOffer reads an offer of a key and its certificate.
+func takeOffer(offer *protobufs.TLSCertificate) (*tls.Certificate, error) {
+	block, _ := pem.Decode(offer.GetPrivateKey())
+	if block == nil {
+		return nil, errors.New("the offer has no key")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	certificate := &tls.Certificate{PrivateKey: key, Certificate: chainOf(offer.GetCert())}
 	if len(certificate.Certificate) == 0 {
-		return nil, errors.New("the offer has no certificate")
+		return nil, errNoCertificate
 	}
 	return certificate, nil
 }

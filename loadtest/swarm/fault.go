@@ -216,7 +216,7 @@ func (a *agent) clone() bool {
 	}
 	a.cloned = true
 	copied := a.message(everything)
-	peer := a.swarm.config.Target.peer(a.index, a.index+a.dials).With(a.identity.Certificate)
+	peer := a.swarm.config.Target.peer(a.index, a.index+int(a.dials.Load())).With(a.identity.Certificate)
 	go live(peer, proto.CloneOf(copied))
 	return true
 }

@@ -37,6 +37,14 @@ const abilities = protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus |
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat |
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents
 
+// abilities are those of each agent.
+func (s *Swarm) abilities() protobufs.AgentCapabilities {
+	if s.config.TakesOffers {
+		return abilities | takesOffers
+	}
+	return abilities
+}
+
 // description renders what it says of itself: identity, labels, and values of every type
 // that survives in JSON.
 func (s *self) description() *protobufs.AgentDescription {

@@ -45,6 +45,8 @@ type Config struct {
 	FailFraction float64
 	// Flips and Relabels are how many agents change their health and their labels per second.
 	Flips, Relabels float64
+	// TakesOffers says that agents take key and certificate from the server, and come back with them.
+	TakesOffers bool
 	// Faults are what goes wrong besides.
 	Faults []Fault
 	// OnOffer is told of each configuration that an agent receives. It is called from many
@@ -108,6 +110,14 @@ func (s *Swarm) Count() *Count { return &s.count }
 
 // Size is how many agents there are.
 func (s *Swarm) Size() int { return len(s.agents) }
+
+// MostDials is how often the agent dialled that did so most often.
+func (s *Swarm) MostDials() (most int64) {
+	for _, a := range s.agents {
+		most = max(most, a.dials.Load())
+	}
+	return most
+}
 
 // Start lets all agents connect and returns at once. They go on until [Swarm.Stop].
 func (s *Swarm) Start() {

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -52,8 +53,8 @@ func (o *options) enrolled(ctx context.Context) ([]swarm.Identity, enrolment, er
 }
 
 func (o *options) fill(ctx context.Context, identities *swarm.Identities) error {
-	if o.way != string(swarm.EST) && o.way != string(swarm.CSR) || o.parallel < 1 {
-		return fmt.Errorf("--enrol is est or csr, --parallel at least 1: %w", errUsage)
+	if !slices.Contains(swarm.Ways, swarm.Way(o.way)) || o.parallel < 1 {
+		return fmt.Errorf("--enrol is est, csr or offer, --parallel at least 1: %w", errUsage)
 	}
 	client, err := o.client()
 	if err != nil {

@@ -73,7 +73,7 @@ func (o *options) targetFlags() {
 	o.flags.IntVar(&o.locals, "local-addresses", 0, "connect from so many addresses 127.0.1.x, when one has too few ports")
 	o.flags.StringVar(&o.identities, "identities", "swarm", "`folder` with the agents' keys and certificates; grows")
 	o.flags.IntVar(&o.count, "count", 100, "how many `agents`")
-	o.flags.StringVar(&o.way, "enrol", "est", "how agents that are missing enrol: `est or csr`")
+	o.flags.StringVar(&o.way, "enrol", "est", "how agents that are missing enrol: `est, csr or offer`; with offer they also take certificates from the server")
 	o.flags.StringVar(&o.group, "group", "", "`name` of the group they join; made if it is not there")
 	o.flags.IntVar(&o.parallel, "parallel", 32, "how many enrol at a time")
 }

@@ -54,6 +54,7 @@ func (r *report) add(s *swarm.Swarm) {
 		"full_state_asked": c.FullStateAsked.Load(), "components_asked": c.ComponentsAsked.Load(),
 		"offers": c.Offers.Load(), "offers_repeated": c.OffersRepeated.Load(), "applied": c.Applied.Load(), "failed": c.Failed.Load(),
 		"health_flips": c.Flips.Load(), "relabels": c.Relabels.Load(),
+		"certificates": c.Certificates.Load(), "connects": c.Connect.Percentiles().Count, "most_dials": s.MostDials(),
 	}
 	r.Seconds = time.Since(r.Began).Seconds()
 	r.PerSecond = map[string]float64{
