@@ -64,6 +64,13 @@ func (a *Authority) loaded(l line) *hierarchy {
 	return a.lines[l]
 }
 
+// reload reads the authority's keys anew.
+func (a *Authority) reload(ctx context.Context, l line) (*hierarchy, error) {
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	return a.load(ctx, l)
+}
+
 // load reads the authority's keys and keeps what they amount to. Only authorities that
 // exist are kept, so strangers' guesses do not fill the memory. The caller holds
 // a.loading.
@@ -116,9 +123,9 @@ func (a *Authority) assemble(l line, keys []fleet.SigningKey) (*hierarchy, error
 	return h, nil
 }
 
-// openIssuer unseals the private key of an active key and makes it sign.
+// openIssuer makes a key sign. One in a key service is not opened before it does.
 func (a *Authority) openIssuer(key parsedKey, root *x509.Certificate) (*issuer, error) {
-	signer, err := a.unsealKey(key.SigningKey)
+	signer, err := a.signerOf(key)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +219,6 @@ func (t trustedKeys) bundle() Bundle {
 	return b
 }
 
-// EncodePEM writes certificates as PEM blocks, in their order.
 // EncodePEM returns the certificates as PEM blocks, in the order given.
 func EncodePEM(certificates ...*x509.Certificate) []byte {
 	var out bytes.Buffer

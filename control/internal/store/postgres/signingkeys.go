@@ -17,7 +17,8 @@ import (
 func (s *Store) SigningKeys(ctx context.Context, tenant fleet.TenantID) (keys []fleet.SigningKey, err error) {
 	err = s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
 		keys, err = list(ctx, tx, scanSigningKey, `
-			SELECT tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, created_at, activated_at
+			SELECT tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, key_uri,
+			       created_at, activated_at
 			FROM signing_keys WHERE tenant_id = $1 AND state <> 'retired' ORDER BY created_at, id`, tenant)
 		return fail("list signing keys", err)
 	})
@@ -28,6 +29,9 @@ func (s *Store) SigningKeys(ctx context.Context, tenant fleet.TenantID) (keys []
 func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error {
 	return s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
 		for _, k := range keys {
+			if k.State != fleet.SigningKeyActive {
+				continue
+			}
 			if err := refuseActive(ctx, tx, tenant, k.Kind); err != nil {
 				return err
 			}
@@ -36,10 +40,10 @@ func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, ke
 			// Of two that pass the question above at one moment, a unique index lets one pass here.
 			_, err := tx.Exec(ctx, `
 				INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key,
-				                          created_at, activated_at)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-				tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, k.SealedKey, moment(k.CreatedAt),
-				moment(k.ActivatedAt))
+				                          key_uri, created_at, activated_at)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+				tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, append([]byte{}, k.SealedKey...),
+				k.KeyURI, moment(k.CreatedAt), moment(k.ActivatedAt))
 			if err != nil {
 				return fail("create a signing key", err)
 			}
@@ -68,7 +72,7 @@ func (s *Store) ofTenantOrNone(ctx context.Context, tenant fleet.TenantID, do fu
 }
 
 func scanSigningKey(row pgx.Row) (k fleet.SigningKey, err error) {
-	err = row.Scan(&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, &k.SealedKey,
+	err = row.Scan(&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, &k.SealedKey, &k.KeyURI,
 		(*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt))
 	return k, err
 }

@@ -57,6 +57,33 @@ var signingKeys = suite{
 			w.Errorf("all or none: got %+v", keys)
 		}
 	},
+	"a key that is not active may come beside one that is": func(w *world) {
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyActive)}))
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyDraft)}))
+		keys, err := w.SigningKeys(w.Context(), w.tenant)
+		w.must(err)
+		if len(keys) != 2 {
+			w.Errorf("got %+v", keys)
+		}
+	},
+	"a key is here, in a key service or nowhere": func(w *world) {
+		elsewhere, nowhere := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyActive), w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyTrusted)
+		elsewhere.SealedKey, elsewhere.KeyURI = nil, "pkcs11:id=5e;object=ca"
+		nowhere.SealedKey = nil
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{elsewhere, nowhere}))
+		keys, err := w.SigningKeys(w.Context(), w.tenant)
+		w.must(err)
+		for _, key := range keys {
+			if want := map[fleet.KeyID]string{elsewhere.ID: elsewhere.KeyURI, nowhere.ID: ""}; len(key.SealedKey) != 0 || key.KeyURI != want[key.ID] {
+				w.Errorf("got %+v", key)
+			}
+		}
+		both := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyDraft)
+		both.KeyURI = "pkcs11:id=5e;object=ca"
+		if err := w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{both}); err == nil {
+			w.Error("a key is in two places")
+		}
+	},
 	"of many that create at once, one succeeds": func(w *world) {
 		_, failures := race(6, func(int) (struct{}, error) {
 			return struct{}{}, w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{
