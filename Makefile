@@ -35,9 +35,9 @@ endef
 
 # services: sets AMPORA_TEST_POSTGRES_URL and AMPORA_TEST_REDIS_URL, unless the
 # caller brought servers of its own. The tests of the Redis bus kill and replace
-# servers, so they start their own all the same.
+# servers, so they start their own all the same, as do those of key services.
 define services
-	$(DEV)/tools.sh redis-server; \
+	$(DEV)/tools.sh redis-server softhsm2 vaulttransit; \
 	if [ -z "$${AMPORA_TEST_POSTGRES_URL:-}" ] || [ -z "$${AMPORA_TEST_REDIS_URL:-}" ]; then \
 		$(DEV)/services.sh up; \
 		exports=$$($(DEV)/services.sh env); \

@@ -87,7 +87,7 @@ func (c Config) complete() (Config, error) {
 	case c.Backdate < 0 || c.Backdate > 24*time.Hour:
 		return c, fmt.Errorf("pki: backdate %s is not between 0 and a day", c.Backdate)
 	}
-	return c, c.Algorithm.check()
+	return c, c.Algorithm.Check()
 }
 
 func orDefault[T comparable](value, fallback T) T {

@@ -42,7 +42,7 @@ func measure(meter metric.Meter, s *Services) (*measured, error) {
 			service, operation, instrument.By("outcome", outcomeOK, outcomeAway, outcomeSlow, outcomeRefused, outcomeWrongKey, outcomeCanceled)),
 		took: made.Histogram("ampora_control_kms_call_duration", "s", "Calls of key services, with what was tried again.", instrument.Seconds, service, operation),
 	}
-	made.Gauge("ampora_control_kms_up", "{service}", "1 while a key service answered last, 0 while it did not; nothing before it is first asked.", func(observe instrument.Observe) {
+	made.Gauge("ampora_control_kms_up", "{service}", "Whether a key service answered when it was last asked: 1 or 0. One that was not asked yet is not shown.", func(observe instrument.Observe) {
 		for _, state := range s.States() {
 			switch {
 			case state.Known && state.Up:

@@ -113,6 +113,9 @@ func (s *Services) notBuilt(scheme string) error {
 	return fmt.Errorf("%q is none of the key services that this program is built with: %s", scheme, strings.Join(slices.Sorted(slices.Values(s.all)), ", "))
 }
 
+// Any says that there is a key service.
+func (s *Services) Any() bool { return s != nil && len(s.of) > 0 }
+
 // Makes says whether new keys are to be made in a key service.
 func (s *Services) Makes() bool { return s != nil && s.home != "" }
 

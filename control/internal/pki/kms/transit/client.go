@@ -86,6 +86,9 @@ func transient(err error) bool {
 	if errors.As(err, &refusal) {
 		return refusal.Status >= http.StatusInternalServerError || refusal.Status == http.StatusTooManyRequests || refusal.Status == http.StatusPreconditionFailed
 	}
+	if stale(err) { // a certificate that does not verify will not in a moment either
+		return false
+	}
 	var broken net.Error
 	return errors.As(err, &broken) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -42,8 +42,8 @@ var (
 	}
 	keyAttributes = kms.Attributes{"name": true, "version": true}
 
-	paths = regexp.MustCompile(`^[\w.-]+(/[\w.-]+)*$`)
-	names = regexp.MustCompile(`^[\w.-]+$`)
+	paths = regexp.MustCompile(`^\w[\w.-]*(/\w[\w.-]*)*$`)
+	names = regexp.MustCompile(`^\w[\w.-]*$`)
 )
 
 func checkService(u *uri.URI) error {
