@@ -76,6 +76,13 @@ build: ## Build all programs into bin/.
 			-o bin/ ./$$program; \
 	done
 
+.PHONY: pkcs11
+pkcs11: ## Build bin/pkcs11/ampora-control, which can use HSMs: with cgo, for machines like this one.
+	@mkdir -p bin/pkcs11
+	CGO_ENABLED=1 go build -trimpath \
+		-ldflags "-X gitlab.com/ampora/ampora/shared/ops.version=$(VERSION)" \
+		-o bin/pkcs11/ ./control/cmd/ampora-control
+
 .PHONY: test
 test: ## Run all tests on a PostgreSQL and a Redis of their own.
 	@$(services); $(call each,go test $(TEST_FLAGS) ./...)

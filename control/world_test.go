@@ -92,8 +92,18 @@ func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
 // startAt starts a control plane with a clock of the test's, and what else the test wants of its own.
 func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time, own ...func(*Deps)) *plane {
 	t.Helper()
+	return startAs(t, testConfig(masterKey), db, b, now, own...)
+}
+
+func testConfig(masterKey string) Config {
 	config := Config{Keys: keys(masterKey), Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
+	return config
+}
+
+// startAs is startAt with a configuration of the test's.
+func startAs(t testing.TB, config Config, db store.Store, b bus.Bus, now func() time.Time, own ...func(*Deps)) *plane {
+	t.Helper()
 	deps := Deps{
 		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,
 	}

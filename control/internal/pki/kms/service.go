@@ -21,8 +21,8 @@ const (
 	maxCalls = 32
 	// createLimit is how long making a key may take: an HSM may take its time for RSA.
 	createLimit = 30 * time.Second
-	// firstPause is the rest before a call is tried again; the next are longer each.
-	firstPause, longerPause = 100 * time.Millisecond, 3
+	// maxTries is how often a call is tried, firstPause the rest before the second time; the next are longer each.
+	maxTries, firstPause, longerPause = 4, 100 * time.Millisecond, 3
 )
 
 // service is one key service: opened when it is needed, and anew after something went wrong.
@@ -139,7 +139,7 @@ func call[T any](ctx context.Context, s *service, operation string, limit time.D
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	value, err := attempt(within, s, do)
-	for pause := firstPause; err != nil && s.transient(err) && rest(within, pause); pause *= longerPause {
+	for tries, pause := 1, firstPause; err != nil && tries < maxTries && s.transient(err) && rest(within, pause); tries, pause = tries+1, pause*longerPause {
 		value, err = attempt(within, s, do)
 	}
 	if err != nil && ctx.Err() != nil {
