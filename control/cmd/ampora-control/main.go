@@ -99,7 +99,7 @@ func commands(environ []string) *cobra.Command {
 	bootstrap := &cobra.Command{Use: "bootstrap-admin", Short: "Print an API token of the first Admin, valid for 7 days.", Args: cobra.NoArgs}
 	name := bootstrap.Flags().String("name", "bootstrap-admin", "name of the token")
 	bootstrap.RunE = func(c *cobra.Command, _ []string) error { return bootstrapAdmin(c, environ, *name) }
-	root.AddCommand(migrate, bootstrap, joinTokenCommand(environ), revokeGatewayCommand(environ), busCommands(environ))
+	root.AddCommand(migrate, bootstrap, joinTokenCommand(environ), revokeGatewayCommand(environ), busCommands(environ), keyCommands(environ))
 	return root
 }
 

@@ -50,6 +50,10 @@ func (a *Authority) ensure(ctx context.Context, l line, create func() ([]fleet.S
 	return h, err
 }
 
+// intermediateUsages: below an intermediate stand agents and, later, its OCSP responder. A stolen key shall not make
+// servers that agents or browsers believe.
+var intermediateUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning}
+
 // newTenantKeys makes a root and the intermediate below it, both active.
 func (a *Authority) newTenantKeys(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.SigningKey, error) {
 	root, err := a.newKey(ctx, keyRequest{tenant: tenant, kind: fleet.SigningKeyRoot, lifetime: rootLifetime, pathLen: 1, now: now})
@@ -58,9 +62,7 @@ func (a *Authority) newTenantKeys(ctx context.Context, tenant fleet.TenantID, no
 	}
 	intermediate, err := a.newKey(ctx, keyRequest{
 		tenant: tenant, kind: fleet.SigningKeyIntermediate, lifetime: intermediateLifetime, pathLen: 0, now: now, parent: root,
-		// Below an intermediate stand agents and, later, its OCSP responder. A stolen
-		// key shall not make servers that agents or browsers believe.
-		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning},
+		usages: intermediateUsages,
 	})
 	if err != nil {
 		a.abandon(root.stored)

@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
@@ -129,7 +130,7 @@ func (a *Authority) openIssuer(key parsedKey, root *x509.Certificate) (*issuer, 
 	if err != nil {
 		return nil, err
 	}
-	if public, ok := key.certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(signer.Public()) {
+	if !kms.Same(key.certificate.PublicKey, signer.Public()) {
 		return nil, fmt.Errorf("the private key is not that of the certificate")
 	}
 	return newIssuer(key.ID, key.certificate, root, signer)

@@ -28,6 +28,9 @@ func (a *Authority) generate(ctx context.Context, r keyRequest) (pair crypto.Sig
 	return services.Signer(key.URI, key.Public), key.URI, nil
 }
 
+// KeyServices says what is known of the key services.
+func (a *Authority) KeyServices() []kms.State { return a.config.KeyServices.States() }
+
 // maxTenantName is how much of a tenant's name fits into that of a key, for which Google leaves 63 characters.
 const maxTenantName = 20
 

@@ -77,7 +77,7 @@ func (s *service) sign(key string, public crypto.PublicKey, digest []byte, opts 
 		if err != nil {
 			return nil, err
 		}
-		if !same(public, signer.Public()) {
+		if !Same(public, signer.Public()) {
 			return nil, &wrong{errors.New("its public key is not that of the certificate")}
 		}
 		if ctx.Err() != nil { // nobody waits for the signature any more

@@ -28,8 +28,8 @@ func verify(public crypto.PublicKey, digest, signature []byte, opts crypto.Signe
 	return fmt.Errorf("a %T verifies nothing here", public)
 }
 
-// same compares two public keys.
-func same(x, y crypto.PublicKey) bool {
+// Same compares two public keys.
+func Same(x, y crypto.PublicKey) bool {
 	comparable, ok := x.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && comparable.Equal(y)
 }
