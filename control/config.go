@@ -66,7 +66,7 @@ type PKI struct {
 	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
 	Algorithm   string `env:"AMPORA_PKI_ALGORITHM" envDefault:"ecdsa-p256" help:"Kind of new keys of certificate authorities: ecdsa-p256 or rsa-3072."`
 	// KMS is where new keys of authorities are made, and Others where older ones are.
-	KMS        string        `env:"AMPORA_PKI_KMS" help:"Key service in which new keys of certificate authorities are made: a URI of the scheme pkcs11, awskms, azurekms, cloudkms or vaulttransit, without secrets. Empty: they are made here and kept in the database."`
+	KMS        string        `env:"AMPORA_PKI_KMS" help:"Key service in which new keys of certificate authorities are made: a URI of the scheme pkcs11, awskms, azurekms, cloudkms or vaulttransit, without secrets. Empty: they are made here and kept in the database. ampora has no key services, ampora-control has."`
 	KMSOthers  []string      `env:"AMPORA_PKI_KMS_OTHERS" help:"Further key services, with keys that go on being used. One of each scheme."`
 	KMSTimeout time.Duration `env:"AMPORA_PKI_KMS_TIMEOUT" envDefault:"5s" help:"How long a key service may take for a signature, with all that is tried again."`
 }

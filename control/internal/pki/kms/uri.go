@@ -17,7 +17,7 @@ type Attributes map[string]bool
 
 // secrets are attributes that the libraries below would take, with what to use instead. A URI is logged, shown and
 // stored.
-var secrets = map[string]string{
+var secrets = map[string]string{ //nolint:gosec // their names
 	"pin-value":     "put the PIN into a file and name it with pin-source",
 	"pin-prompt":    "put the PIN into a file and name it with pin-source",
 	"client-secret": "the environment gives it: AZURE_CLIENT_SECRET",

@@ -48,7 +48,7 @@ func TestAWrongPINIsNotTriedAgain(t *testing.T) {
 }
 
 func TestPKCS11ServicesThatAreRefused(t *testing.T) {
-	for name, uri := range map[string]string{
+	for name, uri := range map[string]string{ //nolint:gosec // no credentials of anybody
 		"no module":         "pkcs11:token=x;pin-source=/p",
 		"no token":          "pkcs11:module-path=/m.so;pin-source=/p",
 		"two tokens":        "pkcs11:module-path=/m.so;token=x;serial=5;pin-source=/p",

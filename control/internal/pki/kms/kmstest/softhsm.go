@@ -122,7 +122,7 @@ func compile(library string) error {
 	if err := os.WriteFile(source, layer, 0o600); err != nil {
 		return err
 	}
-	out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-shared", "-fPIC", "-O1", "-I", strings.TrimSpace(string(headers)), //nolint:gosec // a test's own
+	out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-shared", "-fPIC", "-O1", "-I", strings.TrimSpace(string(headers)),
 		"-DREAL=\""+library+"\"", "-DTROUBLE=\""+hsm.trouble+"\"", "-o", hsm.module, source, "-ldl").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("compile the layer around SoftHSM: %w: %s", err, out)

@@ -112,7 +112,7 @@ func (s *session) token(ctx context.Context, c *client, again bool) (string, err
 
 // line reads a file that holds one line.
 func line(path string) (string, error) {
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return "", err //nolint:wrapcheck // it names the file
 	}
