@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/pki"
@@ -33,6 +34,12 @@ func (p PKI) keyServices(drivers []kms.Driver, log *slog.Logger, meter metric.Me
 		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
 	return services, err //nolint:wrapcheck // says what it is about
+}
+
+// CheckKeyServices refuses key services that cannot be, with the drivers that a program has, and asks nobody.
+func (p PKI) CheckKeyServices(drivers []kms.Driver) error {
+	_, err := p.keyServices(drivers, slog.New(slog.DiscardHandler), noop.Meter{})
+	return err
 }
 
 // authority opens the certificate authority.

@@ -19,7 +19,6 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	"gitlab.com/ampora/ampora/control/internal/store"
-	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
@@ -55,7 +54,7 @@ func (i CAImport) Check() error {
 func ImportCA(ctx context.Context, i CAImport) (pki.Imported, error) {
 	key, chain, err := i.read()
 	if err != nil {
-		return pki.Imported{}, sentence(err)
+		return pki.Imported{}, err
 	}
 	db, err := openStore(ctx, i.Database, i.Log)
 	if err != nil {
@@ -73,7 +72,7 @@ func ImportCA(ctx context.Context, i CAImport) (pki.Imported, error) {
 	case errors.Is(err, store.ErrExists):
 		return imported, errors.New("somebody made or imported an authority at the same moment, or the key was here before and is retired: look, and try again")
 	case err != nil:
-		return imported, sentence(err)
+		return imported, err //nolint:wrapcheck // a fault with its sentence
 	}
 	for _, key := range imported.Keys {
 		if err := db.RecordAudit(ctx, fleet.System(tenant, i.Now), "signing_key.import", "signing_key", string(key.ID)); err != nil {
@@ -123,12 +122,4 @@ func (i CAImport) open(ctx context.Context, db store.Store) (authority *pki.Auth
 		return nil, nil, err
 	}
 	return authority, services.Close, nil
-}
-
-// sentence is what an operator is told of a fault: all of it.
-func sentence(err error) error {
-	if f := fault.From(err); f.Kind != fault.Internal {
-		return fmt.Errorf("%w (%s)", err, f.Reason)
-	}
-	return err
 }

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/protobuf/proto"
 
 	"gitlab.com/ampora/ampora/control/internal/pki"
@@ -187,14 +186,14 @@ func TestKeyServicesThatCannotBe(t *testing.T) {
 	} {
 		config := testConfig(newMasterKey())
 		edit(&config.PKI)
-		_, err := config.PKI.keyServices(drivers.All(), slog.New(slog.DiscardHandler), noop.Meter{})
+		err := config.PKI.CheckKeyServices(drivers.All())
 		if err == nil || !strings.HasPrefix(err.Error(), name) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	config := testConfig(newMasterKey())
 	config.PKI.KMS = "awskms:region=eu-west-1"
-	if _, err := config.PKI.keyServices(nil, slog.New(slog.DiscardHandler), noop.Meter{}); err == nil || !strings.Contains(err.Error(), "built without key services") {
+	if err := config.PKI.CheckKeyServices(nil); err == nil || !strings.Contains(err.Error(), "built without key services") {
 		t.Errorf("without drivers: %v", err)
 	}
 }

@@ -26,7 +26,7 @@ func serve(c *cobra.Command, environ []string) error {
 	if err != nil {
 		return fmt.Errorf("%w%w", errConfig, err)
 	}
-	if err := errors.Join(config.Control.Check(config.Mode, false), config.checkServing()); err != nil {
+	if err := errors.Join(config.Control.Check(config.Mode, false), config.Control.PKI.CheckKeyServices(drivers.All()), config.checkServing()); err != nil {
 		return fmt.Errorf("%w%w", errConfig, err)
 	}
 	process := control.ProcessName()
