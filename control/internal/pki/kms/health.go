@@ -15,11 +15,13 @@ import (
 	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
-// Outcomes of calls. Away and slow say of the service that it is down; refused is about one key or one call.
+// Outcomes of calls. Away and slow say of the service that it is down; refused is about one key or one call, busy about
+// how many ask at once.
 const (
 	outcomeOK       = "ok"
 	outcomeAway     = "away"
 	outcomeSlow     = "slow"
+	outcomeBusy     = "busy"
 	outcomeRefused  = "refused"
 	outcomeWrongKey = "wrong_key"
 	outcomeCanceled = "canceled"
@@ -38,8 +40,8 @@ func measure(meter metric.Meter, s *Services) (*measured, error) {
 	made := instrument.On(meter)
 	service, operation := instrument.By("service", schemes...), instrument.By("operation", "create", "open", "sign")
 	m := &measured{
-		calls: made.Counter("ampora_control_kms_calls", "{call}", "Calls of key services, by what became of them: slow ones took longer than the limit, refused ones would be again, wrong_key is another key than the certificate's.",
-			service, operation, instrument.By("outcome", outcomeOK, outcomeAway, outcomeSlow, outcomeRefused, outcomeWrongKey, outcomeCanceled)),
+		calls: made.Counter("ampora_control_kms_calls", "{call}", "Calls of key services, by what became of them: slow ones took longer than the limit, busy ones found too many under way, refused ones would be again, wrong_key is another key than the certificate's.",
+			service, operation, instrument.By("outcome", outcomeOK, outcomeAway, outcomeSlow, outcomeBusy, outcomeRefused, outcomeWrongKey, outcomeCanceled)),
 		took: made.Histogram("ampora_control_kms_call_duration", "s", "Calls of key services, with what was tried again.", instrument.Seconds, service, operation),
 	}
 	made.Gauge("ampora_control_kms_up", "{service}", "Whether a key service answered when it was last asked: 1 or 0. One that was not asked yet is not shown.", func(observe instrument.Observe) {
@@ -75,7 +77,8 @@ func (h *health) note(operation, outcome string, took time.Duration, err error) 
 	ctx := context.Background()
 	h.measured.calls.Add(ctx, 1, h.scheme, operation, outcome)
 	h.measured.took.Took(ctx, took, h.scheme, operation)
-	if outcome == outcomeCanceled || outcome == outcomeRefused || outcome == outcomeWrongKey {
+	switch outcome {
+	case outcomeCanceled, outcomeRefused, outcomeWrongKey, outcomeBusy:
 		return
 	}
 	up := outcome == outcomeOK

@@ -47,10 +47,10 @@ type opened struct {
 	gone    bool // to be closed when nobody uses it
 }
 
-func newService(driver Driver, u *uri.URI, limit time.Duration, log *slog.Logger, m *measured) *service {
+func newService(driver Driver, u *uri.URI, limit time.Duration, log *slog.Logger) *service {
 	return &service{
 		driver: driver, uri: u, limit: limit, slots: make(chan struct{}, maxCalls),
-		health: &health{scheme: driver.Scheme, log: log, measured: m},
+		health: &health{scheme: driver.Scheme, log: log},
 	}
 }
 
@@ -190,21 +190,26 @@ func attempt[T any](ctx context.Context, s *service, do func(context.Context, *o
 
 // use opens the service if it is not, and does something with it.
 func (s *service) use(ctx context.Context, do func(*opened) error) (err error) {
+	// An adapter that breaks is a key service that failed, and no end of the program.
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fmt.Errorf("the adapter broke: %v", broken)
+		}
+	}()
 	o, err := s.enter(ctx)
 	if err != nil {
 		return &notOpen{err}
 	}
+	whole := false
 	defer func() {
-		// An adapter that breaks is a key service that failed, and no end of the program.
-		if broken := recover(); broken != nil {
-			err = fmt.Errorf("the adapter broke: %v", broken)
-		}
 		s.leave(o)
-		if err != nil && s.driver.Stale(err) {
+		if !whole {
 			s.forget(o)
 		}
 	}()
-	return do(o)
+	err = do(o)
+	whole = err == nil || !s.driver.Stale(err)
+	return err
 }
 
 func (s *service) enter(ctx context.Context) (*opened, error) {
@@ -268,7 +273,9 @@ func (s *service) outcome(err error) string {
 		return outcomeOK
 	case errors.As(err, &other):
 		return outcomeWrongKey
-	case errors.Is(err, errSlow), errors.Is(err, errBusy), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errBusy):
+		return outcomeBusy
+	case errors.Is(err, errSlow), errors.Is(err, context.DeadlineExceeded):
 		return outcomeSlow
 	case errors.As(err, &closed), s.driver.Transient(err):
 		return outcomeAway

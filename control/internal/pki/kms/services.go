@@ -56,10 +56,6 @@ func Open(c Config, d Deps) (*Services, error) {
 	for _, driver := range d.Drivers {
 		s.all = append(s.all, driver.Scheme)
 	}
-	measured, err := measure(d.Meter, s)
-	if err != nil {
-		return nil, err
-	}
 	add := func(text string) (string, error) {
 		u, err := parse(text)
 		if err != nil {
@@ -75,20 +71,26 @@ func Open(c Config, d Deps) (*Services, error) {
 		if s.of[u.Scheme] != nil {
 			return "", fmt.Errorf("%s is there twice: one key service of each kind can be used", u.Scheme)
 		}
-		s.of[u.Scheme] = newService(d.Drivers[at], u, cmp.Or(c.Limit, DefaultLimit), d.Log, measured)
+		s.of[u.Scheme] = newService(d.Drivers[at], u, cmp.Or(c.Limit, DefaultLimit), d.Log)
 		return u.Scheme, nil
 	}
 	if c.Home != "" {
-		if s.home, err = add(c.Home); err != nil {
+		home, err := add(c.Home)
+		if err != nil {
 			return nil, &ConfigError{Home: true, Err: err}
 		}
+		s.home = home
 	}
 	for _, other := range c.Others {
 		if _, err := add(other); err != nil {
 			return nil, &ConfigError{Err: err}
 		}
 	}
-	return s, nil
+	measured, err := measure(d.Meter, s)
+	for _, of := range s.of {
+		of.health.measured = measured
+	}
+	return s, err
 }
 
 // ConfigError is what is wrong with the URI of a key service: that of Config.Home, or one of the others.

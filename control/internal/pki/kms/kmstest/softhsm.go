@@ -122,7 +122,7 @@ func compile(library string) error {
 	if err := os.WriteFile(source, layer, 0o600); err != nil {
 		return err
 	}
-	out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-shared", "-fPIC", "-O1", "-I", strings.TrimSpace(string(headers)),
+	out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-shared", "-fPIC", "-O1", "-I", strings.TrimSpace(string(headers)), //nolint:gosec // the compiler that the caller says
 		"-DREAL=\""+library+"\"", "-DTROUBLE=\""+hsm.trouble+"\"", "-o", hsm.module, source, "-ldl").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("compile the layer around SoftHSM: %w: %s", err, out)
@@ -137,7 +137,7 @@ func library() (string, error) {
 		"/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so",
 	}
 	for _, place := range places {
-		if _, err := os.Stat(place); place != "" && err == nil {
+		if _, err := os.Stat(place); place != "" && err == nil { //nolint:gosec // where the caller says it is
 			return place, nil
 		}
 	}
