@@ -20,6 +20,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
 
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/pki/kms/drivers"
 	"gitlab.com/ampora/ampora/control/internal/pki/kms/kmstest"
@@ -85,6 +86,15 @@ func TestTheKeyServiceIsAway(t *testing.T) {
 		}
 		if err := enrol(c); connect.CodeOf(err) != connect.CodeUnavailable {
 			t.Errorf("enrolled after a restart: %v", err)
+		}
+
+		records, _, err := db.AuditRecords(t.Context(), "default", issued.GetToken().GetId(), fleet.Page{Size: 10})
+		if err != nil || !slices.ContainsFunc(records, func(r fleet.AuditRecord) bool { return r.RefusalReason == pki.ReasonKMSUnavailable }) {
+			t.Errorf("on record is %+v, %v", records, err)
+		}
+		system, err := p.system.GetSystem(t.Context(), &amporav1.GetSystemRequest{})
+		if err != nil || len(system.GetKeyServices()) != 1 || system.GetKeyServices()[0].GetState() != amporav1.KeyServiceState_KEY_SERVICE_STATE_AWAY {
+			t.Errorf("shown is %v, %v", system.GetKeyServices(), err)
 		}
 
 		vault.Away(false)

@@ -82,6 +82,7 @@ type plane struct {
 	assign  amporav1connect.AssignmentServiceClient
 	groups  amporav1connect.GroupServiceClient
 	tokens  amporav1connect.BootstrapTokenServiceClient
+	system  amporav1connect.SystemServiceClient
 }
 
 func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
@@ -130,7 +131,7 @@ func startAs(t testing.TB, config Config, db store.Store, b bus.Bus, now func() 
 	client := connect.NewClient(connecthttp.NewTransport(web.Client(), web.URL))
 	p.agents, p.configs = amporav1connect.NewAgentServiceClient(client), amporav1connect.NewConfigServiceClient(client)
 	p.assign, p.groups = amporav1connect.NewAssignmentServiceClient(client), amporav1connect.NewGroupServiceClient(client)
-	p.tokens = amporav1connect.NewBootstrapTokenServiceClient(client)
+	p.tokens, p.system = amporav1connect.NewBootstrapTokenServiceClient(client), amporav1connect.NewSystemServiceClient(client)
 	return p
 }
 
