@@ -70,7 +70,10 @@ func (c *Control) controlCertificate(ctx context.Context) (certified, error) {
 		if err != nil {
 			return c.keptCertificate(ctx, now, err)
 		}
-		return &certificate, c.keepCertificate(ctx, &certificate)
+		if err := c.keepCertificate(ctx, &certificate); err != nil { // which a start to come may miss, and nobody now
+			c.deps.Log.WarnContext(ctx, "the control plane's certificate could not be kept", "error", err)
+		}
+		return &certificate, nil
 	})
 }
 
@@ -104,7 +107,7 @@ func (c *Control) keepCertificate(ctx context.Context, certificate *tls.Certific
 func (c *Control) keptCertificate(ctx context.Context, now time.Time, why error) (*tls.Certificate, error) {
 	sealed, err := c.store.Setting(ctx, settingCertificate)
 	if err != nil {
-		return nil, why
+		return nil, errors.Join(why, err)
 	}
 	pair, err := c.ring.Unwrap(certificateBinding, sealed)
 	if err != nil {

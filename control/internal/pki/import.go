@@ -63,7 +63,7 @@ func (a *Authority) Import(ctx context.Context, i Import) (Imported, error) {
 	if err != nil {
 		return Imported{}, err
 	}
-	imported := Imported{Active: len(there) == 0, OCSP: allows(i.Chain[0], x509.ExtKeyUsageOCSPSigning)}
+	imported := Imported{Active: len(there) == 0, OCSP: !slices.ContainsFunc(i.Chain, without(x509.ExtKeyUsageOCSPSigning))}
 	imported.Keys = stateOf(keys, imported.Active, i.Now)
 	if err := a.probe(ctx, i.Tenant, imported, keys[1].signer, i.Now); err != nil {
 		a.abandonMade(i, imported.Keys)
@@ -126,7 +126,7 @@ func (a *Authority) hierarchyOf(ctx context.Context, i Import, key *newKey, root
 	key.stored.Kind = fleet.SigningKeyRoot
 	below, err := a.newKey(ctx, keyRequest{
 		tenant: i.Tenant, kind: fleet.SigningKeyIntermediate, lifetime: min(intermediateLifetime, root.NotAfter.Sub(i.Now)), pathLen: 0,
-		now: i.Now, parent: key, usages: intermediateUsages,
+		now: i.Now, parent: key, usages: slices.DeleteFunc(slices.Clone(intermediateUsages), func(usage x509.ExtKeyUsage) bool { return !allows(root, usage) }),
 	})
 	if err != nil {
 		return nil, err

@@ -322,16 +322,27 @@ func TestKeysAndChainsThatAreRefused(t *testing.T) {
 
 // TestAnAuthorityWithoutOCSP says so, and its leaves name no responder.
 func TestAnAuthorityWithoutOCSP(t *testing.T) {
-	corp := newCorporate(t)
-	corp.root(ecKey, rootExtensions)
-	corp.intermediate(intermediateExtensions + "\nextendedKeyUsage=clientAuth")
-	authority := open(t, &memory{}, policy)
-	imported, err := authority.Import(t.Context(), corp.read("middle", "root"))
-	if err != nil || imported.OCSP {
-		t.Fatalf("imported %+v, %v", imported, err)
-	}
-	if leaf := parse(t, corp.certifies(authority).CertificateDER); len(leaf.OCSPServer) != 0 {
-		t.Errorf("the leaf names %v", leaf.OCSPServer)
+	const clients = "\nextendedKeyUsage=clientAuth"
+	for name, c := range map[string]struct{ root, middle string }{
+		"an intermediate": {rootExtensions, intermediateExtensions + clients}, "its root": {rootExtensions + clients, intermediateExtensions},
+		"a root": {root: rootExtensions + clients},
+	} {
+		t.Run(name, func(t *testing.T) {
+			corp, names := newCorporate(t), []string{"root"}
+			corp.root(ecKey, c.root)
+			if c.middle != "" {
+				corp.intermediate(c.middle)
+				names = []string{"middle", "root"}
+			}
+			authority := open(t, &memory{}, policy)
+			imported, err := authority.Import(t.Context(), corp.read(names...))
+			if err != nil || imported.OCSP {
+				t.Fatalf("imported %+v, %v", imported, err)
+			}
+			if leaf := parse(t, corp.certifies(authority).CertificateDER); len(leaf.OCSPServer) != 0 {
+				t.Errorf("the leaf names %v", leaf.OCSPServer)
+			}
+		})
 	}
 }
 

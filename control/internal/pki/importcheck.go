@@ -142,6 +142,11 @@ func permits(c *x509.Certificate, host string) bool {
 	return (len(c.PermittedURIDomains) == 0 || slices.ContainsFunc(c.PermittedURIDomains, within)) && !slices.ContainsFunc(c.ExcludedURIDomains, within)
 }
 
+// without says of an authority that it does not allow the usage.
+func without(usage x509.ExtKeyUsage) func(*x509.Certificate) bool {
+	return func(c *x509.Certificate) bool { return !allows(c, usage) }
+}
+
 // allows says whether certificates below an authority may have the usage: usages nest.
 func allows(c *x509.Certificate, usage x509.ExtKeyUsage) bool {
 	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 {

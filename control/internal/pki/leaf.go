@@ -89,8 +89,7 @@ func (a *Authority) leafTemplate(agent identity.Agent, by *issuer, valid window)
 		BasicConstraintsValid: true,
 		CRLDistributionPoints: []string{a.listURL(by.keyID)},
 	}
-	// An authority that was imported may not be allowed to have an OCSP responder.
-	if allows(by.certificate, x509.ExtKeyUsageOCSPSigning) {
+	if by.ocsp {
 		template.OCSPServer = []string{a.config.PublicURL + "/pki/" + string(by.keyID) + "/ocsp"}
 	}
 	return template
