@@ -35,9 +35,9 @@ endef
 
 # services: sets AMPORA_TEST_POSTGRES_URL and AMPORA_TEST_REDIS_URL, unless the
 # caller brought servers of its own. The tests of the Redis bus kill and replace
-# servers, so they start their own all the same.
+# servers, so they start their own all the same, as do those of key services.
 define services
-	$(DEV)/tools.sh redis-server; \
+	$(DEV)/tools.sh redis-server softhsm2 vaulttransit; \
 	if [ -z "$${AMPORA_TEST_POSTGRES_URL:-}" ] || [ -z "$${AMPORA_TEST_REDIS_URL:-}" ]; then \
 		$(DEV)/services.sh up; \
 		exports=$$($(DEV)/services.sh env); \
@@ -75,6 +75,13 @@ build: ## Build all programs into bin/.
 			-ldflags "-X gitlab.com/ampora/ampora/shared/ops.version=$(VERSION)" \
 			-o bin/ ./$$program; \
 	done
+
+.PHONY: pkcs11
+pkcs11: ## Build bin/pkcs11/ampora-control, which can use HSMs: with cgo, for machines like this one.
+	@mkdir -p bin/pkcs11
+	CGO_ENABLED=1 go build -trimpath \
+		-ldflags "-X gitlab.com/ampora/ampora/shared/ops.version=$(VERSION)" \
+		-o bin/pkcs11/ ./control/cmd/ampora-control
 
 .PHONY: test
 test: ## Run all tests on a PostgreSQL and a Redis of their own.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -60,12 +61,17 @@ type API struct {
 
 // PKI is what certificates say, and where others find what is revoked.
 type PKI struct {
-	Addr string `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
+	Addr        string `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
+	TrustDomain string `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
+	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
+	Nonces      bool   `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
+	Algorithm   string `env:"AMPORA_PKI_ALGORITHM" envDefault:"ecdsa-p256" help:"Kind of new keys of certificate authorities: ecdsa-p256 or rsa-3072."`
 	// Trusted is for how long a signing key is trusted at least after another one has followed it.
-	Trusted     time.Duration `env:"AMPORA_PKI_TRUSTED_PERIOD" envDefault:"720h" help:"How long a signing key that another has followed is trusted at least. Then it is retired as soon as no agent needs it."`
-	Nonces      bool          `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
-	TrustDomain string        `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
-	PublicURL   string        `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
+	Trusted time.Duration `env:"AMPORA_PKI_TRUSTED_PERIOD" envDefault:"720h" help:"How long a signing key that another has followed is trusted at least. Then it is retired as soon as no agent needs it."`
+	// KMS is where new keys of authorities are made, and Others where older ones are.
+	KMS        string        `env:"AMPORA_PKI_KMS" help:"Key service in which new keys of certificate authorities are made: a URI of the scheme pkcs11, awskms, azurekms, cloudkms or vaulttransit, without secrets. Empty: they are made here and kept in the database. ampora has no key services, ampora-control has."`
+	KMSOthers  []string      `env:"AMPORA_PKI_KMS_OTHERS" help:"Further key services, with keys that go on being used. One of each scheme."`
+	KMSTimeout time.Duration `env:"AMPORA_PKI_KMS_TIMEOUT" envDefault:"5s" help:"How long a key service may take for a signature, with all that is tried again."`
 }
 
 // Internal is the service that gateways of other processes call.
@@ -88,6 +94,9 @@ type Config struct {
 	ImmediateLimit int `env:"AMPORA_IMMEDIATE_LIMIT" envDefault:"20" help:"How many agents one act may change at once, such as assigning a configuration to a group. More need a rollout."`
 }
 
+// maxKMSTimeout leaves of the 20 s that a gateway waits for a certificate what the database may need.
+const maxKMSTimeout = 15 * time.Second
+
 // Validate refuses what contradicts itself whatever the mode is.
 func (c *Config) Validate() error {
 	var problems []error
@@ -99,6 +108,12 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.PKI.PublicURL); err != nil || u.Scheme != "http" || u.Host == "" {
 		problems = append(problems, errors.New("AMPORA_PKI_PUBLIC_URL must be an http:// URL: a certificate cannot be checked through TLS that needs checking"))
+	}
+	if err := pki.Algorithm(c.PKI.Algorithm).Check(); err != nil {
+		problems = append(problems, fmt.Errorf("AMPORA_PKI_ALGORITHM: %w", err))
+	}
+	if c.PKI.KMSTimeout < time.Second || c.PKI.KMSTimeout > maxKMSTimeout {
+		problems = append(problems, fmt.Errorf("AMPORA_PKI_KMS_TIMEOUT must be from 1s to %s: whoever enrols waits for it", maxKMSTimeout))
 	}
 	if c.EventRetention < time.Hour {
 		problems = append(problems, errors.New("AMPORA_EVENT_RETENTION must be at least 1h"))

@@ -32,6 +32,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/revocation"
 	"gitlab.com/ampora/ampora/control/internal/seal"
@@ -57,6 +58,8 @@ type Deps struct {
 	// Version of the program, OpAMPURL where agents connect: for the API to show.
 	Version  string
 	OpAMPURL string
+	// KeyServices are those that certificate authorities can be kept in; a program without has them in the database.
+	KeyServices []kms.Driver
 	// DevelopmentLogin admits callers of this machine without a token. Only ampora, in development, sets it.
 	DevelopmentLogin bool
 	// SharedPort says that the API is served on the gateway's TLS port, through Handler.
@@ -70,14 +73,18 @@ type Control struct {
 
 	store     store.Store
 	replica   *replica.Replica
+	ring      *seal.Keyring
 	authority *pki.Authority
-	inbox     *inbox.Inbox
-	engine    *engine.Engine
-	outbox    *outbox.Outbox
-	backlog   *backlog
-	lists     *revocation.Lists
-	answers   *revocation.Answers
-	keys      *signingKeys
+	// keyServices have keys of the authority; pending says that one has still to make the first.
+	keyServices *kms.Services
+	pending     bool
+	inbox       *inbox.Inbox
+	engine      *engine.Engine
+	outbox      *outbox.Outbox
+	backlog     *backlog
+	lists       *revocation.Lists
+	answers     *revocation.Answers
+	keys        *signingKeys
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -117,7 +124,7 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 	if err != nil {
 		return nil, err
 	}
-	authority, err := openAuthority(ctx, config, db, ring, d.Now())
+	authority, services, pending, err := openAuthority(ctx, config, d, db, ring)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +137,7 @@ func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*
 		return nil, err
 	}
 
-	c := &Control{deps: d, config: config, store: db, replica: newReplica(d, db), authority: authority, stopping: make(chan struct{})}
+	c := &Control{deps: d, config: config, store: db, replica: newReplica(d, db), ring: ring, authority: authority, keyServices: services, pending: pending, stopping: make(chan struct{})}
 	if err := c.openLoops(db, bodies, signer, uplinks); err != nil {
 		return nil, err
 	}
@@ -193,15 +200,6 @@ func openContent(ctx context.Context, config Config, db store.Store, ring *seal.
 	return bodies, err //nolint:wrapcheck // says what it is about
 }
 
-// openAuthority opens the certificate authority, with keys for the installation's tenant.
-func openAuthority(ctx context.Context, config Config, db store.Store, ring *seal.Keyring, now time.Time) (*pki.Authority, error) {
-	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
-	if err != nil {
-		return nil, err
-	}
-	return authority, authority.EnsureTenant(ctx, fleet.TenantID(config.Tenant), now)
-}
-
 func newReplica(d Deps, db store.Store) *replica.Replica {
 	return replica.New(replica.Deps{Store: db, ID: cmp.Or(d.Process, ProcessName()), Version: d.Version, Log: d.Log, Now: d.Now})
 }
@@ -255,7 +253,10 @@ func (c *Control) Ready(ctx context.Context) error {
 }
 
 // Close closes the database. Call it after Run.
-func (c *Control) Close() error { return c.store.Close() } //nolint:wrapcheck // shown as it is
+func (c *Control) Close() error {
+	c.keyServices.Close()
+	return c.store.Close() //nolint:wrapcheck // shown as it is
+}
 
 // Intake is what must stop first: the streams of events, which would otherwise hold up whoever serves them, and the
 // API's own listener, if it has one. Run it once.
@@ -285,6 +286,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "outbox", Run: c.outbox.Run},
 		{Name: "backlog", Run: c.backlog.run},
 		{Name: "signing keys", Run: c.keys.run},
+		{Name: "certificate authority", Run: c.makeAuthority},
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 		c.replica.Duty("bootstrap token retention", time.Hour, c.sweepTokens),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),

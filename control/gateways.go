@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -26,6 +27,8 @@ type JoinToken struct {
 	Database Database
 	Keys     Keys
 	PKI      PKI
+	// KeyServices are as in [Deps].
+	KeyServices []kms.Driver
 	// Gateway that joins with it, to serve the Tenants, or all of them, now and later, if there are none here.
 	Gateway string
 	Tenants []string
@@ -87,7 +90,12 @@ func controlRoot(ctx context.Context, j JoinToken, db store.Store) ([]byte, erro
 	if err := fixTrustDomain(ctx, db, j.PKI.TrustDomain); err != nil {
 		return nil, err
 	}
-	authority, err := pki.Open(ctx, pki.Config{TrustDomain: j.PKI.TrustDomain, PublicURL: j.PKI.PublicURL}, db, ring)
+	services, err := j.PKI.keyServices(j.KeyServices, j.Log, noop.Meter{})
+	if err != nil {
+		return nil, err
+	}
+	defer services.Close()
+	authority, err := j.PKI.authority(ctx, services, db, ring)
 	if err != nil {
 		return nil, err
 	}

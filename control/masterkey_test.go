@@ -65,7 +65,7 @@ func TestAControlPlaneGoesOnWhileItsMasterKeyIsReplaced(t *testing.T) {
 		start(t, db, b, former).stop()
 
 		both := Keys{Master: conf.NewSecret(next), Previous: conf.NewSecret(former)}
-		during := startUnder(t, db, b, both, time.Now)
+		during := startAs(t, testConfig(both), db, b, time.Now)
 		c := newCrowd(t, during, b, 2)
 		ring, err := both.keyring()
 		if err != nil {

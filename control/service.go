@@ -76,12 +76,3 @@ func (c *Control) trustingGateways(ctx context.Context, base *tls.Config) (*tls.
 	}
 	return config, nil
 }
-
-// controlCertificate is the certificate by which this process shows itself to gateways. Its key lives in memory alone.
-func (c *Control) controlCertificate(ctx context.Context) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
-	issue := func(ctx context.Context, now time.Time) (*tls.Certificate, error) {
-		certificate, _, err := c.authority.IssueControl(ctx, now)
-		return &certificate, err //nolint:wrapcheck // wrapped by the callers
-	}
-	return renewed(ctx, c.deps.Now, issue)
-}

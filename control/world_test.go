@@ -84,6 +84,7 @@ type plane struct {
 	tokens  amporav1connect.BootstrapTokenServiceClient
 	pools   amporav1connect.TokenPoolServiceClient
 	web     *httptest.Server
+	system  amporav1connect.SystemServiceClient
 }
 
 func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
@@ -94,14 +95,18 @@ func start(t testing.TB, db store.Store, b bus.Bus, masterKey string) *plane {
 // startAt starts a control plane with a clock of the test's, and what else the test wants of its own.
 func startAt(t testing.TB, db store.Store, b bus.Bus, masterKey string, now func() time.Time, own ...func(*Deps)) *plane {
 	t.Helper()
-	return startUnder(t, db, b, keys(masterKey), now, own...)
+	return startAs(t, testConfig(keys(masterKey)), db, b, now, own...)
 }
 
-// startUnder is startAt with keys of the test's.
-func startUnder(t testing.TB, db store.Store, b bus.Bus, k Keys, now func() time.Time, own ...func(*Deps)) *plane {
-	t.Helper()
+func testConfig(k Keys) Config {
 	config := Config{Keys: k, Tenant: "default", EventRetention: time.Hour, ImmediateLimit: fleet.ImmediateLimit}
 	config.PKI.TrustDomain, config.PKI.PublicURL, config.API.Addr = "example.org", "http://127.0.0.1:1", "127.0.0.1:0"
+	return config
+}
+
+// startAs is startAt with a configuration of the test's.
+func startAs(t testing.TB, config Config, db store.Store, b bus.Bus, now func() time.Time, own ...func(*Deps)) *plane {
+	t.Helper()
 	deps := Deps{
 		Mode: Development, Bus: b, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: now, SharedPort: true, DevelopmentLogin: true,
 	}
@@ -128,7 +133,7 @@ func startUnder(t testing.TB, db store.Store, b bus.Bus, k Keys, now func() time
 	client := connect.NewClient(connecthttp.NewTransport(web.Client(), web.URL))
 	p.agents, p.configs = amporav1connect.NewAgentServiceClient(client), amporav1connect.NewConfigServiceClient(client)
 	p.assign, p.groups = amporav1connect.NewAssignmentServiceClient(client), amporav1connect.NewGroupServiceClient(client)
-	p.tokens = amporav1connect.NewBootstrapTokenServiceClient(client)
+	p.tokens, p.system = amporav1connect.NewBootstrapTokenServiceClient(client), amporav1connect.NewSystemServiceClient(client)
 	p.pools = amporav1connect.NewTokenPoolServiceClient(client)
 	return p
 }

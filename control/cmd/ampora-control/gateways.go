@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms/drivers"
 	"gitlab.com/ampora/ampora/shared/ops"
 )
 
@@ -51,6 +52,7 @@ func joinToken(c *cobra.Command, environ []string, j control.JoinToken, caOut st
 		return err
 	}
 	j.Database, j.Keys, j.PKI, j.Now = config.Control.Database, config.Control.Keys, config.Control.PKI, time.Now()
+	j.KeyServices = drivers.All()
 	j.Log = ops.NewLogger(c.ErrOrStderr(), config.Ops.LogLevel, config.Ops.LogFormat)
 	if err := j.Check(); err != nil {
 		return fmt.Errorf("%w%w", errConfig, err)

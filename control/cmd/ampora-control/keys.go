@@ -19,9 +19,9 @@ import (
 	"gitlab.com/ampora/ampora/shared/ops"
 )
 
-// keysCommands are about the master key.
+// keysCommands are about the master key and those of certificate authorities.
 func keysCommands(environ []string) *cobra.Command {
-	group := &cobra.Command{Use: "keys", Short: "Replace the master key, or say which one the database is under."}
+	group := &cobra.Command{Use: "keys", Short: "Replace the master key, say which one the database is under, or take over a certificate authority."}
 	group.AddCommand(
 		&cobra.Command{
 			Use: "status", Short: "Count what is wrapped, by master key (exit code 3 if not all of it is under AMPORA_MASTER_KEY).", Args: cobra.NoArgs,
@@ -37,6 +37,7 @@ func keysCommands(environ []string) *cobra.Command {
 				"others are done, and the exit code is 1.",
 			RunE: func(c *cobra.Command, _ []string) error { return rotateMaster(c, environ) },
 		},
+		importCACommand(environ),
 	)
 	return group
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,4 +145,48 @@ func TestTheMasterKeyIsReplaced(t *testing.T) {
 	says(errs, "AMPORA_MASTER_KEY is not the key that this database was sealed with")
 	run(0, next, "", "bootstrap-admin", "--name", "second")
 	run(1, "too short", "", "keys", "status")
+}
+
+// TestImportOfAnAuthority takes one over before the first start, and says what became of it.
+func TestImportOfAnAuthority(t *testing.T) {
+	dir := t.TempDir()
+	environ := []string{
+		"AMPORA_DATABASE_URL=sqlite:" + filepath.Join(dir, "ampora.db"), "AMPORA_MASTER_KEY=" + strings.Repeat("I", 43) + "=",
+		"AMPORA_TRUST_DOMAIN=example.org",
+	}
+	run := func(want int, args ...string) (out, errs string) {
+		t.Helper()
+		var o, e bytes.Buffer
+		if code := start(t.Context(), args, environ, &o, &e); code != want {
+			t.Fatalf("%v: exit code %d, want %d: %s%s", args, code, want, o.String(), e.String())
+		}
+		return o.String(), e.String()
+	}
+	run(0, "migrate", "up")
+	pem, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
+	made := exec.CommandContext(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", pem,
+		"-subj", "/CN=Corp Root", "-days", "365")
+	if out, err := made.CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v: %s", err, out)
+	}
+	for _, wrong := range [][]string{
+		{"--tenant", "default"},
+		{"--tenant", "default", "--cert", pem},
+		{"--tenant", "default", "--cert", pem, "--key", key, "--key-uri", "pkcs11:id=5e"},
+		{"--tenant", "default", "--cert", pem, "--key", filepath.Join(dir, "missing")},
+		{"--tenant", "nobody", "--cert", pem, "--key", key},
+		{"--tenant", "default", "--cert", key, "--key", key},
+		{"--tenant", "default", "--cert", pem, "--key-uri", "pkcs11:id=5e"},
+	} {
+		if out, errs := run(1, append([]string{"keys", "import-ca"}, wrong...)...); out != "" || errs == "" {
+			t.Errorf("%v: %s%s", wrong, out, errs)
+		}
+	}
+	out, errs := run(0, "keys", "import-ca", "--tenant", "default", "--cert", pem, "--key", key)
+	if strings.Count(out, "active") != 2 || errs != "" {
+		t.Errorf("%s%s", out, errs)
+	}
+	if _, errs := run(1, "keys", "import-ca", "--tenant", "default", "--cert", pem, "--key", key); !strings.Contains(errs, "CA_ALREADY_THERE") {
+		t.Errorf("again: %s", errs)
+	}
 }

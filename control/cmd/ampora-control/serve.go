@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gitlab.com/ampora/ampora/control"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms/drivers"
 	"gitlab.com/ampora/ampora/shared/bus/measured"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/ops"
@@ -25,7 +26,7 @@ func serve(c *cobra.Command, environ []string) error {
 	if err != nil {
 		return fmt.Errorf("%w%w", errConfig, err)
 	}
-	if err := errors.Join(config.Control.Check(config.Mode, false), config.checkServing()); err != nil {
+	if err := errors.Join(config.Control.Check(config.Mode, false), config.Control.PKI.CheckKeyServices(drivers.All()), config.checkServing()); err != nil {
 		return fmt.Errorf("%w%w", errConfig, err)
 	}
 	process := control.ProcessName()
@@ -73,7 +74,7 @@ func serveControl(ctx context.Context, config Config, process string, telemetry 
 	}
 	plane, err := control.Open(ctx, config.Control, control.Deps{
 		Mode: config.Mode, Process: process, Bus: bus, Log: log, Meter: telemetry.Meter, Tracer: telemetry.Tracer, Now: time.Now,
-		Version: ops.Version().Version, OpAMPURL: config.OpAMPURL,
+		Version: ops.Version().Version, OpAMPURL: config.OpAMPURL, KeyServices: drivers.All(),
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // a sentence for the operator already

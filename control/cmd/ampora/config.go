@@ -36,7 +36,7 @@ func (c *Config) Validate() error {
 	if c.BusURL != "inproc" {
 		bus = errors.New("AMPORA_BUS_URL: ampora is one process and its bus is inproc; redis and postgres are not built yet")
 	}
-	return errors.Join(bus, c.Control.Validate(), c.Gateway.Validate(), c.Ops.Validate())
+	return errors.Join(bus, c.Control.PKI.CheckKeyServices(nil), c.Control.Validate(), c.Gateway.Validate(), c.Ops.Validate())
 }
 
 // sharedPort reports whether API and OpAMP are served on one TLS port.

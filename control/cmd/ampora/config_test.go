@@ -6,6 +6,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -49,5 +50,16 @@ func TestOneMasterKey(t *testing.T) {
 func TestAMasterKeyThatCannotBeKeptStopsTheStart(t *testing.T) {
 	if _, err := ownMasterKey(filepath.Join(t.TempDir(), "missing", "master.key")); err == nil {
 		t.Error("a key was made up that nobody can keep")
+	}
+}
+
+func TestThereAreNoKeyServices(t *testing.T) {
+	for variable, c := range map[string]*Config{"AMPORA_PKI_KMS": {}, "AMPORA_PKI_KMS_OTHERS": {}} {
+		if c.Control.PKI.KMS = "vaulttransit:address=https://vault:8200;token-file=/t"; variable == "AMPORA_PKI_KMS_OTHERS" {
+			c.Control.PKI.KMS, c.Control.PKI.KMSOthers = "", []string{c.Control.PKI.KMS}
+		}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), variable+": this program is built without key services: ampora-control has them") {
+			t.Errorf("%s: %v", variable, err)
+		}
 	}
 }

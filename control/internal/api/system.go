@@ -6,7 +6,10 @@ package api
 import (
 	"context"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"gitlab.com/ampora/ampora/control/internal/auth"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
 
@@ -24,5 +27,21 @@ func (s *system) GetSystem(ctx context.Context, _ *amporav1.GetSystemRequest) (*
 		Database:    s.Store.Backend(),
 		TrustDomain: s.TrustDomain,
 		OpampUrl:    s.OpAMPURL,
+		KeyServices: keyServices(s.Authority.KeyServices()),
 	}, nil
+}
+
+func keyServices(states []kms.State) []*amporav1.KeyService {
+	list := make([]*amporav1.KeyService, len(states))
+	for i, state := range states {
+		list[i] = &amporav1.KeyService{Kind: state.Scheme, MakesKeys: state.Home, State: amporav1.KeyServiceState_KEY_SERVICE_STATE_UNTRIED}
+		if !state.Known {
+			continue
+		}
+		list[i].State, list[i].Since = amporav1.KeyServiceState_KEY_SERVICE_STATE_AWAY, timestamppb.New(state.Since)
+		if state.Up {
+			list[i].State = amporav1.KeyServiceState_KEY_SERVICE_STATE_UP
+		}
+	}
+	return list
 }

@@ -721,5 +721,9 @@ func (s systemServer) GetSystem(context.Context, *amporav1.GetSystemRequest) (*a
 	return &amporav1.GetSystemResponse{
 		Version: "v1.2.3", Tenant: "default", Principal: "alice", Role: amporav1.Role_ROLE_OPERATOR, Database: "sqlite",
 		TrustDomain: "example.org", OpampUrl: "wss://gateway.example.org:4320/v1/opamp",
+		KeyServices: []*amporav1.KeyService{
+			{Kind: "pkcs11", State: amporav1.KeyServiceState_KEY_SERVICE_STATE_AWAY, Since: timestamppb.New(time.Now().Add(-150 * time.Second))},
+			{Kind: "vaulttransit", State: amporav1.KeyServiceState_KEY_SERVICE_STATE_UNTRIED, MakesKeys: true},
+		},
 	}, nil
 }

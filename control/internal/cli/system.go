@@ -6,6 +6,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,12 +21,12 @@ func (p *program) systemCommands() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.show(answer, func() view { return systemProperties(answer) })
+			return p.show(answer, func() view { return systemProperties(p.now(), answer) })
 		})
 	return noun("system", "The installation: what one talks to, and as whom", get)
 }
 
-func systemProperties(system *amporav1.GetSystemResponse) view {
+func systemProperties(now time.Time, system *amporav1.GetSystemResponse) view {
 	lines := &properties{}
 	lines.add("Version", or(system.GetVersion()))
 	lines.add("Tenant", or(system.GetTenant()))
@@ -34,6 +35,16 @@ func systemProperties(system *amporav1.GetSystemResponse) view {
 	lines.add("Database", or(system.GetDatabase()))
 	lines.add("Trust domain", or(system.GetTrustDomain()))
 	lines.add("Agents connect to", or(system.GetOpampUrl()))
+	for _, s := range system.GetKeyServices() {
+		state := word(s.GetState())
+		if s.GetSince() != nil {
+			state += " for " + span(now.Sub(s.GetSince().AsTime()))
+		}
+		if s.GetMakesKeys() {
+			state += ", makes the new keys"
+		}
+		lines.add("Key service "+s.GetKind(), state)
+	}
 	return lines
 }
 

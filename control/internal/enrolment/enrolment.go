@@ -113,6 +113,7 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	agent := fleet.AgentID(identity.NewAgentID())
 	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: token.Tenant, Agent: agent, CSR: csr, Now: now})
 	if err != nil {
+		err = e.unsigned(ctx, fleet.Refusal{By: e.by(token.Tenant, r.Presented, now), Action: "agent.enrol", Entity: string(token.ID)}, err)
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
 	certificate := record(token.Tenant, agent, leaf, key, now)
@@ -229,6 +230,18 @@ func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reas
 		e.log.WarnContext(ctx, "a refused enrolment could not be recorded", "token", token.ID, "reason", reason, "error", err)
 	}
 	return refusal(reason)
+}
+
+// unsigned puts on record that nothing was signed because of the key service, and returns why.
+func (e *Enrolment) unsigned(ctx context.Context, r fleet.Refusal, why error) error {
+	r.Reason = fault.From(why).Reason
+	if r.Reason != pki.ReasonKMSUnavailable && r.Reason != pki.ReasonKMSWrongKey {
+		return why
+	}
+	if err := e.store.RecordRefusal(ctx, r); err != nil {
+		e.log.WarnContext(ctx, "that nothing was signed could not be recorded", "action", r.Action, "entity", r.Entity, "reason", r.Reason, "error", err)
+	}
+	return why
 }
 
 func (e *Enrolment) by(tenant fleet.TenantID, p Presented, now time.Time) fleet.By {

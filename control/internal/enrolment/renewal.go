@@ -47,6 +47,7 @@ func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
 	}
 	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: r.Tenant, Agent: r.Agent, CSR: csr, Now: now})
 	if err != nil {
+		err = e.unsigned(ctx, fleet.Refusal{By: by, Action: "agent.renew_certificate", Entity: string(r.Agent)}, err)
 		return Identity{}, fmt.Errorf("renew: %w", err)
 	}
 	certificate := record(r.Tenant, r.Agent, leaf, asked.PublicKey, now)

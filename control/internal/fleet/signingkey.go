@@ -40,7 +40,8 @@ type SigningKey struct {
 	Algorithm      string // "ecdsa-p256" or "rsa-3072"
 	CertificateDER []byte
 	Parent         KeyID  // of an intermediate: its root
-	SealedKey      []byte // PKCS #8, wrapped under the master key
+	SealedKey      []byte // PKCS #8, wrapped under the master key; empty if the key is elsewhere
+	KeyURI         string // of a key in a key service, without secrets; empty for one that is here or not ours
 	CreatedAt      time.Time
 	ActivatedAt    time.Time // last
 	TrustedAt      time.Time // last: since then another one signs

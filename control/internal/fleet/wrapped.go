@@ -31,13 +31,15 @@ var (
 	WrappedOCSPKey      = WrappedColumn{Purpose: "ocsp-key", Table: "ocsp_responders", Column: "sealed_key", Tenant: "tenant_id", Key: "key_id"}
 	WrappedDownlinkKey  = setting("downlink-key", "downlink_key")
 	WrappedUplinkSecret = setting("uplink-secret", "uplink_secret")
+	// WrappedControlCertificate is there where authorities are in a key service.
+	WrappedControlCertificate = setting("control-certificate", "control_certificate")
 	// WrappedKeyCheck is what tells a process at its start whether it has the right master key. Its seal names no place.
 	WrappedKeyCheck = setting("key-check", "master_key_check")
 )
 
 // WrappedColumns are all of them. A rotation of the master key goes through them in this order: the value that says
 // which key the database is under changes last.
-var WrappedColumns = []WrappedColumn{WrappedDataKey, WrappedCAKey, WrappedOCSPKey, WrappedDownlinkKey, WrappedUplinkSecret, WrappedKeyCheck}
+var WrappedColumns = []WrappedColumn{WrappedDataKey, WrappedCAKey, WrappedOCSPKey, WrappedDownlinkKey, WrappedUplinkSecret, WrappedControlCertificate, WrappedKeyCheck}
 
 func setting(purpose, name string) WrappedColumn {
 	return WrappedColumn{Purpose: purpose, Table: "settings", Column: "value", Key: "name", Only: name}

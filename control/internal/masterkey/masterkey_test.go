@@ -72,7 +72,7 @@ func onBackends(t *testing.T, test func(t *testing.T, db store.Store, k keys)) {
 func furnish(t *testing.T, db store.Store, ring *seal.Keyring) {
 	t.Helper()
 	must(t, second(db.FixSetting(t.Context(), fleet.WrappedKeyCheck.Only, ring.Check())))
-	for _, c := range []fleet.WrappedColumn{fleet.WrappedDownlinkKey, fleet.WrappedUplinkSecret} {
+	for _, c := range []fleet.WrappedColumn{fleet.WrappedDownlinkKey, fleet.WrappedUplinkSecret, fleet.WrappedControlCertificate} {
 		wrapped, err := ring.Wrap(seal.At(c, "", c.Only), []byte("a secret of the installation"))
 		must(t, err)
 		must(t, second(db.FixSetting(t.Context(), c.Only, wrapped)))

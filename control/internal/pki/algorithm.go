@@ -22,12 +22,13 @@ const (
 	RSA3072   Algorithm = "rsa-3072"
 )
 
-func (a Algorithm) check() error {
+// Check refuses what is none of them, with a sentence.
+func (a Algorithm) Check() error {
 	switch a {
 	case ECDSAP256, RSA3072:
 		return nil
 	}
-	return fmt.Errorf("pki: key algorithm %q is neither %s nor %s", a, ECDSAP256, RSA3072)
+	return fmt.Errorf("key algorithm %q is neither %s nor %s", a, ECDSAP256, RSA3072)
 }
 
 func (a Algorithm) newKey() (crypto.Signer, error) {
@@ -37,5 +38,5 @@ func (a Algorithm) newKey() (crypto.Signer, error) {
 	case RSA3072:
 		return rsa.GenerateKey(rand.Reader, 3072)
 	}
-	return nil, a.check()
+	return nil, a.Check()
 }

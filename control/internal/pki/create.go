@@ -27,9 +27,9 @@ const (
 // ensure reads the authority's keys, after storing what create makes if there are
 // none. Who loses the race to store goes on with what the winner stored.
 func (a *Authority) ensure(ctx context.Context, l line, create func() ([]fleet.SigningKey, error)) (*hierarchy, error) {
-	a.loading.Lock()
-	defer a.loading.Unlock()
-	h, err := a.load(ctx, l)
+	a.creating.Lock()
+	defer a.creating.Unlock()
+	h, err := a.reload(ctx, l)
 	if !fault.Is(err, ReasonNoAuthority) {
 		return h, err
 	}
@@ -37,34 +37,42 @@ func (a *Authority) ensure(ctx context.Context, l line, create func() ([]fleet.S
 	if err != nil {
 		return nil, err
 	}
+	// A key service may have taken its time. What it made is kept, also if the caller has left.
+	ctx = context.WithoutCancel(ctx)
 	lost := a.keys.CreateSigningKeys(ctx, l.tenant, created)
-	h, err = a.load(ctx, l)
+	if lost != nil {
+		a.abandon(created...)
+	}
+	h, err = a.reload(ctx, l)
 	if lost != nil && fault.Is(err, ReasonNoAuthority) {
 		return nil, fmt.Errorf("pki: store signing keys: %w", lost)
 	}
 	return h, err
 }
 
+// intermediateUsages: below an intermediate stand agents and its OCSP responder. A stolen key shall not make
+// servers that agents or browsers believe.
+var intermediateUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning}
+
 // newTenantKeys makes a root and the intermediate below it, both active.
-func (a *Authority) newTenantKeys(tenant fleet.TenantID, now time.Time) ([]fleet.SigningKey, error) {
-	root, err := a.newKey(keyRequest{tenant: tenant, kind: fleet.SigningKeyRoot, lifetime: rootLifetime, pathLen: 1, now: now})
+func (a *Authority) newTenantKeys(ctx context.Context, tenant fleet.TenantID, now time.Time) ([]fleet.SigningKey, error) {
+	root, err := a.newKey(ctx, keyRequest{tenant: tenant, kind: fleet.SigningKeyRoot, lifetime: rootLifetime, pathLen: 1, now: now})
 	if err != nil {
 		return nil, err
 	}
-	intermediate, err := a.newIntermediate(tenant, root, a.config.Algorithm, now)
+	intermediate, err := a.newIntermediate(ctx, tenant, root, a.config.Algorithm, now)
 	if err != nil {
+		a.abandon(root.stored)
 		return nil, err
 	}
 	return []fleet.SigningKey{root.stored, intermediate.stored}, nil
 }
 
 // newIntermediate makes a key that signs for a tenant's agents.
-func (a *Authority) newIntermediate(tenant fleet.TenantID, root *newKey, algorithm Algorithm, now time.Time) (*newKey, error) {
-	return a.newKey(keyRequest{
+func (a *Authority) newIntermediate(ctx context.Context, tenant fleet.TenantID, root *newKey, algorithm Algorithm, now time.Time) (*newKey, error) {
+	return a.newKey(ctx, keyRequest{
 		tenant: tenant, kind: fleet.SigningKeyIntermediate, algorithm: algorithm, lifetime: intermediateLifetime, pathLen: 0, now: now, parent: root,
-		// Below an intermediate stand agents and its OCSP responder. A stolen key shall not make servers that agents or
-		// browsers believe.
-		usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning},
+		usages: intermediateUsages,
 	})
 }
 
@@ -79,12 +87,12 @@ func (a *Authority) installed(ctx context.Context, root fleet.SigningKeyKind, no
 	if root == fleet.SigningKeyGatewayRoot {
 		usage = x509.ExtKeyUsageClientAuth
 	}
-	return a.ensure(ctx, of, func() ([]fleet.SigningKey, error) { return a.newRoot(root, usage, now) })
+	return a.ensure(ctx, of, func() ([]fleet.SigningKey, error) { return a.newRoot(ctx, root, usage, now) })
 }
 
 // newRoot makes a root of the installation, which signs leaves of one usage itself.
-func (a *Authority) newRoot(kind fleet.SigningKeyKind, usage x509.ExtKeyUsage, now time.Time) ([]fleet.SigningKey, error) {
-	root, err := a.newKey(keyRequest{
+func (a *Authority) newRoot(ctx context.Context, kind fleet.SigningKeyKind, usage x509.ExtKeyUsage, now time.Time) ([]fleet.SigningKey, error) {
+	root, err := a.newKey(ctx, keyRequest{
 		tenant: installation, kind: kind, lifetime: rootLifetime, pathLen: 0, now: now, usages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
@@ -112,10 +120,9 @@ type newKey struct {
 	signer      crypto.Signer
 }
 
-// newKey makes a key pair, its certificate and its sealed form.
-func (a *Authority) newKey(r keyRequest) (*newKey, error) {
-	algorithm := orDefault(r.algorithm, a.config.Algorithm)
-	signer, err := algorithm.newKey()
+// newKey makes a key pair, its certificate and what is stored of it.
+func (a *Authority) newKey(ctx context.Context, r keyRequest) (*newKey, error) {
+	signer, uri, err := a.generate(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("pki: generate %s key: %w", r.kind, err)
 	}
@@ -123,20 +130,23 @@ func (a *Authority) newKey(r keyRequest) (*newKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := a.certify(r, id, signer)
-	if err != nil {
-		return nil, fmt.Errorf("pki: certify %s key: %w", r.kind, err)
-	}
-	sealed, err := a.sealKey(r.tenant, id, signer)
-	if err != nil {
-		return nil, err
-	}
 	stored := fleet.SigningKey{
-		ID: id, Tenant: r.tenant, State: fleet.SigningKeyActive, Kind: r.kind, Algorithm: string(algorithm),
-		CertificateDER: certificate.Raw, SealedKey: sealed, CreatedAt: r.now, ActivatedAt: r.now,
+		ID: id, Tenant: r.tenant, State: fleet.SigningKeyActive, Kind: r.kind, Algorithm: string(orDefault(r.algorithm, a.config.Algorithm)),
+		KeyURI: uri, CreatedAt: r.now, ActivatedAt: r.now,
 	}
 	if r.parent != nil {
 		stored.Parent = r.parent.stored.ID
+	}
+	certificate, err := a.certify(r, id, signer)
+	if err != nil {
+		a.abandon(stored)
+		return nil, fmt.Errorf("pki: certify %s key: %w", r.kind, err)
+	}
+	stored.CertificateDER = certificate.Raw
+	if uri == "" {
+		if stored.SealedKey, err = a.sealKey(r.tenant, id, signer); err != nil {
+			return nil, err
+		}
 	}
 	return &newKey{stored, certificate, signer}, nil
 }

@@ -23,7 +23,7 @@ const ReasonNoRoot = "TENANT_HAS_NO_ROOT"
 // [ReasonNoAuthority], [ReasonNoRoot] or [ReasonAuthorityExpired]. It may wait for a key service.
 func (a *Authority) Draft(ctx context.Context, tenant fleet.TenantID, algorithm Algorithm, now time.Time) (fleet.SigningKey, error) {
 	algorithm = orDefault(algorithm, a.config.Algorithm)
-	if err := algorithm.check(); err != nil {
+	if err := algorithm.Check(); err != nil {
 		return fleet.SigningKey{}, err
 	}
 	root, err := a.openRoot(ctx, tenant)
@@ -33,7 +33,7 @@ func (a *Authority) Draft(ctx context.Context, tenant fleet.TenantID, algorithm 
 	if !now.Before(root.certificate.NotAfter) {
 		return fleet.SigningKey{}, fault.New(fault.FailedPrecondition, ReasonAuthorityExpired, "the tenant's root is not valid any more").With("key", string(root.stored.ID))
 	}
-	made, err := a.newIntermediate(tenant, root, algorithm, now)
+	made, err := a.newIntermediate(ctx, tenant, root, algorithm, now)
 	if err != nil {
 		return fleet.SigningKey{}, err
 	}
@@ -52,7 +52,7 @@ func (a *Authority) openRoot(ctx context.Context, tenant fleet.TenantID) (*newKe
 		return nil, fault.New(fault.FailedPrecondition, ReasonNoAuthority, "the tenant has no certificate authority")
 	}
 	i := slices.IndexFunc(keys, func(k fleet.SigningKey) bool {
-		return k.Kind == fleet.SigningKeyRoot && k.State == fleet.SigningKeyActive && len(k.SealedKey) > 0
+		return k.Kind == fleet.SigningKeyRoot && k.State == fleet.SigningKeyActive && (len(k.SealedKey) > 0 || k.KeyURI != "")
 	})
 	if i < 0 {
 		return nil, fault.New(fault.FailedPrecondition, ReasonNoRoot, "the private key of the tenant's root is not here")
@@ -61,7 +61,7 @@ func (a *Authority) openRoot(ctx context.Context, tenant fleet.TenantID) (*newKe
 	if err != nil {
 		return nil, fmt.Errorf("pki: certificate of key %s: %w", keys[i].ID, err)
 	}
-	signer, err := a.unsealKey(keys[i])
+	signer, err := a.signerOf(parsedKey{keys[i], certificate})
 	if err != nil {
 		return nil, fmt.Errorf("pki: open key %s: %w", keys[i].ID, err)
 	}

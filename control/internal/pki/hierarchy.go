@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
@@ -62,6 +63,13 @@ func (a *Authority) loaded(l line) *hierarchy {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.lines[l]
+}
+
+// reload reads the authority's keys anew.
+func (a *Authority) reload(ctx context.Context, l line) (*hierarchy, error) {
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	return a.load(ctx, l)
 }
 
 // load reads the authority's keys and keeps what they amount to. Only authorities that
@@ -116,13 +124,13 @@ func (a *Authority) assemble(l line, keys []fleet.SigningKey) (*hierarchy, error
 	return h, nil
 }
 
-// openIssuer unseals the private key of an active key and makes it sign.
+// openIssuer makes a key sign. One in a key service is not opened before it does.
 func (a *Authority) openIssuer(key parsedKey, root *x509.Certificate) (*issuer, error) {
-	signer, err := a.unsealKey(key.SigningKey)
+	signer, err := a.signerOf(key)
 	if err != nil {
 		return nil, err
 	}
-	if public, ok := key.certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(signer.Public()) {
+	if !kms.Same(key.certificate.PublicKey, signer.Public()) {
 		return nil, fmt.Errorf("the private key is not that of the certificate")
 	}
 	return newIssuer(key.ID, key.certificate, root, signer)

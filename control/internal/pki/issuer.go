@@ -31,6 +31,8 @@ type issuer struct {
 	certificate *x509.Certificate
 	signer      crypto.Signer
 	library     *authority.Authority
+	// ocsp says that certificates below it may be those of OCSP responders; an authority that was imported may not have any.
+	ocsp bool
 }
 
 func newIssuer(keyID fleet.KeyID, certificate, root *x509.Certificate, signer crypto.Signer) (*issuer, error) {
@@ -44,7 +46,8 @@ func newIssuer(keyID fleet.KeyID, certificate, root *x509.Certificate, signer cr
 	if err != nil {
 		return nil, fmt.Errorf("embed authority: %w", err)
 	}
-	return &issuer{keyID, certificate, signer, library}, nil
+	ocsp := allows(certificate, x509.ExtKeyUsageOCSPSigning) && allows(root, x509.ExtKeyUsageOCSPSigning)
+	return &issuer{keyID, certificate, signer, library, ocsp}, nil
 }
 
 // sign returns a certificate that says what the template says, for the public key

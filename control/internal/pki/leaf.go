@@ -57,7 +57,7 @@ func (a *Authority) Issue(ctx context.Context, r LeafRequest) (Leaf, error) {
 	if err != nil {
 		return Leaf{}, err
 	}
-	certificate, err := h.active.sign(ctx, r.CSR, a.leafTemplate(agent, h.active.keyID, valid))
+	certificate, err := h.active.sign(ctx, r.CSR, a.leafTemplate(agent, h.active, valid))
 	if err != nil {
 		return Leaf{}, err
 	}
@@ -77,8 +77,8 @@ func (a *Authority) agent(r LeafRequest) (identity.Agent, error) {
 }
 
 // leafTemplate is everything that an agent's certificate says.
-func (a *Authority) leafTemplate(agent identity.Agent, keyID fleet.KeyID, valid window) x509.Certificate {
-	return x509.Certificate{
+func (a *Authority) leafTemplate(agent identity.Agent, by *issuer, valid window) x509.Certificate {
+	template := x509.Certificate{
 		SerialNumber:          newSerial(),
 		Subject:               pkix.Name{CommonName: string(agent.ID)},
 		URIs:                  []*url.URL{agent.URI()},
@@ -87,9 +87,12 @@ func (a *Authority) leafTemplate(agent identity.Agent, keyID fleet.KeyID, valid 
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
-		CRLDistributionPoints: []string{a.listURL(keyID)},
-		OCSPServer:            []string{a.config.PublicURL + "/pki/" + string(keyID) + "/ocsp"},
+		CRLDistributionPoints: []string{a.listURL(by.keyID)},
 	}
+	if by.ocsp {
+		template.OCSPServer = []string{a.config.PublicURL + "/pki/" + string(by.keyID) + "/ocsp"}
+	}
+	return template
 }
 
 // confirm looks at what came back from the library before it leaves the house:

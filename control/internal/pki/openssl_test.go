@@ -108,3 +108,10 @@ func openssl(t *testing.T, args ...string) string {
 	}
 	return string(out)
 }
+
+// opensslAnyway returns what it says, whether it is content or not.
+func opensslAnyway(t *testing.T, args ...string) string {
+	t.Helper()
+	out, _ := exec.CommandContext(t.Context(), "openssl", args...).CombinedOutput()
+	return string(out)
+}

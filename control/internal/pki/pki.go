@@ -14,11 +14,12 @@
 //     for. Of a certificate signing request only the public key survives.
 //   - A leaf never outlives its issuer, and carries one name: the SPIFFE ID of one
 //     agent of one tenant, signed by that tenant's authority.
-//   - Private keys of authorities leave this package only sealed. Keys of agents
-//     never enter it.
+//   - Private keys of authorities leave this package only sealed, or never leave a
+//     key service (package kms). Keys of agents never enter it.
 //   - Nothing is recorded here. A leaf is admitted nowhere until the caller has
 //     recorded its serial, in the transaction that spends the token.
 //   - Two processes that start at once agree on one authority per tenant.
+//   - A key service that is away stops what its keys sign, and nothing else.
 //
 // An [Authority] is safe for concurrent use.
 package pki
@@ -33,6 +34,7 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/pki/kms"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
@@ -55,6 +57,9 @@ type Config struct {
 	Backdate time.Duration
 	// Algorithm is that of new authority keys. Default [ECDSAP256].
 	Algorithm Algorithm
+	// KeyServices have the keys that are not in the database, and make the new ones if they are told to; nil: there are
+	// none.
+	KeyServices *kms.Services
 }
 
 const (
@@ -82,7 +87,7 @@ func (c Config) complete() (Config, error) {
 	case c.Backdate < 0 || c.Backdate > 24*time.Hour:
 		return c, fmt.Errorf("pki: backdate %s is not between 0 and a day", c.Backdate)
 	}
-	return c, c.Algorithm.check()
+	return c, c.Algorithm.Check()
 }
 
 func orDefault[T comparable](value, fallback T) T {
@@ -103,6 +108,10 @@ const (
 	ReasonNoAuthority = "TENANT_HAS_NO_AUTHORITY"
 	// ReasonAuthorityExpired: the tenant's active signing key is not valid now.
 	ReasonAuthorityExpired = "AUTHORITY_EXPIRED"
+	// ReasonKMSUnavailable: the key service that has the signing key cannot be used now.
+	ReasonKMSUnavailable = kms.ReasonUnavailable
+	// ReasonKMSWrongKey: the key service has another key in its place.
+	ReasonKMSWrongKey = kms.ReasonWrongKey
 )
 
 // Authority issues certificates for all tenants of an installation.
@@ -114,8 +123,10 @@ type Authority struct {
 	// loading lets one reading of keys happen at a time, so that none replaces what a
 	// later one has found.
 	loading sync.Mutex
-	mu      sync.RWMutex
-	lines   map[line]*hierarchy // as last read from keys
+	// creating lets one authority be made at a time, which may wait for a key service.
+	creating sync.Mutex
+	mu       sync.RWMutex
+	lines    map[line]*hierarchy // as last read from keys
 	// generation is how many changes of keys there had been when they were last read anew.
 	generation int64
 }
@@ -143,7 +154,7 @@ func (a *Authority) EnsureTenant(ctx context.Context, tenant fleet.TenantID, now
 	if _, err := identity.ParseTenantID(string(tenant)); err != nil {
 		return fmt.Errorf("pki: tenant %q: %w", tenant, err)
 	}
-	_, err := a.ensure(ctx, ofTenant(tenant), func() ([]fleet.SigningKey, error) { return a.newTenantKeys(tenant, now) })
+	_, err := a.ensure(ctx, ofTenant(tenant), func() ([]fleet.SigningKey, error) { return a.newTenantKeys(ctx, tenant, now) })
 	return err
 }
 

@@ -42,12 +42,18 @@ func ResponderBinding(tenant fleet.TenantID, key fleet.KeyID) seal.Binding {
 // oidNoCheck is id-pkix-ocsp-nocheck (RFC 6960, section 4.2.2.2.1): the responder's own certificate needs no answer.
 var oidNoCheck = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 
+// ReasonNoResponders says that an authority which was imported does not allow OCSP responders below it.
+const ReasonNoResponders = "AUTHORITY_WITHOUT_OCSP"
+
 // IssueResponder makes a responder for a signing key: a new key, and its certificate by the signing key. Errors are those
-// of [Authority.SignList].
+// of [Authority.SignList], and a fault with [ReasonNoResponders].
 func (a *Authority) IssueResponder(ctx context.Context, tenant fleet.TenantID, key fleet.KeyID, now time.Time) (fleet.Responder, error) {
 	by, err := a.issuer(ctx, tenant, key)
 	if err != nil {
 		return fleet.Responder{}, err
+	}
+	if !by.ocsp {
+		return fleet.Responder{}, fault.New(fault.FailedPrecondition, ReasonNoResponders, "the authority may not have OCSP responders").With("key", string(key))
 	}
 	valid, err := by.validity(now, a.config.Backdate, ResponderLifetime)
 	if err != nil {

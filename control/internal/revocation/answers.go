@@ -20,6 +20,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/instrument"
 )
 
@@ -141,6 +142,9 @@ func (a *Answers) Renew(ctx context.Context) error {
 	var failed []error
 	for _, of := range due {
 		made, err := a.d.Authority.IssueResponder(ctx, of.Tenant, of.Key, now)
+		if fault.Is(err, pki.ReasonNoResponders) {
+			continue // its leaves name none
+		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("the responder of key %s: %w", of.Key, err))
 			continue

@@ -32,6 +32,10 @@ const (
 	Pause = 2 * time.Second
 	// Renewal is the age at which a list is signed anew.
 	Renewal = time.Hour
+	// awayPause is the rest of a key whose key service cannot be used.
+	awayPause = 20 * time.Second
+	// signers is how many lists are signed at once, so that keys in a key service that hangs hold up no others.
+	signers = 8
 )
 
 // Deps is what Lists need.
@@ -52,8 +56,8 @@ type Lists struct {
 	// shown are the lists that were handed out of late, and looking bounds how many look for one at a time.
 	shown   shown
 	looking chan struct{}
-	// unknown are keys that were complained about.
-	unknown sync.Map
+	// unknown are keys that were complained about, and away those whose key service could not be used, with when to try again.
+	unknown, away sync.Map
 }
 
 // New returns Lists.
@@ -74,15 +78,24 @@ func (l *Lists) Renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("revocation: %w", err)
 	}
-	var failed []error
-	for _, of := range due {
-		failed = append(failed, l.sign(ctx, of.Tenant, of.Key))
+	failed, free := make([]error, len(due)), make(chan struct{}, signers)
+	var all sync.WaitGroup
+	for i, of := range due {
+		free <- struct{}{}
+		all.Go(func() {
+			failed[i] = l.sign(ctx, of.Tenant, of.Key)
+			<-free
+		})
 	}
+	all.Wait()
 	return errors.Join(failed...)
 }
 
 func (l *Lists) sign(ctx context.Context, tenant fleet.TenantID, key fleet.KeyID) error {
 	now := l.d.Now()
+	if until, away := l.away.Load(key); away && now.Before(until.(time.Time)) {
+		return nil
+	}
 	revoked, number, err := l.d.Store.RevokedBy(ctx, tenant, key, now)
 	if err != nil {
 		return fmt.Errorf("what key %s has revoked: %w", key, err)
@@ -95,6 +108,9 @@ func (l *Lists) sign(ctx context.Context, tenant fleet.TenantID, key fleet.KeyID
 		return nil
 	}
 	if err != nil {
+		if fault.Is(err, pki.ReasonKMSUnavailable) {
+			l.away.Store(key, now.Add(awayPause))
+		}
 		l.signed.Add(ctx, 1, "failed")
 		return err
 	}

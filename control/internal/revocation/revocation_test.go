@@ -66,6 +66,7 @@ func (a *away) RevocationList(ctx context.Context, key fleet.KeyID) (fleet.Revoc
 type world struct {
 	testing.TB
 	db      *away
+	ring    *seal.Keyring
 	lists   *revocation.Lists
 	answers *revocation.Answers
 	handler http.Handler
@@ -87,22 +88,31 @@ func newWorld(t testing.TB) *world {
 	w.db = &away{Store: db}
 	_, err = db.EnsureTenant(t.Context(), fleet.Tenant{ID: tenant, CreatedAt: w.now, WrappedDataKey: []byte("k")})
 	w.must(err)
-	ring := seal.NewKeyring(seal.NewMasterKey(), nil)
-	authority, err := pki.Open(t.Context(), pki.Config{TrustDomain: "fleet.example", PublicURL: "http://pki.example"}, db, ring)
+	w.ring = seal.NewKeyring(seal.NewMasterKey(), nil)
+	authority, err := pki.Open(t.Context(), policy, db, w.ring)
 	w.must(err)
 	w.must(authority.EnsureTenant(t.Context(), tenant, w.now))
 	w.key, err = authority.ActiveKey(t.Context(), tenant)
 	w.must(err)
-	w.lists, err = revocation.New(revocation.Deps{
-		Store: w.db, Authority: authority, Tenant: tenant, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: func() time.Time { return w.now },
-	})
-	w.must(err)
+	w.lists = w.of(authority)
 	w.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
 		Store: w.db, Authority: authority, Tenant: tenant, Nonces: true, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: func() time.Time { return w.now },
 	})
 	w.must(err)
 	w.authority, w.handler = authority, revocation.Handler(w.lists, w.answers)
 	return w
+}
+
+var policy = pki.Config{TrustDomain: "fleet.example", PublicURL: "http://pki.example"}
+
+// of returns the lists of an authority on the world's store.
+func (w *world) of(authority *pki.Authority) *revocation.Lists {
+	w.Helper()
+	lists, err := revocation.New(revocation.Deps{
+		Store: w.db, Authority: authority, Tenant: tenant, Log: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, Now: func() time.Time { return w.now },
+	})
+	w.must(err)
+	return lists
 }
 
 func (w *world) must(err error) {

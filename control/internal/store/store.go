@@ -91,6 +91,10 @@ type Installation interface {
 	// FixSetting stores value under name if the name is new, and returns what is stored: the first writer wins, over
 	// all processes.
 	FixSetting(ctx context.Context, name string, value []byte) ([]byte, error)
+	// PutSetting stores value under name, over what was there: the last writer wins.
+	PutSetting(ctx context.Context, name string, value []byte) error
+	// Setting returns what is stored under name. ErrNotFound.
+	Setting(ctx context.Context, name string) ([]byte, error)
 	// EnsureTenant creates the tenant if it is new and returns the stored one.
 	EnsureTenant(ctx context.Context, t fleet.Tenant) (fleet.Tenant, error)
 	// Tenant returns one tenant. ErrNotFound.
@@ -575,7 +579,8 @@ type Events interface {
 type SigningKeys interface {
 	// SigningKeys returns the keys of a tenant (or of none) that are not retired, oldest first.
 	SigningKeys(ctx context.Context, tenant fleet.TenantID) ([]fleet.SigningKey, error)
-	// CreateSigningKeys stores all or none. ErrExists if the tenant has an active key of the kind of one that is active.
+	// CreateSigningKeys stores all or none. ErrExists if one of them is active and the tenant has an active key of its
+	// kind.
 	CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error
 	// AddSigningKey stores a draft of by.Tenant. ErrExists.
 	AddSigningKey(ctx context.Context, by fleet.By, key fleet.SigningKey) error

@@ -70,8 +70,10 @@ func (s *Store) changingTrust(ctx context.Context, tenant fleet.TenantID, do fun
 		if err := tx.QueryRow(ctx, "UPDATE trust SET generation = generation + 1 RETURNING generation").Scan(&generation); err != nil {
 			return fail("count the change of signing keys", err)
 		}
-		if err := enter(ctx, tx, tenant); err != nil {
-			return err
+		if tenant != "" { // else the keys are the installation's
+			if err := enter(ctx, tx, tenant); err != nil {
+				return err
+			}
 		}
 		return do(tx, generation)
 	})

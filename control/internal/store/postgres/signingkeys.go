@@ -25,7 +25,7 @@ func (s *Store) SigningKeys(ctx context.Context, tenant fleet.TenantID) (keys []
 
 // CreateSigningKeys implements store.SigningKeys.
 func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, keys []fleet.SigningKey) error {
-	return s.ofTenantOrNone(ctx, tenant, func(tx pgx.Tx) error {
+	return s.changingTrust(ctx, tenant, func(tx pgx.Tx, generation int64) error {
 		for _, k := range keys {
 			if k.State != fleet.SigningKeyActive {
 				continue
@@ -36,6 +36,7 @@ func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, ke
 		}
 		for _, k := range keys {
 			// Of two that pass the question above at one moment, a unique index lets one pass here.
+			k.Generation = generation
 			if err := putSigningKey(ctx, tx, k); err != nil {
 				return err
 			}
@@ -46,9 +47,9 @@ func (s *Store) CreateSigningKeys(ctx context.Context, tenant fleet.TenantID, ke
 
 func putSigningKey(ctx context.Context, tx pgx.Tx, k fleet.SigningKey) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, created_at, activated_at, generation)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		k.Tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, k.SealedKey, moment(k.CreatedAt), moment(k.ActivatedAt),
+		INSERT INTO signing_keys (tenant_id, id, state, kind, algorithm, certificate_der, parent_id, sealed_key, key_uri, created_at, activated_at, generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		k.Tenant, k.ID, k.State, k.Kind, k.Algorithm, k.CertificateDER, k.Parent, append([]byte{}, k.SealedKey...), k.KeyURI, moment(k.CreatedAt), moment(k.ActivatedAt),
 		k.Generation)
 	return fail("create a signing key", err)
 }
@@ -72,12 +73,12 @@ func (s *Store) ofTenantOrNone(ctx context.Context, tenant fleet.TenantID, do fu
 	return s.inTenant(ctx, tenant, do)
 }
 
-const signingKeyColumns = `tenant_id, id, state, kind, algorithm, certificate_der, parent_id, created_at, activated_at, trusted_at,
-	retired_at, generation`
+const signingKeyColumns = `tenant_id, id, state, kind, algorithm, certificate_der, parent_id, key_uri, created_at, activated_at,
+	trusted_at, retired_at, generation`
 
 func signingKeyTargets(k *fleet.SigningKey) []any {
 	return []any{
-		&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, (*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt),
+		&k.Tenant, &k.ID, &k.State, &k.Kind, &k.Algorithm, &k.CertificateDER, &k.Parent, &k.KeyURI, (*instant)(&k.CreatedAt), (*instant)(&k.ActivatedAt),
 		(*instant)(&k.TrustedAt), (*instant)(&k.RetiredAt), &k.Generation,
 	}
 }

@@ -24,6 +24,24 @@ func (s *Store) FixSetting(ctx context.Context, name string, value []byte) (stor
 	return stored, err
 }
 
+// PutSetting implements store.Installation.
+func (s *Store) PutSetting(ctx context.Context, name string, value []byte) error {
+	return s.asWorker(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+		return fail("put a setting", err)
+	})
+}
+
+// Setting implements store.Installation.
+func (s *Store) Setting(ctx context.Context, name string) (value []byte, err error) {
+	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, "SELECT value FROM settings WHERE name = ?1", name).Scan(&value)
+		return fail("read a setting", err)
+	})
+	return value, err
+}
+
 // EnsureTenant implements store.Installation.
 func (s *Store) EnsureTenant(ctx context.Context, t fleet.Tenant) (stored fleet.Tenant, err error) {
 	err = s.inTenant(ctx, t.ID, func(tx *sql.Tx) error {

@@ -31,6 +31,20 @@ var installation = suite{
 			w.Errorf("writers were told %q", stored)
 		}
 	},
+	"the last writer puts a setting": func(w *world) {
+		_, err := w.Setting(w.Context(), "certificate")
+		w.want(err, store.ErrNotFound)
+		for _, value := range []string{"first", "second"} {
+			w.must(w.PutSetting(w.Context(), "certificate", []byte(value)))
+			if stored, err := w.Setting(w.Context(), "certificate"); err != nil || string(stored) != value {
+				w.Errorf("put %q, got %q, %v", value, stored, err)
+			}
+		}
+		w.must(w.PutSetting(w.Context(), "key", []byte("put")))
+		if fixed, err := w.FixSetting(w.Context(), "key", []byte("fixed")); err != nil || string(fixed) != "put" {
+			w.Errorf("what is there is fixed: got %q, %v", fixed, err)
+		}
+	},
 	"a tenant is created once": func(w *world) {
 		again, err := w.EnsureTenant(w.Context(), fleet.Tenant{ID: w.tenant, CreatedAt: w.now.Add(time.Hour), WrappedDataKey: []byte("another")})
 		w.must(err)

@@ -40,8 +40,7 @@ var signingKeys = suite{
 		w.pass(time.Second)
 		active := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyActive)
 		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{active, retired, trusted, root}))
-		keys, err := w.SigningKeys(w.Context(), w.tenant)
-		w.must(err)
+		keys := w.keysOf(w.tenant)
 		if want := []fleet.SigningKey{root, trusted, active}; !reflect.DeepEqual(keys, want) {
 			w.Errorf("got %+v, want %+v", keys, want)
 		}
@@ -56,6 +55,33 @@ var signingKeys = suite{
 		w.must(err)
 		if len(keys) != 1 {
 			w.Errorf("all or none: got %+v", keys)
+		}
+	},
+	"a key that is not active may come beside one that is": func(w *world) {
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyActive)}))
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyDraft)}))
+		keys, err := w.SigningKeys(w.Context(), w.tenant)
+		w.must(err)
+		if len(keys) != 2 {
+			w.Errorf("got %+v", keys)
+		}
+	},
+	"a key is here, in a key service or nowhere": func(w *world) {
+		elsewhere, nowhere := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyActive), w.signingKey(fleet.SigningKeyRoot, fleet.SigningKeyTrusted)
+		elsewhere.SealedKey, elsewhere.KeyURI = nil, "pkcs11:id=5e;object=ca"
+		nowhere.SealedKey = nil
+		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{elsewhere, nowhere}))
+		keys, err := w.SigningKeys(w.Context(), w.tenant)
+		w.must(err)
+		for _, key := range keys {
+			if want := map[fleet.KeyID]string{elsewhere.ID: elsewhere.KeyURI, nowhere.ID: ""}; len(key.SealedKey) != 0 || key.KeyURI != want[key.ID] {
+				w.Errorf("got %+v", key)
+			}
+		}
+		both := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyDraft)
+		both.KeyURI = "pkcs11:id=5e;object=ca"
+		if err := w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{both}); err == nil {
+			w.Error("a key is in two places")
 		}
 	},
 	"of many that create at once, one succeeds": func(w *world) {
@@ -77,18 +103,17 @@ var signingKeys = suite{
 		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{root}))
 		w.must(w.CreateSigningKeys(w.Context(), "", []fleet.SigningKey{server}))
 		for tenant, want := range map[fleet.TenantID][]fleet.SigningKey{w.tenant: {root}, "": {server}, "theirs": nil} {
-			keys, err := w.SigningKeys(w.Context(), tenant)
-			w.must(err)
+			keys := w.keysOf(tenant)
 			if len(keys) != len(want) || (len(want) > 0 && !reflect.DeepEqual(keys, want)) {
 				w.Errorf("of %q: got %+v, want %+v", tenant, keys, want)
 			}
 		}
 	},
 	"a draft is added, and every reader is told that there is something new": func(w *world) {
-		before, err := w.TrustGeneration(w.Context())
-		w.must(err)
 		active, draft := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyActive), w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyDraft)
 		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{active}))
+		before, err := w.TrustGeneration(w.Context())
+		w.must(err)
 		w.must(w.AddSigningKey(w.Context(), w.by(), draft))
 		w.wantAudit(string(draft.ID), "signing_key.create")
 		w.want(w.AddSigningKey(w.Context(), w.by(), draft), store.ErrExists)
@@ -108,6 +133,7 @@ var signingKeys = suite{
 		a, b := w.enrol(), w.enrol()
 		g := w.gateway("gw-1", 1)
 		w.connect(a, g)
+		w.knows(g, w.key("k1").Generation)
 		w.must(w.AddSigningKey(w.Context(), w.by(), w.draftKey("k2")))
 		if u := w.key("k1"); u.Leaves != 2 || u.Agents != 2 || u.Online != 1 || u.Gateways != 1 || u.Confirmed != 1 || len(u.SealedKey) != 0 {
 			w.Errorf("k1 is %+v", u)
@@ -245,6 +271,17 @@ var signingKeys = suite{
 			w.Errorf("keys are %+v", uses)
 		}
 	},
+}
+
+// keysOf are the keys of a tenant, but for the number of the change that made each.
+func (w *world) keysOf(tenant fleet.TenantID) []fleet.SigningKey {
+	w.Helper()
+	keys, err := w.SigningKeys(w.Context(), tenant)
+	w.must(err)
+	for i := range keys {
+		keys[i].Generation = 0
+	}
+	return keys
 }
 
 // signs makes k1, of which all certificates here are at first, the key that signs for the tenant.

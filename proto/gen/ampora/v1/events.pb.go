@@ -26,6 +26,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type KeyServiceState int32
+
+const (
+	KeyServiceState_KEY_SERVICE_STATE_UNSPECIFIED KeyServiceState = 0
+	// It was not asked anything since the process started.
+	KeyServiceState_KEY_SERVICE_STATE_UNTRIED KeyServiceState = 1
+	// It answered when it was last asked.
+	KeyServiceState_KEY_SERVICE_STATE_UP KeyServiceState = 2
+	// It did not: no certificate is issued with the keys in it.
+	KeyServiceState_KEY_SERVICE_STATE_AWAY KeyServiceState = 3
+)
+
+// Enum value maps for KeyServiceState.
+var (
+	KeyServiceState_name = map[int32]string{
+		0: "KEY_SERVICE_STATE_UNSPECIFIED",
+		1: "KEY_SERVICE_STATE_UNTRIED",
+		2: "KEY_SERVICE_STATE_UP",
+		3: "KEY_SERVICE_STATE_AWAY",
+	}
+	KeyServiceState_value = map[string]int32{
+		"KEY_SERVICE_STATE_UNSPECIFIED": 0,
+		"KEY_SERVICE_STATE_UNTRIED":     1,
+		"KEY_SERVICE_STATE_UP":          2,
+		"KEY_SERVICE_STATE_AWAY":        3,
+	}
+)
+
+func (x KeyServiceState) Enum() *KeyServiceState {
+	p := new(KeyServiceState)
+	*p = x
+	return p
+}
+
+func (x KeyServiceState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KeyServiceState) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_events_proto_enumTypes[0].Descriptor()
+}
+
+func (KeyServiceState) Type() protoreflect.EnumType {
+	return &file_ampora_v1_events_proto_enumTypes[0]
+}
+
+func (x KeyServiceState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KeyServiceState.Descriptor instead.
+func (KeyServiceState) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_events_proto_rawDescGZIP(), []int{0}
+}
+
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Opaque place in the stream.
@@ -647,7 +702,9 @@ type GetSystemResponse struct {
 	Database    string `protobuf:"bytes,5,opt,name=database,proto3" json:"database,omitempty"`
 	TrustDomain string `protobuf:"bytes,6,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
 	// wss URL agents connect to.
-	OpampUrl      string `protobuf:"bytes,7,opt,name=opamp_url,json=opampUrl,proto3" json:"opamp_url,omitempty"`
+	OpampUrl string `protobuf:"bytes,7,opt,name=opamp_url,json=opampUrl,proto3" json:"opamp_url,omitempty"`
+	// Key services that keys of certificate authorities are in, as the process that answers last found them.
+	KeyServices   []*KeyService `protobuf:"bytes,8,rep,name=key_services,json=keyServices,proto3" json:"key_services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -731,6 +788,85 @@ func (x *GetSystemResponse) GetOpampUrl() string {
 	return ""
 }
 
+func (x *GetSystemResponse) GetKeyServices() []*KeyService {
+	if x != nil {
+		return x.KeyServices
+	}
+	return nil
+}
+
+// KeyService is an HSM or another service that keeps keys and signs with them.
+type KeyService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "awskms", "azurekms", "cloudkms", "pkcs11" or "vaulttransit".
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Whether new keys are made in it.
+	MakesKeys bool            `protobuf:"varint,2,opt,name=makes_keys,json=makesKeys,proto3" json:"makes_keys,omitempty"`
+	State     KeyServiceState `protobuf:"varint,3,opt,name=state,proto3,enum=ampora.v1.KeyServiceState" json:"state,omitempty"`
+	// Since when it is so.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyService) Reset() {
+	*x = KeyService{}
+	mi := &file_ampora_v1_events_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyService) ProtoMessage() {}
+
+func (x *KeyService) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_events_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyService.ProtoReflect.Descriptor instead.
+func (*KeyService) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_events_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *KeyService) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *KeyService) GetMakesKeys() bool {
+	if x != nil {
+		return x.MakesKeys
+	}
+	return false
+}
+
+func (x *KeyService) GetState() KeyServiceState {
+	if x != nil {
+		return x.State
+	}
+	return KeyServiceState_KEY_SERVICE_STATE_UNSPECIFIED
+}
+
+func (x *KeyService) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 var File_ampora_v1_events_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_events_proto_rawDesc = "" +
@@ -791,7 +927,7 @@ const file_ampora_v1_events_proto_rawDesc = "" +
 	"\x17ListAuditEventsResponse\x12-\n" +
 	"\x06events\x18\x01 \x03(\v2\x15.ampora.v1.AuditEventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x12\n" +
-	"\x10GetSystemRequest\"\xe4\x01\n" +
+	"\x10GetSystemRequest\"\x9e\x02\n" +
 	"\x11GetSystemResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1c\n" +
@@ -799,7 +935,20 @@ const file_ampora_v1_events_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\x0e2\x0f.ampora.v1.RoleR\x04role\x12\x1a\n" +
 	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x12!\n" +
 	"\ftrust_domain\x18\x06 \x01(\tR\vtrustDomain\x12\x1b\n" +
-	"\topamp_url\x18\a \x01(\tR\bopampUrl2\xbc\x01\n" +
+	"\topamp_url\x18\a \x01(\tR\bopampUrl\x128\n" +
+	"\fkey_services\x18\b \x03(\v2\x15.ampora.v1.KeyServiceR\vkeyServices\"\xa3\x01\n" +
+	"\n" +
+	"KeyService\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
+	"\n" +
+	"makes_keys\x18\x02 \x01(\bR\tmakesKeys\x120\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1a.ampora.v1.KeyServiceStateR\x05state\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since*\x89\x01\n" +
+	"\x0fKeyServiceState\x12!\n" +
+	"\x1dKEY_SERVICE_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19KEY_SERVICE_STATE_UNTRIED\x10\x01\x12\x18\n" +
+	"\x14KEY_SERVICE_STATE_UP\x10\x02\x12\x1a\n" +
+	"\x16KEY_SERVICE_STATE_AWAY\x10\x032\xbc\x01\n" +
 	"\fEventService\x12T\n" +
 	"\n" +
 	"ListEvents\x12\x1c.ampora.v1.ListEventsRequest\x1a\x1d.ampora.v1.ListEventsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12V\n" +
@@ -823,44 +972,50 @@ func file_ampora_v1_events_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_events_proto_rawDescData
 }
 
-var file_ampora_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_ampora_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_ampora_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_ampora_v1_events_proto_goTypes = []any{
-	(*Event)(nil),                   // 0: ampora.v1.Event
-	(*ListEventsRequest)(nil),       // 1: ampora.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),      // 2: ampora.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),      // 3: ampora.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),     // 4: ampora.v1.WatchEventsResponse
-	(*AuditEvent)(nil),              // 5: ampora.v1.AuditEvent
-	(*ListAuditEventsRequest)(nil),  // 6: ampora.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil), // 7: ampora.v1.ListAuditEventsResponse
-	(*GetSystemRequest)(nil),        // 8: ampora.v1.GetSystemRequest
-	(*GetSystemResponse)(nil),       // 9: ampora.v1.GetSystemResponse
-	nil,                             // 10: ampora.v1.Event.AttributesEntry
-	(*timestamppb.Timestamp)(nil),   // 11: google.protobuf.Timestamp
-	(Role)(0),                       // 12: ampora.v1.Role
+	(KeyServiceState)(0),            // 0: ampora.v1.KeyServiceState
+	(*Event)(nil),                   // 1: ampora.v1.Event
+	(*ListEventsRequest)(nil),       // 2: ampora.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 3: ampora.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),      // 4: ampora.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),     // 5: ampora.v1.WatchEventsResponse
+	(*AuditEvent)(nil),              // 6: ampora.v1.AuditEvent
+	(*ListAuditEventsRequest)(nil),  // 7: ampora.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil), // 8: ampora.v1.ListAuditEventsResponse
+	(*GetSystemRequest)(nil),        // 9: ampora.v1.GetSystemRequest
+	(*GetSystemResponse)(nil),       // 10: ampora.v1.GetSystemResponse
+	(*KeyService)(nil),              // 11: ampora.v1.KeyService
+	nil,                             // 12: ampora.v1.Event.AttributesEntry
+	(*timestamppb.Timestamp)(nil),   // 13: google.protobuf.Timestamp
+	(Role)(0),                       // 14: ampora.v1.Role
 }
 var file_ampora_v1_events_proto_depIdxs = []int32{
-	11, // 0: ampora.v1.Event.time:type_name -> google.protobuf.Timestamp
-	10, // 1: ampora.v1.Event.attributes:type_name -> ampora.v1.Event.AttributesEntry
-	0,  // 2: ampora.v1.ListEventsResponse.events:type_name -> ampora.v1.Event
-	0,  // 3: ampora.v1.WatchEventsResponse.event:type_name -> ampora.v1.Event
-	11, // 4: ampora.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	12, // 5: ampora.v1.AuditEvent.role:type_name -> ampora.v1.Role
-	5,  // 6: ampora.v1.ListAuditEventsResponse.events:type_name -> ampora.v1.AuditEvent
-	12, // 7: ampora.v1.GetSystemResponse.role:type_name -> ampora.v1.Role
-	1,  // 8: ampora.v1.EventService.ListEvents:input_type -> ampora.v1.ListEventsRequest
-	3,  // 9: ampora.v1.EventService.WatchEvents:input_type -> ampora.v1.WatchEventsRequest
-	6,  // 10: ampora.v1.AuditService.ListAuditEvents:input_type -> ampora.v1.ListAuditEventsRequest
-	8,  // 11: ampora.v1.SystemService.GetSystem:input_type -> ampora.v1.GetSystemRequest
-	2,  // 12: ampora.v1.EventService.ListEvents:output_type -> ampora.v1.ListEventsResponse
-	4,  // 13: ampora.v1.EventService.WatchEvents:output_type -> ampora.v1.WatchEventsResponse
-	7,  // 14: ampora.v1.AuditService.ListAuditEvents:output_type -> ampora.v1.ListAuditEventsResponse
-	9,  // 15: ampora.v1.SystemService.GetSystem:output_type -> ampora.v1.GetSystemResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	13, // 0: ampora.v1.Event.time:type_name -> google.protobuf.Timestamp
+	12, // 1: ampora.v1.Event.attributes:type_name -> ampora.v1.Event.AttributesEntry
+	1,  // 2: ampora.v1.ListEventsResponse.events:type_name -> ampora.v1.Event
+	1,  // 3: ampora.v1.WatchEventsResponse.event:type_name -> ampora.v1.Event
+	13, // 4: ampora.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	14, // 5: ampora.v1.AuditEvent.role:type_name -> ampora.v1.Role
+	6,  // 6: ampora.v1.ListAuditEventsResponse.events:type_name -> ampora.v1.AuditEvent
+	14, // 7: ampora.v1.GetSystemResponse.role:type_name -> ampora.v1.Role
+	11, // 8: ampora.v1.GetSystemResponse.key_services:type_name -> ampora.v1.KeyService
+	0,  // 9: ampora.v1.KeyService.state:type_name -> ampora.v1.KeyServiceState
+	13, // 10: ampora.v1.KeyService.since:type_name -> google.protobuf.Timestamp
+	2,  // 11: ampora.v1.EventService.ListEvents:input_type -> ampora.v1.ListEventsRequest
+	4,  // 12: ampora.v1.EventService.WatchEvents:input_type -> ampora.v1.WatchEventsRequest
+	7,  // 13: ampora.v1.AuditService.ListAuditEvents:input_type -> ampora.v1.ListAuditEventsRequest
+	9,  // 14: ampora.v1.SystemService.GetSystem:input_type -> ampora.v1.GetSystemRequest
+	3,  // 15: ampora.v1.EventService.ListEvents:output_type -> ampora.v1.ListEventsResponse
+	5,  // 16: ampora.v1.EventService.WatchEvents:output_type -> ampora.v1.WatchEventsResponse
+	8,  // 17: ampora.v1.AuditService.ListAuditEvents:output_type -> ampora.v1.ListAuditEventsResponse
+	10, // 18: ampora.v1.SystemService.GetSystem:output_type -> ampora.v1.GetSystemResponse
+	15, // [15:19] is the sub-list for method output_type
+	11, // [11:15] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_events_proto_init() }
@@ -874,13 +1029,14 @@ func file_ampora_v1_events_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_events_proto_rawDesc), len(file_ampora_v1_events_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   11,
+			NumEnums:      1,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
 		GoTypes:           file_ampora_v1_events_proto_goTypes,
 		DependencyIndexes: file_ampora_v1_events_proto_depIdxs,
+		EnumInfos:         file_ampora_v1_events_proto_enumTypes,
 		MessageInfos:      file_ampora_v1_events_proto_msgTypes,
 	}.Build()
 	File_ampora_v1_events_proto = out.File
