@@ -214,6 +214,9 @@ type EventKind string
 const (
 	EventAgentEnrolled          EventKind = "agent.enrolled"
 	EventCertificateRenewed     EventKind = "agent.certificate_renewed"
+	EventCertificateInUse       EventKind = "agent.certificate_in_use"
+	EventCertificateExpiring    EventKind = "agent.certificate_expiring"
+	EventCertificateAttention   EventKind = "agent.certificate_attention"
 	EventCertificateRevoked     EventKind = "agent.certificate_revoked"
 	EventAgentConnected         EventKind = "agent.connected"
 	EventAgentDisconnected      EventKind = "agent.disconnected"
