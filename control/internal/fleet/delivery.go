@@ -148,6 +148,9 @@ const (
 	DispatchRenew     DispatchKind = "renew"
 )
 
+// DispatchKinds are all of them.
+var DispatchKinds = []DispatchKind{DispatchConfig, DispatchFullState, DispatchClose, DispatchRenew}
+
 // DeliveryReport is a gateway's word on a dispatch.
 type DeliveryReport struct {
 	Tenant     TenantID

@@ -61,6 +61,8 @@ type Report struct {
 	InDoubt bool
 	// Whole says that it is the agent's full state.
 	Whole bool
+	// SettingsFailed says that the agent could not use connection settings that it was offered.
+	SettingsFailed *UpkeepOutcome
 	// Wake asks for the engine's attention: the report says something a grant may wait for.
 	Wake bool
 }

@@ -22,6 +22,7 @@ var suites = map[string]suite{
 	"Audit":        audit,
 	"Enrolment":    enrolment,
 	"Revocation":   revocation,
+	"Upkeep":       upkeep,
 	"Lists":        revocationLists,
 	"Responders":   responders,
 	"SigningKeys":  signingKeys,
