@@ -60,16 +60,26 @@ type API struct {
 
 // PKI is what certificates say, and where others find what is revoked.
 type PKI struct {
-	Addr        string `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
-	Nonces      bool   `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
-	TrustDomain string `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
-	PublicURL   string `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
+	Addr           string        `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
+	Nonces         bool          `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
+	LeafLifetime   time.Duration `env:"AMPORA_PKI_LEAF_LIFETIME" envDefault:"8760h" help:"How long the certificate of an agent is valid."`
+	RenewBefore    time.Duration `env:"AMPORA_PKI_RENEW_BEFORE" envDefault:"720h" help:"How long before its end the certificate of an agent is replaced, or told of: at most half of its life, whatever this says."`
+	RotationWindow time.Duration `env:"AMPORA_PKI_ROTATION_WINDOW" envDefault:"24h" help:"Over how long the certificates of agents are replaced once another signing key has taken the place of the one that signed them."`
+	TrustDomain    string        `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
+	PublicURL      string        `env:"AMPORA_PKI_PUBLIC_URL" envDefault:"http://127.0.0.1:8082" help:"Base of the revocation URLs in certificates: plain http, reachable by whoever checks them."`
 }
 
 // Internal is the service that gateways of other processes call.
 type Internal struct {
 	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
 }
+
+// Limits on how long certificates of agents are valid. One that is shorter in production would be renewed all the time, and
+// lost with every weekend that something is down.
+const (
+	longestLeaf            = 10 * 365 * 24 * time.Hour
+	shortestProductionLeaf = 24 * time.Hour
+)
 
 // Config is the configuration of the control plane.
 type Config struct {
@@ -98,6 +108,15 @@ func (c *Config) Validate() error {
 	if u, err := url.Parse(c.PKI.PublicURL); err != nil || u.Scheme != "http" || u.Host == "" {
 		problems = append(problems, errors.New("AMPORA_PKI_PUBLIC_URL must be an http:// URL: a certificate cannot be checked through TLS that needs checking"))
 	}
+	if c.PKI.LeafLifetime < time.Minute || c.PKI.LeafLifetime > longestLeaf {
+		problems = append(problems, fmt.Errorf("AMPORA_PKI_LEAF_LIFETIME must be between 1m and %s", longestLeaf))
+	}
+	if c.PKI.RenewBefore < time.Minute {
+		problems = append(problems, errors.New("AMPORA_PKI_RENEW_BEFORE must be at least 1m"))
+	}
+	if c.PKI.RotationWindow < time.Minute {
+		problems = append(problems, errors.New("AMPORA_PKI_ROTATION_WINDOW must be at least 1m"))
+	}
 	if c.EventRetention < time.Hour {
 		problems = append(problems, errors.New("AMPORA_EVENT_RETENTION must be at least 1h"))
 	}
@@ -123,6 +142,9 @@ func (c *Config) Check(mode Mode, shared bool) error {
 		}
 		if c.Keys.Master.IsZero() {
 			problems = append(problems, errors.New("AMPORA_MASTER_KEY is required in production; make one with: openssl rand -base64 32"))
+		}
+		if c.PKI.LeafLifetime < shortestProductionLeaf {
+			problems = append(problems, fmt.Errorf("AMPORA_PKI_LEAF_LIFETIME must be at least %s in production", shortestProductionLeaf))
 		}
 		if c.PKI.TrustDomain == "" {
 			problems = append(problems, errors.New("AMPORA_TRUST_DOMAIN is required in production, and fixed at the first start"))

@@ -36,6 +36,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/revocation"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/upkeep"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
@@ -77,6 +78,7 @@ type Control struct {
 	backlog   *backlog
 	lists     *revocation.Lists
 	answers   *revocation.Answers
+	keeper    *upkeep.Keeper
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -178,7 +180,9 @@ func openContent(ctx context.Context, config Config, db store.Store, ring *seal.
 
 // openAuthority opens the certificate authority, with keys for the installation's tenant.
 func openAuthority(ctx context.Context, config Config, db store.Store, ring *seal.Keyring, now time.Time) (*pki.Authority, error) {
-	authority, err := pki.Open(ctx, pki.Config{TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL}, db, ring)
+	authority, err := pki.Open(ctx, pki.Config{
+		TrustDomain: config.PKI.TrustDomain, PublicURL: config.PKI.PublicURL, LeafLifetime: config.PKI.LeafLifetime,
+	}, db, ring)
 	if err != nil {
 		return nil, err
 	}
@@ -212,6 +216,10 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	}
 	tenant := fleet.TenantID(c.config.Tenant)
 	if c.lists, err = revocation.New(revocation.Deps{Store: db, Authority: c.authority, Tenant: tenant, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
+		return err
+	}
+	policy := upkeep.Policy{Before: c.config.PKI.RenewBefore, Window: c.config.PKI.RotationWindow}
+	if c.keeper, err = upkeep.New(upkeep.Deps{Store: db, Policy: policy, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
 		return err
 	}
 	c.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
@@ -269,6 +277,7 @@ func (c *Control) Loops() []run.Task {
 		c.replica.Duty("event retention", time.Hour, c.pruneEvents),
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
+		c.replica.Duty("certificate upkeep", upkeep.Pause, c.keeper.Look),
 		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}
