@@ -62,7 +62,7 @@ type API struct {
 type PKI struct {
 	Addr           string        `env:"AMPORA_PKI_ADDR" envDefault:"127.0.0.1:8082" help:"Where revocation lists, OCSP answers and the trust bundle are handed out, host:port: plain http, to anybody."`
 	Nonces         bool          `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
-	LeafLifetime   time.Duration `env:"AMPORA_PKI_LEAF_LIFETIME" envDefault:"8760h" help:"How long the certificate of an agent is valid."`
+	LeafLifetime   time.Duration `env:"AMPORA_PKI_LEAF_LIFETIME" envDefault:"8760h" help:"How long the certificate of an agent is valid. An agent that is away for longer than half of it may have to enrol anew."`
 	RenewBefore    time.Duration `env:"AMPORA_PKI_RENEW_BEFORE" envDefault:"720h" help:"How long before its end the certificate of an agent is replaced, or told of: at most half of its life, whatever this says."`
 	RotationWindow time.Duration `env:"AMPORA_PKI_ROTATION_WINDOW" envDefault:"24h" help:"Over how long the certificates of agents are replaced once another signing key has taken the place of the one that signed them."`
 	TrustDomain    string        `env:"AMPORA_TRUST_DOMAIN" help:"Host part of every identity (spiffe://TRUST-DOMAIN/…). Fixed at the first start. Required in production; default in development: ampora.local."`
@@ -74,12 +74,8 @@ type Internal struct {
 	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
 }
 
-// Limits on how long certificates of agents are valid. One that is shorter in production would be renewed all the time, and
-// lost with every weekend that something is down.
-const (
-	longestLeaf            = 10 * 365 * 24 * time.Hour
-	shortestProductionLeaf = 24 * time.Hour
-)
+// longestLeaf is how long the certificate of an agent is valid at most.
+const longestLeaf = 10 * 365 * 24 * time.Hour
 
 // Config is the configuration of the control plane.
 type Config struct {
@@ -142,9 +138,6 @@ func (c *Config) Check(mode Mode, shared bool) error {
 		}
 		if c.Keys.Master.IsZero() {
 			problems = append(problems, errors.New("AMPORA_MASTER_KEY is required in production; make one with: openssl rand -base64 32"))
-		}
-		if c.PKI.LeafLifetime < shortestProductionLeaf {
-			problems = append(problems, fmt.Errorf("AMPORA_PKI_LEAF_LIFETIME must be at least %s in production", shortestProductionLeaf))
 		}
 		if c.PKI.TrustDomain == "" {
 			problems = append(problems, errors.New("AMPORA_TRUST_DOMAIN is required in production, and fixed at the first start"))

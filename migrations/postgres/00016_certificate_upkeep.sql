@@ -29,6 +29,9 @@ CREATE TABLE certificate_upkeep (
 );
 CREATE INDEX certificate_upkeep_due ON certificate_upkeep (look_at);
 
+-- Who needs a person is listed.
+CREATE INDEX agents_attention ON agents (tenant_id, id) WHERE attention <> '[]';
+
 -- Whoever migrates sees no rows of tenants while the policies are forced.
 ALTER TABLE agents NO FORCE ROW LEVEL SECURITY;
 INSERT INTO certificate_upkeep (tenant_id, agent_id, look_at, serial)

@@ -43,3 +43,5 @@ CREATE INDEX certificate_upkeep_due ON certificate_upkeep (look_at);
 
 INSERT INTO certificate_upkeep (tenant_id, agent_id, look_at, serial)
 SELECT tenant_id, id, 0, serial FROM agents WHERE serial <> '' AND parent_id IS NULL;
+
+CREATE INDEX agents_attention ON agents (tenant_id, id) WHERE attention <> '[]';

@@ -300,6 +300,7 @@ type AgentFilter struct {
 	DeliveryState DeliveryState
 	NamePrefix    string // of host name or service name
 	Unhealthy     bool
+	Attention     bool // with standing remarks
 }
 
 // Page is a place in a list and how much to return from there (keyset pagination).
