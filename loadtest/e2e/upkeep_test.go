@@ -205,7 +205,7 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 			a.connect(a.identity)
 		}
 		s.AwaitAgentTo(a.id, "need attention", func(agent *amporav1.Agent) string {
-			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_NEEDS_ATTENTION"}), strings.Join(remarks(agent), " "))
+			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_NEEDS_ATTENTION"}), "the remarks are: "+strings.Join(remarks(agent), " "))
 		})
 		if offer := a.next(2 * time.Second); offer != nil {
 			t.Error("it was offered a fourth time")
@@ -250,13 +250,13 @@ func TestUpkeepOfFiles(t *testing.T) {
 			t.Fatal("it was offered a key")
 		}
 		s.AwaitAgentTo(a.id, "be remarked", func(agent *amporav1.Agent) string {
-			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_EXPIRING"}), strings.Join(remarks(agent), " "))
+			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_EXPIRING"}), "the remarks are: "+strings.Join(remarks(agent), " "))
 		})
 		if offer := a.next(shortLife / 4); offer != nil {
 			t.Fatal("it was offered a key")
 		}
 		s.AwaitAgentTo(a.id, "need attention", func(agent *amporav1.Agent) string {
-			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_NEEDS_ATTENTION"}), strings.Join(remarks(agent), " "))
+			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_NEEDS_ATTENTION"}), "the remarks are: "+strings.Join(remarks(agent), " "))
 		})
 		if n := count(s, a.id, "agent.certificate_expiring"); n != 1 {
 			t.Errorf("it was told %d times", n)
