@@ -293,3 +293,32 @@ func TestUpkeepOfASupervisor(t *testing.T) {
 		}
 	})
 }
+
+// TestUpkeepOutlivesTheGateway: a gateway dies with the offer that it makes. The agent is offered another in its next
+// session, and two processes of the control plane make no offer twice.
+func TestUpkeepOutlivesTheGateway(t *testing.T) {
+	t.Parallel()
+	s := rig.NewServer(t, rig.SplitPostgres)
+	for _, part := range s.Controls() {
+		part.Env["AMPORA_PKI_LEAF_LIFETIME"] = shortLife.String()
+	}
+	a := newKeyedAgent(t, s.Start())
+	offers := func() int { return s.Database.Count(t, "SELECT coalesce(sum(offers), 0)::int FROM certificate_upkeep") }
+	at := s.AwaitOnline(a.id).GetSession().GetGatewayId()
+	rig.AwaitFor(t, shortLife, "an offer", func() string { return unless(offers() == 1, "there is none") })
+	for _, part := range s.Gateways() {
+		if part.Name == at {
+			part.Kill()
+		}
+	}
+	a.connect(a.identity)
+	second := a.await()
+	if n := offers(); n != 2 {
+		t.Errorf("%d offers were made", n)
+	}
+	a.connect(second)
+	s.AwaitAgentTo(a.id, "show its next certificate", func(agent *amporav1.Agent) string {
+		serial := agent.GetCredential().GetSerial()
+		return unless(serial == second.Leaf.SerialNumber.Text(16), "it shows "+serial)
+	})
+}
