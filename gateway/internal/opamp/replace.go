@@ -24,6 +24,8 @@ const (
 	replaceParallel = 8                // keys that are made and certified at once
 	replaceTime     = 60 * time.Second // of one, waiting for its turn included
 	replaceTries    = 3
+
+	capabilitiesPause = 50 * time.Millisecond
 )
 
 // replace makes a key for an agent that cannot, has it certified and offers both in the session. The key is in memory alone,
@@ -32,6 +34,9 @@ func (s *Server) replace(c carrier, current *session.Session, number int64) {
 	ctx, cancel := context.WithTimeout(s.life, replaceTime)
 	defer cancel()
 	epoch := current.Epoch()
+	// What the agent can do comes with its first message, which may be on its way still.
+	for current.Capabilities() == 0 && !current.Ended() && run.Sleep(ctx, capabilitiesPause) == nil {
+	}
 	if !s.Mask.allows(current.Capabilities(), acceptsConnectionSettings) || current.Key.Agent != c.caller().Agent.ID {
 		s.unable(current, epoch, number, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
 		return
