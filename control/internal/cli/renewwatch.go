@@ -31,11 +31,10 @@ const (
 func (p *program) watchRenewal(ctx context.Context, gateway *url.URL, flags renewFlags) error {
 	flags.share = rand.Float64()
 	failures := 0
-	for {
+	for ctx.Err() == nil {
 		pause, err := p.watchOnce(ctx, gateway, flags)
 		switch {
-		case ctx.Err() != nil:
-			return nil
+		case ctx.Err() != nil: // whatever failed, it was told to stop
 		case err == nil:
 			failures = 0
 		case !mends(err):
@@ -45,10 +44,9 @@ func (p *program) watchRenewal(ctx context.Context, gateway *url.URL, flags rene
 			pause = backOff(failures)
 			_, _ = fmt.Fprintf(p.streams.Err, "%v; trying again in %s\n", err, pause.Round(time.Second))
 		}
-		if run.Sleep(ctx, pause) != nil {
-			return nil
-		}
+		_ = run.Sleep(ctx, pause)
 	}
+	return nil
 }
 
 // watchOnce does what is due, and says when to look again.

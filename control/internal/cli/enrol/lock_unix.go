@@ -17,7 +17,7 @@ func (d dir) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the directory: %w", err)
 	}
-	if err := syscall.Flock(int(handle.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor
+	if err := syscall.Flock(int(handle.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = handle.Close()
 		return nil, fmt.Errorf("%w: %s", ErrBusy, string(d))
 	}

@@ -195,6 +195,19 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 			return err
 		}
 	}
+	if err := noteCertificates(ctx, tx, tenant, j); err != nil {
+		return err
+	}
+	for _, q := range j.Quarantined {
+		if err := quarantine(ctx, tx, tenant, q); err != nil {
+			return err
+		}
+	}
+	return leaveTrail(ctx, tx, j)
+}
+
+// noteCertificates notes the first use of certificates, and those that were not shown before.
+func noteCertificates(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdict.Judged) error {
 	for _, s := range j.Seen {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET first_seen_at = ?3 WHERE tenant_id = ?1 AND id = ?2 AND first_seen_at IS NULL`,
 			tenant, s.Agent, moment(s.Claim.At))
@@ -207,12 +220,7 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 			return err
 		}
 	}
-	for _, q := range j.Quarantined {
-		if err := quarantine(ctx, tx, tenant, q); err != nil {
-			return err
-		}
-	}
-	return leaveTrail(ctx, tx, j)
+	return nil
 }
 
 // leaveTrail tells what was judged: to the history, to the audit log, and of whom was refused.
