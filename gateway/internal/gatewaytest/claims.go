@@ -83,9 +83,10 @@ func (c *Control) claim(ctx context.Context, gateway string, claim *internalv1.C
 	case current == nil || current.Gateway == "":
 	case takeover != 0 && claim.GetHolderEpoch() == current.Epoch:
 		takeover = c.judge(ctx, gateway, current, claim, agent)
-	case current.polledAs(uid) && claim.GetTransport() == internalv1.Transport_TRANSPORT_HTTP && current.Serial != claim.GetSerial():
-		// It goes on with another certificate, which everybody must know.
 	case current.polledAs(uid) && claim.GetTransport() == internalv1.Transport_TRANSPORT_HTTP:
+		if current.Serial != claim.GetSerial() {
+			break // it goes on with another certificate, which everybody must know
+		}
 		result.Epoch, result.Shared = current.Epoch, true
 		return result
 	default:

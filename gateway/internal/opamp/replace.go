@@ -59,19 +59,18 @@ func (s *Server) replace(c carrier, current *session.Session, number int64) {
 	case connect.CodeInvalidArgument, connect.CodePermissionDenied, connect.CodeResourceExhausted:
 		s.Log.WarnContext(ctx, "an agent gets no certificate to be offered", "tenant", current.Key.Tenant, "agent", current.Key.Agent, "error", err)
 		s.unable(current, epoch, number, relayv1.Delivery_OUTCOME_REFUSED)
-		return
 	case connect.CodeFailedPrecondition: // another gateway makes it, or it is of the past
 		current.Renewed(number, nil)
-		return
-	}
-	offer, err := s.settingsOffer(response, made, epoch, number, err)
-	if err != nil {
-		s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
-		current.GiveUpRenewal(number)
-		return
-	}
-	if !current.PostSettings(offer) {
-		offer.Wipe()
+	default:
+		offer, err := s.settingsOffer(response, made, epoch, number, err)
+		if err != nil {
+			s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
+			current.GiveUpRenewal(number)
+			return
+		}
+		if !current.PostSettings(offer) {
+			offer.Wipe()
+		}
 	}
 }
 
