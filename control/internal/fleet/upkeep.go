@@ -67,14 +67,13 @@ const (
 
 // WithUpkeep returns list with the remark in the place of all others about certificates.
 func WithUpkeep(list []Attention, remark *Attention) []Attention {
-	about := []string{AttentionCertificateExpiring, AttentionCertificate}
-	if remark == nil {
-		return WithoutAttention(list, about...)
-	}
-	for i, reason := range about {
-		if reason == remark.Reason {
-			return WithAttention(WithoutAttention(list, about[1-i]), *remark)
-		}
+	switch {
+	case remark == nil:
+		return WithoutAttention(list, AttentionCertificate, AttentionCertificateExpiring)
+	case remark.Reason == AttentionCertificate:
+		list = WithoutAttention(list, AttentionCertificateExpiring)
+	default:
+		list = WithoutAttention(list, AttentionCertificate)
 	}
 	return WithAttention(list, *remark)
 }
