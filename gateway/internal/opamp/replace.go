@@ -56,11 +56,11 @@ func (s *Server) replace(c carrier, current *session.Session, number int64) {
 	defer clear(made.pkcs8)
 	response, err := s.certify(ctx, c, made.csr, number)
 	switch connect.CodeOf(err) {
+	case connect.CodeFailedPrecondition: // another gateway has made it
+		s.unable(current, epoch, number, relayv1.Delivery_OUTCOME_REFUSED)
 	case connect.CodeInvalidArgument, connect.CodePermissionDenied, connect.CodeResourceExhausted:
 		s.Log.WarnContext(ctx, "an agent gets no certificate to be offered", "tenant", current.Key.Tenant, "agent", current.Key.Agent, "error", err)
 		s.unable(current, epoch, number, relayv1.Delivery_OUTCOME_REFUSED)
-	case connect.CodeFailedPrecondition: // another gateway makes it, or it is of the past
-		current.Renewed(number, nil)
 	default:
 		offer, err := s.settingsOffer(response, made, epoch, number, err)
 		if err != nil {

@@ -197,7 +197,8 @@ func readGiven(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []f
 	})
 }
 
-// queueUpkeepOutcomes notes what was said of an agent's last offer. That it was made ends its sending.
+// queueUpkeepOutcomes notes what was said of an agent's last offer, which ends its sending. One that a gateway has made is
+// made, whatever another says.
 func queueUpkeepOutcomes(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Agent) {
 	for _, said := range a.Write.Upkeep { // few
 		if said.Generation == 0 {
@@ -206,8 +207,8 @@ func queueUpkeepOutcomes(batch *pgx.Batch, tenant fleet.TenantID, a *verdict.Age
 			continue
 		}
 		batch.Queue(`
-			UPDATE certificate_upkeep SET offer_hash = coalesce($4, ''::bytea), failure = $5
-			WHERE tenant_id = $1 AND agent_id = $2 AND generation = $3`,
+			UPDATE certificate_upkeep SET offer_hash = coalesce($4, ''::bytea), failure = $5::text
+			WHERE tenant_id = $1 AND agent_id = $2 AND generation = $3 AND ($5::text = '' OR offer_hash = '')`,
 			tenant, a.ID, said.Generation, said.Hash, said.Failure)
 		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'renew' AND generation = $3`,
 			tenant, a.ID, said.Generation)

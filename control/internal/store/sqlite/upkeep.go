@@ -147,7 +147,8 @@ func showCertificate(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s v
 	return fail("drop the offer of the former certificate", err)
 }
 
-// writeUpkeepOutcome notes what was said of an agent's last offer. That it was made ends its sending.
+// writeUpkeepOutcome notes what was said of an agent's last offer, which ends its sending. One that a gateway has made is
+// made, whatever another says.
 func writeUpkeepOutcome(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.AgentID, said fleet.UpkeepOutcome) error {
 	if said.Generation == 0 {
 		_, err := tx.ExecContext(ctx, `UPDATE certificate_upkeep SET failure = ?4 WHERE tenant_id = ?1 AND agent_id = ?2 AND offer_hash = ?3`,
@@ -155,7 +156,8 @@ func writeUpkeepOutcome(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, 
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `
-		UPDATE certificate_upkeep SET offer_hash = ?4, failure = ?5 WHERE tenant_id = ?1 AND agent_id = ?2 AND generation = ?3`,
+		UPDATE certificate_upkeep SET offer_hash = ?4, failure = ?5
+		WHERE tenant_id = ?1 AND agent_id = ?2 AND generation = ?3 AND (?5 = '' OR offer_hash = x'')`,
 		tenant, agent, said.Generation, column.NotNull(said.Hash), said.Failure)
 	if err != nil {
 		return err

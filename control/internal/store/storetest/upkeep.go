@@ -193,6 +193,7 @@ func upkeepOffered(w *world) {
 		w.Error("a word on another offer ended this one")
 	}
 	w.record(w.word(s, offer, fleet.Delivered, "hash"))
+	w.record(w.word(s, offer, fleet.Refused, "")) // of another gateway that the agent polls
 	if on := w.dueAlone(); on.Pending || on.Failure != "" {
 		w.Errorf("known is %+v", on)
 	}

@@ -90,7 +90,7 @@ const (
 	Delivery_OUTCOME_NOT_CAPABLE Delivery_Outcome = 2
 	// The body could not be fetched or does not match its hash.
 	Delivery_OUTCOME_BODY_UNAVAILABLE Delivery_Outcome = 3
-	// KIND_RENEW: the control plane gave no certificate.
+	// KIND_RENEW: the control plane gave no certificate, or has given it to another gateway.
 	Delivery_OUTCOME_REFUSED Delivery_Outcome = 4
 )
 
