@@ -34,8 +34,8 @@ func (s *Server) replace(c carrier, current *session.Session, number int64) {
 	ctx, cancel := context.WithTimeout(s.life, replaceTime)
 	defer cancel()
 	epoch := current.Epoch()
-	// What the agent can do comes with its first message, which may be on its way still.
-	for current.Capabilities() == 0 && !current.Ended() && run.Sleep(ctx, capabilitiesPause) == nil {
+	if awaitCapabilities(ctx, current); current.Ended() {
+		return // the next session is asked for it
 	}
 	if !s.Mask.allows(current.Capabilities(), acceptsConnectionSettings) || current.Key.Agent != c.caller().Agent.ID {
 		s.unable(current, epoch, number, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
@@ -62,7 +62,10 @@ func (s *Server) replace(c carrier, current *session.Session, number int64) {
 		s.Log.WarnContext(ctx, "an agent gets no certificate to be offered", "tenant", current.Key.Tenant, "agent", current.Key.Agent, "error", err)
 		s.unable(current, epoch, number, relayv1.Delivery_OUTCOME_REFUSED)
 	default:
-		offer, err := s.settingsOffer(response, made, epoch, number, err)
+		offer := &session.SettingsOffer{Number: number, Epoch: epoch}
+		if err == nil {
+			err = s.write(offer, response, made)
+		}
 		if err != nil {
 			s.Rejections.Reject(ctx, edge.Unavailable, err, edge.Known(c.caller())...)
 			current.GiveUpRenewal(number)
@@ -70,6 +73,16 @@ func (s *Server) replace(c carrier, current *session.Session, number int64) {
 		}
 		if !current.PostSettings(offer) {
 			offer.Wipe()
+		}
+	}
+}
+
+// awaitCapabilities waits until it is known what an agent can do: that comes with its first message, which may be on its way
+// still.
+func awaitCapabilities(ctx context.Context, of *session.Session) {
+	for of.Capabilities() == 0 && !of.Ended() {
+		if run.Sleep(ctx, capabilitiesPause) != nil {
+			return
 		}
 	}
 }
@@ -90,19 +103,15 @@ func (s *Server) certify(ctx context.Context, c carrier, csr []byte, number int6
 	return response, err
 }
 
-func (s *Server) settingsOffer(response *internalv1.RenewResponse, made *madeKey, epoch uint64, number int64, err error) (*session.SettingsOffer, error) {
+// write makes an offer of a certificate and its key.
+func (s *Server) write(offer *session.SettingsOffer, certificate *internalv1.RenewResponse, made *madeKey) error {
+	offers, err := s.Endpoint.offer(issued{chain: certificate.GetCertificateChainPem(), key: made.pkcs8, agentCA: certificate.GetCaPem()})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	offers, err := s.Endpoint.offer(issued{chain: response.GetCertificateChainPem(), key: made.pkcs8, agentCA: response.GetCaPem()})
-	if err != nil {
-		return nil, err
-	}
-	wire, err := proto.Marshal(&protobufs.ServerToAgent{ConnectionSettings: offers})
-	if err != nil {
-		return nil, err
-	}
-	return &session.SettingsOffer{Number: number, Epoch: epoch, Hash: offers.GetHash(), Wire: wire}, nil
+	offer.Hash = offers.GetHash()
+	offer.Wire, err = proto.Marshal(&protobufs.ServerToAgent{ConnectionSettings: offers})
+	return err
 }
 
 // unable settles an offer that is not made, and says why.
