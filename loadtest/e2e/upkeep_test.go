@@ -53,6 +53,7 @@ type keyedAgent struct {
 	identity *tls.Certificate
 	conn     *rawopamp.Conn
 	sequence uint64
+	hash     []byte // of the offer that came last
 }
 
 // newKeyedAgent enrols over OpAMP, as the stock supervisor does.
@@ -80,6 +81,7 @@ func newKeyedAgent(t *testing.T, s *rig.Server) *keyedAgent {
 // offered is the certificate in an offer.
 func (a *keyedAgent) offered(m *protobufs.ServerToAgent) *tls.Certificate {
 	a.t.Helper()
+	a.hash = m.GetConnectionSettings().GetHash()
 	offer := m.GetConnectionSettings().GetOpamp().GetCertificate()
 	pair, err := tls.X509KeyPair(offer.GetCert(), offer.GetPrivateKey())
 	if err != nil {
@@ -138,6 +140,21 @@ func (a *keyedAgent) await() *tls.Certificate {
 		a.t.Fatal("no certificate was offered")
 	}
 	return offer
+}
+
+// fails says that the agent could not use the offer that came last.
+func (a *keyedAgent) fails(words string) {
+	a.t.Helper()
+	a.sequence++
+	message := rawopamp.Beat(a.uid, a.sequence)
+	message.Capabilities |= settingsBit
+	message.ConnectionSettingsStatus = &protobufs.ConnectionSettingsStatus{
+		LastConnectionSettingsHash: a.hash, ErrorMessage: words,
+		Status: protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_FAILED,
+	}
+	if _, err := a.conn.Exchange(message, answerTime); err != nil {
+		a.t.Fatal(err)
+	}
 }
 
 // count says how many events of a kind there are about an agent.
@@ -202,11 +219,15 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 		a := newKeyedAgent(t, s)
 		for range 3 {
 			a.await()
+			a.fails("it does not suit me")
 			a.connect(a.identity)
 		}
 		s.AwaitAgentTo(a.id, "need attention", func(agent *amporav1.Agent) string {
 			return unless(slices.Equal(remarks(agent), []string{"CERTIFICATE_NEEDS_ATTENTION"}), "the remarks are: "+strings.Join(remarks(agent), " "))
 		})
+		if words := s.Agent(a.id).GetAttention()[0].GetMessage(); !strings.Contains(words, "it does not suit me") {
+			t.Errorf("of what it says there is %q", words)
+		}
 		if n := count(s, a.id, "agent.certificate_attention"); n != 1 {
 			t.Errorf("it was told %d times", n)
 		}
