@@ -45,7 +45,8 @@ func (p PKI) CheckKeyServices(drivers []kms.Driver) error {
 // authority opens the certificate authority.
 func (p PKI) authority(ctx context.Context, services *kms.Services, db store.Store, ring *seal.Keyring) (*pki.Authority, error) {
 	return pki.Open(ctx, pki.Config{ //nolint:wrapcheck // says what it is about
-		TrustDomain: p.TrustDomain, PublicURL: p.PublicURL, Algorithm: pki.Algorithm(p.Algorithm), KeyServices: services,
+		TrustDomain: p.TrustDomain, PublicURL: p.PublicURL, LeafLifetime: p.LeafLifetime, Algorithm: pki.Algorithm(p.Algorithm),
+		KeyServices: services,
 	}, db, ring)
 }
 

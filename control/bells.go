@@ -103,6 +103,15 @@ func (r ringing) Resync(ctx context.Context, partition int, gateway fleet.Gatewa
 	return r.Store.Resync(ctx, partition, gateway, at)
 }
 
+// ApplyUpkeep rings for the outbox if there is something to send.
+func (r ringing) ApplyUpkeep(ctx context.Context, tenant fleet.TenantID, decided []store.UpkeepDecision, at time.Time) (int, error) {
+	done, err := r.Store.ApplyUpkeep(ctx, tenant, decided, at)
+	if slices.ContainsFunc(decided, func(d store.UpkeepDecision) bool { return d.Step.Offer }) {
+		r.outbox.Ring()
+	}
+	return done, err
+}
+
 // Apply rings for the outbox if there is something to send.
 func (r ringing) Apply(ctx context.Context, tenant fleet.TenantID, decided []store.Decision, at time.Time) ([]error, error) {
 	outcomes, err := r.Store.Apply(ctx, tenant, decided, at)

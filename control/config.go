@@ -67,7 +67,10 @@ type PKI struct {
 	Nonces      bool   `env:"AMPORA_PKI_OCSP_NONCE" help:"Give whoever asks over OCSP with a nonce an answer of that moment. It costs a signature each; without it, answers are made once for 12 hours."`
 	Algorithm   string `env:"AMPORA_PKI_ALGORITHM" envDefault:"ecdsa-p256" help:"Kind of new keys of certificate authorities: ecdsa-p256 or rsa-3072."`
 	// Trusted is for how long a signing key is trusted at least after another one has followed it.
-	Trusted time.Duration `env:"AMPORA_PKI_TRUSTED_PERIOD" envDefault:"720h" help:"How long a signing key that another has followed is trusted at least. Then it is retired as soon as no agent needs it."`
+	Trusted        time.Duration `env:"AMPORA_PKI_TRUSTED_PERIOD" envDefault:"720h" help:"How long a signing key that another has followed is trusted at least. Then it is retired as soon as no agent needs it."`
+	LeafLifetime   time.Duration `env:"AMPORA_PKI_LEAF_LIFETIME" envDefault:"8760h" help:"How long the certificate of an agent is valid. An agent that is away for longer than half of it may have to enrol anew."`
+	RenewBefore    time.Duration `env:"AMPORA_PKI_RENEW_BEFORE" envDefault:"720h" help:"How long before its end the certificate of an agent is replaced, or told of: at most half of its life, whatever this says."`
+	RotationWindow time.Duration `env:"AMPORA_PKI_ROTATION_WINDOW" envDefault:"24h" help:"Over how long the certificates of agents are replaced once another signing key has taken the place of the one that signed them."`
 	// KMS is where new keys of authorities are made, and Others where older ones are.
 	KMS        string        `env:"AMPORA_PKI_KMS" help:"Key service in which new keys of certificate authorities are made: a URI of the scheme pkcs11, awskms, azurekms, cloudkms or vaulttransit, without secrets. Empty: they are made here and kept in the database. ampora has no key services, ampora-control has."`
 	KMSOthers  []string      `env:"AMPORA_PKI_KMS_OTHERS" help:"Further key services, with keys that go on being used. One of each scheme."`
@@ -78,6 +81,9 @@ type PKI struct {
 type Internal struct {
 	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
 }
+
+// longestLeaf is how long the certificate of an agent is valid at most.
+const longestLeaf = 10 * 365 * 24 * time.Hour
 
 // Config is the configuration of the control plane.
 type Config struct {
@@ -114,6 +120,15 @@ func (c *Config) Validate() error {
 	}
 	if c.PKI.KMSTimeout < time.Second || c.PKI.KMSTimeout > maxKMSTimeout {
 		problems = append(problems, fmt.Errorf("AMPORA_PKI_KMS_TIMEOUT must be from 1s to %s: whoever enrols waits for it", maxKMSTimeout))
+	}
+	if c.PKI.LeafLifetime < time.Minute || c.PKI.LeafLifetime > longestLeaf {
+		problems = append(problems, fmt.Errorf("AMPORA_PKI_LEAF_LIFETIME must be between 1m and %s", longestLeaf))
+	}
+	if c.PKI.RenewBefore < time.Minute {
+		problems = append(problems, errors.New("AMPORA_PKI_RENEW_BEFORE must be at least 1m"))
+	}
+	if c.PKI.RotationWindow < time.Minute {
+		problems = append(problems, errors.New("AMPORA_PKI_ROTATION_WINDOW must be at least 1m"))
 	}
 	if c.EventRetention < time.Hour {
 		problems = append(problems, errors.New("AMPORA_EVENT_RETENTION must be at least 1h"))

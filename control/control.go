@@ -37,6 +37,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/revocation"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/upkeep"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
@@ -85,6 +86,7 @@ type Control struct {
 	lists       *revocation.Lists
 	answers     *revocation.Answers
 	keys        *signingKeys
+	keeper      *upkeep.Keeper
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -230,6 +232,10 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.lists, err = revocation.New(revocation.Deps{Store: db, Authority: c.authority, Tenant: tenant, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
 		return err
 	}
+	policy := upkeep.Policy{Before: c.config.PKI.RenewBefore, Window: c.config.PKI.RotationWindow}
+	if c.keeper, err = upkeep.New(upkeep.Deps{Store: db, Policy: policy, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
+		return err
+	}
 	c.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
 		Store: db, Authority: c.authority, Tenant: tenant, Nonces: c.config.PKI.Nonces, Log: d.Log, Meter: d.Meter, Now: now,
 	})
@@ -292,6 +298,7 @@ func (c *Control) Loops() []run.Task {
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
 		c.replica.Duty("trusted signing keys", time.Hour, c.keys.retire),
+		c.replica.Duty("certificate upkeep", upkeep.Pause, c.keeper.Look),
 		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}

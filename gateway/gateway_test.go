@@ -43,6 +43,7 @@ type world struct {
 	agent       identity.Agent
 	certificate tls.Certificate
 	read        [bus.Partitions]bus.Position
+	renewals    int // that were asked for
 }
 
 const tenant = identity.TenantID("acme")

@@ -42,6 +42,7 @@ func filterFrom(f *amporav1.AgentFilter) fleet.AgentFilter {
 		DeliveryState: deliveryStates.decode(f.GetDeliveryState()),
 		NamePrefix:    f.GetNamePrefix(),
 		Unhealthy:     f.GetUnhealthy(),
+		Attention:     f.GetAttention(),
 	}
 }
 

@@ -24,7 +24,7 @@ func (p *program) agentCommands() *cobra.Command {
 type agentSelection struct {
 	group, presence, state, namePrefix string
 	labels                             map[string]string
-	unhealthy                          bool
+	unhealthy, attention               bool
 }
 
 func (s *agentSelection) flags(cmd *cobra.Command) {
@@ -37,6 +37,7 @@ func (s *agentSelection) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.namePrefix, "name-prefix", "", "only agents whose host or service name begins with `PREFIX`")
 	flags.StringToStringVar(&s.labels, "label", nil, "only agents with this label, as `KEY=VALUE`; may be given several times")
 	flags.BoolVar(&s.unhealthy, "unhealthy", false, "only agents that call themselves unhealthy")
+	flags.BoolVar(&s.attention, "attention", false, "only agents that a person should look at")
 }
 
 func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentFilter, error) {
@@ -54,7 +55,7 @@ func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentF
 	}
 	return &amporav1.AgentFilter{
 		GroupId: group, Presence: presence, DeliveryState: state,
-		NamePrefix: s.namePrefix, Labels: s.labels, Unhealthy: s.unhealthy,
+		NamePrefix: s.namePrefix, Labels: s.labels, Unhealthy: s.unhealthy, Attention: s.attention,
 	}, nil
 }
 

@@ -195,10 +195,14 @@ func (g *gateway) renew(flags ...string) outcome {
 }
 
 func (g *gateway) run(input string, args []string) outcome {
+	return g.runUntil(g.t.Context(), input, args)
+}
+
+func (g *gateway) runUntil(ctx context.Context, input string, args []string) outcome {
 	var out, errOut strings.Builder
 	p := newProgram(Streams{strings.NewReader(input), &out, &errOut}, nil)
 	p.dial = g.listen.dial
-	return outcome{p.run(g.t.Context(), args), out.String(), errOut.String()}
+	return outcome{p.run(ctx, args), out.String(), errOut.String()}
 }
 
 func (g *gateway) path(name string) string { return filepath.Join(g.dir, name) }

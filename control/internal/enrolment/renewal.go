@@ -19,7 +19,8 @@ type Renewal struct {
 	Agent       fleet.AgentID
 	Serial      fleet.Serial
 	Fingerprint fleet.Fingerprint
-	CSR         []byte // PKCS #10, PEM
+	CSR         []byte           // PKCS #10, PEM
+	Offer       fleet.Generation // that it is for; 0: the agent asks by itself
 	Gateway     fleet.GatewayID
 	Peer        string
 }
@@ -35,7 +36,7 @@ func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
 	now := e.now()
 	asked := fleet.CertificateRenewal{
 		Tenant: r.Tenant, Agent: r.Agent, Serial: r.Serial, Fingerprint: r.Fingerprint,
-		PublicKey: sha256.Sum256(csr.RawSubjectPublicKeyInfo), At: now,
+		PublicKey: sha256.Sum256(csr.RawSubjectPublicKeyInfo), Offer: r.Offer, At: now,
 	}
 	by := e.by(r.Tenant, Presented{Gateway: r.Gateway, Peer: r.Peer}, now)
 	verdict, err := e.store.Renewable(ctx, asked)
@@ -77,6 +78,8 @@ func (e *Enrolment) renewed(ctx context.Context, by fleet.By, asked fleet.Certif
 	case fleet.RefusedTooOften:
 		return Identity{}, fault.New(fault.ResourceExhausted, verdict.Reason, "%d certificates were made for this agent within %s",
 			fleet.RenewalLimit, fleet.RenewalWindow)
+	case fleet.RefusedNoOffer:
+		return Identity{}, fault.New(fault.FailedPrecondition, verdict.Reason, "no certificate is to be made for this offer, or it has one")
 	default:
 		return Identity{}, fault.New(fault.PermissionDenied, verdict.Reason, "the certificate does not stand")
 	}

@@ -69,6 +69,9 @@ func (a Agent) DisplayName() string {
 // Capabilities is the agent's capability bit set as it sent it, unknown bits included (OpAMP AgentCapabilities).
 type Capabilities uint64
 
+// AcceptsConnectionSettings is AcceptsOpAMPConnectionSettings.
+const AcceptsConnectionSettings Capabilities = 0x100
+
 // Has reports whether all bits of c are set.
 func (have Capabilities) Has(c Capabilities) bool { return have&c == c }
 
@@ -232,6 +235,8 @@ type ClaimResult struct {
 	HolderGateway GatewayID
 	HolderEpoch   Epoch
 	Method        EnrolmentMethod
+	// AfterOffer says that the certificate was offered to the agent and is shown for the first time.
+	AfterOffer bool
 }
 
 // Attention is a standing remark that a person should look at an agent.
@@ -297,6 +302,7 @@ type AgentFilter struct {
 	DeliveryState DeliveryState
 	NamePrefix    string // of host name or service name
 	Unhealthy     bool
+	Attention     bool // with standing remarks
 }
 
 // Page is a place in a list and how much to return from there (keyset pagination).

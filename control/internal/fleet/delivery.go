@@ -145,7 +145,11 @@ const (
 	DispatchConfig    DispatchKind = "config"
 	DispatchFullState DispatchKind = "full_state"
 	DispatchClose     DispatchKind = "close"
+	DispatchRenew     DispatchKind = "renew"
 )
+
+// DispatchKinds are all of them.
+var DispatchKinds = []DispatchKind{DispatchConfig, DispatchFullState, DispatchClose, DispatchRenew}
 
 // DeliveryReport is a gateway's word on a dispatch.
 type DeliveryReport struct {
@@ -156,6 +160,7 @@ type DeliveryReport struct {
 	BootID     uint64
 	Kind       DispatchKind
 	Offer      OfferHash
+	Settings   []byte // of a renewal: the hash of what was offered
 	Generation Generation
 	Outcome    DeliveryOutcome
 	At         time.Time
@@ -169,6 +174,7 @@ const (
 	Delivered       DeliveryOutcome = "delivered"
 	NotCapable      DeliveryOutcome = "not_capable"
 	BodyUnavailable DeliveryOutcome = "body_unavailable"
+	Refused         DeliveryOutcome = "refused" // of a renewal: no certificate was given
 )
 
 // Situation is what the engine knows of one agent when it decides: a bounded snapshot of assignment, grant and report.

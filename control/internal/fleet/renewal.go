@@ -12,7 +12,9 @@ type CertificateRenewal struct {
 	Serial      Serial // of the certificate it showed
 	Fingerprint Fingerprint
 	PublicKey   [32]byte // SHA-256 of the new key's SubjectPublicKeyInfo
-	At          time.Time
+	// Offer is the number of the offer that it is for; 0: the agent asks by itself.
+	Offer Generation
+	At    time.Time
 }
 
 // Limits on renewals: an agent that asks in a loop gets no more certificates than these within the window.
@@ -26,6 +28,8 @@ const (
 	RefusedExpired   = "CERTIFICATE_EXPIRED"
 	RefusedKeyNotNew = "KEY_NOT_NEW"
 	RefusedTooOften  = "RENEWED_TOO_OFTEN"
+	// RefusedNoOffer: the offer was not asked for, or has its certificate.
+	RefusedNoOffer = "OFFER_NOT_OPEN"
 )
 
 // RenewalVerdict is the answer to a renewal: refused if it has a reason, answered already if it has a certificate, and

@@ -61,6 +61,8 @@ type Report struct {
 	InDoubt bool
 	// Whole says that it is the agent's full state.
 	Whole bool
+	// SettingsFailed says that the agent could not use connection settings that it was offered.
+	SettingsFailed *UpkeepOutcome
 	// Wake asks for the engine's attention: the report says something a grant may wait for.
 	Wake bool
 }
@@ -214,6 +216,9 @@ type EventKind string
 const (
 	EventAgentEnrolled          EventKind = "agent.enrolled"
 	EventCertificateRenewed     EventKind = "agent.certificate_renewed"
+	EventCertificateInUse       EventKind = "agent.certificate_in_use"
+	EventCertificateExpiring    EventKind = "agent.certificate_expiring"
+	EventCertificateAttention   EventKind = "agent.certificate_attention"
 	EventCertificateRevoked     EventKind = "agent.certificate_revoked"
 	EventAgentConnected         EventKind = "agent.connected"
 	EventAgentDisconnected      EventKind = "agent.disconnected"

@@ -149,7 +149,8 @@ func (s *Service) Renew(ctx context.Context, r *internalv1.RenewRequest) (*inter
 	}
 	id, err := s.d.Enrolment.Renew(ctx, enrolment.Renewal{
 		Tenant: fleet.TenantID(r.GetTenant()), Agent: fleet.AgentID(r.GetAgentId()), Serial: fleet.Serial(r.GetSerial()),
-		Fingerprint: fleet.Fingerprint(r.GetFingerprint()), CSR: r.GetCsrPem(), Gateway: fleet.GatewayID(r.GetGatewayId()), Peer: r.GetPeer(),
+		Fingerprint: fleet.Fingerprint(r.GetFingerprint()), CSR: r.GetCsrPem(), Offer: fleet.Generation(r.GetOffer()),
+		Gateway: fleet.GatewayID(r.GetGatewayId()), Peer: r.GetPeer(),
 	})
 	if err != nil {
 		return nil, err

@@ -49,6 +49,6 @@ func claimResult(r fleet.ClaimResult) *internalv1.ClaimResult {
 		}[r.Outcome],
 		Reason: r.Reason, AgentId: string(r.Agent), Epoch: uint64(r.Epoch), LastSequence: uint64(r.LastSequence), //nolint:gosec // never negative
 		StateKnown: r.StateKnown, HolderGatewayId: string(r.HolderGateway), HolderEpoch: uint64(r.HolderEpoch), //nolint:gosec // never negative
-		CredentialsByOffer: r.Method != fleet.EnrolledByEST, Shared: r.Shared,
+		CredentialsByOffer: r.Method != fleet.EnrolledByEST, AfterOffer: r.AfterOffer, Shared: r.Shared,
 	}
 }

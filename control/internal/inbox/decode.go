@@ -146,6 +146,8 @@ func delivery(e *relayv1.Uplink, d *relayv1.Delivery, at time.Time) (fleet.Uplin
 		report.Kind = fleet.DispatchFullState
 	case relayv1.Downlink_KIND_CLOSE:
 		report.Kind = fleet.DispatchClose
+	case relayv1.Downlink_KIND_RENEW:
+		report.Kind, report.Settings = fleet.DispatchRenew, d.GetHash()
 	default:
 		return fleet.Uplink{}, fmt.Errorf("delivery of unknown kind %d", d.GetKind())
 	}
@@ -156,6 +158,8 @@ func delivery(e *relayv1.Uplink, d *relayv1.Delivery, at time.Time) (fleet.Uplin
 		report.Outcome = fleet.NotCapable
 	case relayv1.Delivery_OUTCOME_BODY_UNAVAILABLE:
 		report.Outcome = fleet.BodyUnavailable
+	case relayv1.Delivery_OUTCOME_REFUSED:
+		report.Outcome = fleet.Refused
 	default:
 		return fleet.Uplink{}, fmt.Errorf("delivery with unknown outcome %d", d.GetOutcome())
 	}

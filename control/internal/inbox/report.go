@@ -4,6 +4,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -169,9 +170,14 @@ func (c *reportDecoder) connectionStatus() {
 	if s == nil {
 		return
 	}
-	c.part(fleet.PartConnectionStatus, fleet.ConnectionStatus{
+	value := fleet.ConnectionStatus{
 		LastOffer: s.GetLastConnectionSettingsHash(), State: configState(int32(s.GetStatus())), Error: words(s.GetErrorMessage()),
-	}, s, "", nil)
+	}
+	c.part(fleet.PartConnectionStatus, value, s, "", nil)
+	if value.State == fleet.ConfigFailed && len(value.LastOffer) > 0 {
+		failure := cmp.Or(value.Error, "it failed, and the agent does not say why")
+		c.report.SettingsFailed = &fleet.UpkeepOutcome{Hash: value.LastOffer, Failure: failure}
+	}
 }
 
 func (c *reportDecoder) custom() {

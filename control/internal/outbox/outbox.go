@@ -6,8 +6,8 @@
 //
 // It is level-triggered. A row stays, and is sent again after a while, until its effect is seen: a configuration until
 // the engine settles the grant behind it, a request for full state until the agent describes itself, a close until the
-// session ends (these two at most store.DispatchTries times). So a message that is lost or doubled only delays. Bodies
-// never travel here, only their hashes.
+// session ends, a renewal until the gateway says what became of it (these at most store.DispatchTries times). So a message
+// that is lost or doubled only delays. Bodies never travel here, only their hashes; keys and certificates not at all.
 package outbox
 
 import (
@@ -71,8 +71,12 @@ type Outbox struct {
 // New returns an Outbox; Run does the work.
 func New(d Deps) (*Outbox, error) {
 	made := instrument.On(d.Meter)
+	kinds := make([]string, 0, len(fleet.DispatchKinds))
+	for _, kind := range fleet.DispatchKinds {
+		kinds = append(kinds, string(kind))
+	}
 	sent := made.Counter("ampora_control_downlinks", "{target}", "Agents addressed by downlinks, by what was asked for and whether their gateway's stream took it.",
-		instrument.By("kind", string(fleet.DispatchConfig), string(fleet.DispatchFullState), string(fleet.DispatchClose)), instrument.By("outcome", "sent", "failed"))
+		instrument.By("kind", kinds...), instrument.By("outcome", "sent", "failed"))
 	if err := made.Err(); err != nil {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
@@ -197,6 +201,8 @@ func kind(k fleet.DispatchKind) relayv1.Downlink_Kind {
 		return relayv1.Downlink_KIND_FULL_STATE
 	case fleet.DispatchClose:
 		return relayv1.Downlink_KIND_CLOSE
+	case fleet.DispatchRenew:
+		return relayv1.Downlink_KIND_RENEW
 	default:
 		return relayv1.Downlink_KIND_UNSPECIFIED
 	}

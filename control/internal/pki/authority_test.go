@@ -28,7 +28,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"a public URL with TLS":   func(c *pki.Config) { c.PublicURL = "https://pki.example" },
 		"a public URL with query": func(c *pki.Config) { c.PublicURL = "http://pki.example/?a=b" },
 		"a public URL with user":  func(c *pki.Config) { c.PublicURL = "http://a:b@pki.example" },
-		"a life of minutes":       func(c *pki.Config) { c.LeafLifetime = time.Minute },
+		"a life of seconds":       func(c *pki.Config) { c.LeafLifetime = 30 * time.Second },
 		"a negative backdate":     func(c *pki.Config) { c.Backdate = -time.Minute },
 		"a backdate of days":      func(c *pki.Config) { c.Backdate = 48 * time.Hour },
 		"an unknown algorithm":    func(c *pki.Config) { c.Algorithm = "ed25519" },

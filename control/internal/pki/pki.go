@@ -50,7 +50,7 @@ type Config struct {
 	// a TLS certificate cannot fetch it through TLS (RFC 5280, section 8).
 	PublicURL string
 	// LeafLifetime is how long an agent's certificate is valid. Default 365 days,
-	// at least an hour, and never past the end of the issuer.
+	// at least a minute, and never past the end of the issuer.
 	LeafLifetime time.Duration
 	// Backdate is how far before its issue a certificate becomes valid, for agents
 	// whose clocks are slow. Default 5 minutes, at most a day.
@@ -82,8 +82,8 @@ func (c Config) complete() (Config, error) {
 	c.Backdate = orDefault(c.Backdate, defaultBackdate)
 	c.Algorithm = orDefault(c.Algorithm, ECDSAP256)
 	switch {
-	case c.LeafLifetime < time.Hour:
-		return c, fmt.Errorf("pki: leaf lifetime %s is less than an hour", c.LeafLifetime)
+	case c.LeafLifetime < time.Minute:
+		return c, fmt.Errorf("pki: leaf lifetime %s is less than a minute", c.LeafLifetime)
 	case c.Backdate < 0 || c.Backdate > 24*time.Hour:
 		return c, fmt.Errorf("pki: backdate %s is not between 0 and a day", c.Backdate)
 	}

@@ -51,6 +51,7 @@ type Store interface {
 	Enrolment
 	TokenPools
 	Certificates
+	Upkeep
 	RevocationLists
 	Responders
 	Restoration
@@ -171,7 +172,8 @@ type Certificates interface {
 	// Renewable judges what an agent asks for, as it stands at the time.
 	Renewable(ctx context.Context, r fleet.CertificateRenewal) (fleet.RenewalVerdict, error)
 	// Renew records a certificate for what was asked, with audit and event, if the verdict is still that it may be had;
-	// any other verdict is returned, and nothing written. Of two that ask with one key, exactly one is recorded.
+	// any other verdict is returned, and nothing written. Of two that ask with one key, exactly one is recorded, and for one
+	// offer one certificate.
 	Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (fleet.RenewalVerdict, error)
 	// CertificatesOf returns those of an agent, newest first, at most 100. ErrNotFound if there is no such agent.
 	CertificatesOf(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID) ([]fleet.Certificate, error)
@@ -183,6 +185,24 @@ type Certificates interface {
 	// RevokedSince returns what was revoked after the revocation of that number and is not yet expired at now, at most max
 	// serials. A revocation that is committed later has a higher number than all that are returned.
 	RevokedSince(ctx context.Context, tenant fleet.TenantID, number int64, now time.Time, max int) (fleet.Revocations, error)
+}
+
+// Upkeep keeps what is done so that agents do not run out of certificates: a row for each that has shown one of its own,
+// due at once when it shows another.
+type Upkeep interface {
+	// DueUpkeep returns what is known of up to max agents of all tenants that are to be looked at at now, those first that
+	// have been due longest.
+	DueUpkeep(ctx context.Context, now time.Time, max int) ([]fleet.Upkeep, error)
+	// ApplyUpkeep does steps for agents of the tenant, with their remarks, events and audit, and puts offers into the outbox.
+	// It says how many it did. Left out is what was decided on something else than there is: on another version, or, for an
+	// offer, another session; that agent stays due. An offer raises the number of offers and the generation by one.
+	ApplyUpkeep(ctx context.Context, tenant fleet.TenantID, decided []UpkeepDecision, at time.Time) (done int, err error)
+}
+
+// UpkeepDecision is a step for an agent's certificate, with what it was decided on.
+type UpkeepDecision struct {
+	On   fleet.Upkeep
+	Step fleet.UpkeepStep
 }
 
 // RevocationLists are those of signing keys.
@@ -544,7 +564,7 @@ type Work interface {
 // transaction that renews it takes, and than the clocks of two processes differ.
 const LeaseGrace = time.Minute
 
-// DispatchTries is how often a request for full state or a close is sent before it is given up.
+// DispatchTries is how often anything but a configuration is sent before it is given up.
 const DispatchTries = 5
 
 // Outbox is the sender's.
@@ -557,8 +577,9 @@ type Outbox interface {
 	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
 	// MarkSent notes that dispatches went to their gateways. Their rows stay, due again at the retry of the claim, until
 	// the effect is seen: an offer until the grant settles, a request for full state until a description is recorded after
-	// it was claimed, a close until the session ends or another is claimed. The latter two are dropped with try
-	// DispatchTries, unless they were asked for anew since the claim.
+	// it was claimed, a close until the session ends or another is claimed, a renewal until its gateway says what became of
+	// it or another certificate is shown. All but the first are dropped with try DispatchTries, unless they were asked for
+	// anew since the claim.
 	MarkSent(ctx context.Context, sent []fleet.Dispatch, at time.Time) error
 }
 

@@ -102,19 +102,27 @@ func (e *Enrolment) Redeem(ctx context.Context, caller Caller, csr []byte, metho
 	return response, nil
 }
 
-// Renew trades the caller's certificate and a request in PEM for another certificate. The error is the control plane's.
-func (e *Enrolment) Renew(ctx context.Context, caller Caller, csr []byte, method internalv1.EnrollmentMethod) (*internalv1.RenewResponse, error) {
+// Wish is for another certificate.
+type Wish struct {
+	CSR    []byte // PKCS #10, PEM
+	Method internalv1.EnrollmentMethod
+	// Offer is the number of the offer it is for; 0: the agent asks by itself.
+	Offer int64
+}
+
+// Renew trades the caller's certificate and a request for another certificate. The error is the control plane's.
+func (e *Enrolment) Renew(ctx context.Context, caller Caller, w Wish) (*internalv1.RenewResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTime)
 	defer cancel()
 	response, err := e.control.Renew(ctx, &internalv1.RenewRequest{
 		GatewayId: string(e.gateway), Tenant: string(caller.Agent.Tenant), AgentId: string(caller.Agent.ID),
-		Serial: string(caller.Serial), Fingerprint: string(caller.Fingerprint), CsrPem: csr, Peer: caller.Peer,
+		Serial: string(caller.Serial), Fingerprint: string(caller.Fingerprint), CsrPem: w.CSR, Peer: caller.Peer, Offer: w.Offer,
 	})
-	e.renewed.Add(ctx, 1, methodNames[method], outcomeOf(err, renewed))
+	e.renewed.Add(ctx, 1, methodNames[w.Method], outcomeOf(err, renewed))
 	if err != nil {
 		return nil, fmt.Errorf("renewing: %w", err)
 	}
-	e.log.InfoContext(ctx, "renewed", "method", methodNames[method], "tenant", caller.Agent.Tenant, "agent", caller.Agent.ID, "peer", caller.Peer)
+	e.log.InfoContext(ctx, "renewed", "method", methodNames[w.Method], "tenant", caller.Agent.Tenant, "agent", caller.Agent.ID, "peer", caller.Peer)
 	return response, nil
 }
 
@@ -154,7 +162,7 @@ func (e *EST) simpleEnroll(w http.ResponseWriter, r *http.Request) {
 // simpleReenroll is RFC 7030, section 4.2.2. The key must be a new one.
 func (e *EST) simpleReenroll(w http.ResponseWriter, r *http.Request) {
 	e.certify(w, r, false, func(caller Caller, csr []byte) ([]byte, error) {
-		response, err := e.enrolment.Renew(r.Context(), caller, csr, byEST)
+		response, err := e.enrolment.Renew(r.Context(), caller, Wish{CSR: csr, Method: byEST})
 		return response.GetCertificateChainPem(), err
 	})
 }

@@ -84,6 +84,9 @@ func (c *Control) claim(ctx context.Context, gateway string, claim *internalv1.C
 	case takeover != 0 && claim.GetHolderEpoch() == current.Epoch:
 		takeover = c.judge(ctx, gateway, current, claim, agent)
 	case current.polledAs(uid) && claim.GetTransport() == internalv1.Transport_TRANSPORT_HTTP:
+		if current.Serial != claim.GetSerial() {
+			break // it goes on with another certificate, which everybody must know
+		}
 		result.Epoch, result.Shared = current.Epoch, true
 		return result
 	default:
@@ -92,7 +95,7 @@ func (c *Control) claim(ctx context.Context, gateway string, claim *internalv1.C
 	}
 	c.epoch++
 	result.Epoch = c.epoch
-	c.sessions[holder] = &Session{Epoch: c.epoch, Gateway: gateway, UID: uid, Transport: claim.GetTransport(), Takeover: takeover}
+	c.sessions[holder] = &Session{Epoch: c.epoch, Gateway: gateway, UID: uid, Serial: claim.GetSerial(), Transport: claim.GetTransport(), Takeover: takeover}
 	return result
 }
 

@@ -48,6 +48,7 @@ type Session struct {
 	UID       identity.InstanceUID
 	Transport internalv1.Transport
 	Takeover  internalv1.Takeover
+	Serial    string
 	Sequence  uint64
 	Known     bool
 }
@@ -73,6 +74,9 @@ type Control struct {
 	lost      bool
 	expelled  bool // every lease is refused
 	contested int  // claims that found a session open
+	renewals  int
+	offers    map[string]bool // agent/number, that have their certificate
+	onRenew   func()          // before the next renewals are answered
 	version   int
 	epoch     uint64
 	tenants   map[identity.TenantID]*Authority
@@ -100,7 +104,7 @@ func NewControl(t testing.TB) *Control {
 	}
 	return &Control{
 		t: t, signing: signing, secret: []byte(rand.Text()), lease: 30 * time.Second, version: 1,
-		boots: make(map[string]uint64), busLost: make(map[string]bool),
+		offers: make(map[string]bool), boots: make(map[string]uint64), busLost: make(map[string]bool),
 		tenants: make(map[identity.TenantID]*Authority), revoked: make(map[identity.TenantID][]string),
 		recorded: make(map[string]bool), tokens: make(map[string]*token), sessions: make(map[string]*Session),
 		children: make(map[string]identity.AgentID), parents: make(map[identity.AgentID]bool),
@@ -345,8 +349,28 @@ func parseRequest(text []byte) (*x509.CertificateRequest, error) {
 	return request, nil
 }
 
-// Renew implements the service. A certificate that was struck off the record renews nothing.
+// OnRenew lets something happen before each renewal from now on is answered.
+func (c *Control) OnRenew(do func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onRenew = do
+}
+
+// Renewals is how many certificates agents were given in the place of others.
+func (c *Control) Renewals() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.renewals
+}
+
+// Renew implements the service. For an offer there is one certificate. A certificate that was struck off the record renews nothing.
 func (c *Control) Renew(_ context.Context, r *internalv1.RenewRequest) (*internalv1.RenewResponse, error) {
+	c.mu.Lock()
+	before := c.onRenew
+	c.mu.Unlock()
+	if before != nil {
+		before()
+	}
 	leave, err := c.enter()
 	if err != nil {
 		return nil, err
@@ -359,6 +383,12 @@ func (c *Control) Renew(_ context.Context, r *internalv1.RenewRequest) (*interna
 	if !c.recorded[r.GetTenant()+"/"+r.GetSerial()] {
 		return nil, connect.NewError(connect.CodePermissionDenied, "the certificate does not stand")
 	}
+	offer := fmt.Sprint(r.GetAgentId(), "/", r.GetOffer())
+	if r.GetOffer() > 0 && c.offers[offer] {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, "it has its certificate")
+	}
+	c.offers[offer] = true
+	c.renewals++
 	agent := identity.Agent{TrustDomain: TrustDomain, Tenant: identity.TenantID(r.GetTenant()), ID: identity.AgentID(r.GetAgentId())}
 	authority := c.tenants[agent.Tenant]
 	leaf := authority.sign(request.PublicKey, agent.URI(), time.Hour)

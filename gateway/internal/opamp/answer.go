@@ -96,10 +96,18 @@ func (a answer) settings(offers *protobufs.ConnectionSettingsOffers) answer {
 	return a
 }
 
-// append appends the serialised answer, together with an offer that was rendered before,
-// if there is one: protobuf messages merge when their bytes are joined, so a configuration
+// sending is what is offered with an answer.
+type sending struct {
+	config   *session.ConfigOffer
+	settings *session.SettingsOffer
+}
+
+func (s sending) any() bool { return s.config != nil || s.settings != nil }
+
+// append appends the serialised answer, together with offers that were rendered before,
+// if there are any: protobuf messages merge when their bytes are joined, so a configuration
 // for a thousand agents is serialised once.
-func (a answer) append(dst []byte, offer *session.ConfigOffer) []byte {
+func (a answer) append(dst []byte, sent sending) []byte {
 	if !a.unnamed {
 		dst = protowire.AppendTag(dst, uidField, protowire.BytesType) // of ServerToAgent as well
 		dst = protowire.AppendBytes(dst, a.uid[:])
@@ -108,8 +116,11 @@ func (a answer) append(dst []byte, offer *session.ConfigOffer) []byte {
 		// It can hold no text that is not valid: all of it is ours.
 		dst, _ = proto.MarshalOptions{}.MarshalAppend(dst, a.more)
 	}
-	if offer != nil {
-		dst = append(dst, offer.Wire...)
+	if sent.config != nil {
+		dst = append(dst, sent.config.Wire...)
+	}
+	if sent.settings != nil {
+		dst = append(dst, sent.settings.Wire...)
 	}
 	return dst
 }

@@ -63,7 +63,7 @@ func (s *Server) enrolOver(ctx context.Context, c *socket, caller edge.Caller) *
 		}
 		out := e.frame(ctx, message.data)
 		message.release()
-		err := c.compose(ws.OpBinary, func(dst []byte) []byte { return out.answer.append(beginFrame(dst), nil) })
+		err := c.compose(ws.OpBinary, func(dst []byte) []byte { return out.answer.append(beginFrame(dst), sending{}) })
 		switch {
 		case err != nil:
 			return c.ended(endGone)
@@ -243,7 +243,7 @@ func (s *Server) enrolPoll(w http.ResponseWriter, r *http.Request, caller edge.C
 			status = http.StatusBadRequest
 		}
 	}
-	payload := out.answer.append(nil, nil)
+	payload := out.answer.append(nil, sending{})
 	_ = s.writePoll(w, r, status, payload)
 	clear(payload)
 }

@@ -167,7 +167,7 @@ func (s *Server) begin(ctx context.Context, c carrier, uid identity.InstanceUID)
 	begun := session.New(session.Claimed{
 		Key: key, UID: uid, Serial: caller.Serial, Issuer: caller.Issuer, Epoch: result.GetEpoch(),
 		LastSequence: result.GetLastSequence(), StateKnown: result.GetStateKnown(),
-		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()),
+		AfterOwnOffer: s.ownOffer.forget(key, s.Clock()) || result.GetAfterOffer(),
 	}, c, s.Clock())
 	if err := c.start(ctx, uid, begun, result.GetShared()); err != nil {
 		return nil, err
@@ -355,7 +355,7 @@ func later(reply answer, why string) outcome {
 
 // post adds the mail of its session to an answer. It is called in the writer's turn. sent
 // is what is offered with it.
-func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (posted answer, sent *session.ConfigOffer) {
+func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (posted answer, sent sending) {
 	var mail session.Mail
 	if to != nil && !reply.failed() {
 		mail = to.TakeMail()
@@ -366,21 +366,32 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 	}
 	if mail.Config != nil {
 		if s.Mask.allows(to.Capabilities(), acceptsRemoteConfig) {
-			sent = mail.Config
-			s.offering(to, sent)
+			sent.config = mail.Config
+			s.offering(to, sent.config)
 		} else {
 			s.Rejections.Reject(ctx, edge.CapMismatch, nil)
 			s.Publisher.Delivery(to, mail.Config, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
 		}
 	}
+	if mail.Settings != nil {
+		sent.settings = mail.Settings
+		s.ownOffer.remember(to.Key, s.Clock()) // it may be back before the writer knows that it was written
+	}
 	return reply, sent
 }
 
-// delivered records an offer that was written.
-func (s *Server) delivered(to *session.Session, sent *session.ConfigOffer) {
-	if sent != nil {
-		to.Sent(sent)
-		s.Publisher.Delivery(to, sent, relayv1.Delivery_OUTCOME_DELIVERED)
-		sent.End()
+// written records what was offered, if it was written.
+func (s *Server) written(to *session.Session, sent sending, err error) {
+	if offer := sent.settings; offer != nil {
+		offer.Wipe()
+		if err == nil {
+			to.Renewed(offer.Number, offer.Hash)
+			s.Publisher.Renewal(to, offer.Epoch, offer.Number, offer.Hash, relayv1.Delivery_OUTCOME_DELIVERED)
+		}
+	}
+	if err == nil && sent.config != nil {
+		to.Sent(sent.config)
+		s.Publisher.Delivery(to, sent.config, relayv1.Delivery_OUTCOME_DELIVERED)
+		sent.config.End()
 	}
 }

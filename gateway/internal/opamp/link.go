@@ -109,15 +109,13 @@ func (l *link) judge(out outcome) outcome {
 
 // write writes an answer with the mail of its session.
 func (l *link) write(ctx context.Context, reply answer, to *session.Session) error {
-	var sent *session.ConfigOffer
+	var sent sending
 	err := l.socket.compose(ws.OpBinary, func(dst []byte) []byte {
 		var posted answer
 		posted, sent = l.server.post(ctx, reply, to)
 		return posted.append(beginFrame(dst), sent)
 	})
-	if err == nil {
-		l.server.delivered(to, sent)
-	}
+	l.server.written(to, sent, err)
 	return err
 }
 
@@ -146,20 +144,18 @@ func (l *link) flush() {
 
 // push writes the mail of a session, if there is any left when its turn comes.
 func (l *link) push(to *session.Session) error {
-	var sent *session.ConfigOffer
+	var sent sending
 	err := l.socket.compose(ws.OpBinary, func(dst []byte) []byte {
 		if !to.HasMail() {
 			return nil
 		}
 		var posted answer
-		if posted, sent = l.server.post(l.server.life, newAnswer(to.UID), to); sent == nil && !posted.says() {
+		if posted, sent = l.server.post(l.server.life, newAnswer(to.UID), to); !sent.any() && !posted.says() {
 			return nil // the mail could not be sent after all
 		}
 		return posted.append(beginFrame(dst), sent)
 	})
-	if err == nil {
-		l.server.delivered(to, sent)
-	}
+	l.server.written(to, sent, err)
 	return err
 }
 
@@ -167,6 +163,9 @@ func (l *link) push(to *session.Session) error {
 func (l *link) Ping() {
 	go func() { _ = l.socket.write(ws.OpPing, nil) }()
 }
+
+// Renew makes an offer of a certificate.
+func (l *link) Renew(s *session.Session, number int64) { go l.server.replace(l, s, number) }
 
 // Close ends the connection, or takes one of several sessions off it.
 func (l *link) Close(s *session.Session, reason session.EndReason) {

@@ -72,13 +72,14 @@ func (s *Server) answerPoll(w http.ResponseWriter, r *http.Request, p *poller, b
 	}
 	posted, sent := s.post(r.Context(), out.answer, out.session)
 	if err := s.tell(r.Context(), out.session, sent); err != nil {
+		s.written(out.session, sent, err)
 		s.Rejections.Reject(r.Context(), edge.Unavailable, err, edge.Known(p.from)...)
 		edge.Busy(w, edge.Overload())
 		return
 	}
-	if s.writePoll(w, r, status, posted.append(nil, sent)) == nil {
-		s.delivered(out.session, sent)
-	}
+	payload := posted.append(nil, sent)
+	s.written(out.session, sent, s.writePoll(w, r, status, payload))
+	clear(payload) // an offer may hold a private key
 }
 
 var errTooBig = errors.New("the message is too big")

@@ -42,6 +42,11 @@ func (p *poller) find(ctx context.Context, uid identity.InstanceUID) (*session.S
 	if current == nil {
 		return nil, nil
 	}
+	if current.Serial != p.from.Serial {
+		// It shows another certificate: everybody must know which one to refuse from now on.
+		p.server.Registry.Forget(current)
+		return nil, nil
+	}
 	found, err := p.server.Polls.Read(ctx, current.Key)
 	switch {
 	case err != nil:
@@ -91,6 +96,9 @@ func (p *poller) Wake(*session.Session) {}
 // Ping does nothing: an agent that polls shows by its next poll that it lives.
 func (p *poller) Ping() {}
 
+// Renew makes an offer of a certificate, which waits for the next poll.
+func (p *poller) Renew(s *session.Session, number int64) { go p.server.replace(p, s, number) }
+
 // Close ends the session; there is no connection to end.
 func (p *poller) Close(s *session.Session, reason session.EndReason) {
 	p.server.Registry.End(s, reason)
@@ -98,12 +106,12 @@ func (p *poller) Close(s *session.Session, reason session.EndReason) {
 
 // tell lets other gateways know how far an agent has come, and what it is about to be
 // offered, before it hears our answer: its next message may be theirs.
-func (s *Server) tell(ctx context.Context, current *session.Session, sent *session.ConfigOffer) error {
+func (s *Server) tell(ctx context.Context, current *session.Session, sent sending) error {
 	if current == nil {
 		return nil
 	}
-	if sent != nil {
-		current.Sent(sent)
+	if sent.config != nil {
+		current.Sent(sent.config)
 	}
 	return s.Polls.Write(ctx, current)
 }

@@ -26,7 +26,7 @@ func (s *Server) renew(ctx context.Context, c carrier, current *session.Session,
 	if err != nil {
 		return s.refuse(ctx, c, reply.badRequest("%v", err), edge.Malformed, err)
 	}
-	response, err := s.Enrolment.Renew(ctx, caller, text, internalv1.EnrollmentMethod_ENROLLMENT_METHOD_AGENT_CSR)
+	response, err := s.Enrolment.Renew(ctx, caller, edge.Wish{CSR: text, Method: internalv1.EnrollmentMethod_ENROLLMENT_METHOD_AGENT_CSR})
 	if err != nil {
 		return s.notRenewed(ctx, caller, out, err)
 	}

@@ -53,6 +53,8 @@ type Server struct {
 	metrics  metrics
 	ownOffer *recent
 	inFlight *inFlight
+	// replacing holds a place for each certificate that is being replaced.
+	replacing chan struct{}
 
 	// The life of connections, which outlive the requests they came with.
 	life     context.Context
@@ -69,7 +71,7 @@ func NewServer(c Config, meter metric.Meter) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, metrics: metrics, ownOffer: newRecent(), inFlight: newInFlight(), sockets: make(map[*socket]struct{})}
+	s := &Server{Config: c, metrics: metrics, ownOffer: newRecent(), inFlight: newInFlight(), replacing: make(chan struct{}, replaceParallel), sockets: make(map[*socket]struct{})}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	return s, nil
 }

@@ -73,7 +73,7 @@ func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
 	return &Downlinks{
 		DownlinksConfig: c, replays: newReplays(),
 		posted: made.Counter("ampora_gateway_downlinks", "{target}", "Targets of downlinks that were passed on to sessions, by what was asked for.",
-			instrument.By("kind", "config", "full_state", "close", "ping")),
+			instrument.By("kind", "config", "full_state", "close", "ping", "renew")),
 		refused: made.Counter("ampora_gateway_downlinks_refused", "{refusal}", "Downlinks, or targets of downlinks, that were not passed on, by why.",
 			instrument.By("reason", refusals...)),
 	}, made.Err()
@@ -82,7 +82,7 @@ func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
 // kindNames are the values of the label kind.
 var kindNames = map[relayv1.Downlink_Kind]string{
 	relayv1.Downlink_KIND_CONFIG: "config", relayv1.Downlink_KIND_FULL_STATE: "full_state", relayv1.Downlink_KIND_CLOSE: "close",
-	relayv1.Downlink_KIND_PING: "ping",
+	relayv1.Downlink_KIND_PING: "ping", relayv1.Downlink_KIND_RENEW: "renew",
 }
 
 // Run receives until the context ends, and returns when everything received is posted.
@@ -163,11 +163,23 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
 			return s.PostClose(to, closing(downlink))
 		})
+	case relayv1.Downlink_KIND_RENEW:
+		d.each(ctx, downlink, d.renew)
 	case relayv1.Downlink_KIND_PING:
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostPing(to) })
 	default:
 		d.refuse(ctx, errKind.Error())
 	}
+}
+
+// renew lets an agent be offered a certificate. If it was already, the first report of that was lost, or it would not be
+// asked again.
+func (d *Downlinks) renew(s *session.Session, to session.Address) session.Posting {
+	posting, written := s.PostRenew(to)
+	if posting == session.AlreadySent && written != nil {
+		d.Publisher.Renewal(s, to.Epoch, to.Generation, written, relayv1.Delivery_OUTCOME_DELIVERED)
+	}
+	return posting
 }
 
 // closing is why a downlink ends sessions: a certificate that is not trusted any more ends whatever its connection carries.

@@ -51,6 +51,7 @@ type Found struct {
 // kinds are those of the letters, in the order in which they are read.
 var kinds = []string{
 	relayv1.Downlink_KIND_CLOSE.String(), relayv1.Downlink_KIND_FULL_STATE.String(), relayv1.Downlink_KIND_CONFIG.String(),
+	relayv1.Downlink_KIND_RENEW.String(),
 }
 
 // Read returns what stands there of an agent. It takes one round trip.

@@ -135,6 +135,7 @@ type silent struct{}
 
 func (silent) Wake(*session.Session)                     {}
 func (silent) Ping()                                     {}
+func (silent) Renew(*session.Session, int64)             {}
 func (silent) Close(*session.Session, session.EndReason) {}
 
 func TestPollsThatCannotBeRead(t *testing.T) {

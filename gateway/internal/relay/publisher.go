@@ -114,6 +114,16 @@ func (p *Publisher) Delivery(s *session.Session, offer *session.ConfigOffer, out
 	_ = p.enqueue(s, message, true)
 }
 
+// Renewal queues what became of an offer of a certificate, as Delivery does.
+func (p *Publisher) Renewal(s *session.Session, epoch uint64, number int64, hash []byte, outcome relayv1.Delivery_Outcome) {
+	message := p.envelope(s)
+	message.Epoch = epoch
+	message.Event = &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{
+		Outcome: outcome, Kind: relayv1.Downlink_KIND_RENEW, Hash: hash, Generation: number,
+	}}
+	_ = p.enqueue(s, message, true)
+}
+
 // Waiting is the number of messages not yet published.
 func (p *Publisher) Waiting() int {
 	p.mu.Lock()

@@ -32,11 +32,12 @@ type ConfigOffer struct {
 // the newest offer of a kind counts).
 type Mail struct {
 	Config    *ConfigOffer
+	Settings  *SettingsOffer
 	FullState bool
 }
 
 // Empty says that nothing waits.
-func (m Mail) Empty() bool { return m.Config == nil && !m.FullState }
+func (m Mail) Empty() bool { return m.Config == nil && m.Settings == nil && !m.FullState }
 
 // Posting says what became of a piece of mail.
 type Posting int

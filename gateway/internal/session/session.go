@@ -68,6 +68,8 @@ type Link interface {
 	Wake(*Session)
 	// Ping asks the peer for a sign of life, if the transport has such a thing.
 	Ping()
+	// Renew makes an offer of a certificate of a new key, by its number, and posts it to the session when it is made.
+	Renew(*Session, int64)
 	// Close ends the session with the reason, and the link with it unless the link
 	// carries other agents.
 	Close(*Session, EndReason)
@@ -108,6 +110,7 @@ type Session struct {
 	mail         Mail
 	sent         offerMark
 	offered      asked
+	renewal      renewal
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
 	told         Parts             // what the agent has told of, here or, as far as that is on record, before
@@ -233,6 +236,8 @@ func (s *Session) rebind(epoch uint64) (live bool) {
 		s.generations = nil
 		s.sent = offerMark{}
 		s.mail.Config = nil
+		s.mail.Settings.Wipe()
+		s.mail.Settings, s.renewal = nil, renewal{}
 		s.greeted = false
 		s.changed()
 	}
@@ -339,6 +344,7 @@ func (s *Session) end() bool {
 	defer s.mu.Unlock()
 	first := !s.ended
 	s.ended = true
+	s.mail.Settings.Wipe()
 	s.mail = Mail{}
 	return first
 }

@@ -16,6 +16,13 @@ type slot struct {
 	woken  int
 	pinged int
 	closed []EndReason
+	renews []int64
+}
+
+func (l *slot) Renew(_ *Session, number int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renews = append(l.renews, number)
 }
 
 func (l *slot) Wake(*Session) {

@@ -42,8 +42,10 @@ type Request struct {
 	ServerCA []byte
 	// Force replaces an identity that is still valid, and renews one that is not due.
 	Force bool
-	// Before is how long before its end a certificate is due to be renewed.
+	// Before is how long before its end a certificate is due to be renewed. Share, from 0 to 1, makes it due later, within the
+	// first quarter of that: fleets are enrolled together.
 	Before time.Duration
+	Share  float64
 	Now    time.Time
 }
 

@@ -120,6 +120,9 @@ func callRoll(ctx context.Context, tx pgx.Tx, claims verdict.Claims, gateways ma
 			roll.Owners[uid] = seat
 		}
 	}
+	if err := readGiven(ctx, tx, claims.Tenant, roll.Showing(claims.List), roll); err != nil {
+		return nil, err
+	}
 	return roll, countChildren(ctx, tx, claims.Tenant, roll)
 }
 
@@ -176,7 +179,7 @@ func lockSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []f
 		var boot int64
 		err = row.Scan(&at.Agent, &at.Method, (*text)(&at.Parent), &at.MaxChildren, (*[16]byte)(&at.UID),
 			(*instant)(&at.QuarantinedAt), &at.Takeovers, &at.Attention, &at.Epoch, &at.Gateway, &boot, &at.Transport,
-			&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Open)
+			&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Serial, &at.Open)
 		at.BootID = column.Unbits(boot)
 		to.Seats[at.Agent] = &at
 		return at.Agent, err
@@ -184,7 +187,7 @@ func lockSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []f
 	_, err := list(ctx, tx, scan, `
 		SELECT id, method, parent_id, max_children, coalesce(instance_uid, '00000000-0000-0000-0000-000000000000'),
 		       quarantined_at, takeovers, attention, epoch, gateway_id, boot_id, transport,
-		       last_sequence, state_known, first_seen_at, epoch > 0 AND ended_at IS NULL
+		       last_sequence, state_known, first_seen_at, serial, epoch > 0 AND ended_at IS NULL
 		FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, ids(agents, itself))
 	if err != nil {
 		return fail("lock the agents", err)
@@ -268,6 +271,7 @@ func writeJudged(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, j verdic
 	queueSeated(&batch, tenant, j.Seated)
 	queueShared(&batch, tenant, j.Left, j.Shared)
 	queueSeen(&batch, tenant, j.Seen)
+	queueShown(&batch, tenant, j.Shown)
 	queueUnparked(&batch, tenant, j.Seated)
 	for _, q := range j.Quarantined {
 		queueQuarantined(&batch, tenant, q)

@@ -14,3 +14,12 @@ var Reading = (*Store).reading
 
 // FailCommit is failCommit.
 var FailCommit = failCommit
+
+// AsWorker is asWorker.
+var AsWorker = (*Store).asWorker
+
+// FindUpkeep and SelectUpkeep are the queries of DueUpkeep.
+const (
+	FindUpkeep   = findUpkeep
+	SelectUpkeep = selectUpkeep
+)

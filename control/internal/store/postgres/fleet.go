@@ -112,6 +112,9 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 	if f.Unhealthy {
 		c.and("a.healthy = false")
 	}
+	if f.Attention {
+		c.and("a.attention <> '[]'")
+	}
 	if f.NamePrefix != "" {
 		// Operators that are leakproof and so may use the index behind the policy; the last character of Unicode ends
 		// the range of what begins with the prefix.

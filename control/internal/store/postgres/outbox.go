@@ -145,7 +145,7 @@ func (d *dueRows) claimed() (due []fleet.Dispatch) {
 func (d *dueRows) write(ctx context.Context, tx pgx.Tx, retry time.Time) error {
 	var batch pgx.Batch
 	for _, tenant := range tenantsOf(d.rows) {
-		for _, kind := range []fleet.DispatchKind{fleet.DispatchConfig, fleet.DispatchFullState, fleet.DispatchClose} {
+		for _, kind := range fleet.DispatchKinds {
 			d.queue(&batch, tenant, kind, verdict.Send, "due_at = $4, tries = tries + 1", moment(retry))
 			d.queue(&batch, tenant, kind, verdict.PutOff, "due_at = $4", moment(retry))
 			d.queue(&batch, tenant, kind, verdict.Park, "due_at = 'infinity'")

@@ -110,6 +110,7 @@ var rows = []struct{ table, insert string }{
 	{"seats", "INSERT INTO seats VALUES ($1, '" + id + "', 'g', 1)"},
 	{"agent_uids", "INSERT INTO agent_uids VALUES ($1, '" + id + "', '" + id + "', now())"},
 	{"certificates", "INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, created_at) VALUES ($1, 's', 'f', '" + id + "', 'k', now(), now(), '', '', now())"},
+	{"certificate_upkeep", "INSERT INTO certificate_upkeep (tenant_id, agent_id, look_at, serial) VALUES ($1, '" + id + "', now(), 's')"},
 	{"revocation_lists", "INSERT INTO revocation_lists VALUES ($1, 'k', 1, '', now(), now())"},
 	{"ocsp_responders", "INSERT INTO ocsp_responders VALUES ($1, 'k', 's', '', '', now())"},
 	{"foreign_revocations", "INSERT INTO foreign_revocations VALUES ($1, 'k', 's', now(), 0)"},

@@ -38,6 +38,9 @@ func (s *Store) Renew(ctx context.Context, by fleet.By, r fleet.CertificateRenew
 		if err := putCertificate(ctx, tx, c); err != nil {
 			return err
 		}
+		if err := noteGiven(ctx, tx, r, c); err != nil {
+			return err
+		}
 		entry, event := trail.Renewed(by, r, c)
 		if err := appendAudit(ctx, tx, by, entry); err != nil {
 			return err
@@ -66,9 +69,34 @@ func readRenewing(ctx context.Context, tx pgx.Tx, r fleet.CertificateRenewal, lo
 	if err != nil {
 		return on, err
 	}
+	if on.Offered, err = readOffered(ctx, tx, r); err != nil {
+		return on, err
+	}
 	err = tx.QueryRow(ctx, `SELECT count(*) FROM certificates WHERE tenant_id = $1 AND agent_id = $2 AND created_at > $3`,
 		r.Tenant, r.Agent, moment(r.At.Add(-fleet.RenewalWindow))).Scan(&on.Recent)
 	return on, fail("count the certificates", err)
+}
+
+// readOffered reads the number of the offer that has no certificate yet.
+func readOffered(ctx context.Context, tx pgx.Tx, r fleet.CertificateRenewal) (offered fleet.Generation, err error) {
+	if r.Offer == 0 {
+		return 0, nil
+	}
+	err = tx.QueryRow(ctx, `SELECT generation FROM certificate_upkeep WHERE tenant_id = $1 AND agent_id = $2 AND offers > 0 AND given = ''`,
+		r.Tenant, r.Agent).Scan(&offered)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return offered, fail("read the offer", err)
+}
+
+// noteGiven notes that an offer has its certificate. The agent's row is locked, as by whoever makes offers.
+func noteGiven(ctx context.Context, tx pgx.Tx, r fleet.CertificateRenewal, c fleet.Certificate) error {
+	if r.Offer == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE certificate_upkeep SET given = $3 WHERE tenant_id = $1 AND agent_id = $2`, r.Tenant, r.Agent, c.Serial)
+	return fail("note the certificate of the offer", err)
 }
 
 // certificate reads the certificate of a tenant, which is $1, that a condition names; nil if there is none.

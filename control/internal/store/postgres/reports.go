@@ -171,11 +171,11 @@ func queueDelivered(batch *pgx.Batch, tenant fleet.TenantID, of []*verdict.Agent
 		}))
 }
 
-// queueRequests ends requests for full state that were answered, makes those that are asked for, and parks what is for
+// queueRequests ends requests for full state that were answered and renewals that something became of, makes those that are asked for, and parks what is for
 // agents whose sessions ended, so that the sender passes over those who are away: a claim lets it fall due. What was to
 // close the session is done.
 func queueRequests(batch *pgx.Batch, tenant fleet.TenantID, judged []*verdict.Agent, at time.Time) {
-	concerned := which(judged, func(w verdict.Write) bool { return w.Answered || w.FullState || w.Park })
+	concerned := which(judged, func(w verdict.Write) bool { return w.Answered || w.FullState || w.Park || len(w.Upkeep) > 0 })
 	if len(concerned) == 0 {
 		return
 	}
@@ -189,6 +189,9 @@ func queueRequests(batch *pgx.Batch, tenant fleet.TenantID, judged []*verdict.Ag
 		batch.Queue(`
 			INSERT INTO outbox (tenant_id, agent_id, kind, due_at) SELECT $1, id, 'full_state', $3 FROM unnest($2::uuid[]) AS id ORDER BY id`+onDispatch,
 			tenant, ids(asked, agentID), moment(at))
+	}
+	for _, a := range concerned {
+		queueUpkeepOutcomes(batch, tenant, a)
 	}
 	if ended := which(judged, func(w verdict.Write) bool { return w.Park }); len(ended) > 0 {
 		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind = 'close'`, tenant, ids(ended, agentID))

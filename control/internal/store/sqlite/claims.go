@@ -121,7 +121,9 @@ func readSeat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.A
 	err := tx.QueryRowContext(ctx, `
 		SELECT a.method, a.parent_id, a.max_children, a.instance_uid,
 		       a.quarantined_at, a.takeovers, a.attention, a.epoch, a.gateway_id, a.boot_id, a.transport,
-		       a.last_sequence, a.state_known, a.first_seen_at, a.epoch > 0 AND a.ended_at IS NULL,
+		       a.last_sequence, a.state_known, a.first_seen_at, a.serial,
+		       coalesce((SELECT u.given FROM certificate_upkeep u WHERE u.tenant_id = a.tenant_id AND u.agent_id = a.id), ''),
+		       a.epoch > 0 AND a.ended_at IS NULL,
 		       (SELECT max(g.lease_until) FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id OR EXISTS (
 		           SELECT 1 FROM seats s WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.id
 		               AND s.gateway_id = g.id AND s.boot_id = g.boot_id)),
@@ -130,7 +132,7 @@ func readSeat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.A
 		tenant, id).Scan(
 		&at.Method, (*text)(&at.Parent), &at.MaxChildren, (*uid)(&at.UID),
 		(*instant)(&at.QuarantinedAt), document(&takeovers), document(&at.Attention), &at.Epoch, &at.Gateway, &boot, &at.Transport,
-		&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Open, (*instant)(&at.LeaseUntil), &children)
+		&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Serial, &at.Given, &at.Open, (*instant)(&at.LeaseUntil), &children)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -193,12 +195,8 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 			return err
 		}
 	}
-	for _, s := range j.Seen {
-		_, err := tx.ExecContext(ctx, `UPDATE agents SET first_seen_at = ?3 WHERE tenant_id = ?1 AND id = ?2 AND first_seen_at IS NULL`,
-			tenant, s.Agent, moment(s.Claim.At))
-		if err != nil {
-			return fail("note the first connection", err)
-		}
+	if err := noteCertificates(ctx, tx, tenant, j); err != nil {
+		return err
 	}
 	for _, q := range j.Quarantined {
 		if err := quarantine(ctx, tx, tenant, q); err != nil {
@@ -206,6 +204,23 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 		}
 	}
 	return leaveTrail(ctx, tx, j)
+}
+
+// noteCertificates notes the first use of certificates, and those that were not shown before.
+func noteCertificates(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdict.Judged) error {
+	for _, s := range j.Seen {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET first_seen_at = ?3 WHERE tenant_id = ?1 AND id = ?2 AND first_seen_at IS NULL`,
+			tenant, s.Agent, moment(s.Claim.At))
+		if err != nil {
+			return fail("note the first connection", err)
+		}
+	}
+	for _, s := range j.Shown {
+		if err := showCertificate(ctx, tx, tenant, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // leaveTrail tells what was judged: to the history, to the audit log, and of whom was refused.

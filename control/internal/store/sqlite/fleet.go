@@ -111,6 +111,9 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 	if f.Unhealthy {
 		c.and("a.healthy = false")
 	}
+	if f.Attention {
+		c.and("a.attention <> '[]'")
+	}
 	if f.NamePrefix != "" {
 		// The last character of Unicode ends the range of what begins with the prefix.
 		from, to := f.NamePrefix, f.NamePrefix+"\U0010FFFF"

@@ -49,6 +49,9 @@ func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdi
 	if d := a.Write.Delivery; d != nil {
 		failed = append(failed, writeDelivery(ctx, tx, d))
 	}
+	for _, said := range a.Write.Upkeep {
+		failed = append(failed, writeUpkeepOutcome(ctx, tx, tenant, a.ID, said))
+	}
 	if a.Write.Answered {
 		_, err := tx.ExecContext(ctx, answered, tenant, a.ID)
 		failed = append(failed, err)

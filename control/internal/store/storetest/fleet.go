@@ -88,7 +88,7 @@ func agentsFiltered(w *world) {
 	host := "München-1"
 	r.Summary.HostName, r.Labels = &host, map[string]string{"os": "linux", "zone": "a"}
 	w.said(r)
-	w.apply(fleet.Step{Delivery: &fleet.Delivery{State: fleet.DeliveryFailed}})
+	w.apply(fleet.Step{Delivery: &fleet.Delivery{State: fleet.DeliveryFailed}, Attention: &[]fleet.Attention{{Reason: fleet.AttentionConfigFailed, Since: w.now}}})
 	group, err := w.CreateGroup(w.Context(), w.by(), fleet.Group{Tenant: w.tenant, ID: newID[fleet.GroupID](), Name: "g", CreatedAt: w.now})
 	w.must(err)
 	_, err = w.AddGroupMembers(w.Context(), w.by(), group.ID, []fleet.AgentID{s.id}, fleet.ImmediateLimit)
@@ -102,6 +102,7 @@ func agentsFiltered(w *world) {
 		"group":            {fleet.AgentFilter{Group: group.ID}, true},
 		"another group":    {fleet.AgentFilter{Group: newID[fleet.GroupID]()}, false},
 		"unhealthy":        {fleet.AgentFilter{Unhealthy: true}, true},
+		"attention":        {fleet.AgentFilter{Attention: true}, true},
 		"delivery":         {fleet.AgentFilter{DeliveryState: fleet.DeliveryFailed}, true},
 		"another delivery": {fleet.AgentFilter{DeliveryState: fleet.DeliverySent}, false},
 		"host":             {fleet.AgentFilter{NamePrefix: "Münch"}, true},

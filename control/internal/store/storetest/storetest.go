@@ -23,6 +23,7 @@ var suites = map[string]suite{
 	"Enrolment":    enrolment,
 	"TokenPools":   tokenPools,
 	"Revocation":   revocation,
+	"Upkeep":       upkeep,
 	"Lists":        revocationLists,
 	"Responders":   responders,
 	"Restoration":  restoration,

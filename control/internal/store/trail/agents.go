@@ -40,6 +40,11 @@ func Renewed(by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (Entr
 	}
 }
 
+// CertificateAttention is the entry of an agent whose certificate somebody must look after, as an event says it.
+func CertificateAttention(e fleet.Event) Entry {
+	return ofAgent("agent.certificate_attention", e.Agent, Fields{"message": e.Message, "serial": e.Attributes["serial"]})
+}
+
 // CertificatesRevoked is what certificates leave behind that are not good any more: one entry that names them all, and
 // an event for each agent.
 func CertificatesRevoked(by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) (Entry, []fleet.Event) {

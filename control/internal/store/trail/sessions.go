@@ -40,6 +40,14 @@ func Connected(c fleet.Claim, agent fleet.AgentID, took bool) fleet.Event {
 	}
 }
 
+// CertificateInUse is the event of a claim with another certificate than the agent showed before.
+func CertificateInUse(c fleet.Claim, before fleet.Serial) fleet.Event {
+	return fleet.Event{
+		Tenant: c.Tenant, At: c.At, Kind: fleet.EventCertificateInUse, Agent: c.Identity, Message: "shows another certificate than before",
+		Attributes: map[string]string{"serial": string(c.Serial), "before": string(before)},
+	}
+}
+
 var takeoverNames = map[fleet.Takeover]string{
 	fleet.TakeoverNone:    "gateway_gone",
 	fleet.TakeoverRestart: "restart",

@@ -33,6 +33,8 @@ type Seat struct {
 	LastSequence  fleet.Sequence
 	StateKnown    bool
 	FirstSeenAt   time.Time
+	// Serial is of the certificate that was shown last, Given of the one that was made to be offered last.
+	Serial, Given fleet.Serial
 	// Open says that its session has not ended.
 	Open bool
 	// LeaseUntil is the latest lease of the gateway boots that serve the session; zero if there are none any more.
@@ -123,7 +125,8 @@ func OfClaim(c fleet.Claim, on Claimed) Seating {
 	case !s.Seat.QuarantinedAt.IsZero():
 		return Seating{Outcome: fleet.ClaimRefused, Reason: fleet.RefusedQuarantined, Seat: s.Seat}
 	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverNone && s.goesOn(c):
-		s.Shared = true
+		// With another certificate it goes on as well, but everybody must know: that is the one to refuse from now on.
+		s.Shared = s.Seat.Serial == c.Serial
 		return s
 	case s.Seat.alive(c.At) && c.Takeover == fleet.TakeoverNone:
 		return Seating{Outcome: fleet.ClaimHeld, Seat: s.Seat}

@@ -71,6 +71,17 @@ func (r *Roll) Certified(claims []fleet.Claim) []fleet.AgentID {
 	return slices.Sorted(maps.Keys(agents))
 }
 
+// Showing are the agents, each once, with another certificate among the claims than they showed last.
+func (r *Roll) Showing(claims []fleet.Claim) []fleet.AgentID {
+	agents := map[fleet.AgentID]bool{}
+	for _, c := range claims {
+		if at := r.Seats[c.Identity]; at != nil && at.Serial != c.Serial {
+			agents[c.Identity] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(agents))
+}
+
 func (r *Roll) certificate(c fleet.Claim) *fleet.Certificate {
 	if known := r.Certificates[c.Serial]; known != nil && known.Agent == c.Identity {
 		return known
@@ -95,6 +106,8 @@ type Judged struct {
 	Seen []Seated
 	// Quarantined are agents that are refused from now on.
 	Quarantined []Quarantined
+	// Shown are agents that show another certificate of their own than before, each once.
+	Shown []Seated
 
 	Events   []fleet.Event
 	Entries  []Told
@@ -141,6 +154,7 @@ func (r *Roll) Judge(claims []fleet.Claim, mint func() fleet.AgentID) Judged {
 		case v.Shared:
 			r.share(&j, c, v.Seat)
 		case v.Outcome == fleet.ClaimClaimed:
+			j.Results[i].AfterOffer = v.Seat.Serial != c.Serial && v.Seat.Given == c.Serial
 			r.sit(&j, c, v)
 		case v.Outcome == fleet.ClaimRefused:
 			r.refuse(&j, c, v)
@@ -193,6 +207,7 @@ func (r *Roll) sit(j *Judged, c fleet.Claim, v Seating) {
 		j.Left = append(j.Left, at.Agent)
 		j.Shared = slices.DeleteFunc(j.Shared, func(s Seated) bool { return s.Seat == at })
 	}
+	r.show(j, c, at)
 	seated := Seated{at, c, fleet.Heard{Gateway: at.Gateway, BootID: at.BootID, Epoch: at.Epoch, Sequence: v.Sequence, Whole: v.Whole}}
 	at.Epoch, at.UID, at.Gateway, at.BootID, at.Transport = at.Epoch+1, c.UID, c.Gateway, c.BootID, c.Transport
 	at.Open, at.LeaseUntil, at.LastSequence, at.StateKnown = true, r.Gateways[c.Gateway].LeaseUntil, 0, v.Whole
@@ -210,6 +225,22 @@ func (r *Roll) sit(j *Judged, c fleet.Claim, v Seating) {
 		return
 	}
 	j.Seated = append(j.Seated, seated)
+}
+
+// show notes that an agent shows another certificate. One that a parent speaks for shows the parent's.
+func (r *Roll) show(j *Judged, c fleet.Claim, at *Seat) {
+	if at.Serial == c.Serial {
+		return
+	}
+	if at.Parent == "" && at.Serial != "" {
+		j.Events = append(j.Events, trail.CertificateInUse(c, at.Serial))
+	}
+	at.Serial = c.Serial
+	if at.Parent != "" {
+		return
+	}
+	j.Shown = slices.DeleteFunc(j.Shown, func(s Seated) bool { return s.Seat == at })
+	j.Shown = append(j.Shown, Seated{Seat: at, Claim: c})
 }
 
 // refuse counts the refusal, and quarantines the agent if it was one takeover too many: nobody knows which of them is the

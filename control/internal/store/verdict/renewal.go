@@ -15,6 +15,8 @@ type Renewing struct {
 	Given *fleet.Certificate
 	// Recent is how many certificates were made for the agent within fleet.RenewalWindow.
 	Recent int
+	// Offered is the number of the offer that has no certificate yet; 0: there is none.
+	Offered fleet.Generation
 }
 
 // OfRenewal decides whether an agent may have a certificate for a new key. A key that is as old as the certificate shown
@@ -33,6 +35,8 @@ func OfRenewal(r fleet.CertificateRenewal, on Renewing) fleet.RenewalVerdict {
 		return fleet.RenewalVerdict{Reason: fleet.RefusedKeyNotNew}
 	case on.Given != nil:
 		return fleet.RenewalVerdict{Given: on.Given}
+	case r.Offer != 0 && r.Offer != on.Offered:
+		return fleet.RenewalVerdict{Reason: fleet.RefusedNoOffer}
 	case on.Recent >= fleet.RenewalLimit:
 		return fleet.RenewalVerdict{Reason: fleet.RefusedTooOften}
 	default:

@@ -128,6 +128,8 @@ type Write struct {
 	Parts  map[fleet.PartKind]fleet.Part
 	// Delivery is the gateway's word on the open grant; nil if there was none.
 	Delivery *fleet.DeliveryReport
+	// Upkeep are words on offers of certificates.
+	Upkeep []fleet.UpkeepOutcome
 	// Answered says that the agent told its full state, if it was asked for that.
 	// It comes before FullState, which asks for it; Wake wakes the engine; Park puts off what is to be sent to it until it
 	// is back.
@@ -259,6 +261,11 @@ func (a *Agent) part(r *fleet.Report, p fleet.Part) *fleet.Event {
 	}
 	a.Parts[p.Kind], a.Write.Parts[p.Kind] = Mark{Stamp: p.Stamp, Digest: p.Digest}, p
 	a.summarize(p.Kind, r)
+	if p.Kind == fleet.PartConnectionStatus && r.SettingsFailed != nil {
+		failed := *r.SettingsFailed
+		failed.Failure = cleanText(failed.Failure)
+		a.Write.Upkeep = append(a.Write.Upkeep, failed)
+	}
 	if said && mark.Digest == p.Digest {
 		return nil
 	}
@@ -321,8 +328,17 @@ func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
 	return []fleet.Event{trail.Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
 }
 
+// undelivered says why an offer of a certificate was not made.
+var undelivered = map[fleet.DeliveryOutcome]string{
+	fleet.NotCapable: "the agent does not take connection settings, or its gateway may not offer any",
+	fleet.Refused:    "its gateway was given no certificate for it",
+}
+
 // deliver notes a gateway's word on the open grant; a word on another generation is of the past.
 func (a *Agent) deliver(d *fleet.DeliveryReport) {
+	if d.Kind == fleet.DispatchRenew {
+		a.Write.Upkeep = append(a.Write.Upkeep, fleet.UpkeepOutcome{Generation: d.Generation, Hash: d.Settings, Failure: undelivered[d.Outcome]})
+	}
 	if d.Kind == fleet.DispatchConfig && a.GrantOpen && a.Grant == d.Generation {
 		a.Write.Delivery, a.Write.Wake = d, true
 	}

@@ -970,7 +970,9 @@ type RenewRequest struct {
 	// One PKCS #10 request in PEM, at most 8 KiB. Only its key counts.
 	CsrPem []byte `protobuf:"bytes,6,opt,name=csr_pem,json=csrPem,proto3" json:"csr_pem,omitempty"`
 	// Address of the peer as the gateway saw it.
-	Peer          string `protobuf:"bytes,7,opt,name=peer,proto3" json:"peer,omitempty"`
+	Peer string `protobuf:"bytes,7,opt,name=peer,proto3" json:"peer,omitempty"`
+	// The number of the offer that a downlink asked for (KIND_RENEW), which gets one certificate; 0: the agent asks by itself.
+	Offer         int64 `protobuf:"varint,8,opt,name=offer,proto3" json:"offer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1054,13 @@ func (x *RenewRequest) GetPeer() string {
 		return x.Peer
 	}
 	return ""
+}
+
+func (x *RenewRequest) GetOffer() int64 {
+	if x != nil {
+		return x.Offer
+	}
+	return 0
 }
 
 type RenewResponse struct {
@@ -1318,7 +1327,9 @@ type ClaimResult struct {
 	HolderMark []byte `protobuf:"bytes,10,opt,name=holder_mark,json=holderMark,proto3" json:"holder_mark,omitempty"`
 	// The agent polls, and its session was open: the caller shares it with other gateways under the same epoch. How far it
 	// has come stands on the shelf of polls (relay.v1.Poll).
-	Shared        bool `protobuf:"varint,11,opt,name=shared,proto3" json:"shared,omitempty"`
+	Shared bool `protobuf:"varint,11,opt,name=shared,proto3" json:"shared,omitempty"`
+	// The certificate was offered to the agent over OpAMP, and is shown for the first time.
+	AfterOffer    bool `protobuf:"varint,12,opt,name=after_offer,json=afterOffer,proto3" json:"after_offer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1426,6 +1437,13 @@ func (x *ClaimResult) GetHolderMark() []byte {
 func (x *ClaimResult) GetShared() bool {
 	if x != nil {
 		return x.Shared
+	}
+	return false
+}
+
+func (x *ClaimResult) GetAfterOffer() bool {
+	if x != nil {
+		return x.AfterOffer
 	}
 	return false
 }
@@ -1958,7 +1976,7 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x122\n" +
 	"\x15certificate_chain_pem\x18\x03 \x01(\fR\x13certificateChainPem\x12\x15\n" +
 	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\x127\n" +
-	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x81\x02\n" +
+	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\xa0\x02\n" +
 	"\fRenewRequest\x12&\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18?R\tgatewayId\x12\x16\n" +
@@ -1968,7 +1986,8 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\vfingerprint\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\vfingerprint\x12#\n" +
 	"\acsr_pem\x18\x06 \x01(\fB\n" +
 	"\xbaH\az\x05\x10\x01\x18\x80@R\x06csrPem\x12\x1b\n" +
-	"\x04peer\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\x04peer\"\x93\x01\n" +
+	"\x04peer\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\x04peer\x12\x1d\n" +
+	"\x05offer\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x05offer\"\x93\x01\n" +
 	"\rRenewResponse\x122\n" +
 	"\x15certificate_chain_pem\x18\x01 \x01(\fR\x13certificateChainPem\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x127\n" +
@@ -1990,7 +2009,7 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\vholder_mark\x18\t \x01(\fB\b\xbaH\x05z\x03\x18\x80\x02R\n" +
 	"holderMark\x12!\n" +
 	"\fholder_epoch\x18\n" +
-	" \x01(\x04R\vholderEpoch\"\x92\x03\n" +
+	" \x01(\x04R\vholderEpoch\"\xb3\x03\n" +
 	"\vClaimResult\x12:\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2 .ampora.internal.v1.ClaimOutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x19\n" +
@@ -2005,7 +2024,9 @@ const file_ampora_internal_v1_gateway_proto_rawDesc = "" +
 	"\vholder_mark\x18\n" +
 	" \x01(\fR\n" +
 	"holderMark\x12\x16\n" +
-	"\x06shared\x18\v \x01(\bR\x06shared\"R\n" +
+	"\x06shared\x18\v \x01(\bR\x06shared\x12\x1f\n" +
+	"\vafter_offer\x18\f \x01(\bR\n" +
+	"afterOffer\"R\n" +
 	"\x15ClaimSessionsResponse\x129\n" +
 	"\aresults\x18\x01 \x03(\v2\x1f.ampora.internal.v1.ClaimResultR\aresults\"G\n" +
 	"\x10FetchBodyRequest\x12\x16\n" +

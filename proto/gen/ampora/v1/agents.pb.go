@@ -1517,7 +1517,9 @@ type AgentFilter struct {
 	// Prefix of the host name or the service name.
 	NamePrefix string `protobuf:"bytes,5,opt,name=name_prefix,json=namePrefix,proto3" json:"name_prefix,omitempty"`
 	// Only agents that reported themselves unhealthy.
-	Unhealthy     bool `protobuf:"varint,6,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
+	Unhealthy bool `protobuf:"varint,6,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
+	// Only agents with standing remarks.
+	Attention     bool `protobuf:"varint,7,opt,name=attention,proto3" json:"attention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1590,6 +1592,13 @@ func (x *AgentFilter) GetNamePrefix() string {
 func (x *AgentFilter) GetUnhealthy() bool {
 	if x != nil {
 		return x.Unhealthy
+	}
+	return false
+}
+
+func (x *AgentFilter) GetAttention() bool {
+	if x != nil {
+		return x.Attention
 	}
 	return false
 }
@@ -2279,7 +2288,7 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12.\n" +
-	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x81\x03\n" +
+	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x9f\x03\n" +
 	"\vAgentFilter\x12\"\n" +
 	"\bgroup_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x129\n" +
 	"\bpresence\x18\x02 \x01(\x0e2\x13.ampora.v1.PresenceB\b\xbaH\x05\x82\x01\x02\x10\x01R\bpresence\x12D\n" +
@@ -2287,7 +2296,8 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x0edelivery_state\x18\x04 \x01(\x0e2\x18.ampora.v1.DeliveryStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\rdeliveryState\x12)\n" +
 	"\vname_prefix\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\n" +
 	"namePrefix\x12\x1c\n" +
-	"\tunhealthy\x18\x06 \x01(\bR\tunhealthy\x1a9\n" +
+	"\tunhealthy\x18\x06 \x01(\bR\tunhealthy\x12\x1c\n" +
+	"\tattention\x18\a \x01(\bR\tattention\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +

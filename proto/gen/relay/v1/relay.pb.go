@@ -90,6 +90,8 @@ const (
 	Delivery_OUTCOME_NOT_CAPABLE Delivery_Outcome = 2
 	// The body could not be fetched or does not match its hash.
 	Delivery_OUTCOME_BODY_UNAVAILABLE Delivery_Outcome = 3
+	// KIND_RENEW: the control plane gave no certificate, or has given it to another gateway.
+	Delivery_OUTCOME_REFUSED Delivery_Outcome = 4
 )
 
 // Enum value maps for Delivery_Outcome.
@@ -99,12 +101,14 @@ var (
 		1: "OUTCOME_DELIVERED",
 		2: "OUTCOME_NOT_CAPABLE",
 		3: "OUTCOME_BODY_UNAVAILABLE",
+		4: "OUTCOME_REFUSED",
 	}
 	Delivery_Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED":      0,
 		"OUTCOME_DELIVERED":        1,
 		"OUTCOME_NOT_CAPABLE":      2,
 		"OUTCOME_BODY_UNAVAILABLE": 3,
+		"OUTCOME_REFUSED":          4,
 	}
 )
 
@@ -147,6 +151,8 @@ const (
 	Downlink_KIND_CLOSE Downlink_Kind = 3
 	// Ask the agents' connections for a sign of life: somebody else claims their sessions.
 	Downlink_KIND_PING Downlink_Kind = 4
+	// Offer a certificate of a new key, which the gateway makes. No part of it stands here.
+	Downlink_KIND_RENEW Downlink_Kind = 5
 )
 
 // Enum value maps for Downlink_Kind.
@@ -157,6 +163,7 @@ var (
 		2: "KIND_FULL_STATE",
 		3: "KIND_CLOSE",
 		4: "KIND_PING",
+		5: "KIND_RENEW",
 	}
 	Downlink_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -164,6 +171,7 @@ var (
 		"KIND_FULL_STATE":  2,
 		"KIND_CLOSE":       3,
 		"KIND_PING":        4,
+		"KIND_RENEW":       5,
 	}
 )
 
@@ -661,7 +669,7 @@ func (x *SessionEnded) GetInDoubt() bool {
 type Delivery struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Outcome Delivery_Outcome       `protobuf:"varint,1,opt,name=outcome,proto3,enum=relay.v1.Delivery_Outcome" json:"outcome,omitempty"`
-	// The downlink's kind and hash, echoed.
+	// The downlink's kind and hash, echoed; of KIND_RENEW the hash of the connection settings that were offered.
 	Kind          Downlink_Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=relay.v1.Downlink_Kind" json:"kind,omitempty"`
 	Hash          []byte        `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
 	Generation    int64         `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -1109,7 +1117,7 @@ type Target struct {
 	AgentId string                 `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	// A session of another epoch ignores the downlink.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The grant's generation; a lower one than already seen for this kind is ignored.
+	// The grant's generation, of KIND_RENEW the offer's number; a lower one than already seen for this kind is ignored.
 	Generation    int64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1281,19 +1289,20 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\flast_seen_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastSeenAt\x12#\n" +
 	"\rlast_sequence\x18\x03 \x01(\x04R\flastSequence\x12\x19\n" +
-	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\x93\x02\n" +
+	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\xa9\x02\n" +
 	"\bDelivery\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.relay.v1.Delivery.OutcomeR\aoutcome\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.relay.v1.Downlink.KindR\x04kind\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\x03R\n" +
-	"generation\"p\n" +
+	"generation\"\x85\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_DELIVERED\x10\x01\x12\x17\n" +
 	"\x13OUTCOME_NOT_CAPABLE\x10\x02\x12\x1c\n" +
-	"\x18OUTCOME_BODY_UNAVAILABLE\x10\x03\"\xa5\x01\n" +
+	"\x18OUTCOME_BODY_UNAVAILABLE\x10\x03\x12\x13\n" +
+	"\x0fOUTCOME_REFUSED\x10\x04\"\xa5\x01\n" +
 	"\x04Mark\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\x06R\x06bootId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1317,7 +1326,7 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x0eSignedDownlink\x12\x1a\n" +
 	"\bdownlink\x18\x01 \x01(\fR\bdownlink\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xb5\x03\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xc5\x03\n" +
 	"\bDownlink\x12\x1d\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x16\n" +
@@ -1328,14 +1337,16 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x04hash\x18\x06 \x01(\fR\x04hash\x12/\n" +
 	"\aentries\x18\a \x03(\v2\x15.relay.v1.ConfigEntryR\aentries\x12\x16\n" +
 	"\x06reason\x18\b \x01(\tR\x06reason\x12 \n" +
-	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"a\n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"q\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_CONFIG\x10\x01\x12\x13\n" +
 	"\x0fKIND_FULL_STATE\x10\x02\x12\x0e\n" +
 	"\n" +
 	"KIND_CLOSE\x10\x03\x12\r\n" +
-	"\tKIND_PING\x10\x04\"Y\n" +
+	"\tKIND_PING\x10\x04\x12\x0e\n" +
+	"\n" +
+	"KIND_RENEW\x10\x05\"Y\n" +
 	"\x06Target\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +

@@ -154,7 +154,8 @@ type GatewayServiceClient interface {
 	Enroll(context.Context, *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error)
 	// Renew certifies a new key of an agent that showed a certificate which stands: recorded, neither expired nor revoked.
 	// That one stays good until it expires. The same new key gets the same certificate again. INVALID_ARGUMENT "KEY_NOT_NEW",
-	// PERMISSION_DENIED with the reasons of ClaimResult, RESOURCE_EXHAUSTED "RENEWED_TOO_OFTEN".
+	// PERMISSION_DENIED with the reasons of ClaimResult, RESOURCE_EXHAUSTED "RENEWED_TOO_OFTEN", FAILED_PRECONDITION
+	// "OFFER_NOT_OPEN" if the offer was not asked for, or has its certificate.
 	Renew(context.Context, *internalv1.RenewRequest) (*internalv1.RenewResponse, error)
 	// ClaimSessions takes the sessions of agents for the calling gateway; each result stands for itself.
 	ClaimSessions(context.Context, *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error)
@@ -191,7 +192,8 @@ type GatewayServiceHandler interface {
 	Enroll(context.Context, *internalv1.EnrollRequest) (*internalv1.EnrollResponse, error)
 	// Renew certifies a new key of an agent that showed a certificate which stands: recorded, neither expired nor revoked.
 	// That one stays good until it expires. The same new key gets the same certificate again. INVALID_ARGUMENT "KEY_NOT_NEW",
-	// PERMISSION_DENIED with the reasons of ClaimResult, RESOURCE_EXHAUSTED "RENEWED_TOO_OFTEN".
+	// PERMISSION_DENIED with the reasons of ClaimResult, RESOURCE_EXHAUSTED "RENEWED_TOO_OFTEN", FAILED_PRECONDITION
+	// "OFFER_NOT_OPEN" if the offer was not asked for, or has its certificate.
 	Renew(context.Context, *internalv1.RenewRequest) (*internalv1.RenewResponse, error)
 	// ClaimSessions takes the sessions of agents for the calling gateway; each result stands for itself.
 	ClaimSessions(context.Context, *internalv1.ClaimSessionsRequest) (*internalv1.ClaimSessionsResponse, error)
