@@ -44,6 +44,8 @@ type gateway struct {
 	issued             map[string][]byte // by public key
 	requests           int
 	revoked            bool // what agents show does not stand any more
+	// away breaks every connection without an answer.
+	away bool
 	// answer replaces the ordinary answer once.
 	answer func(w http.ResponseWriter, chain []byte)
 	dir    string
@@ -131,6 +133,9 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	chain := g.certsOnly(request, agent)
+	if g.away {
+		panic(http.ErrAbortHandler)
+	}
 	if answer := g.answer; answer != nil {
 		g.answer = nil
 		answer(w, chain)

@@ -95,6 +95,7 @@ var envelopes = suite{
 	},
 	"every wrapped column is read and replaced": func(w *world) {
 		w.caKeys()
+		w.must(w.PutResponder(w.Context(), w.responder("k1", "1"), ""))
 		for _, c := range fleet.WrappedColumns {
 			tenant := w.tenant
 			if c.Tenant == "" {
