@@ -5,19 +5,14 @@ package edge
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
@@ -104,50 +99,6 @@ func TestIdentifyNeedsTLS(t *testing.T) {
 	if _, err := trust.Identify(request); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("without trust: %v", err)
 	}
-}
-
-func TestFileCertificateIsReadAgain(t *testing.T) {
-	folder := t.TempDir()
-	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	authority := gatewaytest.NewAuthority(t, "server")
-	now := noon
-	store := func(pair tls.Certificate, files ...string) {
-		t.Helper()
-		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		contents := map[string][]byte{
-			certFile: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Leaf.Raw}),
-			keyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
-		}
-		for _, name := range files {
-			if err := errors.Join(os.WriteFile(name, contents[name], 0o600), os.Chtimes(name, now, now)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		now = now.Add(reloadCheck)
-	}
-	if _, err := NewFileCertificate(certFile, keyFile, func() time.Time { return now }); err == nil {
-		t.Error("missing files were accepted")
-	}
-	first, second := authority.Server(), authority.Server()
-	store(first, certFile, keyFile)
-	files, err := NewFileCertificate(certFile, keyFile, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
-	serves := func(want tls.Certificate) {
-		t.Helper()
-		if got, err := files.Certificate(nil); err != nil || !got.Leaf.Equal(want.Leaf) {
-			t.Errorf("another certificate is served (%v)", err)
-		}
-	}
-	serves(first)
-	store(second, certFile)
-	serves(first) // half of the new pair is there
-	store(second, keyFile)
-	serves(second)
 }
 
 func FuzzReadCSR(f *testing.F) {
