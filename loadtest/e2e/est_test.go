@@ -79,7 +79,7 @@ func comesUp(t *testing.T, s *rig.Server, id, dir string) {
 
 func put(t *testing.T, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil { //nolint:gosec // a file of the test
 		t.Fatal(err)
 	}
 }
