@@ -54,7 +54,7 @@ type Keys struct {
 // API is the public listener.
 type API struct {
 	Addr        string   `env:"AMPORA_HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Where the public API listens. Equal to AMPORA_OPAMP_ADDR: one shared TLS port."`
-	CertFile    string   `env:"AMPORA_HTTP_TLS_CERT_FILE" help:"Certificate chain of the API in PEM. Without it the API speaks plain HTTP, on loopback addresses only."`
+	CertFile    string   `env:"AMPORA_HTTP_TLS_CERT_FILE" help:"Certificate chain of the API in PEM. Read again when it changes. Without it the API speaks plain HTTP, on loopback addresses only."`
 	KeyFile     string   `env:"AMPORA_HTTP_TLS_KEY_FILE" help:"Private key of the API's certificate in PEM."`
 	CORSOrigins []string `env:"AMPORA_CORS_ORIGINS" help:"Origins of web pages that may call the API, separated by commas. None by default."`
 }

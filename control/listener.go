@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/revocation"
+	"gitlab.com/ampora/ampora/shared/keypair"
 )
 
 // Times of the API's listener. How long a peer may take for a request or an answer is bounded by the handler (package api).
@@ -39,16 +40,23 @@ func (c *Control) serveAPI(ctx context.Context) error {
 	if c.config.API.CertFile == "" {
 		protocols.SetUnencryptedHTTP2(true)
 	} else {
-		pair, err := tls.LoadX509KeyPair(c.config.API.CertFile, c.config.API.KeyFile)
-		if err != nil {
-			_ = l.Close()
-			return fmt.Errorf("AMPORA_HTTP_TLS_CERT_FILE: %w", err)
-		}
 		protocols.SetHTTP2(true)
-		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
+		if l, err = c.overTLS(l); err != nil {
+			return err
+		}
 	}
 	c.deps.Log.InfoContext(ctx, "the API listens", "address", l.Addr().String(), "tls", c.config.API.CertFile != "")
 	return c.serve(ctx, server, l)
+}
+
+// overTLS ends TLS on the API's listener, with the pair that is in the files.
+func (c *Control) overTLS(l net.Listener) (net.Listener, error) {
+	pair, err := keypair.Open(c.config.API.CertFile, c.config.API.KeyFile, c.deps.Now, c.deps.Log)
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("AMPORA_HTTP_TLS_CERT_FILE: %w", err)
+	}
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate, NextProtos: []string{"h2", "http/1.1"}}), nil
 }
 
 // servePKI hands out revocation lists and answers about certificates until ctx is done, to anybody and in clear: whoever checks a certificate could not

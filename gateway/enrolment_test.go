@@ -251,6 +251,8 @@ func TestEST(t *testing.T) {
 			t.Errorf("%s: the chain is %v", name, chain)
 		}
 	}
+	forged := bytes.Clone(der)
+	forged[len(forged)-1] ^= 1
 	good := w.control.AddToken(tenant)
 	for name, test := range map[string]struct {
 		header http.Header
@@ -259,7 +261,8 @@ func TestEST(t *testing.T) {
 	}{
 		"no token":         {http.Header{}, encoded, http.StatusUnauthorized},
 		"not a request":    {bearer(good.Reveal()), []byte("hello"), http.StatusBadRequest},
-		"too large":        {bearer(good.Reveal()), bytes.Repeat([]byte("A"), 64<<10), http.StatusBadRequest},
+		"too large":        {bearer(good.Reveal()), bytes.Repeat([]byte("A"), 64<<10), http.StatusRequestEntityTooLarge},
+		"another's key":    {bearer(good.Reveal()), requestPEM(forged), http.StatusBadRequest},
 		"an unknown token": {bearer(identity.NewToken(identity.BootstrapToken).Reveal()), encoded, http.StatusUnauthorized},
 	} {
 		if status, _, body := w.post(w.tls(), path, test.header, test.body); status != test.status {

@@ -37,6 +37,7 @@ import (
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/keypair"
 	"gitlab.com/ampora/ampora/shared/run"
 	"gitlab.com/ampora/ampora/shared/tracing"
 )
@@ -279,7 +280,7 @@ func credentials(config Config, deps Deps) (func(*tls.ClientHelloInfo) (*tls.Cer
 		if config.TLSCertFile == "" {
 			return nil, nil, errors.New("AMPORA_OPAMP_TLS_CERT_FILE and AMPORA_OPAMP_TLS_KEY_FILE are required: agents are served over TLS alone")
 		}
-		files, err := edge.NewFileCertificate(config.TLSCertFile, config.TLSKeyFile, deps.Clock)
+		files, err := keypair.Open(config.TLSCertFile, config.TLSKeyFile, deps.Clock, deps.Log)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -74,8 +74,6 @@ func chain(t *testing.T, s *rig.Server, identity string) (leaf *x509.Certificate
 		t.Fatalf("the certificate names %v, %v", leaf.OCSPServer, err)
 	}
 	issuer = filepath.Join(s.Dir, "issuer.pem")
-	if err := os.WriteFile(issuer, pem.EncodeToMemory(second), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	put(t, issuer, string(pem.EncodeToMemory(second)))
 	return leaf, issuer
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 
 	"github.com/smallstep/pkcs7"
@@ -37,7 +38,7 @@ func (p Peer) EnrolKey(ctx context.Context, token string, key *ecdsa.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := p.simpleEnroll(ctx, token, csr)
+	chain, err := p.Bearing(token).EST(ctx, "simpleenroll", []byte(base64.StdEncoding.EncodeToString(csr)))
 	if err != nil {
 		return nil, err
 	}
@@ -54,14 +55,15 @@ func (p Peer) EnrolKey(ctx context.Context, token string, key *ecdsa.PrivateKey)
 	return nil, errors.New("no certificate is for the key")
 }
 
-func (p Peer) simpleEnroll(ctx context.Context, token string, csr []byte) ([]*x509.Certificate, error) {
-	body := base64.StdEncoding.EncodeToString(csr)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+p.Addr+"/.well-known/est/simpleenroll", bytes.NewReader([]byte(body)))
+// EST sends a body as it is to an operation of EST (RFC 7030), and returns the certificates of the answer, which have no
+// order. A refusal is a *[StatusError].
+func (p Peer) EST(ctx context.Context, operation string, body []byte) ([]*x509.Certificate, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+p.Addr+"/.well-known/est/"+operation, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(request.Header, p.Header)
 	request.Header.Set("Content-Type", "application/pkcs10")
-	request.Header.Set("Authorization", "Bearer "+token)
 	transport := &http.Transport{DialContext: p.dial, TLSClientConfig: p.TLS}
 	defer transport.CloseIdleConnections()
 	response, err := transport.RoundTrip(request)

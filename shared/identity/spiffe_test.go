@@ -8,6 +8,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"math/big"
 	"net/url"
@@ -123,10 +125,33 @@ func TestGatewayFromCertificate(t *testing.T) {
 	}
 }
 
+// spellings are names that are nearly those of an agent or a gateway, and must not be taken for them in a second spelling.
+var spellings = []string{
+	"spiffe://td/tenant/acme/agent/" + agentID,
+	"spiffe://td/tenant/%61cme/agent/" + agentID,
+	"spiffe://td/tenant/acme%2fagent%2f" + agentID,
+	"spiffe://td:1/tenant/acme/agent/" + agentID + "?#",
+	"spiffe://td:/tenant/acme/agent/" + agentID,
+	"spiffe://@td/tenant/acme/agent/" + agentID,
+	"spiffe://td./tenant/acme/agent/" + agentID,
+	"SPIFFE://td/tenant/acme/agent/" + agentID + "#",
+	"spiffe://xn--td-lka/tenant/acme/agent/" + agentID,
+	"spiffe://t\u00e9/tenant/acme/agent/" + agentID,
+	"spiffe://td/tenant/acme/agent/" + agentID + "/",
+	"spiffe://td/tenant/acme//agent/" + agentID,
+	"spiffe://td/tenant/acme/./agent/" + agentID,
+	"spiffe://td/tenant/acme/agent/" + agentID + "\nspiffe://td/tenant/rival/agent/" + agentID,
+	"spiffe://td/gateway/edge-1",
+	"spiffe://td/gateway/edge-1/",
+	"spiffe://td/gateway/%65dge-1",
+	"spiffe://td/gateway/../gateway/edge-1",
+	"spiffe://td/control",
+}
+
 func FuzzParseAgentURI(f *testing.F) {
-	f.Add("spiffe://td/tenant/acme/agent/" + agentID)
-	f.Add("spiffe://td/tenant/%61cme/agent/" + agentID)
-	f.Add("spiffe://td:1/tenant/acme/agent/" + agentID + "?#")
+	for _, text := range spellings {
+		f.Add(text)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -139,12 +164,76 @@ func FuzzParseAgentURI(f *testing.F) {
 			}
 			return
 		}
-		// One spelling: what is accepted is what the parts spell. net/url itself
-		// forgives the case of the scheme and an empty fragment.
-		if spelled := agent.String(); u.String() != spelled {
-			t.Fatalf("ParseAgentURI(%q) accepted another spelling of %q", text, spelled)
+		isOnlySpelling(t, text, agent.String())
+	})
+}
+
+// isOnlySpelling: what is accepted is what the parts spell, byte for byte. Of other spellings net/url lets pass those
+// alone that it does not keep: another case of the scheme, and an empty fragment.
+func isOnlySpelling(t *testing.T, text, spelled string) {
+	t.Helper()
+	scheme, rest, _ := strings.Cut(text, ":")
+	if strings.ToLower(scheme)+":"+strings.TrimSuffix(rest, "#") != spelled {
+		t.Fatalf("%q is taken for %q", text, spelled)
+	}
+}
+
+// FuzzFromCertificate: a certificate names one agent, or one gateway, or nobody, whatever its URI names are made of.
+func FuzzFromCertificate(f *testing.F) {
+	for _, text := range spellings {
+		f.Add(text)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		names := strings.Split(text, "\n")
+		parsed := named(t, key, names)
+		if parsed == nil {
+			return
+		}
+		agent, err := identity.FromCertificate(parsed)
+		gateway, notGateway := identity.GatewayFromCertificate(parsed, "td")
+		switch {
+		case err == nil && notGateway == nil:
+			t.Fatalf("%q is an agent and a gateway", names)
+		case (err == nil || notGateway == nil) && len(names) != 1:
+			t.Fatalf("%q is one of several names", names)
+		case err == nil:
+			isOnlySpelling(t, text, agent.String())
+		case notGateway == nil:
+			isOnlySpelling(t, text, identity.GatewayURI("td", gateway).String())
+		case !errors.Is(err, identity.ErrSPIFFE) || agent != (identity.Agent{}) || gateway != "":
+			t.Fatalf("%q: %+v, %q, %v", names, agent, gateway, err)
 		}
 	})
+}
+
+// named is a certificate with the URI names as they are, of which no library has made anything yet; nil if none reads it.
+func named(t *testing.T, key *ecdsa.PrivateKey, names []string) *x509.Certificate {
+	t.Helper()
+	var general []asn1.RawValue
+	for _, name := range names {
+		general = append(general, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(name)})
+	}
+	value, err := asn1.Marshal(general)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil
+	}
+	return parsed
 }
 
 // certificate signs a certificate with the URI names and parses it back, because

@@ -110,7 +110,7 @@ func FuzzParseToken(f *testing.F) {
 	f.Add("amp-bs.x.y.z")
 	f.Add(identity.NewToken(identity.APIToken).Reveal())
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, kind := range []identity.TokenKind{identity.BootstrapToken, identity.APIToken, identity.GatewayToken} {
+		for _, kind := range []identity.TokenKind{identity.BootstrapToken, identity.APIToken, identity.GatewayToken, identity.PoolToken} {
 			token, err := identity.ParseToken(kind, text)
 			switch {
 			case err == nil && token.Reveal() != text:

@@ -103,6 +103,9 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	}
 	csr, err := pki.CheckCSR(r.CSR)
 	if err != nil {
+		e.recordRefusal(ctx, fleet.Refusal{
+			By: e.by(token.Tenant, r.Presented, e.now()), Action: actionEnrol, Reason: fault.From(err).Reason, Entity: string(token.ID),
+		})
 		return Identity{}, err
 	}
 	key := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
@@ -113,7 +116,7 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	agent := fleet.AgentID(identity.NewAgentID())
 	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: token.Tenant, Agent: agent, CSR: csr, Now: now})
 	if err != nil {
-		err = e.unsigned(ctx, fleet.Refusal{By: e.by(token.Tenant, r.Presented, now), Action: "agent.enrol", Entity: string(token.ID)}, err)
+		err = e.unsigned(ctx, fleet.Refusal{By: e.by(token.Tenant, r.Presented, now), Action: actionEnrol, Entity: string(token.ID)}, err)
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
 	certificate := record(token.Tenant, agent, leaf, key, now)
@@ -224,24 +227,30 @@ func (e *Enrolment) spent(ctx context.Context, token fleet.BootstrapToken) (stri
 
 // refuse counts a refusal of a token that exists, and returns it.
 func (e *Enrolment) refuse(ctx context.Context, token fleet.BootstrapToken, reason string, p Presented) error {
-	by := e.by(token.Tenant, p, e.now())
-	err := e.store.RecordRefusal(ctx, fleet.Refusal{By: by, Action: "agent.enrol", Reason: reason, Entity: string(token.ID)})
-	if err != nil {
-		e.log.WarnContext(ctx, "a refused enrolment could not be recorded", "token", token.ID, "reason", reason, "error", err)
-	}
+	e.recordRefusal(ctx, fleet.Refusal{By: e.by(token.Tenant, p, e.now()), Action: actionEnrol, Reason: reason, Entity: string(token.ID)})
 	return refusal(reason)
 }
 
 // unsigned puts on record that nothing was signed because of the key service, and returns why.
 func (e *Enrolment) unsigned(ctx context.Context, r fleet.Refusal, why error) error {
 	r.Reason = fault.From(why).Reason
-	if r.Reason != pki.ReasonKMSUnavailable && r.Reason != pki.ReasonKMSWrongKey {
-		return why
-	}
-	if err := e.store.RecordRefusal(ctx, r); err != nil {
-		e.log.WarnContext(ctx, "that nothing was signed could not be recorded", "action", r.Action, "entity", r.Entity, "reason", r.Reason, "error", err)
+	if r.Reason == pki.ReasonKMSUnavailable || r.Reason == pki.ReasonKMSWrongKey {
+		e.recordRefusal(ctx, r)
 	}
 	return why
+}
+
+// What is refused, in the audit log.
+const (
+	actionEnrol = "agent.enrol"
+	actionRenew = "agent.renew_certificate"
+)
+
+// recordRefusal counts a refusal, which stands also where that fails.
+func (e *Enrolment) recordRefusal(ctx context.Context, r fleet.Refusal) {
+	if err := e.store.RecordRefusal(ctx, r); err != nil {
+		e.log.WarnContext(ctx, "a refusal could not be recorded", "action", r.Action, "entity", r.Entity, "reason", r.Reason, "error", err)
+	}
 }
 
 func (e *Enrolment) by(tenant fleet.TenantID, p Presented, now time.Time) fleet.By {

@@ -29,16 +29,17 @@ type Renewal struct {
 // comes back with it. Errors are faults with the reasons of fleet.RenewalVerdict, those of pki.CheckCSR and of
 // pki.Authority.Issue.
 func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
+	now := e.now()
+	by := e.by(r.Tenant, Presented{Gateway: r.Gateway, Peer: r.Peer}, now)
 	csr, err := pki.CheckCSR(r.CSR)
 	if err != nil {
+		e.recordRefusal(ctx, fleet.Refusal{By: by, Action: actionRenew, Reason: fault.From(err).Reason, Entity: string(r.Agent)})
 		return Identity{}, err
 	}
-	now := e.now()
 	asked := fleet.CertificateRenewal{
 		Tenant: r.Tenant, Agent: r.Agent, Serial: r.Serial, Fingerprint: r.Fingerprint,
 		PublicKey: sha256.Sum256(csr.RawSubjectPublicKeyInfo), Offer: r.Offer, At: now,
 	}
-	by := e.by(r.Tenant, Presented{Gateway: r.Gateway, Peer: r.Peer}, now)
 	verdict, err := e.store.Renewable(ctx, asked)
 	if err != nil {
 		return Identity{}, fmt.Errorf("renew: %w", err)
@@ -48,7 +49,7 @@ func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
 	}
 	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: r.Tenant, Agent: r.Agent, CSR: csr, Now: now})
 	if err != nil {
-		err = e.unsigned(ctx, fleet.Refusal{By: by, Action: "agent.renew_certificate", Entity: string(r.Agent)}, err)
+		err = e.unsigned(ctx, fleet.Refusal{By: by, Action: actionRenew, Entity: string(r.Agent)}, err)
 		return Identity{}, fmt.Errorf("renew: %w", err)
 	}
 	certificate := record(r.Tenant, r.Agent, leaf, asked.PublicKey, now)
@@ -68,10 +69,7 @@ func (e *Enrolment) renewed(ctx context.Context, by fleet.By, asked fleet.Certif
 	if verdict.Given != nil {
 		return e.identity(ctx, *verdict.Given)
 	}
-	err := e.store.RecordRefusal(ctx, fleet.Refusal{By: by, Action: "agent.renew_certificate", Reason: verdict.Reason, Entity: string(asked.Agent)})
-	if err != nil {
-		e.log.WarnContext(ctx, "a refused renewal could not be recorded", "agent", asked.Agent, "reason", verdict.Reason, "error", err)
-	}
+	e.recordRefusal(ctx, fleet.Refusal{By: by, Action: actionRenew, Reason: verdict.Reason, Entity: string(asked.Agent)})
 	switch verdict.Reason {
 	case fleet.RefusedKeyNotNew:
 		return Identity{}, fault.New(fault.Invalid, verdict.Reason, "the key is not newer than the certificate: make a new one")

@@ -5,19 +5,15 @@ package edge
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
-	"gitlab.com/ampora/ampora/gateway/internal/gatewaytest"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
@@ -94,6 +90,37 @@ func TestBootstrapToken(t *testing.T) {
 	}
 }
 
+// FuzzAuthorization: a header holds one whole token in one of two schemes, or nobody.
+func FuzzAuthorization(f *testing.F) {
+	text := identity.NewToken(identity.BootstrapToken).Reveal()
+	for _, header := range []string{
+		"Bearer " + text, "bearer\t" + text, "Bearer " + text[:40], "Bearer " + text + "," + text, "Basic " + base64.StdEncoding.EncodeToString([]byte("a:b:"+text)),
+		"Basic " + base64.StdEncoding.EncodeToString([]byte("any:"+text)) + "=", "Basic", "Digest username=" + text,
+	} {
+		f.Add(header)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		token, err := bootstrapToken(http.Header{"Authorization": {header}})
+		if err != nil {
+			if !errors.Is(err, ErrUnauthenticated) || token.Reveal() != "" || len(header) > 20 && strings.Contains(err.Error(), header[10:]) {
+				t.Fatalf("%q: %v", header, err)
+			}
+			return
+		}
+		scheme, credentials, _ := strings.Cut(header, " ")
+		if strings.EqualFold(scheme, "Basic") {
+			pair, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+			if err != nil {
+				t.Fatalf("%q is no base64 and has a token", header)
+			}
+			_, credentials, _ = strings.Cut(string(pair), ":")
+		}
+		if strings.TrimSpace(credentials) != token.Reveal() {
+			t.Fatalf("%q is taken for a token", header)
+		}
+	})
+}
+
 func TestIdentifyNeedsTLS(t *testing.T) {
 	trust := NewTrust(TrustConfig{Clock: time.Now, Limit: time.Minute})
 	if _, err := trust.Identify(httptest.NewRequest(http.MethodGet, "/", nil)); !errors.Is(err, ErrUnauthenticated) {
@@ -104,63 +131,4 @@ func TestIdentifyNeedsTLS(t *testing.T) {
 	if _, err := trust.Identify(request); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("without trust: %v", err)
 	}
-}
-
-func TestFileCertificateIsReadAgain(t *testing.T) {
-	folder := t.TempDir()
-	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	authority := gatewaytest.NewAuthority(t, "server")
-	now := noon
-	store := func(pair tls.Certificate, files ...string) {
-		t.Helper()
-		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		contents := map[string][]byte{
-			certFile: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Leaf.Raw}),
-			keyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
-		}
-		for _, name := range files {
-			if err := errors.Join(os.WriteFile(name, contents[name], 0o600), os.Chtimes(name, now, now)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		now = now.Add(reloadCheck)
-	}
-	if _, err := NewFileCertificate(certFile, keyFile, func() time.Time { return now }); err == nil {
-		t.Error("missing files were accepted")
-	}
-	first, second := authority.Server(), authority.Server()
-	store(first, certFile, keyFile)
-	files, err := NewFileCertificate(certFile, keyFile, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
-	serves := func(want tls.Certificate) {
-		t.Helper()
-		if got, err := files.Certificate(nil); err != nil || !got.Leaf.Equal(want.Leaf) {
-			t.Errorf("another certificate is served (%v)", err)
-		}
-	}
-	serves(first)
-	store(second, certFile)
-	serves(first) // half of the new pair is there
-	store(second, keyFile)
-	serves(second)
-}
-
-func FuzzReadCSR(f *testing.F) {
-	f.Add([]byte(""))
-	f.Add([]byte("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"))
-	f.Add([]byte("MIHxMIGXAgEAMA=="))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		text, err := ReadCSR(body)
-		if err != nil {
-			return
-		}
-		if again, err := ReadCSR(text); err != nil || string(again) != string(text) || len(text) > maxCSR {
-			t.Fatalf("what was read cannot be read again: %v", err)
-		}
-	})
 }

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -182,15 +183,14 @@ func (e *EST) certify(w http.ResponseWriter, r *http.Request, enrolling bool, is
 		return
 	}
 	defer e.admission.Release(caller)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 2*maxCSR))
+	csr, err := readRequest(w, r)
 	if err != nil {
-		http.Error(w, "the request could not be read, or is too large", http.StatusBadRequest)
-		return
-	}
-	csr, err := ReadCSR(body)
-	if err != nil {
-		e.admission.rejections.Reject(r.Context(), Malformed, err, Known(caller)...)
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		reason, status := Malformed, http.StatusBadRequest
+		if errors.Is(err, errLargeCSR) {
+			reason, status = Oversize, http.StatusRequestEntityTooLarge
+		}
+		e.admission.rejections.Reject(r.Context(), reason, err, Known(caller)...)
+		http.Error(w, err.Error(), status)
 		return
 	}
 	text, err := issue(caller, csr)
@@ -204,6 +204,25 @@ func (e *EST) certify(w http.ResponseWriter, r *http.Request, enrolling bool, is
 		return
 	}
 	writeCertificates(w, "application/pkcs7-mime; smime-type=certs-only", chain)
+}
+
+// maxBody bounds a body: a request in base64, with its line breaks.
+const maxBody = 2 * maxCSR
+
+// readRequest reads the certificate request of a body. One that is too large is refused unread if it says so: a client that
+// expects 100-continue does not send it.
+func readRequest(w http.ResponseWriter, r *http.Request) (csr []byte, err error) {
+	if r.ContentLength > maxBody {
+		return nil, errLargeCSR
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, errLargeCSR
+	}
+	if err != nil {
+		return nil, errUnread
+	}
+	return ReadCSR(body)
 }
 
 // refuse maps what the control plane said: the answer tells a bad request from a bad
@@ -247,22 +266,27 @@ func writeCertificates(w http.ResponseWriter, contentType string, chain []*x509.
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
+	var text bytes.Buffer
+	for line := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString(message)), 76) {
+		text.Write(line)
+		text.WriteString("\r\n")
+	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Transfer-Encoding", "base64")
-	for line := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString(message)), 76) {
-		_, _ = w.Write(append(line, "\r\n"...))
-	}
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len())) // small clients read no chunks
+	_, _ = text.WriteTo(w)
 }
 
 // The ways in which a certificate request is unusable; they are told to its sender.
 var (
 	errNoCSR    = errors.New("the body is neither base64 of a PKCS #10 request nor PEM")
 	errLargeCSR = fmt.Errorf("the certificate request has more than %d bytes", maxCSR)
-	errBadCSR   = errors.New("the certificate request is not signed by its key, or is not well-formed")
+	errUnread   = errors.New("the body did not arrive")
 )
 
 // ReadCSR reads one PKCS #10 request (RFC 2986) in PEM, in base64 of DER as EST sends
-// it, or in DER, checks the proof of possession, and returns it in PEM.
+// it, or in DER, and returns it in PEM. Whether its key is fit and has signed it is for the control plane to judge, which
+// records what it refuses.
 func ReadCSR(body []byte) ([]byte, error) {
 	der := body
 	if block, _ := pem.Decode(body); block != nil && strings.HasSuffix(block.Type, "CERTIFICATE REQUEST") {
@@ -279,9 +303,6 @@ func ReadCSR(body []byte) ([]byte, error) {
 	request, err := x509.ParseCertificateRequest(der)
 	if err != nil {
 		return nil, errNoCSR
-	}
-	if err := request.CheckSignature(); err != nil {
-		return nil, errBadCSR
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request.Raw})
 	if len(text) > maxCSR {

@@ -120,7 +120,10 @@ func bootstrapToken(header http.Header) (identity.Token, error) {
 	case scheme == "":
 		return identity.Token{}, fmt.Errorf("%w: %w", ErrUnauthenticated, errAnonymous)
 	case strings.EqualFold(scheme, "Basic"):
-		pair, _ := base64.StdEncoding.DecodeString(credentials)
+		pair, err := base64.StdEncoding.DecodeString(credentials)
+		if err != nil { // what was decoded before the damage is none
+			return identity.Token{}, fmt.Errorf("%w: the credentials are no base64", ErrUnauthenticated)
+		}
 		_, credentials, _ = strings.Cut(string(pair), ":")
 	case !strings.EqualFold(scheme, "Bearer"):
 		return identity.Token{}, fmt.Errorf("%w: an unknown authorization scheme", ErrUnauthenticated)

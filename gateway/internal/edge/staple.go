@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"gitlab.com/ampora/ampora/shared/keypair"
 )
 
 // Stapler hands out the server's certificate with what its authority says of it, so
@@ -84,7 +86,7 @@ func namesResponder(plain *tls.Certificate) bool {
 
 // Run keeps the staple until the context ends.
 func (s *Stapler) Run(ctx context.Context) error {
-	ticker := time.NewTicker(reloadCheck)
+	ticker := time.NewTicker(keypair.Every)
 	defer ticker.Stop()
 	var failed *tls.Certificate
 	var retry time.Duration

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gitlab.com/ampora/ampora/shared/keypair"
 )
 
 // authority is one of openssl's, with a responder, and a server certificate that names it.
@@ -138,7 +140,7 @@ func TestStaple(t *testing.T) {
 	a := newAuthority(t)
 	now := time.Now()
 	clock := func() time.Time { return now }
-	files, err := NewFileCertificate(filepath.Join(a.folder, "server.pem"), filepath.Join(a.folder, "server.key"), clock)
+	files, err := keypair.Open(filepath.Join(a.folder, "server.pem"), filepath.Join(a.folder, "server.key"), clock, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

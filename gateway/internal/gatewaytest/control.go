@@ -346,6 +346,9 @@ func parseRequest(text []byte) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, "no certificate request")
 	}
+	if request.CheckSignature() != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "not signed by its key")
+	}
 	return request, nil
 }
 
