@@ -128,6 +128,7 @@ func (e Enrolment) redeem(ctx context.Context, i int, token string, key *ecdsa.P
 		return overOpAMP(ctx, peer, key)
 	case Offer:
 		return offered(ctx, peer)
+	case EST:
 	}
 	return peer.EnrolKey(ctx, token, key)
 }

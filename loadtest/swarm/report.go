@@ -28,7 +28,7 @@ const (
 // message renders the next message: what is owed, and of everything else nothing
 // (specification, "Agent Status Compression").
 func (a *agent) message(owed parts) *protobufs.AgentToServer {
-	m := &protobufs.AgentToServer{InstanceUid: a.uid[:], SequenceNum: a.sequence, Capabilities: uint64(a.swarm.abilities())}
+	m := &protobufs.AgentToServer{InstanceUid: a.uid[:], SequenceNum: a.sequence, Capabilities: a.swarm.abilities()}
 	if owed&ofDescription != 0 {
 		m.AgentDescription = a.description()
 	}

@@ -38,11 +38,11 @@ const abilities = protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus |
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents
 
 // abilities are those of each agent.
-func (s *Swarm) abilities() protobufs.AgentCapabilities {
+func (s *Swarm) abilities() uint64 {
 	if s.config.TakesOffers {
-		return abilities | takesOffers
+		return uint64(abilities | takesOffers)
 	}
-	return abilities
+	return uint64(abilities)
 }
 
 // description renders what it says of itself: identity, labels, and values of every type
