@@ -116,10 +116,10 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
 	certificate := record(token.Tenant, agent, leaf, key, now)
-	err = e.store.Redeem(ctx, e.by(token.Tenant, r.Presented, now), store.Redemption{
-		Token: token.ID, Agent: agent, Method: r.Method, Certificate: certificate,
+	err = errors.Join(e.store.Redeem(ctx, []store.Redemption{{
+		By: e.by(token.Tenant, r.Presented, now), Token: token.ID, Agent: agent, Method: r.Method, Certificate: certificate,
 		Partition: bus.PartitionOf(identity.AgentID(agent)),
-	})
+	}})...)
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrState) {
 		// Somebody redeemed or revoked it while we signed. If that was the same agent asking twice, it gets what was recorded.
 		if token, err = e.token(ctx, r.Presented); err != nil {

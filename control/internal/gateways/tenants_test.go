@@ -5,6 +5,7 @@ package gateways
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -109,13 +110,13 @@ func issue(t *testing.T, db *sqlite.Store, tenant fleet.TenantID, secret identit
 func enrol(t *testing.T, db *sqlite.Store, tenant fleet.TenantID, now time.Time) fleet.AgentID {
 	t.Helper()
 	id := fleet.AgentID(identity.NewAgentID())
-	must(t, db.Redeem(t.Context(), fleet.System(tenant, now), store.Redemption{
-		Token: issue(t, db, tenant, identity.NewToken(identity.BootstrapToken), now), Agent: id, Method: fleet.EnrolledByEST,
+	must(t, errors.Join(db.Redeem(t.Context(), []store.Redemption{{
+		By: fleet.System(tenant, now), Token: issue(t, db, tenant, identity.NewToken(identity.BootstrapToken), now), Agent: id, Method: fleet.EnrolledByEST,
 		Certificate: fleet.Certificate{
 			Tenant: tenant, Serial: "5e", Fingerprint: "f1", Agent: id, NotBefore: now, NotAfter: now.Add(time.Hour),
 			DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: now,
 		},
-	}))
+	}})...))
 	return id
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -130,10 +131,10 @@ func (w *world) enrol(serial fleet.Serial) fleet.AgentID {
 	by, agent := fleet.System(tenant, w.now), fleet.AgentID(identity.NewAgentID())
 	secret, token := identity.NewToken(identity.BootstrapToken), fleet.TokenID(identity.NewAgentID())
 	w.must(w.db.IssueBootstrapToken(w.Context(), by, fleet.BootstrapToken{ID: token, Tenant: tenant, Hash: secret.Hash(), CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour)}))
-	w.must(w.db.Redeem(w.Context(), by, store.Redemption{Token: token, Agent: agent, Method: fleet.EnrolledByEST, Certificate: fleet.Certificate{
+	w.must(errors.Join(w.db.Redeem(w.Context(), []store.Redemption{{By: by, Token: token, Agent: agent, Method: fleet.EnrolledByEST, Certificate: fleet.Certificate{
 		Tenant: tenant, Serial: serial, Fingerprint: fleet.Fingerprint(agent), Agent: agent, Key: w.key, NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0),
 		DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
-	}}))
+	}}})...))
 	return agent
 }
 

@@ -132,9 +132,10 @@ type Enrolment interface {
 	// tenants, and says how many that were.
 	SweepBootstrapTokens(ctx context.Context, before time.Time, max int) (int, error)
 
-	// Redeem consumes the token and records identity, certificate, group membership, audit and event, all or nothing.
-	// The token must be live at by.At; of two that redeem one token, exactly one succeeds, the other gets ErrConflict.
-	Redeem(ctx context.Context, by fleet.By, r Redemption) error
+	// Redeem consumes tokens and records for each identity, certificate, group membership, audit and event, all or nothing.
+	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At:
+	// ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one succeeds.
+	Redeem(ctx context.Context, list []Redemption) []error
 }
 
 // TokenPools keeps pools of bootstrap tokens.
@@ -238,6 +239,7 @@ type Imported struct{ Revoked, Unknown int }
 
 // Redemption is a bootstrap token turned into an identity.
 type Redemption struct {
+	By          fleet.By
 	Token       fleet.TokenID
 	Agent       fleet.AgentID
 	Method      fleet.EnrolmentMethod

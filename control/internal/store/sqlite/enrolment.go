@@ -14,6 +14,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // IssueBootstrapToken implements store.Enrolment.
@@ -112,19 +113,24 @@ func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most
 	return n, err
 }
 
-// Redeem implements store.Enrolment. The second of two finds the token redeemed.
-func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
+// Redeem implements store.Enrolment. The second of two finds the token redeemed. Each is a transaction: nothing is gained
+// by waiting in line together.
+func (s *Store) Redeem(ctx context.Context, list []store.Redemption) []error {
+	results := make([]error, len(list))
+	for i, r := range list {
+		results[i] = s.redeem(ctx, r.By, r)
+	}
+	return results
+}
+
+func (s *Store) redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
 	return s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
 		token, err := bootstrapToken(ctx, tx, by.Tenant, r.Token)
 		if err != nil {
 			return err
 		}
-		switch token.State(by.At) {
-		case fleet.TokenLive:
-		case fleet.TokenRedeemed:
-			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrConflict)
-		default:
-			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrState)
+		if err := verdict.OfRedemption(token, by.At); err != nil {
+			return err
 		}
 		group, err := enrol(ctx, tx, by, token, r)
 		if err != nil {
@@ -137,7 +143,7 @@ func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		if err != nil {
 			return fail("redeem a bootstrap token", err)
 		}
-		entry, event := trail.Enrolled(by, r, token, group)
+		entry, event := trail.Enrolled(r, token, group)
 		if err := appendAudit(ctx, tx, by, entry); err != nil {
 			return err
 		}

@@ -152,7 +152,7 @@ var tokenPools = suite{
 			w.Errorf("%d are live", p.Live)
 		}
 		r := w.redemption(token.ID)
-		w.must(w.Redeem(w.Context(), w.by(), r))
+		w.must(w.redeem(r))
 		if a := w.agent(r.Agent); a.Group != group.ID {
 			w.Errorf("enrolled as %+v", a)
 		}
@@ -212,7 +212,7 @@ var tokenPools = suite{
 		first, second := w.draw(p).Token, w.draw(p).Token
 		w.draw(p)
 		w.wantDraw(p, fleet.RefusedPoolExhausted)
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(first.ID)))
+		w.must(w.redeem(w.redemption(first.ID)))
 		w.wantDraw(p, "")
 		w.wantDraw(p, fleet.RefusedPoolExhausted)
 		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), second.ID)
@@ -269,7 +269,7 @@ var tokenPools = suite{
 		if !again.DisabledAt.Equal(disabled.DisabledAt) {
 			w.Errorf("disabled at %s, then at %s", disabled.DisabledAt, again.DisabledAt)
 		}
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(token.ID)))
+		w.must(w.redeem(w.redemption(token.ID)))
 		_, err = w.UpdateTokenPool(w.Context(), w.by(), p.ID, fleet.PoolChange{Disabled: &no})
 		w.must(err)
 		w.wantDraw(p, "")
@@ -324,7 +324,7 @@ var tokenPools = suite{
 		p, other := w.pool("asg"), w.pool("other")
 		used, unused, elsewhere := w.draw(p).Token, w.draw(p).Token, w.draw(other).Token
 		operators := w.token("")
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(used.ID)))
+		w.must(w.redeem(w.redemption(used.ID)))
 		_, err := w.in("theirs").DeleteTokenPool(w.Context(), w.in("theirs").by(), p.ID)
 		w.want(err, store.ErrNotFound)
 		revoked, err := w.DeleteTokenPool(w.Context(), w.by(), p.ID)
@@ -334,7 +334,7 @@ var tokenPools = suite{
 		}
 		w.wantAudit(string(p.ID), "token_pool.delete")
 		for token, want := range map[fleet.TokenID]error{unused.ID: store.ErrState, elsewhere.ID: nil, operators.ID: nil} {
-			w.want(w.Redeem(w.Context(), w.by(), w.redemption(token)), want)
+			w.want(w.redeem(w.redemption(token)), want)
 		}
 		stored, err := w.BootstrapTokenByHash(w.Context(), used.Hash)
 		w.must(err)
@@ -372,7 +372,7 @@ var tokenPools = suite{
 	"tokens that enrolled nobody are swept some time after their end, others stay": func(w *world) {
 		p := w.pool("asg")
 		redeemed := w.token("")
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(redeemed.ID)))
+		w.must(w.redeem(w.redemption(redeemed.ID)))
 		revoked := w.token("")
 		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), revoked.ID)
 		w.must(err)
