@@ -75,7 +75,12 @@ func newEnrolment(b *testing.B, s *postgres.Store) *enrolment.Enrolment {
 	authority, err := pki.Open(b.Context(), pki.Config{TrustDomain: "fleet.example", PublicURL: "http://pki.example"}, s, ring)
 	must(b, err)
 	must(b, authority.EnsureTenant(b.Context(), tenant, now))
-	return enrolment.New(s, authority, slog.New(slog.DiscardHandler), func() time.Time { return now })
+	e := enrolment.New(s, authority, slog.New(slog.DiscardHandler), func() time.Time { return now })
+	running, stop := context.WithCancel(b.Context())
+	var all sync.WaitGroup
+	all.Go(func() { must(b, e.Run(running)) })
+	b.Cleanup(func() { stop(); all.Wait() })
+	return e
 }
 
 // prepare issues tokens, and makes a request with each.

@@ -42,7 +42,8 @@ func TestWhatIsOfAnotherTenant(t *testing.T) {
 	if !fault.Is(err, enrolment.ReasonElsewhere) {
 		t.Errorf("an enrolment with its token: %v", err)
 	}
-	if token, err := db.BootstrapTokenByHash(t.Context(), secret.Hash()); err != nil || token.ID != tokenID || token.State(now) != fleet.TokenLive {
+	found, err := db.BootstrapTokensByHash(t.Context(), secret.Hash())
+	if token := found[secret.Hash()]; err != nil || token.ID != tokenID || token.State(now) != fleet.TokenLive {
 		t.Errorf("the token is %+v, %v", token, err)
 	}
 
@@ -93,7 +94,9 @@ func service(t *testing.T) (*Service, *sqlite.Store, time.Time) {
 	must(t, db.RegisterGateway(t.Context(), fleet.Gateway{ID: "edge-1", BootID: 1, StartedAt: now, LeaseUntil: now.Add(time.Hour)}))
 	clock := func() time.Time { return now }
 	log := slog.New(slog.DiscardHandler)
-	return New(Deps{Store: db, Enrolment: enrolment.New(db, nil, log, clock), Log: log, Now: clock}), db, now
+	enrols := enrolment.New(db, nil, log, clock)
+	go func() { _ = enrols.Run(t.Context()) }()
+	return New(Deps{Store: db, Enrolment: enrols, Log: log, Now: clock}), db, now
 }
 
 // issue makes a bootstrap token.

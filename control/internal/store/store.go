@@ -122,8 +122,8 @@ type Access interface {
 type Enrolment interface {
 	// IssueBootstrapToken stores the token. ErrNotFound if its group is none.
 	IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error
-	// BootstrapTokenByHash finds a token of any tenant and any state. ErrNotFound.
-	BootstrapTokenByHash(ctx context.Context, hash [32]byte) (fleet.BootstrapToken, error)
+	// BootstrapTokensByHash finds tokens of any tenants and any state. A hash that is none's is not in the map.
+	BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error)
 	// BootstrapTokens lists newest first.
 	BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.BootstrapToken, next string, err error)
 	// RevokeBootstrapToken revokes a live token. ErrNotFound; ErrState if it is not live at by.At.

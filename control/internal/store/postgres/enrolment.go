@@ -48,14 +48,19 @@ func issue(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.BootstrapToken) 
 	return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
 }
 
-// BootstrapTokenByHash implements store.Enrolment.
-func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t fleet.BootstrapToken, err error) {
-	err = s.readingAsWorker(ctx, func(tx pgx.Tx) error {
-		t, err = one(ctx, tx, scanBootstrapToken,
-			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = $1", hash[:])
-		return fail("find a bootstrap token", err)
+// BootstrapTokensByHash implements store.Enrolment.
+func (s *Store) BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error) {
+	found := make(map[[32]byte]fleet.BootstrapToken, len(hashes))
+	err := s.readingAsWorker(ctx, func(tx pgx.Tx) error {
+		tokens, err := list(ctx, tx, scanBootstrapToken,
+			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = ANY((SELECT $1::bytea[])::bytea[])",
+			array(hashes, func(h [32]byte) []byte { return h[:] }))
+		for _, t := range tokens {
+			found[t.Hash] = t
+		}
+		return fail("find bootstrap tokens", err)
 	})
-	return t, err
+	return found, err
 }
 
 // BootstrapTokens implements store.Enrolment.

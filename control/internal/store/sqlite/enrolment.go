@@ -6,6 +6,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,14 +49,23 @@ func issue(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.BootstrapToken)
 	return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
 }
 
-// BootstrapTokenByHash implements store.Enrolment.
-func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t fleet.BootstrapToken, err error) {
-	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
-		t, err = one(ctx, tx, scanBootstrapToken,
-			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = ?1", hash[:])
-		return fail("find a bootstrap token", err)
+// BootstrapTokensByHash implements store.Enrolment.
+func (s *Store) BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error) {
+	found := make(map[[32]byte]fleet.BootstrapToken, len(hashes))
+	err := s.readingAsWorker(ctx, func(tx *sql.Tx) error {
+		for _, hash := range hashes {
+			t, err := one(ctx, tx, scanBootstrapToken, "SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = ?1", hash[:])
+			if err = fail("find a bootstrap token", err); errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			found[hash] = t
+		}
+		return nil
 	})
-	return t, err
+	return found, err
 }
 
 // BootstrapTokens implements store.Enrolment.

@@ -49,6 +49,14 @@ func (w *world) redemption(token fleet.TokenID) store.Redemption {
 	}
 }
 
+func (w *world) tokenByHash(hash [32]byte) (fleet.BootstrapToken, error) {
+	found, err := w.BootstrapTokensByHash(w.Context(), hash)
+	if t, is := found[hash]; is || err != nil {
+		return t, err
+	}
+	return fleet.BootstrapToken{}, store.ErrNotFound
+}
+
 // redeem redeems one token.
 func (w *world) redeem(r store.Redemption) error {
 	return w.Redeem(w.Context(), []store.Redemption{r})[0]
@@ -101,7 +109,7 @@ func (w *world) wantVerdict(r fleet.CertificateRenewal, want fleet.RenewalVerdic
 var enrolment = suite{
 	"a bootstrap token is found by its hash, in whichever tenant and state": func(w *world) {
 		theirs := w.in("theirs").token("")
-		found, err := w.BootstrapTokenByHash(w.Context(), theirs.Hash)
+		found, err := w.tokenByHash(theirs.Hash)
 		w.must(err)
 		if !reflect.DeepEqual(found, theirs) {
 			w.Errorf("got %+v, want %+v", found, theirs)
@@ -110,15 +118,21 @@ var enrolment = suite{
 		mine := w.token(w.group("web").ID)
 		r := w.redemption(mine.ID)
 		w.must(w.redeem(r))
-		found, err = w.BootstrapTokenByHash(w.Context(), mine.Hash)
+		found, err = w.tokenByHash(mine.Hash)
 		w.must(err)
 		mine.RedeemedAt, mine.Agent, mine.PublicKey, mine.Serial = w.now, r.Agent, r.Certificate.PublicKey, r.Certificate.Serial
 		if !reflect.DeepEqual(found, mine) {
 			w.Errorf("got %+v, want %+v", found, mine)
 		}
 
-		_, err = w.BootstrapTokenByHash(w.Context(), sha256.Sum256([]byte("guess")))
+		guess := sha256.Sum256([]byte("guess"))
+		_, err = w.tokenByHash(guess)
 		w.want(err, store.ErrNotFound)
+		all, err := w.BootstrapTokensByHash(w.Context(), mine.Hash, guess, theirs.Hash, mine.Hash)
+		w.must(err)
+		if want := map[[32]byte]fleet.BootstrapToken{mine.Hash: mine, theirs.Hash: theirs}; !reflect.DeepEqual(all, want) {
+			w.Errorf("got %+v, want %+v", all, want)
+		}
 	},
 	"a bootstrap token's group must be one of the tenant that is not deleted": func(w *world) {
 		w.want(w.IssueBootstrapToken(w.Context(), w.by(), w.newToken(newID[fleet.GroupID]())), store.ErrNotFound)

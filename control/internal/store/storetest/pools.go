@@ -137,7 +137,7 @@ var tokenPools = suite{
 		group := w.group("web")
 		p := w.pool("asg", func(p *fleet.TokenPool) { p.Group, p.TTL = group.ID, 20*time.Minute })
 		v := w.wantDraw(p, "")
-		token, err := w.BootstrapTokenByHash(w.Context(), v.Token.Hash)
+		token, err := w.tokenByHash(v.Token.Hash)
 		w.must(err)
 		if !reflect.DeepEqual(token, v.Token) || token.Group != group.ID || token.Pool != p.ID || token.PoolName != "asg" ||
 			token.Description != "i-0abc" || !token.CreatedAt.Equal(w.now) || !token.ExpiresAt.Equal(w.now.Add(20*time.Minute)) {
@@ -246,7 +246,7 @@ var tokenPools = suite{
 		if after.Group != group.ID || !after.ExpiresAt.Equal(w.now.Add(ttl)) {
 			w.Errorf("drawn %+v", after)
 		}
-		if stored, err := w.BootstrapTokenByHash(w.Context(), before.Hash); err != nil || stored.Group != "" {
+		if stored, err := w.tokenByHash(before.Hash); err != nil || stored.Group != "" {
 			w.Errorf("the one of before is %+v, %v", stored, err)
 		}
 		none := fleet.GroupID("")
@@ -336,7 +336,7 @@ var tokenPools = suite{
 		for token, want := range map[fleet.TokenID]error{unused.ID: store.ErrState, elsewhere.ID: nil, operators.ID: nil} {
 			w.want(w.redeem(w.redemption(token)), want)
 		}
-		stored, err := w.BootstrapTokenByHash(w.Context(), used.Hash)
+		stored, err := w.tokenByHash(used.Hash)
 		w.must(err)
 		if stored.PoolName != "asg" {
 			w.Errorf("got %+v", stored)

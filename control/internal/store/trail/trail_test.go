@@ -23,7 +23,7 @@ var (
 	published  = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionPublished, Revision: 1, Note: "first"}
 	assignment = fleet.Assignment{Config: "c", ConfigName: "base", Version: 2, Generation: 3, Target: fleet.Target{Group: "g"}}
 	redemption = store.Redemption{
-		By: by,
+		By:    by,
 		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild,
 		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", PublicKey: [32]byte{1}, DER: []byte("DER"), ChainPEM: []byte("PEM")},
 	}
