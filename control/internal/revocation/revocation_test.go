@@ -224,3 +224,19 @@ func TestHandler(t *testing.T) {
 		t.Errorf("another one without a database: %d", got.Code)
 	}
 }
+
+// BenchmarkList hands out a list that exists, to many at once.
+func BenchmarkList(b *testing.B) {
+	w := newWorld(b)
+	w.revoke("5e")
+	w.must(w.lists.Renew(b.Context()))
+	path := "/pki/" + string(w.key) + "/crl.der"
+	b.ReportAllocs()
+	b.RunParallel(func(each *testing.PB) {
+		for each.Next() {
+			if got := w.get(path); got.Code != http.StatusOK {
+				b.Error(got.Code)
+			}
+		}
+	})
+}
