@@ -79,6 +79,7 @@ type Control struct {
 	// keyServices have keys of the authority; pending says that one has still to make the first.
 	keyServices *kms.Services
 	pending     bool
+	enrolment   *enrolment.Enrolment
 	inbox       *inbox.Inbox
 	engine      *engine.Engine
 	outbox      *outbox.Outbox
@@ -183,8 +184,9 @@ func (c *Control) openInternal(ctx context.Context, db ringing, bodies *content.
 	if err != nil {
 		return err
 	}
+	c.enrolment = enrolment.New(db, c.authority, d.Log, d.Now)
 	service := gateways.New(gateways.Deps{
-		Store: db, Gateways: db, Enrolment: enrolment.New(db, c.authority, d.Log, d.Now), Authority: c.authority, Content: bodies,
+		Store: db, Gateways: db, Enrolment: c.enrolment, Authority: c.authority, Content: bodies,
 		Signer: signer, Bus: d.Bus, Log: d.Log, UplinkKey: uplinks.key, TrustDomain: config.PKI.TrustDomain, Line: line, Now: c.replica.Clock,
 	})
 	gate := gateways.NewGate(db, c.authority, config.PKI.TrustDomain, d.Now)
@@ -287,6 +289,7 @@ func (c *Control) endStreams(ctx context.Context) error {
 // back when the last of them has stopped.
 func (c *Control) Loops() []run.Task {
 	loops := []run.Task{
+		{Name: "enrolment", Run: c.enrolment.Run},
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
 		{Name: "outbox", Run: c.outbox.Run},

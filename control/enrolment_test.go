@@ -5,6 +5,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"connectrpc.com/connect/v2"
@@ -18,11 +19,13 @@ import (
 // revoking is a store in which an operator revokes each token in the moment before it is redeemed.
 type revoking struct{ store.Store }
 
-func (r revoking) Redeem(ctx context.Context, by fleet.By, redemption store.Redemption) error {
-	if _, err := r.RevokeBootstrapToken(ctx, fleet.System(by.Tenant, by.At), redemption.Token); err != nil {
-		return err
+func (r revoking) Redeem(ctx context.Context, list []store.Redemption) []error {
+	for _, of := range list {
+		if _, err := r.RevokeBootstrapToken(ctx, fleet.System(of.By.Tenant, of.By.At), of.Token); err != nil {
+			return slices.Repeat([]error{err}, len(list))
+		}
 	}
-	return r.Store.Redeem(ctx, by, redemption)
+	return r.Store.Redeem(ctx, list)
 }
 
 // TestATokenRevokedWhileItsCertificateIsSigned: the agent is refused as with any revoked token, and that is on record.

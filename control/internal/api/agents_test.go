@@ -5,6 +5,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -29,13 +30,13 @@ func (w *world) agent() fleet.AgentID {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	err = w.store.Redeem(w.t.Context(), w.by(), store.Redemption{
-		Token: token, Agent: id, Method: fleet.EnrolledByEST,
+	err = errors.Join(w.store.Redeem(w.t.Context(), []store.Redemption{{
+		By: w.by(), Token: token, Agent: id, Method: fleet.EnrolledByEST,
 		Certificate: fleet.Certificate{
 			Tenant: tenant, Serial: serialOf(id), Fingerprint: fleet.Fingerprint(id), Agent: id, Key: "key",
 			NotBefore: w.now(), NotAfter: w.now().Add(24 * time.Hour), DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now(),
 		},
-	})
+	}})...)
 	if err != nil {
 		w.t.Fatal(err)
 	}

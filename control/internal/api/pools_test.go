@@ -49,7 +49,8 @@ func TestAPoolHandsOutTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored, err := w.store.BootstrapTokenByHash(t.Context(), token.Hash())
+	found, err := w.store.BootstrapTokensByHash(t.Context(), token.Hash())
+	stored := found[token.Hash()]
 	if err != nil || string(stored.ID) != drawn.GetTokenId() || stored.Group != fleet.GroupID(group.GetId()) ||
 		!drawn.GetExpiresAt().AsTime().Equal(w.now().Add(time.Hour)) || drawn.GetOpampUrl() != "wss://fleet.example.com/v1/opamp" {
 		t.Errorf("drawn %v, stored %+v, %v", drawn, stored, err)
@@ -230,7 +231,7 @@ func TestAPoolIsOfItsTenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stored, err := w.store.BootstrapTokenByHash(t.Context(), token.Hash()); err != nil || stored.Tenant != "other" {
-		t.Errorf("stored %+v, %v", stored, err)
+	if found, err := w.store.BootstrapTokensByHash(t.Context(), token.Hash()); err != nil || found[token.Hash()].Tenant != "other" {
+		t.Errorf("stored %+v, %v", found, err)
 	}
 }

@@ -25,7 +25,8 @@ func TestBootstrapTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored, err := w.store.BootstrapTokenByHash(t.Context(), token.Hash())
+	found, err := w.store.BootstrapTokensByHash(t.Context(), token.Hash())
+	stored := found[token.Hash()]
 	if err != nil || string(stored.ID) != issued.GetToken().GetId() || stored.ExpiresAt != w.now().Add(24*time.Hour) {
 		t.Errorf("stored %+v, %v", stored, err)
 	}

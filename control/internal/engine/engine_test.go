@@ -77,10 +77,10 @@ func (w *world) agents(tenant fleet.TenantID, n int) (ids []fleet.AgentID) {
 		sum := sha256.Sum256([]byte(id))
 		token := fleet.BootstrapToken{ID: fleet.TokenID(identity.NewAgentID()), Tenant: tenant, Hash: sum, CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour)}
 		w.must(w.db.IssueBootstrapToken(w.Context(), by, token))
-		w.must(w.db.Redeem(w.Context(), by, store.Redemption{
-			Token: token.ID, Agent: id, Method: fleet.EnrolledByEST,
+		w.must(errors.Join(w.db.Redeem(w.Context(), []store.Redemption{{
+			By: by, Token: token.ID, Agent: id, Method: fleet.EnrolledByEST,
 			Certificate: fleet.Certificate{Tenant: tenant, Serial: fleet.Serial(id), Agent: id, NotBefore: w.now, NotAfter: w.now, DER: []byte{1}, ChainPEM: []byte{1}, CreatedAt: w.now},
-		}))
+		}})...))
 		_, _, err := w.db.Assign(w.Context(), by, fleet.Assignment{
 			Tenant: tenant, Target: fleet.Target{Agent: id}, Config: config, Version: 1, CreatedAt: w.now,
 		}, 1)

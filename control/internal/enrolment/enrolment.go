@@ -12,6 +12,7 @@
 package enrolment
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -25,7 +26,9 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
+	"gitlab.com/ampora/ampora/shared/gather"
 	"gitlab.com/ampora/ampora/shared/identity"
+	"gitlab.com/ampora/ampora/shared/run"
 )
 
 // Reasons for which a token is refused. Gateways log and count them; agents are told nothing but 401.
@@ -48,17 +51,38 @@ type Store interface {
 	RecordRefusal(ctx context.Context, r fleet.Refusal) error
 }
 
-// Enrolment redeems bootstrap tokens.
+// Enrolment redeems bootstrap tokens. Those of a moment are looked up by one query and redeemed in one transaction:
+// thousands of agents start at once.
 type Enrolment struct {
-	store Store
-	pki   *pki.Authority
-	log   *slog.Logger
-	now   func() time.Time
+	store  Store
+	find   *gather.Gatherer[[sha256.Size]byte, *fleet.BootstrapToken]
+	redeem *gather.Gatherer[store.Redemption, error]
+	pki    *pki.Authority
+	log    *slog.Logger
+	now    func() time.Time
 }
 
 // New returns an Enrolment.
 func New(s Store, authority *pki.Authority, log *slog.Logger, now func() time.Time) *Enrolment {
-	return &Enrolment{store: s, pki: authority, log: log, now: now}
+	find := func(ctx context.Context, hashes [][sha256.Size]byte) ([]*fleet.BootstrapToken, error) {
+		found, err := s.BootstrapTokensByHash(ctx, hashes...)
+		tokens := make([]*fleet.BootstrapToken, len(hashes))
+		for i, hash := range hashes {
+			if t, is := found[hash]; is {
+				tokens[i] = &t
+			}
+		}
+		return tokens, err
+	}
+	redeem := func(ctx context.Context, list []store.Redemption) ([]error, error) { return s.Redeem(ctx, list), nil }
+	// Few calls at a time, which gather what comes meanwhile; who is alone waits for a moment that nobody notices.
+	bound := gather.Bound{Waiting: 8192, Size: 250, Parallel: 2, Moment: time.Millisecond, Timeout: 10 * time.Second}
+	return &Enrolment{store: s, find: gather.New(bound, find), redeem: gather.New(bound, redeem), pki: authority, log: log, now: now}
+}
+
+// Run looks up and redeems what Check and Enrol ask for until the context ends.
+func (e *Enrolment) Run(ctx context.Context) error {
+	return run.All(ctx, run.Task{Name: "find tokens", Run: e.find.Run}, run.Task{Name: "redeem tokens", Run: e.redeem.Run})
 }
 
 // Presented is a token and where it was presented.
@@ -85,7 +109,7 @@ type Identity struct {
 	NotAfter time.Time
 }
 
-// Check says for which tenant a token may enrol, without using it up. Errors are faults of kind Unauthenticated with
+// Check says, while Run runs, for which tenant a token may enrol, without using it up. Errors are faults of kind Unauthenticated with
 // one of this package's reasons.
 func (e *Enrolment) Check(ctx context.Context, p Presented) (fleet.TenantID, error) {
 	token, err := e.token(ctx, p)
@@ -95,7 +119,7 @@ func (e *Enrolment) Check(ctx context.Context, p Presented) (fleet.TenantID, err
 	return token.Tenant, nil
 }
 
-// Enrol redeems a token. Besides Check's errors it answers those of pki.CheckCSR and pki.Authority.Issue.
+// Enrol redeems a token, while Run runs. Besides Check's errors it answers those of pki.CheckCSR and pki.Authority.Issue.
 func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 	token, err := e.token(ctx, r.Presented)
 	if err != nil {
@@ -120,22 +144,30 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
 	certificate := record(token.Tenant, agent, leaf, key, now)
-	err = e.store.Redeem(ctx, e.by(token.Tenant, r.Presented, now), store.Redemption{
-		Token: token.ID, Agent: agent, Method: r.Method, Certificate: certificate,
+	refused, err := e.redeem.Do(ctx, store.Redemption{
+		By: e.by(token.Tenant, r.Presented, now), Token: token.ID, Agent: agent, Method: r.Method, Certificate: certificate,
 		Partition: bus.PartitionOf(identity.AgentID(agent)),
 	})
-	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrState) {
+	if errors.Is(refused, store.ErrConflict) || errors.Is(refused, store.ErrState) {
 		// Somebody redeemed or revoked it while we signed. If that was the same agent asking twice, it gets what was recorded.
 		if token, err = e.token(ctx, r.Presented); err != nil {
 			return Identity{}, err
 		}
 		return e.again(ctx, token, key, r)
 	}
-	if err != nil {
-		return Identity{}, fmt.Errorf("enrol: %w", err)
+	if err = cmp.Or(err, refused); err != nil {
+		return Identity{}, fmt.Errorf("enrol: %w", busy(err))
 	}
 	e.log.InfoContext(ctx, "agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method, "peer", r.Peer)
 	return e.identity(ctx, certificate)
+}
+
+// busy says of a queue that is full what it means to callers: come again.
+func busy(err error) error {
+	if errors.Is(err, gather.ErrFull) {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return err
 }
 
 // record is a certificate as it is kept.
@@ -178,13 +210,14 @@ func (e *Enrolment) token(ctx context.Context, p Presented) (fleet.BootstrapToke
 		return fleet.BootstrapToken{}, refusal(ReasonMalformed)
 	}
 	hash := parsed.Hash()
-	token, err := e.store.BootstrapTokenByHash(ctx, hash)
-	if errors.Is(err, store.ErrNotFound) {
+	found, err := e.find.Do(ctx, hash)
+	if err != nil {
+		return fleet.BootstrapToken{}, fmt.Errorf("enrolment token: %w", busy(err))
+	}
+	if found == nil {
 		return fleet.BootstrapToken{}, refusal(ReasonUnknown)
 	}
-	if err != nil {
-		return fleet.BootstrapToken{}, fmt.Errorf("enrolment token: %w", err)
-	}
+	token := *found
 	if subtle.ConstantTimeCompare(token.Hash[:], hash[:]) != 1 {
 		return fleet.BootstrapToken{}, refusal(ReasonUnknown)
 	}

@@ -5,6 +5,7 @@ package gateways
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -41,7 +42,8 @@ func TestWhatIsOfAnotherTenant(t *testing.T) {
 	if !fault.Is(err, enrolment.ReasonElsewhere) {
 		t.Errorf("an enrolment with its token: %v", err)
 	}
-	if token, err := db.BootstrapTokenByHash(t.Context(), secret.Hash()); err != nil || token.ID != tokenID || token.State(now) != fleet.TokenLive {
+	found, err := db.BootstrapTokensByHash(t.Context(), secret.Hash())
+	if token := found[secret.Hash()]; err != nil || token.ID != tokenID || token.State(now) != fleet.TokenLive {
 		t.Errorf("the token is %+v, %v", token, err)
 	}
 
@@ -92,7 +94,9 @@ func service(t *testing.T) (*Service, *sqlite.Store, time.Time) {
 	must(t, db.RegisterGateway(t.Context(), fleet.Gateway{ID: "edge-1", BootID: 1, StartedAt: now, LeaseUntil: now.Add(time.Hour)}))
 	clock := func() time.Time { return now }
 	log := slog.New(slog.DiscardHandler)
-	return New(Deps{Store: db, Enrolment: enrolment.New(db, nil, log, clock), Log: log, Now: clock}), db, now
+	enrols := enrolment.New(db, nil, log, clock)
+	go func() { _ = enrols.Run(t.Context()) }()
+	return New(Deps{Store: db, Enrolment: enrols, Log: log, Now: clock}), db, now
 }
 
 // issue makes a bootstrap token.
@@ -109,13 +113,13 @@ func issue(t *testing.T, db *sqlite.Store, tenant fleet.TenantID, secret identit
 func enrol(t *testing.T, db *sqlite.Store, tenant fleet.TenantID, now time.Time) fleet.AgentID {
 	t.Helper()
 	id := fleet.AgentID(identity.NewAgentID())
-	must(t, db.Redeem(t.Context(), fleet.System(tenant, now), store.Redemption{
-		Token: issue(t, db, tenant, identity.NewToken(identity.BootstrapToken), now), Agent: id, Method: fleet.EnrolledByEST,
+	must(t, errors.Join(db.Redeem(t.Context(), []store.Redemption{{
+		By: fleet.System(tenant, now), Token: issue(t, db, tenant, identity.NewToken(identity.BootstrapToken), now), Agent: id, Method: fleet.EnrolledByEST,
 		Certificate: fleet.Certificate{
 			Tenant: tenant, Serial: "5e", Fingerprint: "f1", Agent: id, NotBefore: now, NotAfter: now.Add(time.Hour),
 			DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: now,
 		},
-	}))
+	}})...))
 	return id
 }
 

@@ -5,6 +5,7 @@ package gateways
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -99,13 +100,13 @@ func revoke(t *testing.T, s *Service, db *sqlite.Store, tenant fleet.TenantID, f
 	by := fleet.System(tenant, now)
 	for i := first; i < first+count; i++ {
 		serial, agent := fleet.Serial(string(tenant)+strconv.Itoa(i)), fleet.AgentID(identity.NewAgentID())
-		must(t, db.Redeem(t.Context(), by, store.Redemption{
-			Token: issue(t, db, tenant, identity.NewToken(identity.BootstrapToken), now), Agent: agent, Method: fleet.EnrolledByEST,
+		must(t, errors.Join(db.Redeem(t.Context(), []store.Redemption{{
+			By: by, Token: issue(t, db, tenant, identity.NewToken(identity.BootstrapToken), now), Agent: agent, Method: fleet.EnrolledByEST,
 			Certificate: fleet.Certificate{
 				Tenant: tenant, Serial: serial, Fingerprint: fleet.Fingerprint(serial), Agent: agent, NotBefore: now, NotAfter: now.AddDate(1, 0, 0),
 				DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: now,
 			},
-		}))
+		}})...))
 		_, err := db.RevokeCertificates(t.Context(), by, fleet.Revocation{Serials: []fleet.Serial{serial}})
 		must(t, err)
 	}

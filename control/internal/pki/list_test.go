@@ -6,6 +6,7 @@ package pki_test
 import (
 	"crypto/x509"
 	"encoding/asn1"
+	"fmt"
 	"testing"
 	"time"
 
@@ -81,5 +82,25 @@ func TestSignListOfAnotherKey(t *testing.T) {
 	}
 	if _, err := authority.SignList(t.Context(), acme, key, 1, []fleet.Revoked{{Serial: "no number"}}, start); err == nil {
 		t.Error("a serial that is no number was signed")
+	}
+}
+
+// BenchmarkSignList signs a list of 100 000 entries.
+func BenchmarkSignList(b *testing.B) {
+	authority := open(b, &memory{}, policy, acme)
+	key, err := authority.ActiveKey(b.Context(), acme)
+	if err != nil {
+		b.Fatal(err)
+	}
+	revoked := make([]fleet.Revoked, 100_000)
+	for i := range revoked {
+		revoked[i] = fleet.Revoked{Serial: fleet.Serial(fmt.Sprintf("5e%030x", i)), At: start, Reason: fleet.ReasonKeyCompromise}
+	}
+	for b.Loop() {
+		list, err := authority.SignList(b.Context(), acme, key, 1, revoked, start)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(list.DER)), "bytes")
 	}
 }

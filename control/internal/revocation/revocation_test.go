@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -140,10 +141,10 @@ func (w *world) enrol(serial fleet.Serial) fleet.AgentID {
 	by, agent := fleet.System(tenant, w.now), fleet.AgentID(identity.NewAgentID())
 	secret, token := identity.NewToken(identity.BootstrapToken), fleet.TokenID(identity.NewAgentID())
 	w.must(w.db.IssueBootstrapToken(w.Context(), by, fleet.BootstrapToken{ID: token, Tenant: tenant, Hash: secret.Hash(), CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour)}))
-	w.must(w.db.Redeem(w.Context(), by, store.Redemption{Token: token, Agent: agent, Method: fleet.EnrolledByEST, Certificate: fleet.Certificate{
+	w.must(errors.Join(w.db.Redeem(w.Context(), []store.Redemption{{By: by, Token: token, Agent: agent, Method: fleet.EnrolledByEST, Certificate: fleet.Certificate{
 		Tenant: tenant, Serial: serial, Fingerprint: fleet.Fingerprint(agent), Agent: agent, Key: w.key, NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0),
 		DER: []byte("der"), ChainPEM: []byte("pem"), CreatedAt: w.now,
-	}}))
+	}}})...))
 	return agent
 }
 
@@ -232,4 +233,20 @@ func TestHandler(t *testing.T) {
 	if got := w.get("/pki/other/crl.der"); got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" {
 		t.Errorf("another one without a database: %d", got.Code)
 	}
+}
+
+// BenchmarkList hands out a list that exists, to many at once.
+func BenchmarkList(b *testing.B) {
+	w := newWorld(b)
+	w.revoke("5e")
+	w.must(w.lists.Renew(b.Context()))
+	path := "/pki/" + string(w.key) + "/crl.der"
+	b.ReportAllocs()
+	b.RunParallel(func(each *testing.PB) {
+		for each.Next() {
+			if got := w.get(path); got.Code != http.StatusOK {
+				b.Error(got.Code)
+			}
+		}
+	})
 }

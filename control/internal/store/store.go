@@ -127,8 +127,8 @@ type Access interface {
 type Enrolment interface {
 	// IssueBootstrapToken stores the token. ErrNotFound if its group is none.
 	IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error
-	// BootstrapTokenByHash finds a token of any tenant and any state. ErrNotFound.
-	BootstrapTokenByHash(ctx context.Context, hash [32]byte) (fleet.BootstrapToken, error)
+	// BootstrapTokensByHash finds tokens of any tenants and any state. A hash that is none's is not in the map.
+	BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error)
 	// BootstrapTokens lists newest first.
 	BootstrapTokens(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.BootstrapToken, next string, err error)
 	// RevokeBootstrapToken revokes a live token. ErrNotFound; ErrState if it is not live at by.At.
@@ -137,9 +137,10 @@ type Enrolment interface {
 	// tenants, and says how many that were.
 	SweepBootstrapTokens(ctx context.Context, before time.Time, max int) (int, error)
 
-	// Redeem consumes the token and records identity, certificate, group membership, audit and event, all or nothing.
-	// The token must be live at by.At; of two that redeem one token, exactly one succeeds, the other gets ErrConflict.
-	Redeem(ctx context.Context, by fleet.By, r Redemption) error
+	// Redeem consumes tokens and records for each identity, certificate, group membership, audit and event, all or nothing.
+	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At:
+	// ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one succeeds.
+	Redeem(ctx context.Context, list []Redemption) []error
 }
 
 // TokenPools keeps pools of bootstrap tokens.
@@ -262,6 +263,7 @@ type Imported struct{ Revoked, Unknown int }
 
 // Redemption is a bootstrap token turned into an identity.
 type Redemption struct {
+	By          fleet.By
 	Token       fleet.TokenID
 	Agent       fleet.AgentID
 	Method      fleet.EnrolmentMethod

@@ -5,6 +5,7 @@ package upkeep_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -51,13 +52,13 @@ func crowd(t *testing.T, n int, now time.Time) *sqlite.Store {
 		serial := fleet.Serial(fmt.Sprintf("%x", hash[:10]))
 		token := fleet.BootstrapToken{ID: fleet.TokenID(identity.NewAgentID()), Tenant: "acme", Hash: hash, CreatedBy: "t", CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
 		must(db.IssueBootstrapToken(ctx, by, token))
-		must(db.Redeem(ctx, by, store.Redemption{
-			Token: token.ID, Agent: id, Method: fleet.EnrolledByServerKey, Partition: bus.PartitionOf(identity.AgentID(id)),
+		must(errors.Join(db.Redeem(ctx, []store.Redemption{{
+			By: by, Token: token.ID, Agent: id, Method: fleet.EnrolledByServerKey, Partition: bus.PartitionOf(identity.AgentID(id)),
 			Certificate: fleet.Certificate{
 				Tenant: "acme", Serial: serial, Fingerprint: fleet.Fingerprint(serial), Agent: id, Key: "k", NotBefore: now.AddDate(-1, 0, 0),
 				NotAfter: now.Add(15 * dayTime), DER: []byte("d"), ChainPEM: []byte("p"), PublicKey: hash, CreatedAt: now.AddDate(-1, 0, 0),
 			},
-		}))
+		}})...))
 		claims = append(claims, fleet.Claim{
 			Tenant: "acme", Identity: id, Serial: serial, Fingerprint: fleet.Fingerprint(serial), UID: fleet.InstanceUID{1, byte(i), byte(i >> 8)},
 			Gateway: "gw", BootID: 1, Transport: fleet.TransportWebSocket, At: now,

@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"gitlab.com/ampora/ampora/gateway/internal/gather"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/gather"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"time"
 
-	"gitlab.com/ampora/ampora/gateway/internal/gather"
 	internalv1 "gitlab.com/ampora/ampora/proto/gen/ampora/internalv1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
+	"gitlab.com/ampora/ampora/shared/gather"
 	"gitlab.com/ampora/ampora/shared/identity"
 	"gitlab.com/ampora/ampora/shared/run"
 )

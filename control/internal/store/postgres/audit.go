@@ -10,32 +10,52 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // appendAudit writes the event of a change into the transaction of the change.
 func appendAudit(ctx context.Context, tx pgx.Tx, by fleet.By, e trail.Entry) error {
 	var batch pgx.Batch
-	if err := queueAudit(&batch, by, e); err != nil {
+	if err := queueAudit(&batch, []verdict.Told{{By: by, Entry: e}}); err != nil {
 		return err
 	}
 	return fail("append to the audit log", tx.SendBatch(ctx, &batch).Close())
 }
 
-func queueAudit(batch *pgx.Batch, by fleet.By, e trail.Entry) error {
-	before, after, err := e.Objects()
-	if err != nil {
-		return err
+// queueAudit writes entries and who did them, in that order.
+func queueAudit(batch *pgx.Batch, told []verdict.Told) error {
+	if len(told) == 0 {
+		return nil
 	}
-	p := by.Principal
+	before, after := make(pgtype.FlatArray[any], len(told)), make(pgtype.FlatArray[any], len(told))
+	for i, t := range told {
+		var err error
+		if before[i], after[i], err = t.Entry.Objects(); err != nil {
+			return err
+		}
+	}
 	batch.Queue(`
 		INSERT INTO audit_events (tenant_id, at, actor_kind, actor_id, actor_name, role, action, entity_kind, entity_id,
 		                          before, after, source, trace_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		by.Tenant, moment(by.At), p.Kind, p.ID, p.Name, int(p.Role), e.Action, e.EntityKind, e.EntityID, before, after, by.Source, by.TraceID)
+		SELECT unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::integer[]),
+			unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), unnest($10::jsonb[]), unnest($11::jsonb[]), unnest($12::text[]), unnest($13::text[])`,
+		array(told, func(t verdict.Told) string { return string(t.By.Tenant) }),
+		moments(told, func(t verdict.Told) time.Time { return t.By.At }),
+		array(told, func(t verdict.Told) string { return string(t.By.Principal.Kind) }),
+		array(told, func(t verdict.Told) string { return t.By.Principal.ID }),
+		array(told, func(t verdict.Told) string { return t.By.Principal.Name }),
+		array(told, func(t verdict.Told) int { return int(t.By.Principal.Role) }),
+		array(told, func(t verdict.Told) string { return t.Entry.Action }),
+		array(told, func(t verdict.Told) string { return t.Entry.EntityKind }),
+		array(told, func(t verdict.Told) string { return t.Entry.EntityID }),
+		before, after,
+		array(told, func(t verdict.Told) string { return t.By.Source }),
+		array(told, func(t verdict.Told) string { return t.By.TraceID }))
 	return nil
 }
 

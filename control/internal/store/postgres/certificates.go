@@ -202,10 +202,26 @@ func scanNumbered(row pgx.Row) (n numbered, err error) {
 }
 
 func putCertificate(ctx context.Context, tx pgx.Tx, c fleet.Certificate) error {
-	_, err := tx.Exec(ctx, `
+	var batch pgx.Batch
+	queueCertificates(&batch, []fleet.Certificate{c})
+	return fail("record the certificate", tx.SendBatch(ctx, &batch).Close())
+}
+
+// queueCertificates records certificates.
+func queueCertificates(batch *pgx.Batch, list []fleet.Certificate) {
+	batch.Queue(`
 		INSERT INTO certificates (tenant_id, serial, fingerprint, agent_id, key_id, not_before, not_after, der, chain_pem, public_key, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		c.Tenant, c.Serial, c.Fingerprint, c.Agent, c.Key, moment(c.NotBefore), moment(c.NotAfter), c.DER, c.ChainPEM,
-		c.PublicKey[:], moment(c.CreatedAt))
-	return fail("record the certificate", err)
+		SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::uuid[]), unnest($5::text[]), unnest($6::timestamptz[]),
+			unnest($7::timestamptz[]), unnest($8::bytea[]), unnest($9::bytea[]), unnest($10::bytea[]), unnest($11::timestamptz[])`,
+		array(list, func(c fleet.Certificate) string { return string(c.Tenant) }),
+		array(list, func(c fleet.Certificate) string { return string(c.Serial) }),
+		array(list, func(c fleet.Certificate) string { return string(c.Fingerprint) }),
+		ids(list, func(c fleet.Certificate) fleet.AgentID { return c.Agent }),
+		array(list, func(c fleet.Certificate) string { return string(c.Key) }),
+		moments(list, func(c fleet.Certificate) time.Time { return c.NotBefore }),
+		moments(list, func(c fleet.Certificate) time.Time { return c.NotAfter }),
+		array(list, func(c fleet.Certificate) []byte { return c.DER }),
+		array(list, func(c fleet.Certificate) []byte { return c.ChainPEM }),
+		array(list, func(c fleet.Certificate) []byte { return c.PublicKey[:] }),
+		moments(list, func(c fleet.Certificate) time.Time { return c.CreatedAt }))
 }

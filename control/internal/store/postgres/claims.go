@@ -278,10 +278,8 @@ func writeJudged(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, j verdic
 	}
 	queueWoken(&batch, tenant, j.Seated)
 	queueEvents(&batch, j.Events)
-	for _, told := range j.Entries {
-		if err := queueAudit(&batch, told.By, told.Entry); err != nil {
-			return err
-		}
+	if err := queueAudit(&batch, j.Entries); err != nil {
+		return err
 	}
 	queueRefusals(&batch, j.Refusals)
 	return fail("write the sessions", tx.SendBatch(ctx, &batch).Close())

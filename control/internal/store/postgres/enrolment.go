@@ -48,14 +48,19 @@ func issue(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.BootstrapToken) 
 	return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
 }
 
-// BootstrapTokenByHash implements store.Enrolment.
-func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t fleet.BootstrapToken, err error) {
-	err = s.readingAsWorker(ctx, func(tx pgx.Tx) error {
-		t, err = one(ctx, tx, scanBootstrapToken,
-			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = $1", hash[:])
-		return fail("find a bootstrap token", err)
+// BootstrapTokensByHash implements store.Enrolment.
+func (s *Store) BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error) {
+	found := make(map[[32]byte]fleet.BootstrapToken, len(hashes))
+	err := s.readingAsWorker(ctx, func(tx pgx.Tx) error {
+		tokens, err := list(ctx, tx, scanBootstrapToken,
+			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = ANY((SELECT $1::bytea[])::bytea[])",
+			array(hashes, func(h [32]byte) []byte { return h[:] }))
+		for _, t := range tokens {
+			found[t.Hash] = t
+		}
+		return fail("find bootstrap tokens", err)
 	})
-	return t, err
+	return found, err
 }
 
 // BootstrapTokens implements store.Enrolment.
@@ -112,53 +117,6 @@ func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most
 		return fail("sweep bootstrap tokens", err)
 	})
 	return n, err
-}
-
-// Redeem implements store.Enrolment. The token's row is locked: of two, the second finds it redeemed.
-func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
-	return s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		token, err := lockBootstrapToken(ctx, tx, by.Tenant, r.Token)
-		if err != nil {
-			return err
-		}
-		switch token.State(by.At) {
-		case fleet.TokenLive:
-		case fleet.TokenRedeemed:
-			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrConflict)
-		default:
-			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrState)
-		}
-		group, err := enrol(ctx, tx, by, token, r)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `
-			UPDATE bootstrap_tokens SET redeemed_at = $3, agent_id = $4, public_key = $5, serial = $6
-			WHERE tenant_id = $1 AND id = $2`,
-			by.Tenant, r.Token, moment(by.At), r.Agent, r.Certificate.PublicKey[:], r.Certificate.Serial)
-		if err != nil {
-			return fail("redeem a bootstrap token", err)
-		}
-		entry, event := trail.Enrolled(by, r, token, group)
-		if err := appendAudit(ctx, tx, by, entry); err != nil {
-			return err
-		}
-		return appendEvent(ctx, tx, event)
-	})
-}
-
-// enrol writes the identity, as a member of the token's group unless that was deleted meanwhile, and its certificate.
-func enrol(ctx context.Context, tx pgx.Tx, by fleet.By, token fleet.BootstrapToken, r store.Redemption) (group fleet.GroupID, err error) {
-	err = tx.QueryRow(ctx, `
-		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, group_id)
-		VALUES ($1, $2, $3, $4, $5,
-		        (SELECT id FROM groups WHERE tenant_id = $1 AND id = $6 AND deleted_at IS NULL FOR SHARE))
-		RETURNING group_id`,
-		by.Tenant, r.Agent, r.Partition, moment(by.At), r.Method, column.OrNull(token.Group)).Scan((*text)(&group))
-	if err != nil {
-		return "", fail("record the identity", err)
-	}
-	return group, putCertificate(ctx, tx, r.Certificate)
 }
 
 const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,

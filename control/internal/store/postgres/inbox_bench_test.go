@@ -5,6 +5,7 @@ package postgres_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func connected(b *testing.B, s *postgres.Store, now time.Time, n int) []fleet.Re
 			Tenant: "acme", Serial: fleet.Serial(id), Fingerprint: fleet.Fingerprint(id), Agent: id, NotBefore: now, NotAfter: now,
 			DER: []byte{}, ChainPEM: []byte{}, CreatedAt: now,
 		}
-		check(s.Redeem(b.Context(), by, store.Redemption{Token: token.ID, Agent: id, Method: fleet.EnrolledByEST, Certificate: certificate}))
+		check(errors.Join(s.Redeem(b.Context(), []store.Redemption{{By: by, Token: token.ID, Agent: id, Method: fleet.EnrolledByEST, Certificate: certificate}})...))
 		claim := fleet.Claim{
 			Tenant: "acme", Identity: id, Serial: certificate.Serial, Fingerprint: certificate.Fingerprint, UID: fleet.InstanceUID(uuid.New()),
 			Gateway: "gw", BootID: 1, At: now,

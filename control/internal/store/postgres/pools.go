@@ -145,14 +145,14 @@ func (s *Store) DeleteTokenPool(ctx context.Context, by fleet.By, id fleet.PoolI
 		if err != nil {
 			return fail("delete a token pool", err)
 		}
-		done, err := tx.Exec(ctx, `
-			UPDATE bootstrap_tokens SET revoked_at = $3
-			WHERE tenant_id = $1 AND pool_id = $2 AND redeemed_at IS NULL AND revoked_at IS NULL AND expires_at > $3`,
-			by.Tenant, id, moment(by.At))
+		revoked, err = affected(tx.Exec(ctx, `
+			UPDATE bootstrap_tokens SET revoked_at = $3 WHERE tenant_id = $1 AND id IN (
+				SELECT id FROM bootstrap_tokens
+				WHERE tenant_id = $1 AND pool_id = $2 AND redeemed_at IS NULL AND revoked_at IS NULL AND expires_at > $3
+				ORDER BY id FOR UPDATE)`, by.Tenant, id, moment(by.At))) // locked in the order in which tokens are redeemed
 		if err != nil {
 			return fail("revoke the tokens of a pool", err)
 		}
-		revoked = int(done.RowsAffected())
 		return appendAudit(ctx, tx, by, trail.PoolDeleted(p, revoked))
 	})
 	if err != nil {

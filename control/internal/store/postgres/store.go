@@ -11,7 +11,7 @@
 //
 // Transactions are READ COMMITTED with guarded writes; those that only read are REPEATABLE READ, so that several
 // queries see one moment. What is about many agents asks and writes each table once for all of them. Rows are locked in
-// the order of their ids: gateways before agents, agents before items of work, grants and the outbox. One that loses against another by deadlock or serialization is run again, twice at most.
+// the order of their ids: gateways before agents, agents before items of work, grants and the outbox; bootstrap tokens before groups. One that loses against another by deadlock or serialization is run again, twice at most.
 package postgres
 
 import (

@@ -159,12 +159,11 @@ func queueUpkeepTold(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Upkee
 	}
 	events, entries := verdict.UpkeepTold(todo)
 	queueEvents(batch, events)
-	for _, entry := range entries {
-		if err := queueAudit(batch, fleet.System(tenant, at), entry); err != nil {
-			return err
-		}
+	told := make([]verdict.Told, len(entries))
+	for i, entry := range entries {
+		told[i] = verdict.Told{By: fleet.System(tenant, at), Entry: entry}
 	}
-	return nil
+	return queueAudit(batch, told)
 }
 
 // queueShown begins anew with certificates that agents have not shown before. What was to be offered is of the past.

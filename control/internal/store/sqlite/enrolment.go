@@ -6,6 +6,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // IssueBootstrapToken implements store.Enrolment.
@@ -47,14 +49,23 @@ func issue(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.BootstrapToken)
 	return appendAudit(ctx, tx, by, trail.BootstrapTokenIssued(t))
 }
 
-// BootstrapTokenByHash implements store.Enrolment.
-func (s *Store) BootstrapTokenByHash(ctx context.Context, hash [32]byte) (t fleet.BootstrapToken, err error) {
-	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
-		t, err = one(ctx, tx, scanBootstrapToken,
-			"SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = ?1", hash[:])
-		return fail("find a bootstrap token", err)
+// BootstrapTokensByHash implements store.Enrolment.
+func (s *Store) BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error) {
+	found := make(map[[32]byte]fleet.BootstrapToken, len(hashes))
+	err := s.readingAsWorker(ctx, func(tx *sql.Tx) error {
+		for _, hash := range hashes {
+			t, err := one(ctx, tx, scanBootstrapToken, "SELECT "+enrolmentColumns+" FROM bootstrap_tokens WHERE hash = ?1", hash[:])
+			if err = fail("find a bootstrap token", err); errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			found[hash] = t
+		}
+		return nil
 	})
-	return t, err
+	return found, err
 }
 
 // BootstrapTokens implements store.Enrolment.
@@ -112,19 +123,24 @@ func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most
 	return n, err
 }
 
-// Redeem implements store.Enrolment. The second of two finds the token redeemed.
-func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
+// Redeem implements store.Enrolment. The second of two finds the token redeemed. Each is a transaction: nothing is gained
+// by waiting in line together.
+func (s *Store) Redeem(ctx context.Context, list []store.Redemption) []error {
+	results := make([]error, len(list))
+	for i, r := range list {
+		results[i] = s.redeem(ctx, r.By, r)
+	}
+	return results
+}
+
+func (s *Store) redeem(ctx context.Context, by fleet.By, r store.Redemption) error {
 	return s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
 		token, err := bootstrapToken(ctx, tx, by.Tenant, r.Token)
 		if err != nil {
 			return err
 		}
-		switch token.State(by.At) {
-		case fleet.TokenLive:
-		case fleet.TokenRedeemed:
-			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrConflict)
-		default:
-			return fmt.Errorf("redeem a bootstrap token: %w", store.ErrState)
+		if err := verdict.OfRedemption(token, by.At); err != nil {
+			return err
 		}
 		group, err := enrol(ctx, tx, by, token, r)
 		if err != nil {
@@ -137,7 +153,7 @@ func (s *Store) Redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		if err != nil {
 			return fail("redeem a bootstrap token", err)
 		}
-		entry, event := trail.Enrolled(by, r, token, group)
+		entry, event := trail.Enrolled(r, token, group)
 		if err := appendAudit(ctx, tx, by, entry); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ package storetest
 import (
 	"crypto/sha256"
 	"errors"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strconv"
@@ -40,11 +41,47 @@ func (w *world) redemption(token fleet.TokenID) store.Redemption {
 	key := sha256.Sum256([]byte(id))
 	fingerprint := fleet.HashOf(key[:]).String()
 	return store.Redemption{
-		Token: token, Agent: id, Method: fleet.EnrolledByAgentCSR, Partition: bus.PartitionOf(identity.AgentID(id)),
+		By: w.by(), Token: token, Agent: id, Method: fleet.EnrolledByAgentCSR, Partition: bus.PartitionOf(identity.AgentID(id)),
 		Certificate: fleet.Certificate{
 			Tenant: w.tenant, Serial: fleet.Serial(fingerprint[:20]), Fingerprint: fleet.Fingerprint(fingerprint), Agent: id, Key: "k1",
 			NotBefore: w.now.Add(-time.Minute), NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), PublicKey: key, CreatedAt: w.now,
 		},
+	}
+}
+
+func (w *world) tokenByHash(hash [32]byte) (fleet.BootstrapToken, error) {
+	found, err := w.BootstrapTokensByHash(w.Context(), hash)
+	if t, is := found[hash]; is || err != nil {
+		return t, err
+	}
+	return fleet.BootstrapToken{}, store.ErrNotFound
+}
+
+// redeem redeems one token.
+func (w *world) redeem(r store.Redemption) error {
+	return w.Redeem(w.Context(), []store.Redemption{r})[0]
+}
+
+// wantRedeemed redeems in one call, and looks whether those that failed left nothing and the others all.
+func wantRedeemed(w *world, list []store.Redemption, want []error) {
+	w.Helper()
+	for i, err := range w.Redeem(w.Context(), list) {
+		r := list[i]
+		of := w.in(r.By.Tenant)
+		if !errors.Is(err, want[i]) {
+			w.Errorf("%d: error is %v, want %v", i, err, want[i])
+		}
+		if want[i] != nil {
+			_, err = w.Agent(w.Context(), r.By.Tenant, r.Agent)
+			w.want(err, store.ErrNotFound)
+			continue
+		}
+		_, err = w.Certificate(w.Context(), r.By.Tenant, r.Certificate.Serial)
+		w.must(err)
+		of.wantAudit(string(r.Agent), "agent.enrol")
+		if kinds := of.kinds(r.Agent); !slices.Equal(kinds, []fleet.EventKind{fleet.EventAgentEnrolled}) {
+			w.Errorf("%d: events %v", i, kinds)
+		}
 	}
 }
 
@@ -72,7 +109,7 @@ func (w *world) wantVerdict(r fleet.CertificateRenewal, want fleet.RenewalVerdic
 var enrolment = suite{
 	"a bootstrap token is found by its hash, in whichever tenant and state": func(w *world) {
 		theirs := w.in("theirs").token("")
-		found, err := w.BootstrapTokenByHash(w.Context(), theirs.Hash)
+		found, err := w.tokenByHash(theirs.Hash)
 		w.must(err)
 		if !reflect.DeepEqual(found, theirs) {
 			w.Errorf("got %+v, want %+v", found, theirs)
@@ -80,16 +117,22 @@ var enrolment = suite{
 
 		mine := w.token(w.group("web").ID)
 		r := w.redemption(mine.ID)
-		w.must(w.Redeem(w.Context(), w.by(), r))
-		found, err = w.BootstrapTokenByHash(w.Context(), mine.Hash)
+		w.must(w.redeem(r))
+		found, err = w.tokenByHash(mine.Hash)
 		w.must(err)
 		mine.RedeemedAt, mine.Agent, mine.PublicKey, mine.Serial = w.now, r.Agent, r.Certificate.PublicKey, r.Certificate.Serial
 		if !reflect.DeepEqual(found, mine) {
 			w.Errorf("got %+v, want %+v", found, mine)
 		}
 
-		_, err = w.BootstrapTokenByHash(w.Context(), sha256.Sum256([]byte("guess")))
+		guess := sha256.Sum256([]byte("guess"))
+		_, err = w.tokenByHash(guess)
 		w.want(err, store.ErrNotFound)
+		all, err := w.BootstrapTokensByHash(w.Context(), mine.Hash, guess, theirs.Hash, mine.Hash)
+		w.must(err)
+		if want := map[[32]byte]fleet.BootstrapToken{mine.Hash: mine, theirs.Hash: theirs}; !reflect.DeepEqual(all, want) {
+			w.Errorf("got %+v, want %+v", all, want)
+		}
 	},
 	"a bootstrap token's group must be one of the tenant that is not deleted": func(w *world) {
 		w.want(w.IssueBootstrapToken(w.Context(), w.by(), w.newToken(newID[fleet.GroupID]())), store.ErrNotFound)
@@ -125,7 +168,7 @@ var enrolment = suite{
 			w.Errorf("got %+v", revoked)
 		}
 		w.wantAudit(string(live.ID), "bootstrap_token.revoke")
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(redeemed.ID)))
+		w.must(w.redeem(w.redemption(redeemed.ID)))
 		for _, id := range []fleet.TokenID{live.ID, redeemed.ID} {
 			_, err = w.RevokeBootstrapToken(w.Context(), w.by(), id)
 			w.want(err, store.ErrState)
@@ -137,7 +180,7 @@ var enrolment = suite{
 	"redeeming records identity, certificate, membership, audit and event": func(w *world) {
 		g := w.group("web")
 		r := w.redemption(w.token(g.ID).ID)
-		w.must(w.Redeem(w.Context(), w.by(), r))
+		w.must(w.redeem(r))
 
 		a := w.agent(r.Agent)
 		if a.Group != g.ID || a.GroupName != "web" || a.Method != r.Method || !a.EnrolledAt.Equal(w.now) || !a.FirstSeenAt.IsZero() {
@@ -157,11 +200,11 @@ var enrolment = suite{
 		revoked, late, used := w.token(""), w.token(""), w.token("")
 		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), revoked.ID)
 		w.must(err)
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(used.ID)))
+		w.must(w.redeem(w.redemption(used.ID)))
 		refused := func(token fleet.TokenID, want error) {
 			w.Helper()
 			r := w.redemption(token)
-			w.want(w.Redeem(w.Context(), w.by(), r), want)
+			w.want(w.redeem(r), want)
 			_, err := w.Agent(w.Context(), w.tenant, r.Agent)
 			w.want(err, store.ErrNotFound)
 			_, err = w.Certificate(w.Context(), w.tenant, r.Certificate.Serial)
@@ -176,17 +219,17 @@ var enrolment = suite{
 	},
 	"a redemption that fails late leaves the token live": func(w *world) {
 		first, second := w.redemption(w.token("").ID), w.token("")
-		w.must(w.Redeem(w.Context(), w.by(), first))
+		w.must(w.redeem(first))
 		r := w.redemption(second.ID)
 		r.Certificate.Serial = first.Certificate.Serial // taken
-		w.want(w.Redeem(w.Context(), w.by(), r), store.ErrExists)
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(second.ID)))
+		w.want(w.redeem(r), store.ErrExists)
+		w.must(w.redeem(w.redemption(second.ID)))
 	},
 	"of many that redeem one token, one succeeds": func(w *world) {
 		token := w.token("")
 		won, lost := race(8, func(int) (store.Redemption, error) {
 			r := w.redemption(token.ID)
-			return r, w.Redeem(w.Context(), w.by(), r)
+			return r, w.redeem(r)
 		})
 		if len(won) != 1 {
 			w.Fatalf("%d succeeded", len(won))
@@ -198,12 +241,88 @@ var enrolment = suite{
 		w.must(err)
 		wantIDs(w, agents, []fleet.AgentID{won[0].Agent}, func(a fleet.Agent) fleet.AgentID { return a.ID })
 	},
+	"redemptions of one call stand each for itself": func(w *world) {
+		theirs := w.in("theirs")
+		revoked, used, late, deleted := w.token(""), w.token(""), w.token(""), w.group("deleted")
+		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), revoked.ID)
+		w.must(err)
+		first := w.redemption(used.ID)
+		w.must(w.redeem(first))
+		into, none, twice := w.token(w.group("web").ID), w.token(deleted.ID), w.token("")
+		w.must(w.DeleteGroup(w.Context(), w.by(), deleted.ID))
+		expired, foreign := w.redemption(late.ID), w.redemption(theirs.token("").ID)
+		expired.By.At = w.now.Add(time.Hour)
+		list := []store.Redemption{
+			w.redemption(into.ID), w.redemption(revoked.ID), theirs.redemption(theirs.token("").ID), w.redemption(used.ID), w.redemption(none.ID), expired,
+			w.redemption(newID[fleet.TokenID]()), foreign, w.redemption(twice.ID), w.redemption(twice.ID),
+		}
+		want := []error{nil, store.ErrState, nil, store.ErrConflict, nil, store.ErrState, store.ErrNotFound, store.ErrNotFound, nil, store.ErrConflict}
+		wantRedeemed(w, list, want)
+		for i, group := range map[int]string{0: "web", 4: "", 8: ""} {
+			if got := w.agent(list[i].Agent); got.GroupName != group {
+				w.Errorf("%d enrolled into %q", i, got.GroupName)
+			}
+		}
+		// What the database refuses does not take the others with it either.
+		taken, again := w.redemption(w.token("").ID), w.redemption(w.token("").ID)
+		taken.Certificate.Serial, again.Agent = first.Certificate.Serial, first.Agent
+		refused := []store.Redemption{w.redemption(w.token("").ID), taken, w.redemption(revoked.ID), again, w.redemption(w.token("").ID)}
+		results := w.Redeem(w.Context(), refused)
+		for i, want := range []error{nil, store.ErrExists, store.ErrState, store.ErrExists, nil} {
+			w.want(results[i], want)
+		}
+		w.agent(refused[0].Agent)
+		w.agent(refused[4].Agent)
+		w.must(w.redeem(w.redemption(taken.Token)))
+		w.must(w.redeem(w.redemption(again.Token)))
+		if got := w.Redeem(w.Context(), nil); len(got) != 0 {
+			w.Errorf("nothing gives %v", got)
+		}
+	},
+	"of calls that redeem the same tokens in any order, one redeems each": func(w *world) {
+		const calls, tokens = 6, 20
+		pool := w.pool("web")
+		var issued []fleet.TokenID
+		for range tokens {
+			t := w.newToken("")
+			t.Pool = pool.ID
+			w.must(w.IssueBootstrapToken(w.Context(), w.by(), t))
+			issued = append(issued, t.ID)
+		}
+		deleted := make(chan error, 1)
+		results := atOnce(w, calls, func(call int) ([]error, error) {
+			if call == calls/2 {
+				_, err := w.DeleteTokenPool(w.Context(), w.by(), pool.ID) // what is not redeemed by then is revoked
+				deleted <- err
+			}
+			var list []store.Redemption
+			for _, i := range rand.Perm(tokens) {
+				list = append(list, w.redemption(issued[i]))
+			}
+			return w.Redeem(w.Context(), list), nil
+		})
+		w.must(<-deleted)
+		done := 0
+		for _, err := range slices.Concat(results...) {
+			switch {
+			case err == nil:
+				done++
+			case !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrState):
+				w.Error(err)
+			}
+		}
+		agents, _, err := w.Agents(w.Context(), w.tenant, fleet.AgentFilter{}, w.now, fleet.Page{Size: 10 * tokens})
+		w.must(err)
+		if len(agents) != done || done > tokens {
+			w.Errorf("%d redemptions of %d tokens, %d agents", done, tokens, len(agents))
+		}
+	},
 	"a token of a group that was deleted meanwhile enrols into none": func(w *world) {
 		g := w.group("web")
 		token := w.token(g.ID)
 		w.must(w.DeleteGroup(w.Context(), w.by(), g.ID))
 		r := w.redemption(token.ID)
-		w.must(w.Redeem(w.Context(), w.by(), r))
+		w.must(w.redeem(r))
 		if a := w.agent(r.Agent); a.Group != "" {
 			w.Errorf("enrolled into %q", a.Group)
 		}
@@ -329,7 +448,7 @@ var enrolment = suite{
 	"a context that is over ends a method, and says so": func(w *world) {
 		ctx, cancel := contextOver(w)
 		defer cancel()
-		if err := w.Redeem(ctx, w.by(), w.redemption(w.token("").ID)); !errors.Is(err, ctx.Err()) {
+		if err := w.Redeem(ctx, []store.Redemption{w.redemption(w.token("").ID)})[0]; !errors.Is(err, ctx.Err()) {
 			w.Errorf("got %v", err)
 		}
 	},

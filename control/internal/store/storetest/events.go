@@ -99,7 +99,7 @@ var events = suite{
 					if err := w.IssueBootstrapToken(w.Context(), w.by(), t); err != nil {
 						return struct{}{}, err
 					}
-					if err := w.Redeem(w.Context(), w.by(), w.redemption(t.ID)); err != nil {
+					if err := w.redeem(w.redemption(t.ID)); err != nil {
 						return struct{}{}, err
 					}
 				}

@@ -23,7 +23,7 @@ func (w *world) group(name string) fleet.Group {
 func (w *world) member(group fleet.GroupID) fleet.AgentID {
 	w.Helper()
 	r := w.redemption(w.token(group).ID)
-	w.must(w.Redeem(w.Context(), w.by(), r))
+	w.must(w.redeem(r))
 	return r.Agent
 }
 

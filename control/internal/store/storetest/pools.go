@@ -137,7 +137,7 @@ var tokenPools = suite{
 		group := w.group("web")
 		p := w.pool("asg", func(p *fleet.TokenPool) { p.Group, p.TTL = group.ID, 20*time.Minute })
 		v := w.wantDraw(p, "")
-		token, err := w.BootstrapTokenByHash(w.Context(), v.Token.Hash)
+		token, err := w.tokenByHash(v.Token.Hash)
 		w.must(err)
 		if !reflect.DeepEqual(token, v.Token) || token.Group != group.ID || token.Pool != p.ID || token.PoolName != "asg" ||
 			token.Description != "i-0abc" || !token.CreatedAt.Equal(w.now) || !token.ExpiresAt.Equal(w.now.Add(20*time.Minute)) {
@@ -152,7 +152,7 @@ var tokenPools = suite{
 			w.Errorf("%d are live", p.Live)
 		}
 		r := w.redemption(token.ID)
-		w.must(w.Redeem(w.Context(), w.by(), r))
+		w.must(w.redeem(r))
 		if a := w.agent(r.Agent); a.Group != group.ID {
 			w.Errorf("enrolled as %+v", a)
 		}
@@ -212,7 +212,7 @@ var tokenPools = suite{
 		first, second := w.draw(p).Token, w.draw(p).Token
 		w.draw(p)
 		w.wantDraw(p, fleet.RefusedPoolExhausted)
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(first.ID)))
+		w.must(w.redeem(w.redemption(first.ID)))
 		w.wantDraw(p, "")
 		w.wantDraw(p, fleet.RefusedPoolExhausted)
 		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), second.ID)
@@ -246,7 +246,7 @@ var tokenPools = suite{
 		if after.Group != group.ID || !after.ExpiresAt.Equal(w.now.Add(ttl)) {
 			w.Errorf("drawn %+v", after)
 		}
-		if stored, err := w.BootstrapTokenByHash(w.Context(), before.Hash); err != nil || stored.Group != "" {
+		if stored, err := w.tokenByHash(before.Hash); err != nil || stored.Group != "" {
 			w.Errorf("the one of before is %+v, %v", stored, err)
 		}
 		none := fleet.GroupID("")
@@ -269,7 +269,7 @@ var tokenPools = suite{
 		if !again.DisabledAt.Equal(disabled.DisabledAt) {
 			w.Errorf("disabled at %s, then at %s", disabled.DisabledAt, again.DisabledAt)
 		}
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(token.ID)))
+		w.must(w.redeem(w.redemption(token.ID)))
 		_, err = w.UpdateTokenPool(w.Context(), w.by(), p.ID, fleet.PoolChange{Disabled: &no})
 		w.must(err)
 		w.wantDraw(p, "")
@@ -324,7 +324,7 @@ var tokenPools = suite{
 		p, other := w.pool("asg"), w.pool("other")
 		used, unused, elsewhere := w.draw(p).Token, w.draw(p).Token, w.draw(other).Token
 		operators := w.token("")
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(used.ID)))
+		w.must(w.redeem(w.redemption(used.ID)))
 		_, err := w.in("theirs").DeleteTokenPool(w.Context(), w.in("theirs").by(), p.ID)
 		w.want(err, store.ErrNotFound)
 		revoked, err := w.DeleteTokenPool(w.Context(), w.by(), p.ID)
@@ -334,9 +334,9 @@ var tokenPools = suite{
 		}
 		w.wantAudit(string(p.ID), "token_pool.delete")
 		for token, want := range map[fleet.TokenID]error{unused.ID: store.ErrState, elsewhere.ID: nil, operators.ID: nil} {
-			w.want(w.Redeem(w.Context(), w.by(), w.redemption(token)), want)
+			w.want(w.redeem(w.redemption(token)), want)
 		}
-		stored, err := w.BootstrapTokenByHash(w.Context(), used.Hash)
+		stored, err := w.tokenByHash(used.Hash)
 		w.must(err)
 		if stored.PoolName != "asg" {
 			w.Errorf("got %+v", stored)
@@ -372,7 +372,7 @@ var tokenPools = suite{
 	"tokens that enrolled nobody are swept some time after their end, others stay": func(w *world) {
 		p := w.pool("asg")
 		redeemed := w.token("")
-		w.must(w.Redeem(w.Context(), w.by(), w.redemption(redeemed.ID)))
+		w.must(w.redeem(w.redemption(redeemed.ID)))
 		revoked := w.token("")
 		_, err := w.RevokeBootstrapToken(w.Context(), w.by(), revoked.ID)
 		w.must(err)

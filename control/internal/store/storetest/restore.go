@@ -42,7 +42,7 @@ var restoration = suite{
 			w.Errorf("the session is %+v", got)
 		}
 		for _, token := range []fleet.BootstrapToken{live, theirs} {
-			got, err := w.BootstrapTokenByHash(w.Context(), token.Hash)
+			got, err := w.tokenByHash(token.Hash)
 			w.must(err)
 			if got.State(w.now) != fleet.TokenRevoked {
 				w.Errorf("a token is %+v", got)
@@ -66,7 +66,7 @@ var restoration = suite{
 		w.must(err)
 		_, err = w.VoidAfterBackup(w.Context(), w.restored())
 		w.want(err, store.ErrState)
-		got, err := w.BootstrapTokenByHash(w.Context(), token.Hash)
+		got, err := w.tokenByHash(token.Hash)
 		w.must(err)
 		if got.State(w.now) != fleet.TokenLive {
 			w.Errorf("the token is %+v", got)

@@ -93,8 +93,8 @@ func (w *world) enrol() agent {
 		ID: fleet.TokenID(identity.NewAgentID()), Tenant: w.tenant, Hash: sum, CreatedBy: "ci", CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour),
 	}
 	w.must(w.IssueBootstrapToken(w.Context(), w.by(), token))
-	w.must(w.Redeem(w.Context(), w.by(), store.Redemption{
-		Token: token.ID, Agent: a.id, Method: fleet.EnrolledByAgentCSR, Partition: a.partition,
+	w.must(w.redeem(store.Redemption{
+		By: w.by(), Token: token.ID, Agent: a.id, Method: fleet.EnrolledByAgentCSR, Partition: a.partition,
 		Certificate: fleet.Certificate{
 			Tenant: w.tenant, Serial: a.serial, Fingerprint: a.fingerprint, Agent: a.id, Key: "k1",
 			NotBefore: w.now, NotAfter: w.now.AddDate(1, 0, 0), DER: []byte("der"), ChainPEM: []byte("pem"), PublicKey: sum, CreatedAt: w.now,

@@ -16,12 +16,12 @@ import (
 
 // Enrolled is what a redeemed bootstrap token leaves behind: an identity, in a group or in none. If the token was drawn
 // from a pool, that is named.
-func Enrolled(by fleet.By, r store.Redemption, token fleet.BootstrapToken, group fleet.GroupID) (Entry, fleet.Event) {
+func Enrolled(r store.Redemption, token fleet.BootstrapToken, group fleet.GroupID) (Entry, fleet.Event) {
 	entry := ofAgent("agent.enrol", r.Agent, Fields{
 		"token": r.Token, "method": r.Method, "serial": r.Certificate.Serial, "fingerprint": r.Certificate.Fingerprint, "group": group,
 	})
 	event := fleet.Event{
-		Tenant: by.Tenant, At: by.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
+		Tenant: r.By.Tenant, At: r.By.At, Kind: fleet.EventAgentEnrolled, Agent: r.Agent,
 		Message: "enrolled (" + string(r.Method) + ")", Attributes: map[string]string{"method": string(r.Method), "group": string(group)},
 	}
 	if token.Pool != "" {

@@ -23,6 +23,7 @@ var (
 	published  = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionPublished, Revision: 1, Note: "first"}
 	assignment = fleet.Assignment{Config: "c", ConfigName: "base", Version: 2, Generation: 3, Target: fleet.Target{Group: "g"}}
 	redemption = store.Redemption{
+		By:    by,
 		Token: "b", Agent: "a", Method: fleet.EnrolledAsChild,
 		Certificate: fleet.Certificate{Serial: "5e", Fingerprint: "f1", PublicKey: [32]byte{1}, DER: []byte("DER"), ChainPEM: []byte("PEM")},
 	}
@@ -75,7 +76,7 @@ func TestEntries(t *testing.T) {
 		{trail.GatewayRevoked(gateway), "gateway.revoke gateway gw", "", `{"serial":"5e"}`},
 		{trail.BootstrapTokenRevoked("b"), "bootstrap_token.revoke bootstrap_token b", "", ""},
 		{
-			first(trail.Enrolled(by, redemption, drawn, "g")), "agent.enrol agent a", "",
+			first(trail.Enrolled(redemption, drawn, "g")), "agent.enrol agent a", "",
 			fmt.Sprintf(`{"fingerprint":"f1","group":"g","method":%q,"pool":"asg","serial":"5e","token":"b"}`, fleet.EnrolledAsChild),
 		},
 		{
@@ -139,8 +140,8 @@ func TestEvents(t *testing.T) {
 		kind                      fleet.EventKind
 		agent, message, attribute string
 	}{
-		{second(trail.Enrolled(by, redemption, drawn, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "group=g"},
-		{second(trail.Enrolled(by, redemption, drawn, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "pool=asg"},
+		{second(trail.Enrolled(redemption, drawn, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "group=g"},
+		{second(trail.Enrolled(redemption, drawn, "g")), fleet.EventAgentEnrolled, "a", "enrolled (child)", "pool=asg"},
 		{child, fleet.EventAgentEnrolled, "k", "first seen behind its parent", "parent=a"},
 		{quarantined, fleet.EventAgentQuarantined, "a", "taken over by a clone 3 times within 10m0s", "gateway=gw"},
 		{trail.Connected(claim, "a", true), fleet.EventAgentConnected, "a", "connected at gateway gw", "took_over=clone"},

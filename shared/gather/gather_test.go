@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"gitlab.com/ampora/ampora/gateway/internal/gather"
+	"gitlab.com/ampora/ampora/shared/gather"
 )
 
 var bound = gather.Bound{Waiting: 100, Size: 10, Parallel: 2, Moment: 5 * time.Millisecond, Timeout: time.Second}

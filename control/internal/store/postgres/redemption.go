@@ -1,0 +1,168 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// Redeem implements store.Enrolment. Those of one tenant share a transaction.
+func (s *Store) Redeem(ctx context.Context, list []store.Redemption) []error {
+	results := make([]error, len(list))
+	places := map[fleet.TenantID][]int{}
+	for i, r := range list {
+		places[r.By.Tenant] = append(places[r.By.Tenant], i)
+	}
+	for tenant, of := range places {
+		part := make([]store.Redemption, len(of))
+		for i, place := range of {
+			part[i] = list[place]
+		}
+		for i, err := range s.redeem(ctx, tenant, part) {
+			results[of[i]] = err
+		}
+	}
+	return results
+}
+
+// redeem redeems tokens of a tenant together. One that cannot be written takes the others with it; then each is tried
+// alone.
+func (s *Store) redeem(ctx context.Context, tenant fleet.TenantID, list []store.Redemption) (results []error) {
+	err := s.bulkInTenant(ctx, tenant, func(tx pgx.Tx) error {
+		tokens, err := lockBootstrapTokens(ctx, tx, tenant, list)
+		if err != nil {
+			return err
+		}
+		var done []verdict.Redeemed
+		if results, done = verdict.OfRedemptions(list, tokens); len(done) == 0 {
+			return nil
+		}
+		return writeRedeemed(ctx, tx, tenant, done)
+	})
+	switch {
+	case err == nil:
+		return results
+	case len(list) == 1 || everybodys(ctx, err):
+		return slices.Repeat([]error{err}, len(list))
+	}
+	results = results[:0]
+	for _, r := range list {
+		results = append(results, s.redeem(ctx, tenant, []store.Redemption{r})...)
+	}
+	return results
+}
+
+// everybodys says of an error that it is about no single redemption.
+func everybodys(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown)
+}
+
+// lockBootstrapTokens locks the tokens of redemptions, in the order of their ids. Of two that redeem one token the second
+// waits, and finds it redeemed.
+func lockBootstrapTokens(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, redemptions []store.Redemption) ([]fleet.BootstrapToken, error) {
+	tokens, err := list(ctx, tx, scanBootstrapToken, `
+		SELECT `+enrolmentColumns+` FROM bootstrap_tokens WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR UPDATE`,
+		tenant, ids(redemptions, func(r store.Redemption) fleet.TokenID { return r.Token }))
+	return tokens, fail("lock bootstrap tokens", err)
+}
+
+// writeRedeemed writes each table by one statement, all in one round trip.
+func writeRedeemed(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []verdict.Redeemed) error {
+	living, err := lockGroups(ctx, tx, tenant, done)
+	if err != nil {
+		return err
+	}
+	group := func(r verdict.Redeemed) fleet.GroupID {
+		if living[r.Of.Group] {
+			return r.Of.Group
+		}
+		return "" // deleted meanwhile
+	}
+	told, events := make([]verdict.Told, len(done)), make([]fleet.Event, len(done))
+	for i, r := range done {
+		told[i].By = r.By
+		told[i].Entry, events[i] = trail.Enrolled(r.Redemption, r.Of, group(r))
+	}
+	var batch pgx.Batch
+	queueEnrolled(&batch, tenant, done, group)
+	queueCertificates(&batch, array(done, func(r verdict.Redeemed) fleet.Certificate { return r.Certificate }))
+	queueRedeemed(&batch, tenant, done)
+	queueEvents(&batch, events)
+	if err := queueAudit(&batch, told); err != nil {
+		return err
+	}
+	return fail("record the identities", tx.SendBatch(ctx, &batch).Close())
+}
+
+// lockGroups says which groups of the tokens there still are, and keeps them from being deleted.
+func lockGroups(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []verdict.Redeemed) (map[fleet.GroupID]bool, error) {
+	var wanted []fleet.GroupID
+	for _, r := range done {
+		if r.Of.Group != "" {
+			wanted = append(wanted, r.Of.Group)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, nil //nolint:nilnil // no group
+	}
+	scan := func(row pgx.Row) (id fleet.GroupID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	}
+	locked, err := list(ctx, tx, scan, `
+		SELECT id FROM groups WHERE tenant_id = $1 AND id `+among+` AND deleted_at IS NULL ORDER BY id FOR SHARE`,
+		tenant, ids(wanted, itself))
+	living := map[fleet.GroupID]bool{}
+	for _, id := range locked {
+		living[id] = true
+	}
+	return living, fail("lock the groups", err)
+}
+
+func enrolledID(r verdict.Redeemed) fleet.AgentID { return r.Agent }
+func redeemedAt(r verdict.Redeemed) time.Time     { return r.By.At }
+
+// queueEnrolled records identities as members of groups. What is no UUID is refused here, and by no other of the statements.
+func queueEnrolled(batch *pgx.Batch, tenant fleet.TenantID, done []verdict.Redeemed, group func(verdict.Redeemed) fleet.GroupID) {
+	batch.Queue(`
+		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, group_id)
+		SELECT $1, unnest($2::text[])::uuid, unnest($3::integer[]), unnest($4::timestamptz[]), unnest($5::text[]),
+			nullif(unnest($6::uuid[]), '00000000-0000-0000-0000-000000000000')`,
+		tenant, texts(array(done, enrolledID)),
+		array(done, func(r verdict.Redeemed) int { return r.Partition }),
+		moments(done, redeemedAt),
+		array(done, func(r verdict.Redeemed) string { return string(r.Method) }),
+		ids(done, group))
+}
+
+// queueRedeemed uses the tokens up.
+func queueRedeemed(batch *pgx.Batch, tenant fleet.TenantID, done []verdict.Redeemed) {
+	batch.Queue(`
+		UPDATE bootstrap_tokens t SET redeemed_at = r.at, agent_id = r.agent_id, public_key = r.public_key, serial = r.serial
+		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::timestamptz[]) AS at, unnest($4::uuid[]) AS agent_id,
+			unnest($5::bytea[]) AS public_key, unnest($6::text[]) AS serial) AS r
+		WHERE t.tenant_id = $1 AND t.id `+among+` AND t.id = r.id AND t.redeemed_at IS NULL AND t.revoked_at IS NULL`,
+		tenant, ids(done, func(r verdict.Redeemed) fleet.TokenID { return r.Token }),
+		moments(done, redeemedAt),
+		ids(done, enrolledID),
+		array(done, func(r verdict.Redeemed) []byte { return r.Certificate.PublicKey[:] }),
+		array(done, func(r verdict.Redeemed) string { return string(r.Certificate.Serial) })).Exec(func(used pgconn.CommandTag) error {
+		if int(used.RowsAffected()) != len(done) {
+			return fmt.Errorf("redeem bootstrap tokens: %w", errLost)
+		}
+		return nil
+	})
+}
