@@ -23,7 +23,7 @@ func TestRotation(t *testing.T) {
 	for _, control := range server.Controls() {
 		control.Env["AMPORA_PKI_ROTATION_WINDOW"] = "1m"
 	}
-	c := gather(t, server, agents(t, 1000), "--enrol", "offer")
+	c := gather(t, server, agents(t, 1000), "--enrol", "offer", "--fault", "burst=1/s")
 	var former string
 	for _, k := range c.keys() {
 		if k.GetKind() == "intermediate" {
