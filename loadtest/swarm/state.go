@@ -44,7 +44,7 @@ func (a *agent) state() *amporav1.Agent {
 		Id: a.identity.Agent(), InstanceUid: uidText(a.uid), HostName: a.name,
 		Credential:   &amporav1.Credential{Serial: a.identity.Serial, SpiffeId: a.identity.SPIFFE},
 		Session:      &amporav1.Session{Transport: transport},
-		Capabilities: capabilityNames(),
+		Capabilities: capabilityNames(protobufs.AgentCapabilities(a.swarm.abilities())), //nolint:gosec // few bits
 		Description: &amporav1.Description{
 			Identifying: attributes(description.GetIdentifyingAttributes()), NonIdentifying: attributes(description.GetNonIdentifyingAttributes()),
 		},
@@ -55,7 +55,7 @@ func (a *agent) state() *amporav1.Agent {
 	}
 }
 
-func capabilityNames() (names []string) {
+func capabilityNames(abilities protobufs.AgentCapabilities) (names []string) {
 	for bit := protobufs.AgentCapabilities(1); bit <= abilities; bit <<= 1 {
 		if abilities&bit != 0 {
 			names = append(names, strings.TrimPrefix(bit.String(), "AgentCapabilities_"))
