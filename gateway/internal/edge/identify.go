@@ -60,11 +60,11 @@ func (t *Trust) Identify(r *http.Request) (Caller, error) {
 		return caller, err
 	}
 	if len(r.TLS.PeerCertificates) > 0 {
-		agent, issuer, err := snapshot.verify(r.TLS.PeerCertificates, t.clock())
+		leaf := r.TLS.PeerCertificates[0]
+		agent, issuer, err := snapshot.verify(leaf, t.clock())
 		if err != nil {
 			return caller, err
 		}
-		leaf := r.TLS.PeerCertificates[0]
 		caller.Agent, caller.Serial, caller.Fingerprint = agent, identity.SerialOf(leaf.SerialNumber), identity.FingerprintOf(leaf.Raw)
 		caller.NotAfter, caller.Issuer = leaf.NotAfter, issuer
 		return caller, nil
@@ -73,12 +73,12 @@ func (t *Trust) Identify(r *http.Request) (Caller, error) {
 	return caller, err
 }
 
-// verify proves a chain, leaf first. The roots are those of the tenant that the leaf
-// names, so that the CA of one tenant cannot speak for another. Of the chain only the leaf
-// counts: what signed it must be in the snapshot, or a signing key that was retired would
-// go on as long as agents send its certificate along.
-func (s *Snapshot) verify(chain []*x509.Certificate, now time.Time) (identity.Agent, Issuer, error) {
-	agent, issuer, err := s.proven(chain[0], now)
+// verify proves a leaf. The roots are those of the tenant that it names, so that the CA of
+// one tenant cannot speak for another. What an agent sends along does not count: what signed
+// the leaf must be in the snapshot, or a signing key that was retired would go on as long as
+// agents send its certificate.
+func (s *Snapshot) verify(leaf *x509.Certificate, now time.Time) (identity.Agent, Issuer, error) {
+	agent, issuer, err := s.proven(leaf, now)
 	if err != nil {
 		return identity.Agent{}, Issuer{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}

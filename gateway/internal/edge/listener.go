@@ -156,8 +156,8 @@ func (s *Server) verifyConnection(state tls.ConnectionState) error {
 	if err != nil {
 		return nil //nolint:nilerr // the handler answers 503
 	}
-	if _, _, err := snapshot.verify(state.PeerCertificates, s.trust.clock()); err != nil {
-		leaf := state.PeerCertificates[0]
+	leaf := state.PeerCertificates[0]
+	if _, _, err := snapshot.verify(leaf, s.trust.clock()); err != nil {
 		s.rejections.Reject(context.Background(), AuthFailed, err, slog.String("serial", leaf.SerialNumber.Text(16)), slog.String("issuer", leaf.Issuer.String()))
 		return err
 	}
