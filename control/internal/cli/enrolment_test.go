@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,10 +43,10 @@ type gateway struct {
 	root, intermediate *x509.Certificate
 	key                *ecdsa.PrivateKey
 	issued             map[string][]byte // by public key
-	requests           int
-	revoked            bool // what agents show does not stand any more
+	requests           atomic.Int64
+	revoked            atomic.Bool // what agents show does not stand any more
 	// away breaks every connection without an answer.
-	away bool
+	away atomic.Bool
 	// answer replaces the ordinary answer once.
 	answer func(w http.ResponseWriter, chain []byte)
 	dir    string
@@ -108,7 +109,7 @@ func (g *gateway) token() string {
 }
 
 func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
-	g.requests++
+	g.requests.Add(1)
 	operation, est := strings.CutPrefix(r.URL.Path, "/.well-known/est/")
 	if !est || r.Method != http.MethodPost {
 		http.NotFound(w, r)
@@ -133,7 +134,7 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	chain := g.certsOnly(request, agent)
-	if g.away {
+	if g.away.Load() {
 		panic(http.ErrAbortHandler)
 	}
 	if answer := g.answer; answer != nil {
@@ -163,7 +164,7 @@ func (g *gateway) redeem(token string, key []byte) bool {
 // shown says whose certificate a request came with, if one did that stands.
 func (g *gateway) shown(r *http.Request) (agent identity.Agent, ok bool) {
 	if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].CheckSignatureFrom(g.intermediate) != nil ||
-		r.Header.Get("Authorization") != "" || g.revoked {
+		r.Header.Get("Authorization") != "" || g.revoked.Load() {
 		return agent, false
 	}
 	agent, err := identity.FromCertificate(r.TLS.PeerCertificates[0])
@@ -293,7 +294,7 @@ func TestEnrollRefusals(t *testing.T) {
 		answer func(http.ResponseWriter, []byte)
 		exit   ExitCode
 		says   string
-		asked  int
+		asked  int64
 	}{
 		{name: "unknown token", token: func(*gateway) string { return identity.NewToken(identity.BootstrapToken).Reveal() }, exit: ExitDenied, says: "unknown, used, expired or revoked", asked: 1},
 		{name: "truncated token", token: func(g *gateway) string { return g.token()[:40] }, exit: ExitUsage, says: "damaged copy"},
@@ -326,8 +327,8 @@ func TestEnrollRefusals(t *testing.T) {
 				if got.code != int(c.exit) || !strings.Contains(got.errOut, c.says) || got.out != "" {
 					t.Errorf("exit %d, want %d and %q: %s", got.code, c.exit, c.says, got.errOut)
 				}
-				if g.requests != c.asked {
-					t.Errorf("%d requests, want %d", g.requests, c.asked)
+				if g.requests.Load() != c.asked {
+					t.Errorf("%d requests, want %d", g.requests.Load(), c.asked)
 				}
 				if token != "" && strings.Contains(got.errOut, token[len(token)/2:]) {
 					t.Error("the token was printed")
@@ -438,16 +439,16 @@ func TestEnrollIntoNowhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		token := g.token()
-		if got := g.enroll(token); got.code != int(ExitError) || !strings.Contains(got.errOut, "--out-dir") || g.requests != 0 {
-			t.Errorf("exit %d, %d requests: %s", got.code, g.requests, got.errOut)
+		if got := g.enroll(token); got.code != int(ExitError) || !strings.Contains(got.errOut, "--out-dir") || g.requests.Load() != 0 {
+			t.Errorf("exit %d, %d requests: %s", got.code, g.requests.Load(), got.errOut)
 		}
 	})
 	inGateway(t, func(t *testing.T, g *gateway) {
 		if err := os.MkdirAll(g.path("key.pem.pending"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if got := g.enroll(g.token()); got.code != int(ExitError) || g.requests != 0 {
-			t.Errorf("exit %d, %d requests: %s", got.code, g.requests, got.errOut)
+		if got := g.enroll(g.token()); got.code != int(ExitError) || g.requests.Load() != 0 {
+			t.Errorf("exit %d, %d requests: %s", got.code, g.requests.Load(), got.errOut)
 		}
 	})
 }

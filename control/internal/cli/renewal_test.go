@@ -79,7 +79,7 @@ func TestRenewThatFails(t *testing.T) {
 			t.Error("before a negative time:", got.golden())
 		}
 		time.Sleep(13 * time.Hour)
-		g.revoked = true
+		g.revoked.Store(true)
 		if got := g.renew(); got.code != int(ExitDenied) || !strings.Contains(got.errOut, "certificate is not accepted") {
 			t.Error("revoked:", got.golden())
 		}

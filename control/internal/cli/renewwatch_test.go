@@ -61,16 +61,16 @@ func TestWatchOutlivesTheGateway(t *testing.T) {
 		first := g.read("cert.pem")
 		end := g.watch()
 		time.Sleep(12*time.Hour - time.Minute) // nothing is due yet
-		requests := g.requests
-		g.away = true
+		requests := g.requests.Load()
+		g.away.Store(true)
 		time.Sleep(5 * time.Hour)
-		if n := g.requests - requests; n < 3 || n > 20 {
+		if n := g.requests.Load() - requests; n < 3 || n > 20 {
 			t.Errorf("it asked %d times in five hours", n)
 		}
 		if g.read("cert.pem") != first {
 			t.Error("it was renewed by nobody")
 		}
-		g.away = false
+		g.away.Store(false)
 		time.Sleep(time.Hour)
 		if g.verify(); g.read("cert.pem") == first {
 			t.Error("it was not renewed when the gateway came back")
@@ -110,7 +110,7 @@ func TestWatchEndsWhenNothingHelps(t *testing.T) {
 		code   ExitCode
 		words  string
 	}{
-		"revoked":     {func(g *gateway) { g.revoked = true }, ExitDenied, "not accepted"},
+		"revoked":     {func(g *gateway) { g.revoked.Store(true) }, ExitDenied, "not accepted"},
 		"no identity": {func(g *gateway) { _ = os.RemoveAll(g.dir) }, ExitConflict, "no valid identity"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -116,6 +116,7 @@ var rows = []struct{ table, insert string }{
 	{"foreign_revocations", "INSERT INTO foreign_revocations VALUES ($1, 'k', 's', now(), 0)"},
 	{"agent_parts", "INSERT INTO agent_parts (tenant_id, agent_id, kind, epoch, sequence, at, value, raw) VALUES ($1, '" + id + "', 'health', 1, 1, now(), '{}', '')"},
 	{"agent_labels", "INSERT INTO agent_labels VALUES ($1, '" + id + "', 'k', 'v')"},
+	{"agent_tags", "INSERT INTO agent_tags VALUES ($1, '" + id + "', 'k', 'v', 'operator')"},
 	{"bodies", "INSERT INTO bodies VALUES ($1, sha256('b'), 1, 'b', now())"},
 	{"configs", "INSERT INTO configs (tenant_id, id, name, kind, created_at) VALUES ($1, '" + id + "', 'n', 'opaque', now())"},
 	{"config_versions", "INSERT INTO config_versions (tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, created_by, created_at) VALUES ($1, '" + id + "', 1, 'published', sha256('b'), sha256('b'), 1, '', '', now())"},
