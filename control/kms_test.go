@@ -58,34 +58,33 @@ func TestTheKeyServiceIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		csr := newCSR(t)
-		enrol := func(c *crowd) error {
-			_, err := c.control.Enroll(t.Context(), &internalv1.EnrollRequest{Token: issued.GetSecret(), CsrPem: csr, Method: internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST, GatewayId: "g"})
+		enrol := func(p *plane) error {
+			_, err := p.Gateways().Enroll(t.Context(), &internalv1.EnrollRequest{Token: issued.GetSecret(), CsrPem: csr, Method: internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST, GatewayId: "g"})
 			return err
 		}
 		list := revocationList(t, p)
 
 		vault.Away(true)
 		defer vault.Away(false)
-		if err := enrol(c); connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "key service") {
+		if err := enrol(p); connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "key service") {
 			t.Errorf("enrolled: %v", err)
 		}
 		p.stop()
 		p = startAs(t, config, db, b, time.Now, withDrivers)
 		for _, a := range c.agents {
-			c.control = p.Gateways()
 			again := proto.Clone(a.claimed).(*internalv1.Claim)
 			again.HolderEpoch = a.epoch
-			if _, err := c.control.ClaimSessions(t.Context(), &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{again}}); err != nil {
+			if _, err := p.Gateways().ClaimSessions(t.Context(), &internalv1.ClaimSessionsRequest{GatewayId: "g", BootId: c.boot, Claims: []*internalv1.Claim{again}}); err != nil {
 				t.Errorf("claimed: %v", err)
 			}
 		}
-		if _, err := c.control.GetTrust(t.Context(), &internalv1.GetTrustRequest{}); err != nil {
+		if _, err := p.Gateways().GetTrust(t.Context(), &internalv1.GetTrustRequest{}); err != nil {
 			t.Errorf("trust: %v", err)
 		}
 		if after := revocationList(t, p); !slices.Equal(after, list) {
 			t.Error("the list is another")
 		}
-		if err := enrol(c); connect.CodeOf(err) != connect.CodeUnavailable {
+		if err := enrol(p); connect.CodeOf(err) != connect.CodeUnavailable {
 			t.Errorf("enrolled after a restart: %v", err)
 		}
 
@@ -99,7 +98,7 @@ func TestTheKeyServiceIsAway(t *testing.T) {
 		}
 
 		vault.Away(false)
-		if err := enrol(c); err != nil {
+		if err := enrol(p); err != nil {
 			t.Errorf("the key service is back: %v", err)
 		}
 	})
