@@ -92,7 +92,7 @@ func (s *agents) GetEffectiveConfig(ctx context.Context, r *amporav1.GetEffectiv
 	}
 	answer := &amporav1.GetEffectiveConfigResponse{}
 	for _, file := range effective.Files {
-		body, err := stored(s.content.Get(ctx, by.Tenant, file.Hash))
+		body, err := s.content.Known(ctx, by.Tenant, file.Hash)
 		if err != nil {
 			return nil, err
 		}
@@ -140,12 +140,4 @@ func (s *agents) ReleaseQuarantine(ctx context.Context, r *amporav1.ReleaseQuara
 	}
 	agent, err := s.whole(ctx, id)
 	return &amporav1.ReleaseQuarantineResponse{Agent: agent}, err
-}
-
-// stored is a body that something refers to. That it is not there is our loss, not the caller's mistake.
-func stored(body []byte, err error) ([]byte, error) {
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, fault.New(fault.Internal, "BODY_MISSING", "the stored bytes cannot be found").WithCause(err)
-	}
-	return body, err
 }

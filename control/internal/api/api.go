@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect/v2"
 	"go.opentelemetry.io/otel/metric"
 
+	library "gitlab.com/ampora/ampora/control/internal/configs"
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -44,7 +45,7 @@ func Register(server *connect.Server, d Deps) error {
 	}
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
-	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
+	amporav1connect.RegisterConfigServiceHandler(server, &configs{library.New(d.Store, d.Content), d.Store, d.Store, d.Content})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})
 	amporav1connect.RegisterSigningKeyServiceHandler(server, &signingKeys{d.Store, d.Authority, d.Now})

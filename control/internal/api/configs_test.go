@@ -14,6 +14,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/collector"
+	library "gitlab.com/ampora/ampora/control/internal/configs"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -103,13 +104,16 @@ func TestDraftsUseOptimisticConcurrency(t *testing.T) {
 		t.Fatalf("%v", second)
 	}
 	_, err := update(1, "a: 3")
-	refused(t, err, connect.CodeAborted, auth.ReasonChangedMeanwhile)
+	now := refused(t, err, connect.CodeAborted, library.ReasonChanged)
+	if now["revision"] != "2" || now["content_hash"] != second.GetContentHash() || now["changed_by"] != second.GetChangedBy() || now["changed_at"] == "" {
+		t.Errorf("what is there now is said to be %v", now)
+	}
 
 	publish := func(revision int32) (*amporav1.PublishConfigVersionResponse, error) {
 		return operator.configs.PublishConfigVersion(t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: id, Version: 1, Revision: revision})
 	}
 	_, err = publish(1)
-	refused(t, err, connect.CodeAborted, auth.ReasonChangedMeanwhile)
+	refused(t, err, connect.CodeAborted, library.ReasonChanged)
 	published := must(publish(0))(t).GetVersion()
 	if published.GetState() != amporav1.VersionState_VERSION_STATE_PUBLISHED || published.GetContentHash() != second.GetContentHash() {
 		t.Errorf("published %v", published)
@@ -122,6 +126,98 @@ func TestDraftsUseOptimisticConcurrency(t *testing.T) {
 	archived := must(operator.configs.ArchiveConfigVersion(t.Context(), &amporav1.ArchiveConfigVersionRequest{ConfigId: id, Version: 1}))(t)
 	if archived.GetVersion().GetState() != amporav1.VersionState_VERSION_STATE_ARCHIVED {
 		t.Errorf("archived %v", archived)
+	}
+}
+
+func TestAnOldVersionComesBackAsADraft(t *testing.T) {
+	w := newWorld(t)
+	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)
+	first := w.config(operator, "a", "a: 1 # as it was\n").GetVersion()
+	id := first.GetConfigId()
+	must(operator.configs.PublishConfigVersion(t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: id, Version: 1}))(t)
+	must(operator.configs.CreateConfigVersion(t.Context(), &amporav1.CreateConfigVersionRequest{ConfigId: id, Body: []byte("a: 2")}))(t)
+	must(operator.configs.ArchiveConfigVersion(t.Context(), &amporav1.ArchiveConfigVersionRequest{ConfigId: id, Version: 1}))(t)
+
+	restored := must(operator.configs.RestoreConfigVersion(t.Context(), &amporav1.RestoreConfigVersionRequest{ConfigId: id, Version: 1}))(t).GetVersion()
+	if restored.GetVersion() != 3 || restored.GetState() != amporav1.VersionState_VERSION_STATE_DRAFT || restored.GetRestoredFrom() != 1 ||
+		restored.GetContentHash() != first.GetContentHash() || restored.GetNote() != "restored from version 1" {
+		t.Errorf("restored %v", restored)
+	}
+	_, err := operator.configs.RestoreConfigVersion(t.Context(), &amporav1.RestoreConfigVersionRequest{ConfigId: id, Version: 4})
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
+
+	unarchive := &amporav1.UnarchiveConfigVersionRequest{ConfigId: id, Version: 1}
+	_, err = operator.configs.UnarchiveConfigVersion(t.Context(), unarchive)
+	refused(t, err, connect.CodePermissionDenied, auth.ReasonRoleTooLow)
+	if v := must(admin.configs.UnarchiveConfigVersion(t.Context(), unarchive))(t).GetVersion(); v.GetState() != amporav1.VersionState_VERSION_STATE_PUBLISHED {
+		t.Errorf("unarchived %v", v)
+	}
+	_, err = admin.configs.UnarchiveConfigVersion(t.Context(), unarchive)
+	refused(t, err, connect.CodeFailedPrecondition, auth.ReasonWrongState)
+}
+
+func TestImportedBytesNameThemselves(t *testing.T) {
+	w := newWorld(t)
+	operator := w.as(fleet.RoleOperator)
+	imported := func(r *amporav1.ImportConfigRequest) *amporav1.ImportConfigResponse {
+		return must(operator.configs.ImportConfig(t.Context(), r))(t)
+	}
+	named := &amporav1.ImportConfigRequest{Body: []byte("# ampora.name: edge \r\na: 1\n"), Note: "first"}
+	created := imported(named)
+	if created.GetConfig().GetName() != "edge" || created.GetVersion().GetVersion() != 1 || created.GetVersion().GetNote() != "first" || created.GetUnchanged() {
+		t.Errorf("created %v", created)
+	}
+	if again := imported(named); !again.GetUnchanged() || again.GetVersion().GetVersion() != 1 {
+		t.Errorf("the same once more: %v", again)
+	}
+	next := imported(&amporav1.ImportConfigRequest{Body: []byte("a: 2"), Name: "edge"})
+	if next.GetConfig().GetId() != created.GetConfig().GetId() || next.GetVersion().GetVersion() != 2 || next.GetConfig().GetLatest() != 2 {
+		t.Errorf("the next is %v", next)
+	}
+	if back := imported(named); back.GetUnchanged() || back.GetVersion().GetVersion() != 3 {
+		t.Errorf("what was before is %v", back)
+	}
+	for reason, r := range map[string]*amporav1.ImportConfigRequest{
+		library.ReasonUnnamed:        {Body: []byte("a: 1")},
+		library.ReasonNamedOtherwise: {Body: named.Body, Name: "core"},
+		library.ReasonBadName:        {Body: []byte("# ampora.name: Edge!\na: 1")},
+		collector.ReasonNotMapping:   {Body: []byte("# ampora.name: new\n- a")},
+	} {
+		_, err := operator.configs.ImportConfig(t.Context(), r)
+		refused(t, err, connect.CodeInvalidArgument, reason)
+	}
+	_, err := operator.configs.ImportConfig(t.Context(), &amporav1.ImportConfigRequest{
+		Body: []byte("a: 3"), Name: "edge", Kind: amporav1.ConfigKind_CONFIG_KIND_OPAQUE,
+	})
+	refused(t, err, connect.CodeFailedPrecondition, library.ReasonOtherKind)
+	if list := must(operator.configs.ListConfigs(t.Context(), &amporav1.ListConfigsRequest{}))(t).GetConfigs(); len(list) != 1 {
+		t.Errorf("there are %v", list)
+	}
+}
+
+func TestConfigsAndVersionsAreFiltered(t *testing.T) {
+	w := newWorld(t)
+	operator := w.as(fleet.RoleOperator)
+	first := w.config(operator, "edge", "a: 1").GetVersion()
+	must(operator.configs.PublishConfigVersion(t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: first.GetConfigId(), Version: 1}))(t)
+	w.config(operator, "core", "a: 1")
+	if list := must(operator.configs.ListConfigs(t.Context(), &amporav1.ListConfigsRequest{Drafts: true}))(t).GetConfigs(); len(list) != 1 || list[0].GetName() != "core" {
+		t.Errorf("with drafts: %v", list)
+	}
+	if list := must(operator.configs.ListConfigs(t.Context(), &amporav1.ListConfigsRequest{NamePrefix: "ed"}))(t).GetConfigs(); len(list) != 1 || list[0].GetName() != "edge" {
+		t.Errorf("with a prefix: %v", list)
+	}
+	if list := must(operator.configs.ListConfigs(t.Context(), &amporav1.ListConfigsRequest{Kind: amporav1.ConfigKind_CONFIG_KIND_OPAQUE}))(t).GetConfigs(); len(list) != 0 {
+		t.Errorf("of another kind: %v", list)
+	}
+	must(operator.configs.CreateConfigVersion(t.Context(), &amporav1.CreateConfigVersionRequest{ConfigId: first.GetConfigId(), Body: []byte("a: 2")}))(t)
+	for name, r := range map[string]*amporav1.ListConfigVersionsRequest{
+		"state": {State: amporav1.VersionState_VERSION_STATE_PUBLISHED}, "bytes": {ContentHash: first.GetContentHash()},
+	} {
+		r.ConfigId = first.GetConfigId()
+		if list := must(operator.configs.ListConfigVersions(t.Context(), r))(t).GetVersions(); len(list) != 1 || list[0].GetVersion() != 1 {
+			t.Errorf("by %s: %v", name, list)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"encoding/hex"
 	"math"
 	"time"
 
@@ -74,6 +75,12 @@ func hashText[H interface {
 		return ""
 	}
 	return h.String()
+}
+
+// hashFrom reads a hash whose form a rule of the message has checked; the zero hash for an empty one.
+func hashFrom[H ~[32]byte](text string) (h H) {
+	_, _ = hex.Decode(h[:], []byte(text))
+	return h
 }
 
 // word is the value of an enumeration that stands for a word of the vocabulary; 0, unspecified, for a word it lacks.

@@ -57,6 +57,11 @@ func version(v fleet.ConfigVersion) *amporav1.ConfigVersion {
 		CreatedBy:   v.CreatedBy,
 		CreatedAt:   moment(v.CreatedAt),
 		PublishedAt: moment(v.PublishedAt),
+
+		SemanticHash: hashText(v.Semantic),
+		RestoredFrom: count(v.RestoredFrom),
+		ChangedBy:    v.ChangedBy,
+		ChangedAt:    moment(v.ChangedAt),
 	}
 }
 

@@ -18,8 +18,9 @@ const maxConfig = 8 << 20
 
 func (p *program) configCommands() *cobra.Command {
 	return noun("configs", "Configurations: named containers of versions, each exact bytes",
-		p.configsCreate(), p.configsList(), p.configsGet(),
-		p.configsVersions(), p.configsPush(), p.configsEdit(), p.configsCat(), p.configsPublish(), p.configsArchive(),
+		p.configsCreate(), p.configsImport(), p.configsList(), p.configsGet(),
+		p.configsVersions(), p.configsPush(), p.configsEdit(), p.configsCat(), p.configsPublish(), p.configsRestore(),
+		p.configsArchive(), p.configsUnarchive(),
 		p.configsAssign(), p.configsUnassign(), p.configsAssignments())
 }
 
@@ -102,11 +103,17 @@ func (a *api) publish(
 
 func (p *program) configsList() *cobra.Command {
 	var limit int
+	var kind string
+	filter := &amporav1.ListConfigsRequest{}
 	cmd := p.remote(verb{use: "list [flags]", short: "List configurations", args: cobra.NoArgs},
-		func(ctx context.Context, api *api, _ []string) error {
+		func(ctx context.Context, api *api, _ []string) (err error) {
+			if filter.Kind, err = enumNamed[amporav1.ConfigKind]("kind", kind); err != nil {
+				return err
+			}
 			configs, err := pages(ctx, limit,
 				func(ctx context.Context, size int32, token string) ([]*amporav1.Config, string, error) {
-					answer, err := api.configs.ListConfigs(ctx, &amporav1.ListConfigsRequest{PageSize: size, PageToken: token})
+					filter.PageSize, filter.PageToken = size, token
+					answer, err := api.configs.ListConfigs(ctx, filter)
 					return answer.GetConfigs(), answer.GetNextPageToken(), err
 				})
 			if err != nil {
@@ -115,6 +122,9 @@ func (p *program) configsList() *cobra.Command {
 			return p.show(&amporav1.ListConfigsResponse{Configs: configs}, func() view { return p.configTable(configs) })
 		})
 	limitFlag(cmd, &limit, 0)
+	cmd.Flags().StringVar(&filter.NamePrefix, "name-prefix", "", "only those whose name begins with `PREFIX`")
+	cmd.Flags().StringVar(&kind, "kind", "", "only those of `KIND`: collector or opaque")
+	cmd.Flags().BoolVar(&filter.Drafts, "drafts", false, "only those with a version that is a draft")
 	return cmd
 }
 
@@ -140,13 +150,18 @@ func (p *program) configsGet() *cobra.Command {
 
 func (p *program) configsVersions() *cobra.Command {
 	var limit int
+	var state string
 	cmd := p.remote(verb{use: "versions CONFIG [flags]", short: "List the versions of a configuration, newest first", args: cobra.ExactArgs(1)},
 		func(ctx context.Context, api *api, args []string) error {
 			config, err := api.config(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			versions, err := pages(ctx, limit, api.versionPages(config.GetId()))
+			filter := &amporav1.ListConfigVersionsRequest{ConfigId: config.GetId()}
+			if filter.State, err = enumNamed[amporav1.VersionState]("state", state); err != nil {
+				return err
+			}
+			versions, err := pages(ctx, limit, api.versionPages(filter))
 			if err != nil {
 				return err
 			}
@@ -154,13 +169,14 @@ func (p *program) configsVersions() *cobra.Command {
 				func() view { return p.versionTable(config, versions) })
 		})
 	limitFlag(cmd, &limit, 0)
+	cmd.Flags().StringVar(&state, "state", "", "only those in `STATE`: draft, published or archived")
 	return cmd
 }
 
-func (a *api) versionPages(config string) page[*amporav1.ConfigVersion] {
+func (a *api) versionPages(filter *amporav1.ListConfigVersionsRequest) page[*amporav1.ConfigVersion] {
 	return func(ctx context.Context, size int32, token string) ([]*amporav1.ConfigVersion, string, error) {
-		answer, err := a.configs.ListConfigVersions(ctx,
-			&amporav1.ListConfigVersionsRequest{ConfigId: config, PageSize: size, PageToken: token})
+		filter.PageSize, filter.PageToken = size, token
+		answer, err := a.configs.ListConfigVersions(ctx, filter)
 		return answer.GetVersions(), answer.GetNextPageToken(), err
 	}
 }

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -397,8 +398,46 @@ func (s configServer) GetConfig(_ context.Context, r *amporav1.GetConfigRequest)
 }
 
 func (s configServer) ListConfigs(_ context.Context, r *amporav1.ListConfigsRequest) (*amporav1.ListConfigsResponse, error) {
-	page, next := paged(s.configs, r.GetPageToken())
+	named := slices.DeleteFunc(slices.Clone(s.configs), func(c *amporav1.Config) bool { return !strings.HasPrefix(c.GetName(), r.GetNamePrefix()) })
+	page, next := paged(named, r.GetPageToken())
 	return &amporav1.ListConfigsResponse{Configs: page, NextPageToken: next}, nil
+}
+
+func (s configServer) ImportConfig(_ context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {
+	if r.GetName() == "" {
+		return nil, refuse(connect.CodeInvalidArgument, "CONFIG_UNNAMED", "say the name, or let the first line say it", nil)
+	}
+	config, err := s.config(r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	newest := s.versions[len(s.versions)-1]
+	if bytes.Equal(s.bodies[newest.GetVersion()], r.GetBody()) {
+		return &amporav1.ImportConfigResponse{Config: config, Version: newest, Unchanged: true}, nil
+	}
+	return &amporav1.ImportConfigResponse{Config: config, Version: s.add(config.GetId(), r.GetBody(), r.GetNote())}, nil
+}
+
+func (s configServer) RestoreConfigVersion(_ context.Context, r *amporav1.RestoreConfigVersionRequest) (*amporav1.RestoreConfigVersionResponse, error) {
+	version, err := s.version(r.GetVersion())
+	if err != nil {
+		return nil, err
+	}
+	restored := s.add(r.GetConfigId(), s.bodies[version.GetVersion()], r.GetNote())
+	restored.RestoredFrom = version.GetVersion()
+	return &amporav1.RestoreConfigVersionResponse{Version: restored}, nil
+}
+
+func (s configServer) UnarchiveConfigVersion(_ context.Context, r *amporav1.UnarchiveConfigVersionRequest) (*amporav1.UnarchiveConfigVersionResponse, error) {
+	version, err := s.version(r.GetVersion())
+	switch {
+	case err != nil:
+		return nil, err
+	case version.GetState() != amporav1.VersionState_VERSION_STATE_ARCHIVED:
+		return nil, refuse(connect.CodeFailedPrecondition, "WRONG_STATE", "its state does not allow this", nil)
+	}
+	version.State = amporav1.VersionState_VERSION_STATE_PUBLISHED
+	return &amporav1.UnarchiveConfigVersionResponse{Version: version}, nil
 }
 
 func (s configServer) CreateConfigVersion(_ context.Context, r *amporav1.CreateConfigVersionRequest) (*amporav1.CreateConfigVersionResponse, error) {
@@ -416,7 +455,7 @@ func (s configServer) UpdateConfigVersion(_ context.Context, r *amporav1.UpdateC
 		return nil, err
 	}
 	if version.GetRevision() != r.GetRevision() {
-		return nil, refuse(connect.CodeAborted, "CHANGED_MEANWHILE", "the draft was changed meanwhile", map[string]string{"revision": fmt.Sprint(version.GetRevision())})
+		return nil, refuse(connect.CodeAborted, "DRAFT_CHANGED", "revision 9 of the draft is not the last", map[string]string{"revision": fmt.Sprint(version.GetRevision())})
 	}
 	version.Revision++
 	version.Note = r.GetNote()
@@ -425,7 +464,9 @@ func (s configServer) UpdateConfigVersion(_ context.Context, r *amporav1.UpdateC
 }
 
 func (s configServer) ListConfigVersions(_ context.Context, r *amporav1.ListConfigVersionsRequest) (*amporav1.ListConfigVersionsResponse, error) {
-	newest := slices.Clone(s.versions)
+	newest := slices.DeleteFunc(slices.Clone(s.versions), func(v *amporav1.ConfigVersion) bool {
+		return r.GetState() != 0 && v.GetState() != r.GetState()
+	})
 	slices.Reverse(newest)
 	page, next := paged(newest, r.GetPageToken())
 	return &amporav1.ListConfigVersionsResponse{Versions: page, NextPageToken: next}, nil
@@ -444,7 +485,7 @@ func (s configServer) PublishConfigVersion(_ context.Context, r *amporav1.Publis
 	case version.GetState() != amporav1.VersionState_VERSION_STATE_DRAFT:
 		return nil, refuse(connect.CodeFailedPrecondition, "WRONG_STATE", "only a draft can be published", nil)
 	case r.GetRevision() != 0 && r.GetRevision() != version.GetRevision():
-		return nil, refuse(connect.CodeAborted, "CHANGED_MEANWHILE", "the draft was changed meanwhile", nil)
+		return nil, refuse(connect.CodeAborted, "DRAFT_CHANGED", "revision 9 of the draft is not the last", nil)
 	}
 	version.State = amporav1.VersionState_VERSION_STATE_PUBLISHED
 	return &amporav1.PublishConfigVersionResponse{Version: version}, nil

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +46,65 @@ func (p *program) configsPush() *cobra.Command {
 	noteFlag(cmd, &note)
 	cmd.Flags().BoolVar(&publish, "publish", false, "publish the version at once")
 	return cmd
+}
+
+func (p *program) configsImport() *cobra.Command {
+	var name, kind, note string
+	var publish bool
+	cmd := p.remote(verb{
+		use: "import FILE... [flags]", short: "Store files under the names they give themselves", args: cobra.MinimumNArgs(1),
+		long: `Store files, byte for byte, under the names they give themselves in their first lines:
+
+  # ampora.name: edge
+
+A configuration that is new is created; one that is there gets a further version, unless its newest version has these
+bytes already. - is standard input. The first file that is refused ends the import; those before it are stored.`,
+		example: "amporactl configs import configs/*.yaml --publish\namporactl configs import --name edge - < edge.yaml",
+	}, func(ctx context.Context, api *api, args []string) error {
+		if name != "" && len(args) > 1 {
+			return usage("--name is for one file")
+		}
+		as, err := enumNamed[amporav1.ConfigKind]("kind", kind)
+		if err != nil {
+			return err
+		}
+		t, stored := newTable("FILE", "VERSION", "STATE", "SHA256", "OUTCOME"), &amporav1.ListConfigVersionsResponse{}
+		for _, file := range args {
+			answer, err := p.importFile(ctx, api, file, &amporav1.ImportConfigRequest{Name: name, Kind: as, Note: note}, publish)
+			if err != nil {
+				_, _ = fmt.Fprintf(p.streams.Err, "%s was not imported; %d before it were\n", escape(file), len(stored.GetVersions()))
+				return err
+			}
+			outcome, version := "stored", answer.GetVersion()
+			if answer.GetUnchanged() {
+				outcome = "unchanged"
+			}
+			stored.Versions = append(stored.Versions, version)
+			t.row(escape(file), fmt.Sprintf("%s@%d", escape(answer.GetConfig().GetName()), version.GetVersion()), word(version.GetState()),
+				short(version.GetContentHash()), outcome)
+		}
+		return p.show(stored, func() view { return t })
+	})
+	cmd.Flags().StringVar(&name, "name", "", "the `NAME` of a file that gives itself none")
+	cmd.Flags().StringVar(&kind, "kind", "", "`KIND` of new configurations: collector (the default) or opaque")
+	noteFlag(cmd, &note)
+	cmd.Flags().BoolVar(&publish, "publish", false, "publish the versions at once")
+	return cmd
+}
+
+// importFile imports one file and, if asked, publishes what came of it; what is published already stays as it is.
+func (p *program) importFile(
+	ctx context.Context, api *api, file string, request *amporav1.ImportConfigRequest, publish bool,
+) (*amporav1.ImportConfigResponse, error) {
+	var err error
+	if request.Body, err = p.readBody(file); err != nil {
+		return nil, err
+	}
+	answer, err := api.configs.ImportConfig(ctx, request)
+	if err == nil && publish && answer.GetVersion().GetState() == amporav1.VersionState_VERSION_STATE_DRAFT {
+		answer.Version, err = api.publish(ctx, answer.GetConfig(), answer.GetVersion())
+	}
+	return answer, err
 }
 
 func (p *program) configsEdit() *cobra.Command {
@@ -139,6 +199,46 @@ func (p *program) configsPublish() *cobra.Command {
 	return cmd
 }
 
+func (p *program) configsRestore() *cobra.Command {
+	var note string
+	cmd := p.remote(verb{
+		use: "restore CONFIG@VERSION [flags]", short: "Make the bytes of a version a new draft", args: cobra.ExactArgs(1),
+		long:    "Make the bytes of a version, in whatever state it is, a new draft, to be looked at and published.",
+		example: "amporactl configs restore edge@3 --note 'back to before the batch processor'",
+	}, func(ctx context.Context, api *api, args []string) error {
+		config, version, err := api.version(ctx, args[0], nil)
+		if err != nil {
+			return err
+		}
+		answer, err := api.configs.RestoreConfigVersion(ctx,
+			&amporav1.RestoreConfigVersionRequest{ConfigId: config.GetId(), Version: version, Note: note})
+		if err != nil {
+			return err
+		}
+		return p.showVersion(config, answer.GetVersion())
+	})
+	noteFlag(cmd, &note)
+	return cmd
+}
+
+func (p *program) configsUnarchive() *cobra.Command {
+	return p.remote(verb{
+		use: "unarchive CONFIG@VERSION", short: "Bring an archived version back into use", args: cobra.ExactArgs(1),
+		long: "Bring an archived version back into use: it is published, as it was. Needs the role admin.",
+	}, func(ctx context.Context, api *api, args []string) error {
+		config, version, err := api.version(ctx, args[0], nil)
+		if err != nil {
+			return err
+		}
+		answer, err := api.configs.UnarchiveConfigVersion(ctx,
+			&amporav1.UnarchiveConfigVersionRequest{ConfigId: config.GetId(), Version: version})
+		if err != nil {
+			return err
+		}
+		return p.showVersion(config, answer.GetVersion())
+	})
+}
+
 func (p *program) configsArchive() *cobra.Command {
 	return p.remote(verb{
 		use: "archive CONFIG@VERSION", short: "Take a published version out of use", args: cobra.ExactArgs(1),
@@ -185,7 +285,7 @@ func (a *api) version(
 
 func (a *api) versionInfo(ctx context.Context, config *amporav1.Config, version int32) (*amporav1.ConfigVersion, error) {
 	var found *amporav1.ConfigVersion
-	err := eachPage(ctx, 0, a.versionPages(config.GetId()), func(versions []*amporav1.ConfigVersion) bool {
+	err := eachPage(ctx, 0, a.versionPages(&amporav1.ListConfigVersionsRequest{ConfigId: config.GetId()}), func(versions []*amporav1.ConfigVersion) bool {
 		for _, candidate := range versions {
 			if candidate.GetVersion() == version {
 				found = candidate

@@ -18,6 +18,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/fault"
 )
 
 // Backend is the part of the database that bodies need.
@@ -100,6 +101,18 @@ func (c *Content) Get(ctx context.Context, tenant fleet.TenantID, hash fleet.Con
 		return nil, fmt.Errorf("%w: %s", ErrAltered, hash)
 	}
 	return body, nil
+}
+
+// ReasonMissing is the reason of an error of [Content.Known].
+const ReasonMissing = "BODY_MISSING"
+
+// Known is Get for a body that something stored refers to: if it is not there, the mistake is ours.
+func (c *Content) Known(ctx context.Context, tenant fleet.TenantID, hash fleet.ContentHash) ([]byte, error) {
+	body, err := c.Get(ctx, tenant, hash)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fault.New(fault.Internal, ReasonMissing, "the stored bytes cannot be found").WithCause(err)
+	}
+	return body, err
 }
 
 // bodyBinding is where a body stands: bodies are found by tenant and hash and by nothing else.

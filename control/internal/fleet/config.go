@@ -4,6 +4,7 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -53,13 +54,16 @@ const (
 	VersionArchived  VersionState = "archived"
 )
 
-// VersionTransitions is the one table of a version's life: it feeds the guards of the stores, the diagram in the
-// documentation and the tests.
-var VersionTransitions = map[VersionState][]VersionState{
-	VersionDraft:     {VersionPublished},
-	VersionPublished: {VersionArchived},
-	VersionArchived:  {},
-}
+// VersionMove is a step in a version's life.
+type VersionMove struct{ From, To VersionState }
+
+// The moves: the one table of a version's life, which feeds the guards of the stores, the diagram in the documentation
+// and the tests.
+var (
+	Publish   = VersionMove{VersionDraft, VersionPublished}
+	Archive   = VersionMove{VersionPublished, VersionArchived}
+	Unarchive = VersionMove{VersionArchived, VersionPublished}
+)
 
 // ConfigVersion is one version of a configuration: exact bytes, by hash.
 type ConfigVersion struct {
@@ -69,14 +73,48 @@ type ConfigVersion struct {
 	State       VersionState
 	Hash        ContentHash
 	Offer       OfferHash
+	Semantic    SemanticHash
 	Size        int64
 	ContentType string
 	// Revision grows with each change of a draft (optimistic concurrency).
-	Revision    int
-	Note        string
-	CreatedBy   string
-	CreatedAt   time.Time
+	Revision int
+	// RestoredFrom is the version whose bytes were brought back; 0 for none.
+	RestoredFrom int
+	Note         string
+	CreatedBy    string
+	CreatedAt    time.Time
+	// ChangedBy wrote the revision at ChangedAt.
+	ChangedBy   string
+	ChangedAt   time.Time
 	PublishedAt time.Time
+}
+
+// ConfigFilter selects configurations; every field that is set must hold.
+type ConfigFilter struct {
+	NamePrefix string
+	Kind       ConfigKind
+	// Drafts: with a version that is a draft.
+	Drafts bool
+}
+
+// VersionFilter selects versions of a configuration; every field that is set must hold.
+type VersionFilter struct {
+	State    VersionState
+	Hash     ContentHash
+	Semantic SemanticHash
+}
+
+// nameMark begins the first line of bytes that say which configuration they are of.
+const nameMark = "# ampora.name:"
+
+// NameIn returns the name that body gives itself in its first line ("# ampora.name: edge"), empty if it gives none.
+func NameIn(body []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimPrefix(body, []byte("\ufeff")), []byte("\n"))
+	name, named := bytes.CutPrefix(line, []byte(nameMark))
+	if !named {
+		return ""
+	}
+	return string(bytes.TrimSpace(name))
 }
 
 // ConfigMap is a rendered configuration: what is offered to an agent.

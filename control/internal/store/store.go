@@ -317,20 +317,22 @@ type Configs interface {
 	// Config finds by id or name. ErrNotFound.
 	Config(ctx context.Context, tenant fleet.TenantID, idOrName string) (fleet.Config, error)
 	// Configs lists by name.
-	Configs(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Config, next string, err error)
+	Configs(ctx context.Context, tenant fleet.TenantID, f fleet.ConfigFilter, page fleet.Page) (list []fleet.Config, next string, err error)
 	// CreateConfigVersion stores v as the next draft and returns it with its number. Its body must be stored. ErrNotFound.
 	CreateConfigVersion(ctx context.Context, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error)
-	// UpdateConfigVersion replaces hash, offer, size and note of a draft whose revision is v.Revision, and raises it.
+	// UpdateConfigVersion replaces hashes, offer, size and note of a draft whose revision is v.Revision, and raises it.
 	// ErrNotFound; ErrState if it is no draft; ErrConflict if the revision is another.
 	UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error)
 	// ConfigVersion returns one version. ErrNotFound.
 	ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
 	// ConfigVersions lists newest first.
-	ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, page fleet.Page) (list []fleet.ConfigVersion, next string, err error)
+	ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, f fleet.VersionFilter, page fleet.Page) (list []fleet.ConfigVersion, next string, err error)
 	// PublishConfigVersion: draft to published. revision 0 means whichever. ErrNotFound, ErrState, ErrConflict.
 	PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version, revision int) (fleet.ConfigVersion, error)
 	// ArchiveConfigVersion: published to archived. ErrState also while it is assigned.
 	ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
+	// UnarchiveConfigVersion: archived to published, as it was. ErrNotFound, ErrState.
+	UnarchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
 
 	// Assign points the target at a published version (a.Version 0: the newest), raises the generation and wakes the
 	// engine for every agent it decides for. ErrNotFound; ErrState if the version is not published; ErrLimit if a group

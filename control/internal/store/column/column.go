@@ -37,6 +37,18 @@ func OrNull[S ~string](s S) any {
 	return string(s)
 }
 
+// HashOrNull is a hash as a parameter: NULL if there is none.
+func HashOrNull[H ~[32]byte](h H) any {
+	if h == (H{}) {
+		return nil
+	}
+	return h[:]
+}
+
+// PrefixEnd is what every text that begins with the prefix is less than, by its bytes: the last character of Unicode
+// ends the range.
+func PrefixEnd(prefix string) string { return prefix + "\U0010FFFF" }
+
 // IDOrNull is s as a parameter where an id or a name may stand: a UUID in lower case; NULL, which equals nothing, if s is
 // no UUID of the usual form.
 func IDOrNull(s string) any {

@@ -36,6 +36,8 @@ func TestParameters(t *testing.T) {
 		"an id in braces": {column.IDOrNull("{" + id + "}"), nil},
 		"no hyphens":      {column.IDOrNull("0198c7a25b1e7c3d8e4fa1b2c3d4e5f6"), nil},
 		"nothing":         {column.IDOrNull(""), nil},
+		"no hash":         {column.HashOrNull(fleet.ContentHash{}), nil},
+		"past a prefix":   {column.PrefixEnd("ed"), "ed\U0010FFFF"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %#v, want %#v", name, c.got, c.want)

@@ -6,7 +6,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -63,11 +62,14 @@ func config(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, idOrName stri
 }
 
 // Configs implements store.Configs.
-func (s *Store) Configs(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (configs []fleet.Config, next string, err error) {
+func (s *Store) Configs(ctx context.Context, tenant fleet.TenantID, f fleet.ConfigFilter, page fleet.Page) (configs []fleet.Config, next string, err error) {
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		configs, err = list(ctx, tx, scanConfig, `
-			SELECT `+configColumns+` FROM configs c WHERE tenant_id = $1 AND name > $2 ORDER BY name LIMIT $3`,
-			tenant, page.After, keyset.Limit(page))
+			SELECT `+configColumns+` FROM configs c
+			WHERE tenant_id = $1 AND name > $2 AND ($4 = '' OR name >= $4 AND name < $5) AND ($6 = '' OR kind = $6)
+			AND (NOT $7 OR EXISTS (SELECT FROM config_versions v
+				WHERE v.tenant_id = c.tenant_id AND v.config_id = c.id AND v.state = 'draft'))
+			ORDER BY name LIMIT $3`, tenant, page.After, keyset.Limit(page), f.NamePrefix, column.PrefixEnd(f.NamePrefix), f.Kind, f.Drafts)
 		return fail("list configurations", err)
 	})
 	configs, next = keyset.Cut(configs, page, func(c fleet.Config) string { return c.Name })
@@ -100,9 +102,10 @@ func (s *Store) CreateConfigVersion(ctx context.Context, by fleet.By, v fleet.Co
 func insertVersion(ctx context.Context, tx pgx.Tx, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error) {
 	v, err := one(ctx, tx, scanVersion, `
 		INSERT INTO config_versions (tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, note,
-		                             created_by, created_at)
-		VALUES ($1, $2, $3, 'draft', $4, $5, $6, $7, $8, $9, $10) RETURNING `+versionColumns,
-		by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.ContentType, v.Note, by.Principal.Name, moment(by.At))
+		                             created_by, created_at, changed_by, changed_at, semantic_hash, restored_from)
+		VALUES ($1, $2, $3, 'draft', $4, $5, $6, $7, $8, $9, $10, $9, $10, $11, $12) RETURNING `+versionColumns,
+		by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.ContentType, v.Note, by.Principal.Name, moment(by.At),
+		column.HashOrNull(v.Semantic), v.RestoredFrom)
 	if err != nil {
 		return v, fail("create a version", err)
 	}
@@ -122,9 +125,10 @@ func (s *Store) UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.Co
 			return fmt.Errorf("update revision %d of a draft: %w", v.Revision, store.ErrConflict)
 		}
 		updated, err = one(ctx, tx, scanVersion, `
-			UPDATE config_versions SET body_hash = $4, offer_hash = $5, size = $6, note = $7, revision = revision + 1
+			UPDATE config_versions SET body_hash = $4, offer_hash = $5, size = $6, note = $7, revision = revision + 1,
+				changed_by = $8, changed_at = $9, semantic_hash = $10
 			WHERE tenant_id = $1 AND config_id = $2 AND version = $3 RETURNING `+versionColumns,
-			by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.Note)
+			by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.Note, by.Principal.Name, moment(by.At), column.HashOrNull(v.Semantic))
 		if err != nil {
 			return fail("update a version", err)
 		}
@@ -148,7 +152,7 @@ func (s *Store) ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fle
 }
 
 // ConfigVersions implements store.Configs.
-func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, page fleet.Page) (versions []fleet.ConfigVersion, next string, err error) {
+func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, f fleet.VersionFilter, page fleet.Page) (versions []fleet.ConfigVersion, next string, err error) {
 	before, err := keyset.NumberOf(page.After)
 	if err != nil {
 		return nil, "", err
@@ -156,7 +160,8 @@ func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fl
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		versions, err = list(ctx, tx, scanVersion, `
 			SELECT `+versionColumns+` FROM config_versions WHERE tenant_id = $1 AND config_id = $2 AND version < $3
-			ORDER BY version DESC LIMIT $4`, tenant, id, before, keyset.Limit(page))
+			AND ($5 = '' OR state = $5) AND ($6::bytea IS NULL OR body_hash = $6) AND ($7::bytea IS NULL OR semantic_hash = $7)
+			ORDER BY version DESC LIMIT $4`, tenant, id, before, keyset.Limit(page), f.State, column.HashOrNull(f.Hash), column.HashOrNull(f.Semantic))
 		return fail("list versions", err)
 	})
 	versions, next = keyset.Cut(versions, page, func(v fleet.ConfigVersion) string { return keyset.Number(v.Version) })
@@ -166,7 +171,7 @@ func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fl
 // PublishConfigVersion implements store.Configs.
 func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version, revision int) (v fleet.ConfigVersion, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		v, err = moveVersion(ctx, tx, by, id, version, fleet.VersionPublished, func(before fleet.ConfigVersion) error {
+		v, err = moveVersion(ctx, tx, by, id, version, fleet.Publish, func(before fleet.ConfigVersion) error {
 			if revision != 0 && before.Revision != revision {
 				return fmt.Errorf("publish revision %d of a draft: %w", revision, store.ErrConflict)
 			}
@@ -190,7 +195,7 @@ func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.
 // ArchiveConfigVersion implements store.Configs.
 func (s *Store) ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (v fleet.ConfigVersion, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		v, err = moveVersion(ctx, tx, by, id, version, fleet.VersionArchived, func(fleet.ConfigVersion) error {
+		v, err = moveVersion(ctx, tx, by, id, version, fleet.Archive, func(fleet.ConfigVersion) error {
 			return refuseAssigned(ctx, tx, by.Tenant, id, version)
 		})
 		if err != nil {
@@ -204,16 +209,31 @@ func (s *Store) ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.
 	return v, nil
 }
 
-// moveVersion moves a version to a state that fleet.VersionTransitions lets follow its own, if guard has no objection.
-func moveVersion(ctx context.Context, tx pgx.Tx, by fleet.By, id fleet.ConfigID, version int, to fleet.VersionState,
+// UnarchiveConfigVersion implements store.Configs.
+func (s *Store) UnarchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (v fleet.ConfigVersion, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		v, err = moveVersion(ctx, tx, by, id, version, fleet.Unarchive, func(fleet.ConfigVersion) error { return nil })
+		if err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, by, trail.VersionUnarchived(v))
+	})
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return v, nil
+}
+
+// moveVersion moves a version that is where the move begins, if guard has no objection.
+func moveVersion(ctx context.Context, tx pgx.Tx, by fleet.By, id fleet.ConfigID, version int, move fleet.VersionMove,
 	guard func(before fleet.ConfigVersion) error,
 ) (fleet.ConfigVersion, error) {
 	before, err := lockVersion(ctx, tx, by.Tenant, id, version)
 	if err != nil {
 		return before, err
 	}
-	if !slices.Contains(fleet.VersionTransitions[before.State], to) {
-		return before, fmt.Errorf("from %s to %s: %w", before.State, to, store.ErrState)
+	if before.State != move.From {
+		return before, fmt.Errorf("from %s to %s: %w", before.State, move.To, store.ErrState)
 	}
 	if err := guard(before); err != nil {
 		return before, err
@@ -221,7 +241,7 @@ func moveVersion(ctx context.Context, tx pgx.Tx, by fleet.By, id fleet.ConfigID,
 	v, err := one(ctx, tx, scanVersion, `
 		UPDATE config_versions SET state = $4, published_at = coalesce(published_at, $5)
 		WHERE tenant_id = $1 AND config_id = $2 AND version = $3 RETURNING `+versionColumns,
-		by.Tenant, id, version, to, moment(by.At))
+		by.Tenant, id, version, move.To, moment(by.At))
 	return v, fail("move a version", err)
 }
 
@@ -254,10 +274,11 @@ func scanConfig(row pgx.Row) (c fleet.Config, err error) {
 }
 
 const versionColumns = `tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, revision, note,
-	created_by, created_at, published_at`
+	created_by, created_at, published_at, semantic_hash, restored_from, changed_by, changed_at`
 
 func scanVersion(row pgx.Row) (v fleet.ConfigVersion, err error) {
 	err = row.Scan(&v.Tenant, &v.Config, &v.Version, &v.State, (*hash)(&v.Hash), (*hash)(&v.Offer), &v.Size, &v.ContentType,
-		&v.Revision, &v.Note, &v.CreatedBy, (*instant)(&v.CreatedAt), (*instant)(&v.PublishedAt))
+		&v.Revision, &v.Note, &v.CreatedBy, (*instant)(&v.CreatedAt), (*instant)(&v.PublishedAt),
+		(*hash)(&v.Semantic), &v.RestoredFrom, &v.ChangedBy, (*instant)(&v.ChangedAt))
 	return v, err
 }

@@ -115,8 +115,7 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 		c.and("a.attention <> '[]'")
 	}
 	if f.NamePrefix != "" {
-		// The last character of Unicode ends the range of what begins with the prefix.
-		from, to := f.NamePrefix, f.NamePrefix+"\U0010FFFF"
+		from, to := f.NamePrefix, column.PrefixEnd(f.NamePrefix)
 		c.and("(a.host_name >= %s AND a.host_name < %s OR a.service_name >= %s AND a.service_name < %s)", from, to, from, to)
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.Labels)) {

@@ -30,6 +30,7 @@ func (w *world) draft(config fleet.ConfigID, clear string) fleet.ConfigVersion {
 	return fleet.ConfigVersion{
 		Tenant: w.tenant, Config: config, State: fleet.VersionDraft, Hash: hash, Offer: fleet.Rendered(hash, size, "text/yaml").OfferHash(),
 		Size: size, ContentType: "text/yaml", Revision: 1, Note: "says " + clear, CreatedBy: "ci", CreatedAt: w.now,
+		Semantic: fleet.SemanticHash(fleet.HashOf([]byte("means " + clear))), ChangedBy: "ci", ChangedAt: w.now,
 	}
 }
 
@@ -111,8 +112,72 @@ var configs = suite{
 		for _, name := range []string{"Zoo", "a", "b", "b-2", "c"} {
 			want = append(want, w.config(name).ID)
 		}
-		list := pages(w, func(page fleet.Page) ([]fleet.Config, string, error) { return w.Configs(w.Context(), w.tenant, page) })
+		list := pages(w, func(page fleet.Page) ([]fleet.Config, string, error) {
+			return w.Configs(w.Context(), w.tenant, fleet.ConfigFilter{}, page)
+		})
 		wantIDs(w, list, want, func(c fleet.Config) fleet.ConfigID { return c.ID })
+	},
+	"configurations are filtered": func(w *world) {
+		edge := w.config("edge")
+		w.publish(edge.ID, 1)
+		w.config("edge-2")
+		w.config("edg")
+		w.config("edgf")
+		opaque, err := w.CreateConfig(w.Context(), w.by(), fleet.Config{ID: newID[fleet.ConfigID](), Name: "edge-3", Kind: fleet.KindOpaque, CreatedAt: w.now}, nil)
+		w.must(err)
+		w.in("theirs").config("edge-4")
+		for _, c := range []struct {
+			filter fleet.ConfigFilter
+			want   []string
+		}{
+			{fleet.ConfigFilter{}, []string{"edg", "edge", "edge-2", "edge-3", "edgf"}},
+			{fleet.ConfigFilter{NamePrefix: "edge"}, []string{"edge", "edge-2", "edge-3"}},
+			{fleet.ConfigFilter{NamePrefix: "edge", Kind: opaque.Kind}, []string{"edge-3"}},
+			{fleet.ConfigFilter{NamePrefix: "edge", Drafts: true}, []string{"edge-2"}},
+			{fleet.ConfigFilter{NamePrefix: "%"}, nil},
+		} {
+			list := pages(w, func(page fleet.Page) ([]fleet.Config, string, error) {
+				return w.Configs(w.Context(), w.tenant, c.filter, page)
+			})
+			wantIDs(w, list, c.want, func(c fleet.Config) string { return c.Name })
+		}
+	},
+	"versions are filtered": func(w *world) {
+		c := w.config("edge")
+		w.next(c.ID, "two")
+		two := w.next(c.ID, "two")
+		w.publish(c.ID, 1)
+		w.publish(c.ID, 2)
+		w.must(w.archive(c.ID, 1))
+		for _, f := range []struct {
+			filter fleet.VersionFilter
+			want   []int
+		}{
+			{fleet.VersionFilter{}, []int{3, 2, 1}},
+			{fleet.VersionFilter{State: fleet.VersionArchived}, []int{1}},
+			{fleet.VersionFilter{Hash: two.Hash}, []int{3, 2}},
+			{fleet.VersionFilter{Semantic: two.Semantic}, []int{3, 2}},
+			{fleet.VersionFilter{Hash: two.Hash, State: fleet.VersionDraft}, []int{3}},
+			{fleet.VersionFilter{Hash: fleet.HashOf(nil)}, nil},
+		} {
+			list := pages(w, func(page fleet.Page) ([]fleet.ConfigVersion, string, error) {
+				return w.ConfigVersions(w.Context(), w.tenant, c.ID, f.filter, page)
+			})
+			wantIDs(w, list, f.want, func(v fleet.ConfigVersion) int { return v.Version })
+		}
+	},
+	"a version may say which one it brings back, and may mean nothing": func(w *world) {
+		c := w.config("edge")
+		v := w.draft(c.ID, "edge 1")
+		v.RestoredFrom, v.Semantic = 1, fleet.SemanticHash{}
+		created, err := w.CreateConfigVersion(w.Context(), w.by(), v)
+		w.must(err)
+		v.Version = 2
+		if !reflect.DeepEqual(created, v) {
+			w.Errorf("got %+v, want %+v", created, v)
+		}
+		w.wantVersion(v)
+		w.wantAudit(string(c.ID)+"/2", "config_version.restore")
 	},
 	"the newest and the newest published version are known": func(w *world) {
 		c := w.config("edge")
@@ -140,7 +205,7 @@ var configs = suite{
 			w.Fatalf("got %d", len(versions))
 		}
 		list := pages(w, func(page fleet.Page) ([]fleet.ConfigVersion, string, error) {
-			return w.ConfigVersions(w.Context(), w.tenant, c.ID, page)
+			return w.ConfigVersions(w.Context(), w.tenant, c.ID, fleet.VersionFilter{}, page)
 		})
 		wantIDs(w, list, []int{7, 6, 5, 4, 3, 2, 1}, func(v fleet.ConfigVersion) int { return v.Version })
 		draft.Version = 7
@@ -160,8 +225,9 @@ var configs = suite{
 	},
 	"updating replaces the body of the draft's revision and raises it": func(w *world) {
 		c := w.config("edge")
+		w.pass(time.Minute)
 		v := w.draft(c.ID, "changed")
-		v.Version = 1
+		v.Version, v.CreatedAt = 1, c.CreatedAt
 		updated, err := w.UpdateConfigVersion(w.Context(), w.by(), v)
 		w.must(err)
 		v.Revision = 2
@@ -211,25 +277,39 @@ var configs = suite{
 			w.Errorf("got %+v", told)
 		}
 	},
-	"a version's life follows the table of its transitions": func(w *world) {
+	"a version's life follows the table of its moves": func(w *world) {
 		c := w.config("edge")
-		to := map[fleet.VersionState]func() error{
-			fleet.VersionPublished: func() error {
-				_, err := w.PublishConfigVersion(w.Context(), w.by(), c.ID, 1, 0)
+		moves := map[fleet.VersionMove]func(version int) error{
+			fleet.Publish: func(version int) error {
+				_, err := w.PublishConfigVersion(w.Context(), w.by(), c.ID, version, 0)
 				return err
 			},
-			fleet.VersionArchived: func() error { return w.archive(c.ID, 1) },
+			fleet.Archive: func(version int) error { return w.archive(c.ID, version) },
+			fleet.Unarchive: func(version int) error {
+				_, err := w.UnarchiveConfigVersion(w.Context(), w.by(), c.ID, version)
+				return err
+			},
 		}
-		w.want(to[fleet.VersionArchived](), store.ErrState)
-		w.must(to[fleet.VersionPublished]())
-		w.want(to[fleet.VersionPublished](), store.ErrState)
-		w.must(to[fleet.VersionArchived]())
-		w.wantAudit(string(c.ID)+"/1", "config_version.archive")
-		w.want(to[fleet.VersionPublished](), store.ErrState)
-		w.want(to[fleet.VersionArchived](), store.ErrState)
-		w.want(w.archive(c.ID, 2), store.ErrNotFound)
-		_, err := w.PublishConfigVersion(w.Context(), w.by(), c.ID, 2, 0)
-		w.want(err, store.ErrNotFound)
+		actions := map[fleet.VersionMove]string{
+			fleet.Publish: "config_version.publish", fleet.Archive: "config_version.archive", fleet.Unarchive: "config_version.unarchive",
+		}
+		state := fleet.VersionDraft
+		for _, step := range []fleet.VersionMove{fleet.Publish, fleet.Archive, fleet.Unarchive, fleet.Archive} {
+			for move, make := range moves {
+				w.want(make(2), store.ErrNotFound)
+				if move.From != state {
+					w.want(make(1), store.ErrState)
+				}
+			}
+			w.must(moves[step](1))
+			w.wantAudit(string(c.ID)+"/1", actions[step])
+			state = step.To
+			v, err := w.ConfigVersion(w.Context(), w.tenant, c.ID, 1)
+			w.must(err)
+			if v.State != state || !v.PublishedAt.Equal(w.now) {
+				w.Errorf("after %v: %+v", step, v)
+			}
+		}
 	},
 	"an assigned version is not archived": func(w *world) {
 		v := w.version("receivers: {}")

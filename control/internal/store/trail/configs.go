@@ -20,6 +20,9 @@ func ConfigCreated(c fleet.Config) Entry {
 
 // VersionCreated is the entry of a new draft.
 func VersionCreated(v fleet.ConfigVersion) Entry {
+	if v.RestoredFrom != 0 {
+		return ofVersion("config_version.restore", v, versionFields(v))
+	}
 	return ofVersion("config_version.create", v, versionFields(v))
 }
 
@@ -41,11 +44,20 @@ func VersionPublished(by fleet.By, v fleet.ConfigVersion) (Entry, fleet.Event) {
 // VersionArchived is the entry of a version that may not be assigned any more.
 func VersionArchived(v fleet.ConfigVersion) Entry { return ofVersion("config_version.archive", v, nil) }
 
+// VersionUnarchived is the entry of a version that may be assigned again.
+func VersionUnarchived(v fleet.ConfigVersion) Entry {
+	return ofVersion("config_version.unarchive", v, versionFields(v))
+}
+
 func ofVersion(action string, v fleet.ConfigVersion, after Fields) Entry {
 	id := string(v.Config) + "/" + strconv.Itoa(v.Version)
 	return Entry{Action: action, EntityKind: "config_version", EntityID: id, After: after}
 }
 
 func versionFields(v fleet.ConfigVersion) Fields {
-	return Fields{"state": v.State, "hash": v.Hash.String(), "revision": v.Revision, "note": v.Note}
+	fields := Fields{"state": v.State, "hash": v.Hash.String(), "revision": v.Revision, "note": v.Note}
+	if v.RestoredFrom != 0 {
+		fields["restored_from"] = v.RestoredFrom
+	}
+	return fields
 }

@@ -236,11 +236,19 @@ type ConfigVersion struct {
 	Size        int64  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	ContentType string `protobuf:"bytes,7,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// Grows with every change of a draft; send it back to change or publish what was read.
-	Revision      int32                  `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
-	Note          string                 `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
-	CreatedBy     string                 `protobuf:"bytes,10,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	PublishedAt   *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	Revision    int32                  `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
+	Note        string                 `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	CreatedBy   string                 `protobuf:"bytes,10,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	PublishedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	// Hexadecimal hash of what the version means: formatting, comments and the order of keys do not change it. Empty for
+	// bytes that mean nothing to this program.
+	SemanticHash string `protobuf:"bytes,13,opt,name=semantic_hash,json=semanticHash,proto3" json:"semantic_hash,omitempty"`
+	// The version whose bytes were brought back; 0 for none.
+	RestoredFrom int32 `protobuf:"varint,14,opt,name=restored_from,json=restoredFrom,proto3" json:"restored_from,omitempty"`
+	// Who wrote this revision, and when.
+	ChangedBy     string                 `protobuf:"bytes,15,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -355,6 +363,34 @@ func (x *ConfigVersion) GetCreatedAt() *timestamppb.Timestamp {
 func (x *ConfigVersion) GetPublishedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.PublishedAt
+	}
+	return nil
+}
+
+func (x *ConfigVersion) GetSemanticHash() string {
+	if x != nil {
+		return x.SemanticHash
+	}
+	return ""
+}
+
+func (x *ConfigVersion) GetRestoredFrom() int32 {
+	if x != nil {
+		return x.RestoredFrom
+	}
+	return 0
+}
+
+func (x *ConfigVersion) GetChangedBy() string {
+	if x != nil {
+		return x.ChangedBy
+	}
+	return ""
+}
+
+func (x *ConfigVersion) GetChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangedAt
 	}
 	return nil
 }
@@ -579,9 +615,13 @@ func (x *GetConfigResponse) GetConfig() *Config {
 }
 
 type ListConfigsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PageSize   int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken  string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	NamePrefix string                 `protobuf:"bytes,3,opt,name=name_prefix,json=namePrefix,proto3" json:"name_prefix,omitempty"`
+	Kind       ConfigKind             `protobuf:"varint,4,opt,name=kind,proto3,enum=ampora.v1.ConfigKind" json:"kind,omitempty"`
+	// Only those with a version that is a draft.
+	Drafts        bool `protobuf:"varint,5,opt,name=drafts,proto3" json:"drafts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +668,27 @@ func (x *ListConfigsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListConfigsRequest) GetNamePrefix() string {
+	if x != nil {
+		return x.NamePrefix
+	}
+	return ""
+}
+
+func (x *ListConfigsRequest) GetKind() ConfigKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ConfigKind_CONFIG_KIND_UNSPECIFIED
+}
+
+func (x *ListConfigsRequest) GetDrafts() bool {
+	if x != nil {
+		return x.Drafts
+	}
+	return false
 }
 
 type ListConfigsResponse struct {
@@ -907,10 +968,14 @@ func (x *UpdateConfigVersionResponse) GetVersion() *ConfigVersion {
 }
 
 type ListConfigVersionsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
-	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ConfigId  string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	PageSize  int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	State     VersionState           `protobuf:"varint,4,opt,name=state,proto3,enum=ampora.v1.VersionState" json:"state,omitempty"`
+	// Only those with exactly these bytes, or exactly this meaning.
+	ContentHash   string `protobuf:"bytes,5,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
+	SemanticHash  string `protobuf:"bytes,6,opt,name=semantic_hash,json=semanticHash,proto3" json:"semantic_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,6 +1027,27 @@ func (x *ListConfigVersionsRequest) GetPageSize() int32 {
 func (x *ListConfigVersionsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListConfigVersionsRequest) GetState() VersionState {
+	if x != nil {
+		return x.State
+	}
+	return VersionState_VERSION_STATE_UNSPECIFIED
+}
+
+func (x *ListConfigVersionsRequest) GetContentHash() string {
+	if x != nil {
+		return x.ContentHash
+	}
+	return ""
+}
+
+func (x *ListConfigVersionsRequest) GetSemanticHash() string {
+	if x != nil {
+		return x.SemanticHash
 	}
 	return ""
 }
@@ -1228,6 +1314,339 @@ func (x *PublishConfigVersionResponse) GetVersion() *ConfigVersion {
 	return nil
 }
 
+type ImportConfigRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 8 MiB. Its first line may say its name: "# ampora.name: edge".
+	Body []byte `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	// Needed when the body says none; refused when the body says another.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Of a new configuration; default: collector. One that is there keeps its own.
+	Kind          ConfigKind `protobuf:"varint,3,opt,name=kind,proto3,enum=ampora.v1.ConfigKind" json:"kind,omitempty"`
+	Note          string     `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportConfigRequest) Reset() {
+	*x = ImportConfigRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportConfigRequest) ProtoMessage() {}
+
+func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
+func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ImportConfigRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *ImportConfigRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportConfigRequest) GetKind() ConfigKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ConfigKind_CONFIG_KIND_UNSPECIFIED
+}
+
+func (x *ImportConfigRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type ImportConfigResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Config  *Config                `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	Version *ConfigVersion         `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The newest version had these bytes: nothing was stored.
+	Unchanged     bool `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportConfigResponse) Reset() {
+	*x = ImportConfigResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportConfigResponse) ProtoMessage() {}
+
+func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
+func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ImportConfigResponse) GetConfig() *Config {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *ImportConfigResponse) GetVersion() *ConfigVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *ImportConfigResponse) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
+}
+
+type RestoreConfigVersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	Version       int32                  `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Note          string                 `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreConfigVersionRequest) Reset() {
+	*x = RestoreConfigVersionRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreConfigVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreConfigVersionRequest) ProtoMessage() {}
+
+func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreConfigVersionRequest.ProtoReflect.Descriptor instead.
+func (*RestoreConfigVersionRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RestoreConfigVersionRequest) GetConfigId() string {
+	if x != nil {
+		return x.ConfigId
+	}
+	return ""
+}
+
+func (x *RestoreConfigVersionRequest) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RestoreConfigVersionRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type RestoreConfigVersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new draft.
+	Version       *ConfigVersion `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreConfigVersionResponse) Reset() {
+	*x = RestoreConfigVersionResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreConfigVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreConfigVersionResponse) ProtoMessage() {}
+
+func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreConfigVersionResponse.ProtoReflect.Descriptor instead.
+func (*RestoreConfigVersionResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RestoreConfigVersionResponse) GetVersion() *ConfigVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+type UnarchiveConfigVersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	Version       int32                  `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnarchiveConfigVersionRequest) Reset() {
+	*x = UnarchiveConfigVersionRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnarchiveConfigVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnarchiveConfigVersionRequest) ProtoMessage() {}
+
+func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnarchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
+func (*UnarchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UnarchiveConfigVersionRequest) GetConfigId() string {
+	if x != nil {
+		return x.ConfigId
+	}
+	return ""
+}
+
+func (x *UnarchiveConfigVersionRequest) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type UnarchiveConfigVersionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       *ConfigVersion         `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnarchiveConfigVersionResponse) Reset() {
+	*x = UnarchiveConfigVersionResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnarchiveConfigVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnarchiveConfigVersionResponse) ProtoMessage() {}
+
+func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnarchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
+func (*UnarchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UnarchiveConfigVersionResponse) GetVersion() *ConfigVersion {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
 type ArchiveConfigVersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
@@ -1238,7 +1657,7 @@ type ArchiveConfigVersionRequest struct {
 
 func (x *ArchiveConfigVersionRequest) Reset() {
 	*x = ArchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1669,7 @@ func (x *ArchiveConfigVersionRequest) String() string {
 func (*ArchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1682,7 @@ func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{18}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ArchiveConfigVersionRequest) GetConfigId() string {
@@ -1289,7 +1708,7 @@ type ArchiveConfigVersionResponse struct {
 
 func (x *ArchiveConfigVersionResponse) Reset() {
 	*x = ArchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1720,7 @@ func (x *ArchiveConfigVersionResponse) String() string {
 func (*ArchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1733,7 @@ func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{19}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ArchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -1337,7 +1756,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12)\n" +
 	"\x10latest_published\x18\x06 \x01(\x05R\x0flatestPublished\x12\x16\n" +
-	"\x06latest\x18\a \x01(\x05R\x06latest\"\xb7\x03\n" +
+	"\x06latest\x18\a \x01(\x05R\x06latest\"\xdb\x04\n" +
 	"\rConfigVersion\x12\x1b\n" +
 	"\tconfig_id\x18\x01 \x01(\tR\bconfigId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x12-\n" +
@@ -1354,7 +1773,13 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	" \x01(\tR\tcreatedBy\x129\n" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12=\n" +
-	"\fpublished_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\"\x85\x02\n" +
+	"\fpublished_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12#\n" +
+	"\rsemantic_hash\x18\r \x01(\tR\fsemanticHash\x12#\n" +
+	"\rrestored_from\x18\x0e \x01(\x05R\frestoredFrom\x12\x1d\n" +
+	"\n" +
+	"changed_by\x18\x0f \x01(\tR\tchangedBy\x129\n" +
+	"\n" +
+	"changed_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\x85\x02\n" +
 	"\x13CreateConfigRequest\x12A\n" +
 	"\x04name\x18\x01 \x01(\tB-\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x123\n" +
@@ -1369,12 +1794,16 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x10GetConfigRequest\x12!\n" +
 	"\x06config\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06config\">\n" +
 	"\x11GetConfigResponse\x12)\n" +
-	"\x06config\x18\x01 \x01(\v2\x11.ampora.v1.ConfigR\x06config\"f\n" +
+	"\x06config\x18\x01 \x01(\v2\x11.ampora.v1.ConfigR\x06config\"\xdd\x01\n" +
 	"\x12ListConfigsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"j\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12(\n" +
+	"\vname_prefix\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18?R\n" +
+	"namePrefix\x123\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x15.ampora.v1.ConfigKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\x16\n" +
+	"\x06drafts\x18\x05 \x01(\bR\x06drafts\"j\n" +
 	"\x13ListConfigsResponse\x12+\n" +
 	"\aconfigs\x18\x01 \x03(\v2\x11.ampora.v1.ConfigR\aconfigs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x81\x01\n" +
@@ -1393,13 +1822,16 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\xbaH\az\x05\x18\x80\x80\x80\x04R\x04body\x12\x1c\n" +
 	"\x04note\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04note\"Q\n" +
 	"\x1bUpdateConfigVersionResponse\x122\n" +
-	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"\x94\x01\n" +
+	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"\xc9\x02\n" +
 	"\x19ListConfigVersionsRequest\x12%\n" +
 	"\tconfig_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"z\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x127\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x17.ampora.v1.VersionStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12;\n" +
+	"\fcontent_hash\x18\x05 \x01(\tB\x18\xbaH\x15r\x132\x11^([0-9a-f]{64})?$R\vcontentHash\x12=\n" +
+	"\rsemantic_hash\x18\x06 \x01(\tB\x18\xbaH\x15r\x132\x11^([0-9a-f]{64})?$R\fsemanticHash\"z\n" +
 	"\x1aListConfigVersionsResponse\x124\n" +
 	"\bversions\x18\x01 \x03(\v2\x18.ampora.v1.ConfigVersionR\bversions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"g\n" +
@@ -1414,6 +1846,27 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aversion\x12#\n" +
 	"\brevision\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\"R\n" +
 	"\x1cPublishConfigVersionResponse\x122\n" +
+	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"\xce\x01\n" +
+	"\x13ImportConfigRequest\x12\x1e\n" +
+	"\x04body\x18\x01 \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\x80\x04R\x04body\x12D\n" +
+	"\x04name\x18\x02 \x01(\tB0\xbaH-r+2)^([a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$R\x04name\x123\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x15.ampora.v1.ConfigKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\x1c\n" +
+	"\x04note\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04note\"\x93\x01\n" +
+	"\x14ImportConfigResponse\x12)\n" +
+	"\x06config\x18\x01 \x01(\v2\x11.ampora.v1.ConfigR\x06config\x122\n" +
+	"\aversion\x18\x02 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\bR\tunchanged\"\x85\x01\n" +
+	"\x1bRestoreConfigVersionRequest\x12%\n" +
+	"\tconfig_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +
+	"\aversion\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aversion\x12\x1c\n" +
+	"\x04note\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04note\"R\n" +
+	"\x1cRestoreConfigVersionResponse\x122\n" +
+	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"i\n" +
+	"\x1dUnarchiveConfigVersionRequest\x12%\n" +
+	"\tconfig_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +
+	"\aversion\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aversion\"T\n" +
+	"\x1eUnarchiveConfigVersionResponse\x122\n" +
 	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"g\n" +
 	"\x1bArchiveConfigVersionRequest\x12%\n" +
 	"\tconfig_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +
@@ -1429,7 +1882,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VERSION_STATE_DRAFT\x10\x01\x12\x1b\n" +
 	"\x17VERSION_STATE_PUBLISHED\x10\x02\x12\x1a\n" +
-	"\x16VERSION_STATE_ARCHIVED\x10\x032\xba\b\n" +
+	"\x16VERSION_STATE_ARCHIVED\x10\x032\xbe\v\n" +
 	"\rConfigService\x12f\n" +
 	"\fCreateConfig\x12\x1e.ampora.v1.CreateConfigRequest\x1a\x1f.ampora.v1.CreateConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.create\x12Q\n" +
 	"\tGetConfig\x12\x1b.ampora.v1.GetConfigRequest\x1a\x1c.ampora.v1.GetConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
@@ -1438,8 +1891,11 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x13UpdateConfigVersion\x12%.ampora.v1.UpdateConfigVersionRequest\x1a&.ampora.v1.UpdateConfigVersionResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.update\x12l\n" +
 	"\x12ListConfigVersions\x12$.ampora.v1.ListConfigVersionsRequest\x1a%.ampora.v1.ListConfigVersionsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x86\x01\n" +
 	"\x14GetConfigVersionBody\x12&.ampora.v1.GetConfigVersionBodyRequest\x1a'.ampora.v1.GetConfigVersionBodyResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.reveal\x12\x87\x01\n" +
-	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12\x87\x01\n" +
-	"\x14ArchiveConfigVersion\x12&.ampora.v1.ArchiveConfigVersionRequest\x1a'.ampora.v1.ArchiveConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.archiveB\x99\x01\n" +
+	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12f\n" +
+	"\fImportConfig\x12\x1e.ampora.v1.ImportConfigRequest\x1a\x1f.ampora.v1.ImportConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.import\x12\x87\x01\n" +
+	"\x14RestoreConfigVersion\x12&.ampora.v1.RestoreConfigVersionRequest\x1a'.ampora.v1.RestoreConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.restore\x12\x87\x01\n" +
+	"\x14ArchiveConfigVersion\x12&.ampora.v1.ArchiveConfigVersionRequest\x1a'.ampora.v1.ArchiveConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.archive\x12\x8f\x01\n" +
+	"\x16UnarchiveConfigVersion\x12(.ampora.v1.UnarchiveConfigVersionRequest\x1a).ampora.v1.UnarchiveConfigVersionResponse\" \xaa\xd4\x18\x1c\b\x03\x12\x18config_version.unarchiveB\x99\x01\n" +
 	"\rcom.ampora.v1B\fConfigsProtoP\x01Z5gitlab.com/ampora/ampora/proto/gen/ampora/v1;amporav1\xa2\x02\x03AXX\xaa\x02\tAmpora.V1\xca\x02\tAmpora\\V1\xe2\x02\x15Ampora\\V1\\GPBMetadata\xea\x02\n" +
 	"Ampora::V1b\x06proto3"
 
@@ -1456,72 +1912,92 @@ func file_ampora_v1_configs_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_ampora_v1_configs_proto_goTypes = []any{
-	(ConfigKind)(0),                      // 0: ampora.v1.ConfigKind
-	(VersionState)(0),                    // 1: ampora.v1.VersionState
-	(*Config)(nil),                       // 2: ampora.v1.Config
-	(*ConfigVersion)(nil),                // 3: ampora.v1.ConfigVersion
-	(*CreateConfigRequest)(nil),          // 4: ampora.v1.CreateConfigRequest
-	(*CreateConfigResponse)(nil),         // 5: ampora.v1.CreateConfigResponse
-	(*GetConfigRequest)(nil),             // 6: ampora.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),            // 7: ampora.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),           // 8: ampora.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),          // 9: ampora.v1.ListConfigsResponse
-	(*CreateConfigVersionRequest)(nil),   // 10: ampora.v1.CreateConfigVersionRequest
-	(*CreateConfigVersionResponse)(nil),  // 11: ampora.v1.CreateConfigVersionResponse
-	(*UpdateConfigVersionRequest)(nil),   // 12: ampora.v1.UpdateConfigVersionRequest
-	(*UpdateConfigVersionResponse)(nil),  // 13: ampora.v1.UpdateConfigVersionResponse
-	(*ListConfigVersionsRequest)(nil),    // 14: ampora.v1.ListConfigVersionsRequest
-	(*ListConfigVersionsResponse)(nil),   // 15: ampora.v1.ListConfigVersionsResponse
-	(*GetConfigVersionBodyRequest)(nil),  // 16: ampora.v1.GetConfigVersionBodyRequest
-	(*GetConfigVersionBodyResponse)(nil), // 17: ampora.v1.GetConfigVersionBodyResponse
-	(*PublishConfigVersionRequest)(nil),  // 18: ampora.v1.PublishConfigVersionRequest
-	(*PublishConfigVersionResponse)(nil), // 19: ampora.v1.PublishConfigVersionResponse
-	(*ArchiveConfigVersionRequest)(nil),  // 20: ampora.v1.ArchiveConfigVersionRequest
-	(*ArchiveConfigVersionResponse)(nil), // 21: ampora.v1.ArchiveConfigVersionResponse
-	(*timestamppb.Timestamp)(nil),        // 22: google.protobuf.Timestamp
+	(ConfigKind)(0),                        // 0: ampora.v1.ConfigKind
+	(VersionState)(0),                      // 1: ampora.v1.VersionState
+	(*Config)(nil),                         // 2: ampora.v1.Config
+	(*ConfigVersion)(nil),                  // 3: ampora.v1.ConfigVersion
+	(*CreateConfigRequest)(nil),            // 4: ampora.v1.CreateConfigRequest
+	(*CreateConfigResponse)(nil),           // 5: ampora.v1.CreateConfigResponse
+	(*GetConfigRequest)(nil),               // 6: ampora.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),              // 7: ampora.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),             // 8: ampora.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),            // 9: ampora.v1.ListConfigsResponse
+	(*CreateConfigVersionRequest)(nil),     // 10: ampora.v1.CreateConfigVersionRequest
+	(*CreateConfigVersionResponse)(nil),    // 11: ampora.v1.CreateConfigVersionResponse
+	(*UpdateConfigVersionRequest)(nil),     // 12: ampora.v1.UpdateConfigVersionRequest
+	(*UpdateConfigVersionResponse)(nil),    // 13: ampora.v1.UpdateConfigVersionResponse
+	(*ListConfigVersionsRequest)(nil),      // 14: ampora.v1.ListConfigVersionsRequest
+	(*ListConfigVersionsResponse)(nil),     // 15: ampora.v1.ListConfigVersionsResponse
+	(*GetConfigVersionBodyRequest)(nil),    // 16: ampora.v1.GetConfigVersionBodyRequest
+	(*GetConfigVersionBodyResponse)(nil),   // 17: ampora.v1.GetConfigVersionBodyResponse
+	(*PublishConfigVersionRequest)(nil),    // 18: ampora.v1.PublishConfigVersionRequest
+	(*PublishConfigVersionResponse)(nil),   // 19: ampora.v1.PublishConfigVersionResponse
+	(*ImportConfigRequest)(nil),            // 20: ampora.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),           // 21: ampora.v1.ImportConfigResponse
+	(*RestoreConfigVersionRequest)(nil),    // 22: ampora.v1.RestoreConfigVersionRequest
+	(*RestoreConfigVersionResponse)(nil),   // 23: ampora.v1.RestoreConfigVersionResponse
+	(*UnarchiveConfigVersionRequest)(nil),  // 24: ampora.v1.UnarchiveConfigVersionRequest
+	(*UnarchiveConfigVersionResponse)(nil), // 25: ampora.v1.UnarchiveConfigVersionResponse
+	(*ArchiveConfigVersionRequest)(nil),    // 26: ampora.v1.ArchiveConfigVersionRequest
+	(*ArchiveConfigVersionResponse)(nil),   // 27: ampora.v1.ArchiveConfigVersionResponse
+	(*timestamppb.Timestamp)(nil),          // 28: google.protobuf.Timestamp
 }
 var file_ampora_v1_configs_proto_depIdxs = []int32{
 	0,  // 0: ampora.v1.Config.kind:type_name -> ampora.v1.ConfigKind
-	22, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
+	28, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: ampora.v1.ConfigVersion.state:type_name -> ampora.v1.VersionState
-	22, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
-	22, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
-	0,  // 5: ampora.v1.CreateConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	2,  // 6: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
-	3,  // 7: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	2,  // 8: ampora.v1.GetConfigResponse.config:type_name -> ampora.v1.Config
-	2,  // 9: ampora.v1.ListConfigsResponse.configs:type_name -> ampora.v1.Config
-	3,  // 10: ampora.v1.CreateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 11: ampora.v1.UpdateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 12: ampora.v1.ListConfigVersionsResponse.versions:type_name -> ampora.v1.ConfigVersion
-	3,  // 13: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 14: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 15: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 16: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
-	6,  // 17: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
-	8,  // 18: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
-	10, // 19: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
-	12, // 20: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
-	14, // 21: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
-	16, // 22: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
-	18, // 23: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
-	20, // 24: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
-	5,  // 25: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
-	7,  // 26: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
-	9,  // 27: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
-	11, // 28: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
-	13, // 29: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
-	15, // 30: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
-	17, // 31: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
-	19, // 32: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
-	21, // 33: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
-	25, // [25:34] is the sub-list for method output_type
-	16, // [16:25] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	28, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
+	28, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
+	28, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
+	0,  // 6: ampora.v1.CreateConfigRequest.kind:type_name -> ampora.v1.ConfigKind
+	2,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
+	3,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	2,  // 9: ampora.v1.GetConfigResponse.config:type_name -> ampora.v1.Config
+	0,  // 10: ampora.v1.ListConfigsRequest.kind:type_name -> ampora.v1.ConfigKind
+	2,  // 11: ampora.v1.ListConfigsResponse.configs:type_name -> ampora.v1.Config
+	3,  // 12: ampora.v1.CreateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 13: ampora.v1.UpdateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	1,  // 14: ampora.v1.ListConfigVersionsRequest.state:type_name -> ampora.v1.VersionState
+	3,  // 15: ampora.v1.ListConfigVersionsResponse.versions:type_name -> ampora.v1.ConfigVersion
+	3,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	0,  // 18: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
+	2,  // 19: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
+	3,  // 20: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 21: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 22: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 23: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 24: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
+	6,  // 25: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
+	8,  // 26: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
+	10, // 27: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
+	12, // 28: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
+	14, // 29: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
+	16, // 30: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
+	18, // 31: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
+	20, // 32: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
+	22, // 33: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
+	26, // 34: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
+	24, // 35: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
+	5,  // 36: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
+	7,  // 37: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
+	9,  // 38: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
+	11, // 39: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
+	13, // 40: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
+	15, // 41: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
+	17, // 42: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
+	19, // 43: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
+	21, // 44: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
+	23, // 45: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
+	27, // 46: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
+	25, // 47: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
+	36, // [36:48] is the sub-list for method output_type
+	24, // [24:36] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_configs_proto_init() }
@@ -1537,7 +2013,7 @@ func file_ampora_v1_configs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_configs_proto_rawDesc), len(file_ampora_v1_configs_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

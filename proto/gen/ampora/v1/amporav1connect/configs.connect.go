@@ -48,9 +48,17 @@ const (
 	// ConfigServicePublishConfigVersionProcedure is the procedure name of the ConfigService's
 	// PublishConfigVersion RPC.
 	ConfigServicePublishConfigVersionProcedure = "/ampora.v1.ConfigService/PublishConfigVersion"
+	// ConfigServiceImportConfigProcedure is the procedure name of the ConfigService's ImportConfig RPC.
+	ConfigServiceImportConfigProcedure = "/ampora.v1.ConfigService/ImportConfig"
+	// ConfigServiceRestoreConfigVersionProcedure is the procedure name of the ConfigService's
+	// RestoreConfigVersion RPC.
+	ConfigServiceRestoreConfigVersionProcedure = "/ampora.v1.ConfigService/RestoreConfigVersion"
 	// ConfigServiceArchiveConfigVersionProcedure is the procedure name of the ConfigService's
 	// ArchiveConfigVersion RPC.
 	ConfigServiceArchiveConfigVersionProcedure = "/ampora.v1.ConfigService/ArchiveConfigVersion"
+	// ConfigServiceUnarchiveConfigVersionProcedure is the procedure name of the ConfigService's
+	// UnarchiveConfigVersion RPC.
+	ConfigServiceUnarchiveConfigVersionProcedure = "/ampora.v1.ConfigService/UnarchiveConfigVersion"
 )
 
 var (
@@ -113,11 +121,32 @@ var (
 			Procedure:  ConfigServicePublishConfigVersionProcedure,
 		}
 	})
+	configServiceImportConfigSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("ImportConfig"),
+			Procedure:  ConfigServiceImportConfigProcedure,
+		}
+	})
+	configServiceRestoreConfigVersionSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("RestoreConfigVersion"),
+			Procedure:  ConfigServiceRestoreConfigVersionProcedure,
+		}
+	})
 	configServiceArchiveConfigVersionSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
 			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("ArchiveConfigVersion"),
 			Procedure:  ConfigServiceArchiveConfigVersionProcedure,
+		}
+	})
+	configServiceUnarchiveConfigVersionSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("UnarchiveConfigVersion"),
+			Procedure:  ConfigServiceUnarchiveConfigVersionProcedure,
 		}
 	})
 )
@@ -137,8 +166,16 @@ type ConfigServiceClient interface {
 	GetConfigVersionBody(context.Context, *v1.GetConfigVersionBodyRequest) (*v1.GetConfigVersionBodyResponse, error)
 	// PublishConfigVersion makes a draft immutable and assignable.
 	PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error)
+	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
+	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
+	// stores is recorded as by CreateConfig and CreateConfigVersion.
+	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
+	// RestoreConfigVersion makes the bytes of a version, of whatever state, a new draft.
+	RestoreConfigVersion(context.Context, *v1.RestoreConfigVersionRequest) (*v1.RestoreConfigVersionResponse, error)
 	// ArchiveConfigVersion takes a published version out of use. Refused while it is assigned.
 	ArchiveConfigVersion(context.Context, *v1.ArchiveConfigVersionRequest) (*v1.ArchiveConfigVersionResponse, error)
+	// UnarchiveConfigVersion brings an archived version back into use, as it was.
+	UnarchiveConfigVersion(context.Context, *v1.UnarchiveConfigVersionRequest) (*v1.UnarchiveConfigVersionResponse, error)
 }
 
 // NewConfigServiceClient constructs a client for the ampora.v1.ConfigService service. Multiple
@@ -162,8 +199,16 @@ type ConfigServiceHandler interface {
 	GetConfigVersionBody(context.Context, *v1.GetConfigVersionBodyRequest) (*v1.GetConfigVersionBodyResponse, error)
 	// PublishConfigVersion makes a draft immutable and assignable.
 	PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error)
+	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
+	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
+	// stores is recorded as by CreateConfig and CreateConfigVersion.
+	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
+	// RestoreConfigVersion makes the bytes of a version, of whatever state, a new draft.
+	RestoreConfigVersion(context.Context, *v1.RestoreConfigVersionRequest) (*v1.RestoreConfigVersionResponse, error)
 	// ArchiveConfigVersion takes a published version out of use. Refused while it is assigned.
 	ArchiveConfigVersion(context.Context, *v1.ArchiveConfigVersionRequest) (*v1.ArchiveConfigVersionResponse, error)
+	// UnarchiveConfigVersion brings an archived version back into use, as it was.
+	UnarchiveConfigVersion(context.Context, *v1.UnarchiveConfigVersionRequest) (*v1.UnarchiveConfigVersionResponse, error)
 }
 
 // RegisterConfigServiceHandler registers svc as the ampora.v1.ConfigService implementation on
@@ -179,7 +224,10 @@ func RegisterConfigServiceHandler(server *connect.Server, svc ConfigServiceHandl
 		connect.Method{Spec: configServiceListConfigVersionsSpec(), Handler: adapter.listConfigVersions},
 		connect.Method{Spec: configServiceGetConfigVersionBodySpec(), Handler: adapter.getConfigVersionBody},
 		connect.Method{Spec: configServicePublishConfigVersionSpec(), Handler: adapter.publishConfigVersion},
+		connect.Method{Spec: configServiceImportConfigSpec(), Handler: adapter.importConfig},
+		connect.Method{Spec: configServiceRestoreConfigVersionSpec(), Handler: adapter.restoreConfigVersion},
 		connect.Method{Spec: configServiceArchiveConfigVersionSpec(), Handler: adapter.archiveConfigVersion},
+		connect.Method{Spec: configServiceUnarchiveConfigVersionSpec(), Handler: adapter.unarchiveConfigVersion},
 	)
 }
 
@@ -218,8 +266,20 @@ func (UnimplementedConfigServiceHandler) PublishConfigVersion(context.Context, *
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.PublishConfigVersion is not implemented")
 }
 
+func (UnimplementedConfigServiceHandler) ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.ImportConfig is not implemented")
+}
+
+func (UnimplementedConfigServiceHandler) RestoreConfigVersion(context.Context, *v1.RestoreConfigVersionRequest) (*v1.RestoreConfigVersionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.RestoreConfigVersion is not implemented")
+}
+
 func (UnimplementedConfigServiceHandler) ArchiveConfigVersion(context.Context, *v1.ArchiveConfigVersionRequest) (*v1.ArchiveConfigVersionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.ArchiveConfigVersion is not implemented")
+}
+
+func (UnimplementedConfigServiceHandler) UnarchiveConfigVersion(context.Context, *v1.UnarchiveConfigVersionRequest) (*v1.UnarchiveConfigVersionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.UnarchiveConfigVersion is not implemented")
 }
 
 type configServiceClient struct {
@@ -290,9 +350,33 @@ func (c *configServiceClient) PublishConfigVersion(ctx context.Context, req *v1.
 	return &res, nil
 }
 
+func (c *configServiceClient) ImportConfig(ctx context.Context, req *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
+	var res v1.ImportConfigResponse
+	if err := c.client.CallUnary(ctx, configServiceImportConfigSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *configServiceClient) RestoreConfigVersion(ctx context.Context, req *v1.RestoreConfigVersionRequest) (*v1.RestoreConfigVersionResponse, error) {
+	var res v1.RestoreConfigVersionResponse
+	if err := c.client.CallUnary(ctx, configServiceRestoreConfigVersionSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
 func (c *configServiceClient) ArchiveConfigVersion(ctx context.Context, req *v1.ArchiveConfigVersionRequest) (*v1.ArchiveConfigVersionResponse, error) {
 	var res v1.ArchiveConfigVersionResponse
 	if err := c.client.CallUnary(ctx, configServiceArchiveConfigVersionSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *configServiceClient) UnarchiveConfigVersion(ctx context.Context, req *v1.UnarchiveConfigVersionRequest) (*v1.UnarchiveConfigVersionResponse, error) {
+	var res v1.UnarchiveConfigVersionResponse
+	if err := c.client.CallUnary(ctx, configServiceUnarchiveConfigVersionSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -396,12 +480,48 @@ func (h configServiceHandler) publishConfigVersion(ctx context.Context, _ connec
 	return stream.Send(res)
 }
 
+func (h configServiceHandler) importConfig(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImportConfigRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ImportConfig(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h configServiceHandler) restoreConfigVersion(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RestoreConfigVersionRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RestoreConfigVersion(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
 func (h configServiceHandler) archiveConfigVersion(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	var req v1.ArchiveConfigVersionRequest
 	if err := stream.Receive(&req); err != nil {
 		return err
 	}
 	res, err := h.svc.ArchiveConfigVersion(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h configServiceHandler) unarchiveConfigVersion(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UnarchiveConfigVersionRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UnarchiveConfigVersion(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,186 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package configs turns bytes into versions of configurations: it checks them, stores them, brings them back, and says
+// how one differs from another.
+//
+// What is guaranteed: bytes are stored and given back exactly; nothing that no agent of its kind could take is stored;
+// what is published was checked as it is, in the revision that is published.
+package configs
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"gitlab.com/ampora/ampora/control/internal/collector"
+	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/fault"
+)
+
+// ReasonChanged refuses a change of a draft that somebody else has changed. Its metadata say what is there now:
+// "revision", "content_hash", "changed_by" and "changed_at" (RFC 3339).
+const ReasonChanged = "DRAFT_CHANGED"
+
+// Configs is the library of configurations.
+type Configs struct {
+	store   store.Configs
+	content *content.Content
+}
+
+// New returns the library in the store, with the bytes in content.
+func New(db store.Configs, c *content.Content) *Configs { return &Configs{store: db, content: c} }
+
+// Draft is what somebody wrote.
+type Draft struct {
+	Body []byte
+	Note string
+}
+
+// Ref names a version. Revision is the one that was read, 0 for whichever.
+type Ref struct {
+	Config   fleet.ConfigID
+	Version  int
+	Revision int
+}
+
+// Create stores a configuration, with a first draft if there is one.
+func (c *Configs) Create(ctx context.Context, by fleet.By, config fleet.Config, first *Draft) (fleet.Config, fleet.ConfigVersion, error) {
+	config.Tenant, config.ID, config.CreatedAt = by.Tenant, fleet.ConfigID(uuid.Must(uuid.NewV7()).String()), by.At
+	if first == nil {
+		created, err := c.store.CreateConfig(ctx, by, config, nil)
+		return created, fleet.ConfigVersion{}, err
+	}
+	v, err := c.keep(ctx, by, config, *first)
+	if err != nil {
+		return fleet.Config{}, fleet.ConfigVersion{}, err
+	}
+	created, err := c.store.CreateConfig(ctx, by, config, &v)
+	if err != nil {
+		return fleet.Config{}, fleet.ConfigVersion{}, err
+	}
+	v, err = c.store.ConfigVersion(ctx, by.Tenant, created.ID, created.Latest)
+	return created, v, err
+}
+
+// Add stores a further draft of a configuration, found by id or name.
+func (c *Configs) Add(ctx context.Context, by fleet.By, idOrName string, d Draft) (fleet.ConfigVersion, error) {
+	config, err := c.store.Config(ctx, by.Tenant, idOrName)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return c.add(ctx, by, config, d)
+}
+
+func (c *Configs) add(ctx context.Context, by fleet.By, config fleet.Config, d Draft) (fleet.ConfigVersion, error) {
+	v, err := c.keep(ctx, by, config, d)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	return c.store.CreateConfigVersion(ctx, by, v)
+}
+
+// Update replaces a draft. If it was changed since the revision that was read, the error says by whom and to what.
+func (c *Configs) Update(ctx context.Context, by fleet.By, ref Ref, d Draft) (fleet.ConfigVersion, error) {
+	config, err := c.store.Config(ctx, by.Tenant, string(ref.Config))
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	v, err := c.keep(ctx, by, config, d)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	v.Version, v.Revision = ref.Version, ref.Revision
+	updated, err := c.store.UpdateConfigVersion(ctx, by, v)
+	return updated, c.explained(ctx, by.Tenant, ref, err)
+}
+
+// Publish makes a draft immutable. Its bytes are checked once more: rules may have become stricter since they were
+// stored, and what is published can be offered. The revision that was checked is the one that is published.
+func (c *Configs) Publish(ctx context.Context, by fleet.By, ref Ref) (fleet.ConfigVersion, error) {
+	config, v, body, err := c.read(ctx, by.Tenant, ref)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	if err := check(config.Kind, body); err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	if ref.Revision == 0 {
+		ref.Revision = v.Revision
+	}
+	published, err := c.store.PublishConfigVersion(ctx, by, ref.Config, ref.Version, ref.Revision)
+	return published, c.explained(ctx, by.Tenant, ref, err)
+}
+
+// Restore makes the bytes of a version a new draft. They were checked when they were stored, and are when they are
+// published.
+func (c *Configs) Restore(ctx context.Context, by fleet.By, ref Ref, note string) (fleet.ConfigVersion, error) {
+	v, err := c.store.ConfigVersion(ctx, by.Tenant, ref.Config, ref.Version)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	v.RestoredFrom, v.Note = v.Version, note
+	if note == "" {
+		v.Note = "restored from version " + strconv.Itoa(v.Version)
+	}
+	return c.store.CreateConfigVersion(ctx, by, v)
+}
+
+// keep checks and stores bytes, and is the draft that refers to them, without a number.
+func (c *Configs) keep(ctx context.Context, by fleet.By, config fleet.Config, d Draft) (fleet.ConfigVersion, error) {
+	if err := check(config.Kind, d.Body); err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	hashes, err := c.content.Put(ctx, by.Tenant, by.At, d.Body)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
+	size, contentType := int64(len(d.Body)), config.Kind.ContentType()
+	return fleet.ConfigVersion{
+		Tenant: by.Tenant, Config: config.ID, State: fleet.VersionDraft, Hash: hashes[0], Size: size, ContentType: contentType,
+		Offer: fleet.Rendered(hashes[0], size, contentType).OfferHash(), Revision: 1, Note: d.Note,
+		CreatedBy: by.Principal.Name, CreatedAt: by.At,
+	}, nil
+}
+
+// read finds a version with its configuration and its bytes.
+func (c *Configs) read(ctx context.Context, tenant fleet.TenantID, ref Ref) (fleet.Config, fleet.ConfigVersion, []byte, error) {
+	config, err := c.store.Config(ctx, tenant, string(ref.Config))
+	if err != nil {
+		return fleet.Config{}, fleet.ConfigVersion{}, nil, err
+	}
+	v, err := c.store.ConfigVersion(ctx, tenant, ref.Config, ref.Version)
+	if err != nil {
+		return fleet.Config{}, fleet.ConfigVersion{}, nil, err
+	}
+	body, err := c.content.Known(ctx, tenant, v.Hash)
+	return config, v, body, err
+}
+
+// check refuses bytes that no agent of their kind could take.
+func check(kind fleet.ConfigKind, body []byte) error {
+	if kind == fleet.KindCollector {
+		return collector.CheckMapping(body)
+	}
+	return nil
+}
+
+// explained turns a lost write of a draft into what there is to know about the one that won.
+func (c *Configs) explained(ctx context.Context, tenant fleet.TenantID, ref Ref, err error) error {
+	if !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	now, readErr := c.store.ConfigVersion(ctx, tenant, ref.Config, ref.Version)
+	if readErr != nil {
+		return err
+	}
+	return fault.New(fault.Conflict, ReasonChanged, "revision %d of the draft is not the last: %s wrote revision %d; read that and change it anew",
+		ref.Revision, now.ChangedBy, now.Revision).
+		With("revision", strconv.Itoa(now.Revision)).With("content_hash", now.Hash.String()).
+		With("changed_by", now.ChangedBy).With("changed_at", now.ChangedAt.Format(time.RFC3339)).WithCause(err)
+}
