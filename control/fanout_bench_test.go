@@ -118,7 +118,7 @@ func (f *fanout) prepare() fleet.ConfigID {
 			Offer: fleet.Rendered(hash, int64(len(body)), kind.ContentType()).OfferHash(), Revision: 1, CreatedAt: now,
 		})
 	f.must(err)
-	_, err = f.db.PublishConfigVersion(f.Context(), fleet.System("default", now), id, 1, 0)
+	_, err = f.db.PublishConfigVersion(f.Context(), fleet.System("default", now), fleet.Publication{Config: id, Version: 1})
 	f.must(err)
 	return id
 }

@@ -10,6 +10,8 @@ ALTER TABLE config_versions
     ADD COLUMN semantic_hash bytea CHECK (length(semantic_hash) = 32),
     -- The version whose bytes were brought back; 0 for none.
     ADD COLUMN restored_from integer NOT NULL DEFAULT 0 CHECK (restored_from >= 0),
+    -- The rules it breaks and was published all the same: ids, in order, a space between.
+    ADD COLUMN waived        text NOT NULL DEFAULT '',
     ADD COLUMN changed_by    text NOT NULL DEFAULT '',
     ADD COLUMN changed_at    timestamptz;
 -- The owner is bound by the policies too, and this is of all tenants.

@@ -7,6 +7,7 @@
 
 ALTER TABLE config_versions ADD COLUMN semantic_hash BLOB CHECK (length(semantic_hash) = 32);
 ALTER TABLE config_versions ADD COLUMN restored_from INTEGER NOT NULL DEFAULT 0 CHECK (restored_from >= 0);
+ALTER TABLE config_versions ADD COLUMN waived TEXT NOT NULL DEFAULT '';
 ALTER TABLE config_versions ADD COLUMN changed_by TEXT NOT NULL DEFAULT '';
 ALTER TABLE config_versions ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 UPDATE config_versions SET changed_by = created_by, changed_at = created_at;

@@ -113,7 +113,7 @@ func (c *Configs) Publish(ctx context.Context, by fleet.By, ref Ref) (fleet.Conf
 	if ref.Revision == 0 {
 		ref.Revision = v.Revision
 	}
-	published, err := c.store.PublishConfigVersion(ctx, by, ref.Config, ref.Version, ref.Revision)
+	published, err := c.store.PublishConfigVersion(ctx, by, fleet.Publication{Config: ref.Config, Version: ref.Version, Revision: ref.Revision})
 	return published, c.explained(ctx, by.Tenant, ref, err)
 }
 

@@ -97,7 +97,7 @@ func (w *world) version(tenant fleet.TenantID) fleet.ConfigID {
 	_, err := w.db.CreateConfig(w.Context(), by, fleet.Config{Tenant: tenant, ID: id, Name: "edge", Kind: fleet.KindOpaque, CreatedAt: w.now},
 		&fleet.ConfigVersion{Tenant: tenant, Config: id, Version: 1, State: fleet.VersionDraft, Revision: 1, CreatedAt: w.now})
 	w.must(err)
-	_, err = w.db.PublishConfigVersion(w.Context(), by, id, 1, 0)
+	_, err = w.db.PublishConfigVersion(w.Context(), by, fleet.Publication{Config: id, Version: 1})
 	w.must(err)
 	return id
 }

@@ -80,6 +80,8 @@ type ConfigVersion struct {
 	Revision int
 	// RestoredFrom is the version whose bytes were brought back; 0 for none.
 	RestoredFrom int
+	// Waived are the ids of rules that it breaks and was published all the same.
+	Waived []string
 	Note         string
 	CreatedBy    string
 	CreatedAt    time.Time
@@ -87,6 +89,17 @@ type ConfigVersion struct {
 	ChangedBy   string
 	ChangedAt   time.Time
 	PublishedAt time.Time
+}
+
+// Publication makes a draft immutable.
+type Publication struct {
+	Config  ConfigID
+	Version int
+	// Revision is the one that was looked at; 0 is whichever.
+	Revision int
+	// Semantic and Waived are what was found.
+	Semantic SemanticHash
+	Waived   []string
 }
 
 // ConfigFilter selects configurations; every field that is set must hold.

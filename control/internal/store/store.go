@@ -327,8 +327,8 @@ type Configs interface {
 	ConfigVersion(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
 	// ConfigVersions lists newest first.
 	ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, f fleet.VersionFilter, page fleet.Page) (list []fleet.ConfigVersion, next string, err error)
-	// PublishConfigVersion: draft to published. revision 0 means whichever. ErrNotFound, ErrState, ErrConflict.
-	PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version, revision int) (fleet.ConfigVersion, error)
+	// PublishConfigVersion: draft to published, with what was found. ErrNotFound, ErrState, ErrConflict.
+	PublishConfigVersion(ctx context.Context, by fleet.By, p fleet.Publication) (fleet.ConfigVersion, error)
 	// ArchiveConfigVersion: published to archived. ErrState also while it is assigned.
 	ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
 	// UnarchiveConfigVersion: archived to published, as it was. ErrNotFound, ErrState.

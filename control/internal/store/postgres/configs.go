@@ -6,6 +6,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -169,16 +170,23 @@ func (s *Store) ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fl
 }
 
 // PublishConfigVersion implements store.Configs.
-func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version, revision int) (v fleet.ConfigVersion, err error) {
+func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, p fleet.Publication) (v fleet.ConfigVersion, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		v, err = moveVersion(ctx, tx, by, id, version, fleet.Publish, func(before fleet.ConfigVersion) error {
-			if revision != 0 && before.Revision != revision {
-				return fmt.Errorf("publish revision %d of a draft: %w", revision, store.ErrConflict)
+		_, err := moveVersion(ctx, tx, by, p.Config, p.Version, fleet.Publish, func(before fleet.ConfigVersion) error {
+			if p.Revision != 0 && before.Revision != p.Revision {
+				return fmt.Errorf("publish revision %d of a draft: %w", p.Revision, store.ErrConflict)
 			}
 			return nil
 		})
 		if err != nil {
 			return err
+		}
+		v, err = one(ctx, tx, scanVersion, `
+			UPDATE config_versions SET semantic_hash = $4, waived = $5
+			WHERE tenant_id = $1 AND config_id = $2 AND version = $3 RETURNING `+versionColumns,
+			by.Tenant, p.Config, p.Version, column.HashOrNull(p.Semantic), strings.Join(p.Waived, " "))
+		if err != nil {
+			return fail("note what is published", err)
 		}
 		entry, event := trail.VersionPublished(by, v)
 		if err := appendAudit(ctx, tx, by, entry); err != nil {
@@ -274,11 +282,15 @@ func scanConfig(row pgx.Row) (c fleet.Config, err error) {
 }
 
 const versionColumns = `tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, revision, note,
-	created_by, created_at, published_at, semantic_hash, restored_from, changed_by, changed_at`
+	created_by, created_at, published_at, semantic_hash, restored_from, waived, changed_by, changed_at`
 
 func scanVersion(row pgx.Row) (v fleet.ConfigVersion, err error) {
+	var waived string
 	err = row.Scan(&v.Tenant, &v.Config, &v.Version, &v.State, (*hash)(&v.Hash), (*hash)(&v.Offer), &v.Size, &v.ContentType,
 		&v.Revision, &v.Note, &v.CreatedBy, (*instant)(&v.CreatedAt), (*instant)(&v.PublishedAt),
-		(*hash)(&v.Semantic), &v.RestoredFrom, &v.ChangedBy, (*instant)(&v.ChangedAt))
+		(*hash)(&v.Semantic), &v.RestoredFrom, &waived, &v.ChangedBy, (*instant)(&v.ChangedAt))
+	if waived != "" {
+		v.Waived = strings.Fields(waived)
+	}
 	return v, err
 }

@@ -5,6 +5,7 @@ package storetest
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -44,7 +45,7 @@ func (w *world) next(config fleet.ConfigID, clear string) fleet.ConfigVersion {
 
 func (w *world) publish(config fleet.ConfigID, version int) fleet.ConfigVersion {
 	w.Helper()
-	v, err := w.PublishConfigVersion(w.Context(), w.by(), config, version, 0)
+	v, err := w.PublishConfigVersion(w.Context(), w.by(), fleet.Publication{Config: config, Version: version})
 	w.must(err)
 	return v
 }
@@ -156,7 +157,7 @@ var configs = suite{
 			{fleet.VersionFilter{}, []int{3, 2, 1}},
 			{fleet.VersionFilter{State: fleet.VersionArchived}, []int{1}},
 			{fleet.VersionFilter{Hash: two.Hash}, []int{3, 2}},
-			{fleet.VersionFilter{Semantic: two.Semantic}, []int{3, 2}},
+			{fleet.VersionFilter{Semantic: two.Semantic}, []int{3}}, // 2 was published as one that means nothing
 			{fleet.VersionFilter{Hash: two.Hash, State: fleet.VersionDraft}, []int{3}},
 			{fleet.VersionFilter{Hash: fleet.HashOf(nil)}, nil},
 		} {
@@ -262,11 +263,17 @@ var configs = suite{
 	},
 	"publishing names the revision that was read, or any": func(w *world) {
 		c := w.config("edge")
-		_, err := w.PublishConfigVersion(w.Context(), w.by(), c.ID, 1, 2)
+		_, err := w.PublishConfigVersion(w.Context(), w.by(), fleet.Publication{Config: c.ID, Version: 1, Revision: 2})
 		w.want(err, store.ErrConflict)
 		w.pass(time.Minute)
-		v, err := w.PublishConfigVersion(w.Context(), w.by(), c.ID, 1, 1)
+		found := fleet.Publication{
+			Config: c.ID, Version: 1, Revision: 1, Semantic: fleet.SemanticHash(fleet.HashOf([]byte("meaning"))), Waived: []string{"a-rule", "b-rule"},
+		}
+		v, err := w.PublishConfigVersion(w.Context(), w.by(), found)
 		w.must(err)
+		if v.Semantic != found.Semantic || !slices.Equal(v.Waived, found.Waived) {
+			w.Errorf("of what was found there is %+v", v)
+		}
 		if v.State != fleet.VersionPublished || !v.PublishedAt.Equal(w.now) {
 			w.Errorf("got %+v", v)
 		}
@@ -281,7 +288,7 @@ var configs = suite{
 		c := w.config("edge")
 		moves := map[fleet.VersionMove]func(version int) error{
 			fleet.Publish: func(version int) error {
-				_, err := w.PublishConfigVersion(w.Context(), w.by(), c.ID, version, 0)
+				_, err := w.PublishConfigVersion(w.Context(), w.by(), fleet.Publication{Config: c.ID, Version: version})
 				return err
 			},
 			fleet.Archive: func(version int) error { return w.archive(c.ID, version) },

@@ -244,7 +244,7 @@ func (w *world) version(clear string) fleet.VersionRef {
 	}
 	_, err := w.CreateConfig(w.Context(), w.by(), c, &v)
 	w.must(err)
-	_, err = w.PublishConfigVersion(w.Context(), w.by(), c.ID, 1, 0)
+	_, err = w.PublishConfigVersion(w.Context(), w.by(), fleet.Publication{Config: c.ID, Version: 1})
 	w.must(err)
 	return fleet.VersionRef{Config: c.ID, ConfigName: c.Name, Version: 1, Offer: v.Offer, Hash: hash, Size: v.Size, Type: kind}
 }

@@ -56,6 +56,9 @@ func ofVersion(action string, v fleet.ConfigVersion, after Fields) Entry {
 
 func versionFields(v fleet.ConfigVersion) Fields {
 	fields := Fields{"state": v.State, "hash": v.Hash.String(), "revision": v.Revision, "note": v.Note}
+	if len(v.Waived) > 0 {
+		fields["waived"] = v.Waived
+	}
 	if v.RestoredFrom != 0 {
 		fields["restored_from"] = v.RestoredFrom
 	}
