@@ -54,3 +54,9 @@ func parseID(text string) (ID, string) {
 	}
 	return id, ""
 }
+
+// kind is the type without underscores. Upstream renames types to have them (otlphttp is otlp_http now) and accepts the
+// former as well, so what is known of a type is known of both.
+func (id ID) kind() string { return kindOf(id.Type) }
+
+func kindOf(componentType string) string { return strings.ReplaceAll(componentType, "_", "") }

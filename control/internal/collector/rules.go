@@ -16,6 +16,7 @@ const (
 	Syntax    Layer = "syntax"
 	Semantics Layer = "semantics"
 	Lint      Layer = "lint"
+	Build     Layer = "build"
 )
 
 // Rule is something that is looked for.
@@ -31,7 +32,7 @@ type Rule struct {
 }
 
 // table has every rule, in the order of the reference page.
-var table = slices.Concat(syntaxRules, structureRules, wiringRules, connectorRules, securityRules, pipelineRules, settingRules)
+var table = slices.Concat(syntaxRules, structureRules, wiringRules, connectorRules, securityRules, pipelineRules, settingRules, buildRules)
 
 // Rules returns every rule.
 func Rules() []Rule { return slices.Clone(table) }

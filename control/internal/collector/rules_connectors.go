@@ -112,12 +112,12 @@ func connectorSignals(v view, say report) {
 			continue // connector-one-sided
 		}
 		for _, from := range slices.Sorted(maps.Keys(s.in)) {
-			if !v.unknown[Receiver] && !anyOf(s.out, func(to string) bool { return canConnect(c.ID.Type, from, to) }) {
+			if !v.unknown[Receiver] && !anyOf(s.out, func(to string) bool { return canConnect(c.ID.kind(), from, to) }) {
 				say(c.spot(), "the connector %s is an exporter of a pipeline of %s, and cannot make %s of them", quoted(c.ID.String()), from, words(s.out))
 			}
 		}
 		for _, to := range slices.Sorted(maps.Keys(s.out)) {
-			if !v.unknown[Exporter] && !anyOf(s.in, func(from string) bool { return canConnect(c.ID.Type, from, to) }) {
+			if !v.unknown[Exporter] && !anyOf(s.in, func(from string) bool { return canConnect(c.ID.kind(), from, to) }) {
 				say(c.spot(), "the connector %s is a receiver of a pipeline of %s, and cannot make them of %s", quoted(c.ID.String()), to, words(s.in))
 			}
 		}
@@ -186,7 +186,7 @@ func (v view) graph() map[junction][]junction {
 				j.from, j.to = other, p.ID.Type
 			}
 			switch {
-			case !canConnect(r.ID.Type, j.from, j.to):
+			case !canConnect(r.ID.kind(), j.from, j.to):
 			case as == Exporter:
 				g[here] = append(g[here], j)
 			default:

@@ -26,7 +26,7 @@ var pipelineRules = []Rule{
 		Fix:     "Put memory_limiter first among the processors.",
 		config: func(v view, say report) {
 			for _, p := range v.Service.Pipelines {
-				if !p.Elsewhere && !p.Processors.Elsewhere && p.first(isType("memory_limiter")) < 0 && v.takesFromOutside(p) {
+				if !p.Elsewhere && !p.Processors.Elsewhere && p.first(isType("memorylimiter")) < 0 && v.takesFromOutside(p) {
 					say(p.spot(), "the pipeline %s has no memory_limiter", quoted(p.ID.String()))
 				}
 			}
@@ -38,7 +38,7 @@ var pipelineRules = []Rule{
 		Fix:     "Put memory_limiter first among the processors.",
 		config: func(v view, say report) {
 			for _, p := range v.Service.Pipelines {
-				if i := p.first(isType("memory_limiter")); i > 0 && !p.Processors.Elsewhere {
+				if i := p.first(isType("memorylimiter")); i > 0 && !p.Processors.Elsewhere {
 					r := p.Processors.Refs[i]
 					say(p.processor(r), "in the pipeline %s the processor %s stands before %s", quoted(p.ID.String()), quoted(p.Processors.Refs[0].ID.String()), quoted(r.ID.String()))
 				}
@@ -56,7 +56,7 @@ var pipelineRules = []Rule{
 					continue
 				}
 				for _, r := range p.Processors.Refs[batch+1:] {
-					if slices.Contains(beforeBatch, r.ID.Type) {
+					if slices.Contains(beforeBatch, r.ID.kind()) {
 						say(p.processor(p.Processors.Refs[batch]), "in the pipeline %s the processor %s stands before %s", quoted(p.ID.String()), quoted(p.Processors.Refs[batch].ID.String()), quoted(r.ID.String()))
 						break
 					}
@@ -73,9 +73,9 @@ var pipelineRules = []Rule{
 }
 
 // beforeBatch are the processors that work better on what is not batched yet.
-var beforeBatch = []string{"filter", "groupbytrace", "k8sattributes", "k8s_attributes", "probabilistic_sampler", "tail_sampling"}
+var beforeBatch = []string{"filter", "groupbytrace", "k8sattributes", "probabilisticsampler", "tailsampling"}
 
-func isType(kind string) func(Ref) bool { return func(r Ref) bool { return r.ID.Type == kind } }
+func isType(kind string) func(Ref) bool { return func(r Ref) bool { return r.ID.kind() == kind } }
 
 // first is the index of the first processor that fits, or -1.
 func (p Pipeline) first(fits func(Ref) bool) int { return slices.IndexFunc(p.Processors.Refs, fits) }
@@ -90,9 +90,9 @@ func (v view) takesFromOutside(p Pipeline) bool {
 func sameEndpoint(v view, say report) {
 	first := map[string]setting{}
 	v.eachSetting(func(s setting) {
-		listens := s.component.Kind == Extension || s.component.Kind == Receiver && slices.Contains(listeners, s.component.ID.Type)
+		listens := s.component.Kind == Extension || s.component.Kind == Receiver && slices.Contains(listeners, s.component.ID.kind())
 		endpoint := s.field.Value.text()
-		if !listens || !s.used || s.field.Key != "endpoint" || endpoint == "" || onSocket(s.component.ID.Type) {
+		if !listens || !s.used || s.field.Key != "endpoint" || endpoint == "" || onSocket(s.component.ID.kind()) {
 			return
 		}
 		if _, seen := first[endpoint]; !seen {

@@ -112,7 +112,7 @@ func onThisMachine(endpoint string) bool {
 // listeners are the receivers whose endpoint is where they listen, not what they ask.
 var listeners = []string{
 	"awsfirehose", "awsxray", "carbon", "collectd", "datadog", "fluentforward", "influxdb", "jaeger", "loki", "opencensus",
-	"otlp", "otelarrow", "prometheusremotewrite", "signalfx", "skywalking", "splunk_hec", "statsd", "syslog", "tcplog",
+	"otlp", "otelarrow", "prometheusremotewrite", "signalfx", "skywalking", "splunkhec", "statsd", "syslog", "tcplog",
 	"udplog", "wavefront", "webhookevent", "zipkin",
 }
 
@@ -125,7 +125,7 @@ func (s setting) listensEverywhere(endpoint string) bool {
 	case err != nil:
 		host = strings.Trim(endpoint, "[]")
 	case host == "":
-		return s.component.Kind == Extension || s.component.Kind == Receiver && slices.Contains(listeners, s.component.ID.Type)
+		return s.component.Kind == Extension || s.component.Kind == Receiver && slices.Contains(listeners, s.component.ID.kind())
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsUnspecified()

@@ -13,7 +13,7 @@ var settingRules = []Rule{
 		Fix:     "Use what took its place.",
 		config: func(v view, say report) {
 			v.eachComponent(func(c Component) {
-				if instead, ok := deprecated[c.Kind][c.ID.Type]; ok {
+				if instead, ok := deprecated[c.Kind][c.ID.kind()]; ok {
 					say(c.spot(), "the %s %s is deprecated: use %s", c.Kind, quoted(c.ID.Type), instead)
 				}
 			})
@@ -70,8 +70,8 @@ var deprecated = map[ComponentKind]map[string]string{
 		"opencensus": "the otlp exporter",
 	},
 	Receiver:  {"opencensus": "the otlp receiver"},
-	Processor: {"spanmetrics": "the spanmetrics connector", "servicegraph": "the servicegraph connector", "queued_retry": "sending_queue of the exporter"},
-	Extension: {"memory_ballast": "the environment variable GOMEMLIMIT"},
+	Processor: {"spanmetrics": "the spanmetrics connector", "servicegraph": "the servicegraph connector", "queuedretry": "sending_queue of the exporter"},
+	Extension: {"memoryballast": "the environment variable GOMEMLIMIT"},
 }
 
 // bare is a variable by itself, or before a port.

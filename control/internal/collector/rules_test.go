@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
 
 // TestExamples holds every rule to its examples: it finds something in the bad one, and in the good one nothing is
@@ -17,7 +19,7 @@ func TestExamples(t *testing.T) {
 			if r.Good() == "" || r.Bad() == "" {
 				t.Fatal("the rule has no examples")
 			}
-			_, found := Check([]byte(r.Bad()))
+			found := lookAt(r, r.Bad())
 			i := slices.IndexFunc(found, func(f Finding) bool { return f.Rule == r.ID })
 			if i < 0 {
 				t.Fatalf("nothing is found in the bad example, but %+v", found)
@@ -30,8 +32,7 @@ func TestExamples(t *testing.T) {
 					t.Errorf("the bad example has an error beside: %+v", f)
 				}
 			}
-			_, found = Check([]byte(r.Good()))
-			for _, f := range found {
+			for _, f := range lookAt(r, r.Good()) {
 				if f.Severity != Info || f.Rule == r.ID {
 					t.Errorf("found in the good example: %+v", f)
 				}
@@ -59,5 +60,37 @@ func TestRulesAreWhole(t *testing.T) {
 			t.Errorf("%q is repeated or lacks something", r.ID)
 		}
 		seen[r.ID] = true
+	}
+}
+
+// build is what the missing-component rule is held against.
+var build = []fleet.Component{
+	{Kind: "receiver", Name: "nop"}, {Kind: "exporter", Name: "nop"}, {Kind: "exporter", Name: "otlp_grpc"},
+	{Kind: "processor", Name: "k8s_attributes"},
+}
+
+func lookAt(r Rule, body string) []Finding {
+	c, found := Check([]byte(body))
+	if c != nil && r.Layer == Build {
+		return c.Missing(build)
+	}
+	return found
+}
+
+func TestMissing(t *testing.T) {
+	c, err := Parse([]byte("receivers: {nop: , otlp: , nop/2: }\nexporters: {otlp: , otlp/2: , otlphttp: , nop: }\nprocessors: {k8sattributes: , nop: , 1: }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range c.Missing(build) {
+		got = append(got, f.Path)
+	}
+	// A new name is accepted for the old one; a type is looked for among those of its kind.
+	if want := []string{"receivers::otlp", "exporters::otlphttp", "processors::nop"}; !slices.Equal(got, want) {
+		t.Errorf("missing %v, want %v", got, want)
+	}
+	if found := c.Missing(nil); found != nil {
+		t.Errorf("of a build that is not known is missing %v", found)
 	}
 }
