@@ -38,15 +38,21 @@ const (
 // CheckMapping returns nil if body is exactly one YAML document whose root is a mapping, as the Collector and its
 // supervisor read it; else a [fault.Error] with one of the reasons above. The body is not changed, and need not name
 // any component: `{}` is a mapping.
-func CheckMapping(body []byte) (err error) {
+func CheckMapping(body []byte) error {
+	_, err := readRoot(body)
+	return err
+}
+
+// readRoot returns the root of a body that CheckMapping accepts.
+func readRoot(body []byte) (root *yaml.Node, err error) {
 	if len(body) > MaxBytes {
-		return fault.New(fault.Invalid, ReasonTooLarge, "the configuration has %d bytes, more than the %d allowed", len(body), MaxBytes)
+		return nil, fault.New(fault.Invalid, ReasonTooLarge, "the configuration has %d bytes, more than the %d allowed", len(body), MaxBytes)
 	}
 	if at := invalidUTF8(body); at >= 0 {
-		return notYAML(positionOf(body, at), "a byte that is not UTF-8")
+		return nil, notYAML(positionOf(body, at), "a byte that is not UTF-8")
 	}
 	if marks(body) > maxMarks {
-		return tooManyValues()
+		return nil, tooManyValues()
 	}
 	// What makes the parser panic here would end the Collector that reads it.
 	defer func() {
@@ -54,11 +60,10 @@ func CheckMapping(body []byte) (err error) {
 			err = notYAML(position{1, 1}, "the parser cannot read it").WithCause(fmt.Errorf("yaml: panic: %v", recovered))
 		}
 	}()
-	root, err := onlyRoot(body)
-	if err != nil {
-		return err
+	if root, err = onlyRoot(body); err != nil {
+		return nil, err
 	}
-	return checkRoot(body, root)
+	return root, checkRoot(body, root)
 }
 
 // onlyRoot parses the one document there may be and returns its root, which is a mapping.

@@ -63,6 +63,16 @@ func (h ContentHash) String() string { return hex.EncodeToString(h[:]) }
 // IsZero reports whether there is no body.
 func (h ContentHash) IsZero() bool { return h == ContentHash{} }
 
+// SemanticHash is the SHA-256 of what a Collector configuration means: reformatting leaves it the same. It says whether two
+// versions do the same, never which bytes an agent has.
+type SemanticHash [sha256.Size]byte
+
+// String is the hexadecimal form.
+func (h SemanticHash) String() string { return hex.EncodeToString(h[:]) }
+
+// IsZero reports whether there is no meaning: an opaque configuration has none.
+func (h SemanticHash) IsZero() bool { return h == SemanticHash{} }
+
 // OfferHash is what an agent sees and reports back: the hash of a rendered config map (see ConfigMap.OfferHash).
 // It differs from the content hash of the version's bytes, and the two must never be compared.
 type OfferHash [sha256.Size]byte
@@ -94,6 +104,12 @@ func (h OfferHash) MarshalText() ([]byte, error) { return []byte(h.String()), ni
 
 // UnmarshalText reads the hexadecimal form.
 func (h *OfferHash) UnmarshalText(text []byte) error { return unhex(h[:], text) }
+
+// MarshalText is the hexadecimal form, for JSON.
+func (h SemanticHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads the hexadecimal form.
+func (h *SemanticHash) UnmarshalText(text []byte) error { return unhex(h[:], text) }
 
 func unhex(to, text []byte) error {
 	if len(text) != hex.EncodedLen(len(to)) {
