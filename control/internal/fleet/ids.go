@@ -83,16 +83,6 @@ func (h OfferHash) String() string { return hex.EncodeToString(h[:]) }
 // IsZero reports whether there is no offer.
 func (h OfferHash) IsZero() bool { return h == OfferHash{} }
 
-// SemanticHash is the SHA-256 of what a configuration means: that of its normalised model, which formatting, comments and
-// the order of keys do not change. Configurations that only have bytes have none.
-type SemanticHash [sha256.Size]byte
-
-// String is the hexadecimal form.
-func (h SemanticHash) String() string { return hex.EncodeToString(h[:]) }
-
-// IsZero reports whether the configuration has bytes alone.
-func (h SemanticHash) IsZero() bool { return h == SemanticHash{} }
-
 // MarshalText is the hexadecimal form, for JSON.
 func (h ContentHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
