@@ -51,7 +51,7 @@ const (
 )
 
 func offerOf(body string) string {
-	offer := fleet.Rendered(fleet.HashOf([]byte(body)), int64(len(body)), "text/yaml").OfferHash()
+	offer := fleet.Rendered(fleet.HashOf([]byte(body)), int64(len(body)), fleet.KindOpaque.ContentType()).OfferHash()
 	return string(offer[:])
 }
 

@@ -138,10 +138,12 @@ func startAs(t testing.TB, config Config, db store.Store, b bus.Bus, now func() 
 	return p
 }
 
-// published makes a configuration with one published version and returns its id.
+// published makes a configuration with one published version, of bytes that mean nothing, and returns its id.
 func (p *plane) published(t *testing.T, name, body string) string {
 	t.Helper()
-	created, err := p.configs.CreateConfig(t.Context(), &amporav1.CreateConfigRequest{Name: name, Body: []byte(body)})
+	created, err := p.configs.CreateConfig(t.Context(), &amporav1.CreateConfigRequest{
+		Name: name, Body: []byte(body), Kind: amporav1.ConfigKind_CONFIG_KIND_OPAQUE,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

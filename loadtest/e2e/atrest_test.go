@@ -27,7 +27,7 @@ func TestAtRest(t *testing.T) {
 	s.Env["AMPORA_OTLP_ENDPOINT"], s.Env["AMPORA_OTLP_HEADERS"], s.Env["AMPORA_TRACE_RATIO"] = receiver.URL, "Authorization=hunter2-at-rest", "1"
 	s.Start()
 	a, id := run(t, s, "secretive", agent.Apply)
-	publish(t, s, "secret", "exporters: {debug: {password: hunter2-at-rest}}\n")
+	publish(t, s, "secret", "receivers: {nop: {}}\nexporters: {debug: {password: hunter2-at-rest}}\nservice: {pipelines: {logs: {receivers: [nop], exporters: [debug]}}}\n")
 	assign(t, s, id, "secret", amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
 	await(t, a, "the configuration", func(state agent.State) bool { return bytes.Contains(state.Running, []byte("hunter2-at-rest")) })
 	rig.Await(t, "the agent's report of it", func() string {

@@ -28,7 +28,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	s.Start()
 	ear := listen(t, s.Redis, s.Gateways())
 	a, id := run(t, s, "secretive", agent.Apply)
-	publish(t, s, "secret", "exporters: {debug: {password: canary-config}}\n")
+	publish(t, s, "secret", "receivers: {nop: {}}\nexporters: {debug: {password: canary-config}}\nservice: {pipelines: {logs: {receivers: [nop], exporters: [debug]}}}\n")
 	s.Do("configs", "assign", "secret", "--agent", id)
 	awaitApplied(s, id, "secret")
 	await(t, a, "the configuration", func(state agent.State) bool { return bytes.Contains(state.Running, []byte("canary-config")) })

@@ -27,7 +27,7 @@ func TestControlIsKilledInAPush(t *testing.T) {
 				control.Env["AMPORA_IMMEDIATE_LIMIT"] = strconv.Itoa(count)
 			}
 			c := gather(t, s, count, "--fault", "burst=2/s")
-			c.publish("pushed", "exporters: {debug: {}}\n")
+			c.publish("pushed", "receivers: {nop: {}}\nexporters: {debug: {}}\nservice: {pipelines: {logs: {receivers: [nop], exporters: [debug]}}}\n")
 			settled := func() int {
 				return s.Database.Count(t, "SELECT count(*) FROM grants WHERE state = 'met'")
 			}

@@ -125,7 +125,9 @@ func (p *program) agent() *agent {
 func (p *program) published(body string) string {
 	p.t.Helper()
 	configs := amporav1connect.NewConfigServiceClient(p.client)
-	created, err := configs.CreateConfig(p.t.Context(), &amporav1.CreateConfigRequest{Name: "edge", Body: []byte(body)})
+	created, err := configs.CreateConfig(p.t.Context(), &amporav1.CreateConfigRequest{
+		Name: "edge", Body: []byte(body), Kind: amporav1.ConfigKind_CONFIG_KIND_OPAQUE,
+	})
 	p.must(err)
 	_, err = configs.PublishConfigVersion(p.t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: created.GetConfig().GetId(), Version: 1})
 	p.must(err)

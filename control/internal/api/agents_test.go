@@ -52,6 +52,11 @@ func (w *world) agents(n int) (ids []string) {
 
 func serialOf(id fleet.AgentID) fleet.Serial { return fleet.Serial("5e" + string(id[len(id)-12:])) }
 
+func uidOf(id fleet.AgentID) fleet.InstanceUID {
+	hash := fleet.HashOf([]byte(id))
+	return fleet.InstanceUID(hash[:16])
+}
+
 // connect opens a session of the agent and records what it says.
 func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies ...[]byte) {
 	w.t.Helper()
@@ -61,7 +66,7 @@ func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies .
 		w.t.Fatal(err)
 	}
 	results, err := w.store.Claim(ctx, []fleet.Claim{{
-		Tenant: tenant, Identity: id, Serial: serialOf(id), Fingerprint: fleet.Fingerprint(id), UID: fleet.InstanceUID{1, 2, 3},
+		Tenant: tenant, Identity: id, Serial: serialOf(id), Fingerprint: fleet.Fingerprint(id), UID: uidOf(id),
 		Gateway: gateway, BootID: boot, Transport: fleet.TransportWebSocket, Peer: "192.0.2.7:1", At: now,
 	}})
 	if err != nil || results[0].Outcome != fleet.ClaimClaimed {
@@ -79,7 +84,7 @@ func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies .
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		report.Parts = append(report.Parts, fleet.Part{Kind: kind, Stamp: stamp, At: now, Value: value, Raw: []byte{}})
+		report.Parts = append(report.Parts, fleet.Part{Kind: kind, Stamp: stamp, At: now, Value: value, Raw: []byte{}, Digest: string(value)})
 	}
 	lease, err := w.store.AcquirePartition(ctx, 0, "test", now)
 	if err != nil {
@@ -131,7 +136,7 @@ func TestAgentIsShownWhole(t *testing.T) {
 		"custom":       len(a.GetCustomCapabilities()) == 1,
 		"credential":   a.GetCredential().GetSpiffeId() == "spiffe://fleet.example.com/tenant/default/agent/"+string(id),
 		"delivery":     a.GetConfigDelivery().GetState() == amporav1.DeliveryState_DELIVERY_STATE_NONE,
-		"uid":          a.GetInstanceUid() == "01020300-0000-0000-0000-000000000000",
+		"uid":          a.GetInstanceUid() == uidOf(id).String(),
 	} {
 		if !ok {
 			t.Errorf("%s is wrong in %v", what, a)

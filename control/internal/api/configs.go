@@ -40,6 +40,19 @@ func (s *configs) CreateConfig(ctx context.Context, r *amporav1.CreateConfigRequ
 	return answer, err
 }
 
+// CheckConfig says what there is to say about a configuration.
+func (s *configs) CheckConfig(ctx context.Context, r *amporav1.CheckConfigRequest) (*amporav1.CheckConfigResponse, error) {
+	verdict, err := s.library.Check(ctx, auth.By(ctx).Tenant, sourceFrom(r.GetSource()), audienceFrom(r.GetAudience()))
+	if err != nil {
+		return nil, err
+	}
+	valid, invalid, unknown := verdict.Agents()
+	return &amporav1.CheckConfigResponse{
+		Findings: each(verdict.Findings, finding), SemanticHash: hashText(verdict.Semantic), Publishable: verdict.Publishable(),
+		Builds: each(verdict.Builds, buildVerdict), ValidAgents: int64(valid), InvalidAgents: int64(invalid), UnknownAgents: int64(unknown),
+	}, nil
+}
+
 // ImportConfig stores bytes under the name they give themselves.
 func (s *configs) ImportConfig(ctx context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {
 	i, err := s.library.Import(ctx, auth.By(ctx), library.Import{
@@ -117,7 +130,7 @@ func (s *configs) GetConfigVersionBody(ctx context.Context, r *amporav1.GetConfi
 // PublishConfigVersion makes a draft immutable.
 func (s *configs) PublishConfigVersion(ctx context.Context, r *amporav1.PublishConfigVersionRequest) (*amporav1.PublishConfigVersionResponse, error) {
 	v, err := s.library.Publish(ctx, auth.By(ctx),
-		library.Ref{Config: fleet.ConfigID(r.GetConfigId()), Version: int(r.GetVersion()), Revision: int(r.GetRevision())})
+		library.Ref{Config: fleet.ConfigID(r.GetConfigId()), Version: int(r.GetVersion()), Revision: int(r.GetRevision())}, r.GetWaive())
 	return &amporav1.PublishConfigVersionResponse{Version: version(v)}, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,11 @@ import (
 func (w *world) config(c clients, name, body string) *amporav1.CreateConfigResponse {
 	w.t.Helper()
 	return must(c.configs.CreateConfig(w.t.Context(), &amporav1.CreateConfigRequest{Name: name, Body: []byte(body)}))(w.t)
+}
+
+// runnable is a configuration that every check passes, told apart by a mark in a comment.
+func runnable(mark string) string {
+	return "receivers: {nop: {}} # " + mark + "\nexporters: {nop: {}}\nservice: {pipelines: {traces: {receivers: [nop], exporters: [nop]}}}\n"
 }
 
 func TestBodiesComeBackByteForByte(t *testing.T) {
@@ -93,13 +99,13 @@ func TestCollectorBodiesMustBeMappings(t *testing.T) {
 func TestDraftsUseOptimisticConcurrency(t *testing.T) {
 	w := newWorld(t)
 	operator := w.as(fleet.RoleOperator)
-	id := w.config(operator, "a", "a: 1").GetConfig().GetId()
+	id := w.config(operator, "a", runnable("1")).GetConfig().GetId()
 	update := func(revision int32, body string) (*amporav1.UpdateConfigVersionResponse, error) {
 		return operator.configs.UpdateConfigVersion(t.Context(), &amporav1.UpdateConfigVersionRequest{
 			ConfigId: id, Version: 1, Revision: revision, Body: []byte(body),
 		})
 	}
-	second := must(update(1, "a: 2"))(t).GetVersion()
+	second := must(update(1, runnable("2")))(t).GetVersion()
 	if second.GetRevision() != 2 {
 		t.Fatalf("%v", second)
 	}
@@ -132,7 +138,7 @@ func TestDraftsUseOptimisticConcurrency(t *testing.T) {
 func TestAnOldVersionComesBackAsADraft(t *testing.T) {
 	w := newWorld(t)
 	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)
-	first := w.config(operator, "a", "a: 1 # as it was\n").GetVersion()
+	first := w.config(operator, "a", runnable("as it was")).GetVersion()
 	id := first.GetConfigId()
 	must(operator.configs.PublishConfigVersion(t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: id, Version: 1}))(t)
 	must(operator.configs.CreateConfigVersion(t.Context(), &amporav1.CreateConfigVersionRequest{ConfigId: id, Body: []byte("a: 2")}))(t)
@@ -198,7 +204,7 @@ func TestImportedBytesNameThemselves(t *testing.T) {
 func TestConfigsAndVersionsAreFiltered(t *testing.T) {
 	w := newWorld(t)
 	operator := w.as(fleet.RoleOperator)
-	first := w.config(operator, "edge", "a: 1").GetVersion()
+	first := w.config(operator, "edge", runnable("1")).GetVersion()
 	must(operator.configs.PublishConfigVersion(t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: first.GetConfigId(), Version: 1}))(t)
 	w.config(operator, "core", "a: 1")
 	if list := must(operator.configs.ListConfigs(t.Context(), &amporav1.ListConfigsRequest{Drafts: true}))(t).GetConfigs(); len(list) != 1 || list[0].GetName() != "core" {
@@ -218,6 +224,66 @@ func TestConfigsAndVersionsAreFiltered(t *testing.T) {
 		if list := must(operator.configs.ListConfigVersions(t.Context(), r))(t).GetVersions(); len(list) != 1 || list[0].GetVersion() != 1 {
 			t.Errorf("by %s: %v", name, list)
 		}
+	}
+}
+
+func TestWhatTheCollectorRefusesIsNotPublished(t *testing.T) {
+	w := newWorld(t)
+	operator, viewer := w.as(fleet.RoleOperator), w.as(fleet.RoleViewer)
+	broken := strings.Replace(runnable("x"), "exporters: [nop]", "exporters: [nop, missing]", 1)
+	id := w.config(operator, "a", broken).GetConfig().GetId()
+	stored := &amporav1.ConfigSource{Source: &amporav1.ConfigSource_Version_{Version: &amporav1.ConfigSource_Version{ConfigId: id, Version: 1}}}
+	for name, source := range map[string]*amporav1.ConfigSource{"stored": stored, "bytes": {Source: &amporav1.ConfigSource_Body{Body: []byte(broken)}}} {
+		checked := must(viewer.configs.CheckConfig(t.Context(), &amporav1.CheckConfigRequest{Source: source}))(t)
+		found := slices.DeleteFunc(checked.GetFindings(), func(f *amporav1.ConfigFinding) bool {
+			return f.GetSeverity() == amporav1.FindingSeverity_FINDING_SEVERITY_INFO
+		})
+		if checked.GetPublishable() || len(found) != 1 || found[0].GetRule() != "undefined-component" || found[0].GetLine() != 3 ||
+			found[0].GetSeverity() != amporav1.FindingSeverity_FINDING_SEVERITY_ERROR || found[0].GetPath() == "" || found[0].GetFix() == "" {
+			t.Errorf("%s: %v", name, checked)
+		}
+	}
+	publish := func(waive ...string) (*amporav1.PublishConfigVersionResponse, error) {
+		return operator.configs.PublishConfigVersion(t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: id, Version: 1, Waive: waive})
+	}
+	_, err := publish("no-pipelines")
+	about := refused(t, err, connect.CodeInvalidArgument, library.ReasonRefused)
+	if about["rules"] != "undefined-component" || about["errors"] != "1" || about["line"] != "3" {
+		t.Errorf("it is said to be refused for %v", about)
+	}
+	for _, rule := range []string{"config-not-yaml", "no-such-rule"} {
+		_, err = publish(rule)
+		refused(t, err, connect.CodeInvalidArgument, library.ReasonNotWaivable)
+	}
+	v := must(publish("no-pipelines", "undefined-component"))(t).GetVersion()
+	if v.GetState() != amporav1.VersionState_VERSION_STATE_PUBLISHED || len(v.GetWaived()) != 1 || v.GetWaived()[0] != "undefined-component" || v.GetSemanticHash() == "" {
+		t.Errorf("published %v", v)
+	}
+}
+
+func TestACheckLooksAtTheBuildsOfAnAudience(t *testing.T) {
+	w := newWorld(t)
+	operator := w.as(fleet.RoleOperator)
+	whole, lacking := w.agent(), w.agent()
+	w.agent() // which says nothing
+	nop := []fleet.Component{{Kind: "exporter", Name: "nop"}, {Kind: "receiver", Name: "nop"}}
+	w.connect(whole, map[fleet.PartKind]any{fleet.PartComponents: fleet.Components{List: nop}})
+	w.connect(lacking, map[fleet.PartKind]any{fleet.PartComponents: fleet.Components{List: nop[1:]}})
+	source := &amporav1.ConfigSource{Source: &amporav1.ConfigSource_Body{Body: []byte(runnable("x"))}}
+	check := func(a *amporav1.ConfigAudience) *amporav1.CheckConfigResponse {
+		return must(operator.configs.CheckConfig(t.Context(), &amporav1.CheckConfigRequest{Source: source, Audience: a}))(t)
+	}
+	all := check(&amporav1.ConfigAudience{Audience: &amporav1.ConfigAudience_All{All: true}})
+	if all.GetValidAgents() != 1 || all.GetInvalidAgents() != 1 || all.GetUnknownAgents() != 1 || len(all.GetBuilds()) != 3 || !all.GetPublishable() {
+		t.Errorf("of all: %v", all)
+	}
+	one := check(&amporav1.ConfigAudience{Audience: &amporav1.ConfigAudience_AgentId{AgentId: string(lacking)}})
+	if one.GetInvalidAgents() != 1 || len(one.GetBuilds()) != 1 || one.GetBuilds()[0].GetExampleAgentId() != string(lacking) ||
+		len(one.GetBuilds()[0].GetMissing()) != 1 || one.GetBuilds()[0].GetMissing()[0].GetRule() != "missing-component" {
+		t.Errorf("of one: %v", one)
+	}
+	if none := check(nil); none.GetBuilds() != nil {
+		t.Errorf("of none: %v", none)
 	}
 }
 

@@ -6,6 +6,8 @@ package api
 import (
 	"strconv"
 
+	"gitlab.com/ampora/ampora/control/internal/collector"
+	library "gitlab.com/ampora/ampora/control/internal/configs"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -60,9 +62,46 @@ func version(v fleet.ConfigVersion) *amporav1.ConfigVersion {
 
 		SemanticHash: hashText(v.Semantic),
 		RestoredFrom: count(v.RestoredFrom),
+		Waived:       v.Waived,
 		ChangedBy:    v.ChangedBy,
 		ChangedAt:    moment(v.ChangedAt),
 	}
+}
+
+var severities = word[collector.Severity, amporav1.FindingSeverity]{
+	{collector.Error, amporav1.FindingSeverity_FINDING_SEVERITY_ERROR},
+	{collector.Warning, amporav1.FindingSeverity_FINDING_SEVERITY_WARNING},
+	{collector.Info, amporav1.FindingSeverity_FINDING_SEVERITY_INFO},
+}
+
+func finding(f collector.Finding) *amporav1.ConfigFinding {
+	return &amporav1.ConfigFinding{
+		Rule: f.Rule, Severity: severities.encode(f.Severity), Path: f.Path, Line: count(f.Line), Column: count(f.Column),
+		Message: f.Message, Fix: f.Fix,
+	}
+}
+
+func buildVerdict(b library.BuildVerdict) *amporav1.BuildVerdict {
+	return &amporav1.BuildVerdict{
+		ServiceName: b.ServiceName, ServiceVersion: b.ServiceVersion, Agents: int64(b.Agents), ExampleAgentId: string(b.Example),
+		Known: b.Components != nil, Missing: each(b.Missing, finding),
+	}
+}
+
+// sourceFrom reads a source; a rule of the message holds it to exactly one of the two.
+func sourceFrom(s *amporav1.ConfigSource) library.Source {
+	if v := s.GetVersion(); v != nil {
+		return library.Source{Ref: library.Ref{Config: fleet.ConfigID(v.GetConfigId()), Version: int(v.GetVersion())}}
+	}
+	return library.Source{Body: s.GetBody()}
+}
+
+// audienceFrom reads an audience: nil for none, the zero target for all.
+func audienceFrom(a *amporav1.ConfigAudience) *fleet.Target {
+	if a == nil {
+		return nil
+	}
+	return &fleet.Target{Agent: fleet.AgentID(a.GetAgentId()), Group: fleet.GroupID(a.GetGroupId())}
 }
 
 // versionName is a version as the audit log names it: "<config id>/<number>".

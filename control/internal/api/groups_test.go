@@ -16,7 +16,7 @@ import (
 // publish makes a configuration with a published version and returns its id.
 func (w *world) publish(c clients, name string) string {
 	w.t.Helper()
-	id := w.config(c, name, "a: b").GetConfig().GetId()
+	id := w.config(c, name, runnable(name)).GetConfig().GetId()
 	must(c.configs.PublishConfigVersion(w.t.Context(), &amporav1.PublishConfigVersionRequest{ConfigId: id, Version: 1}))(w.t)
 	return id
 }

@@ -19,7 +19,7 @@ const maxConfig = 8 << 20
 func (p *program) configCommands() *cobra.Command {
 	return noun("configs", "Configurations: named containers of versions, each exact bytes",
 		p.configsCreate(), p.configsImport(), p.configsList(), p.configsGet(),
-		p.configsVersions(), p.configsPush(), p.configsEdit(), p.configsCat(), p.configsPublish(), p.configsRestore(),
+		p.configsVersions(), p.configsPush(), p.configsEdit(), p.configsCheck(), p.configsCat(), p.configsPublish(), p.configsRestore(),
 		p.configsArchive(), p.configsUnarchive(),
 		p.configsAssign(), p.configsUnassign(), p.configsAssignments())
 }
@@ -72,7 +72,7 @@ func (p *program) configsCreate() *cobra.Command {
 			return err
 		}
 		if publish {
-			if answer.Version, err = api.publish(ctx, answer.GetConfig(), answer.GetVersion()); err != nil {
+			if answer.Version, err = api.publish(ctx, answer.GetConfig(), answer.GetVersion(), nil); err != nil {
 				return err
 			}
 			answer.Config.LatestPublished = answer.GetVersion().GetVersion()
@@ -93,10 +93,10 @@ func noteFlag(cmd *cobra.Command, note *string) {
 
 // publish publishes exactly the revision that was written.
 func (a *api) publish(
-	ctx context.Context, config *amporav1.Config, version *amporav1.ConfigVersion,
+	ctx context.Context, config *amporav1.Config, version *amporav1.ConfigVersion, waive []string,
 ) (*amporav1.ConfigVersion, error) {
 	answer, err := a.configs.PublishConfigVersion(ctx, &amporav1.PublishConfigVersionRequest{
-		ConfigId: config.GetId(), Version: version.GetVersion(), Revision: version.GetRevision(),
+		ConfigId: config.GetId(), Version: version.GetVersion(), Revision: version.GetRevision(), Waive: waive,
 	})
 	return answer.GetVersion(), err
 }

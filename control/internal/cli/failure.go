@@ -90,6 +90,7 @@ func adviceFor(reason string) (string, bool) {
 		"REQUIRES_POSTGRES":     "run the control plane on PostgreSQL (AMPORA_DATABASE_URL)",
 		"CONFIG_NOT_YAML":       correctFile,
 		"CONFIG_NOT_A_MAPPING":  correctFile,
+		"CONFIG_REFUSED":        "amporactl configs check lists all that was found; a rule that is wrong here is left out with: amporactl configs publish --waive RULE",
 		"CURSOR_INVALID":        "leave --cursor out to begin now",
 		"EXCEEDS_OWN_RIGHTS":    nextRole,
 		"GATEWAY_SHARED":        "choose another name, or ask the installation's operator: ampora-control join-token, ampora-control revoke-gateway",

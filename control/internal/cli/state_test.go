@@ -403,6 +403,28 @@ func (s configServer) ListConfigs(_ context.Context, r *amporav1.ListConfigsRequ
 	return &amporav1.ListConfigsResponse{Configs: page, NextPageToken: next}, nil
 }
 
+func (s configServer) CheckConfig(_ context.Context, r *amporav1.CheckConfigRequest) (*amporav1.CheckConfigResponse, error) {
+	answer := &amporav1.CheckConfigResponse{Publishable: true}
+	if strings.Contains(string(r.GetSource().GetBody()), "missing") {
+		answer.Publishable = false
+		answer.Findings = []*amporav1.ConfigFinding{{
+			Rule: "undefined-component", Severity: amporav1.FindingSeverity_FINDING_SEVERITY_ERROR, Path: "service::pipelines::traces::exporters::0",
+			Line: 3, Column: 5, Message: "the exporter \"missing\" is not defined", Fix: "Define it.",
+		}}
+	}
+	if r.GetAudience().GetAll() {
+		answer.Builds = []*amporav1.BuildVerdict{
+			{ServiceName: "otelcol", ServiceVersion: "0.149.0", Agents: 9812, ExampleAgentId: mintedID, Known: true},
+			{ServiceName: "otelcol", ServiceVersion: "0.140.0", Agents: 188, ExampleAgentId: mintedID, Known: true, Missing: []*amporav1.ConfigFinding{
+				{Rule: "missing-component", Path: "processors::filter"}, {Rule: "missing-component", Path: "processors::transform"},
+			}},
+			{Agents: 3, ExampleAgentId: mintedID},
+		}
+		answer.ValidAgents, answer.InvalidAgents, answer.UnknownAgents = 9812, 188, 3
+	}
+	return answer, nil
+}
+
 func (s configServer) ImportConfig(_ context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {
 	if r.GetName() == "" {
 		return nil, refuse(connect.CodeInvalidArgument, "CONFIG_UNNAMED", "say the name, or let the first line say it", nil)
@@ -482,6 +504,8 @@ func (s configServer) PublishConfigVersion(_ context.Context, r *amporav1.Publis
 	switch {
 	case err != nil:
 		return nil, err
+	case strings.Contains(string(s.bodies[r.GetVersion()]), "missing") && len(r.GetWaive()) == 0:
+		return nil, refuse(connect.CodeInvalidArgument, "CONFIG_REFUSED", "line 3: the exporter \"missing\" is not defined", map[string]string{"rules": "undefined-component"})
 	case version.GetState() != amporav1.VersionState_VERSION_STATE_DRAFT:
 		return nil, refuse(connect.CodeFailedPrecondition, "WRONG_STATE", "only a draft can be published", nil)
 	case r.GetRevision() != 0 && r.GetRevision() != version.GetRevision():

@@ -35,7 +35,7 @@ func (p *program) configsPush() *cobra.Command {
 		}
 		version := answer.GetVersion()
 		if publish {
-			if version, err = api.publish(ctx, config, version); err != nil {
+			if version, err = api.publish(ctx, config, version, nil); err != nil {
 				return err
 			}
 		}
@@ -102,7 +102,7 @@ func (p *program) importFile(
 	}
 	answer, err := api.configs.ImportConfig(ctx, request)
 	if err == nil && publish && answer.GetVersion().GetState() == amporav1.VersionState_VERSION_STATE_DRAFT {
-		answer.Version, err = api.publish(ctx, answer.GetConfig(), answer.GetVersion())
+		answer.Version, err = api.publish(ctx, answer.GetConfig(), answer.GetVersion(), nil)
 	}
 	return answer, err
 }
@@ -181,21 +181,26 @@ They may hold secrets: the call is audited. On a terminal, characters that could
 
 func (p *program) configsPublish() *cobra.Command {
 	var revision int32
+	var waive []string
 	cmd := p.remote(verb{
 		use: "publish CONFIG[@VERSION] [flags]", short: "Make a draft immutable and assignable", args: cobra.ExactArgs(1),
-		long: "Make a draft, by default the newest version, immutable and assignable.",
+		long: `Make a draft, by default the newest version, immutable and assignable. What the Collector would refuse is not
+published; "configs check" says what that is. With --waive a rule does not stand in the way, for example where the rest
+of a configuration lies on the agents' own disks; it stays on record.`,
+		example: "amporactl configs publish edge@4\namporactl configs publish edge@4 --waive undefined-component",
 	}, func(ctx context.Context, api *api, args []string) error {
 		config, version, err := api.version(ctx, args[0], (*amporav1.Config).GetLatest)
 		if err != nil {
 			return err
 		}
-		published, err := api.publish(ctx, config, &amporav1.ConfigVersion{Version: version, Revision: revision})
+		published, err := api.publish(ctx, config, &amporav1.ConfigVersion{Version: version, Revision: revision}, waive)
 		if err != nil {
 			return err
 		}
 		return p.showVersion(config, published)
 	})
 	revisionFlag(cmd, &revision)
+	cmd.Flags().StringSliceVar(&waive, "waive", nil, "the `RULE` that shall not stand in the way; may be given more than once")
 	return cmd
 }
 

@@ -30,11 +30,18 @@ const ReasonChanged = "DRAFT_CHANGED"
 // Configs is the library of configurations.
 type Configs struct {
 	store   store.Configs
+	fleet   store.Fleet
 	content *content.Content
 }
 
-// New returns the library in the store, with the bytes in content.
-func New(db store.Configs, c *content.Content) *Configs { return &Configs{store: db, content: c} }
+// Backend is the part of the database that the library needs.
+type Backend interface {
+	store.Configs
+	store.Fleet
+}
+
+// New returns the library in the database, with the bytes in content.
+func New(db Backend, c *content.Content) *Configs { return &Configs{store: db, fleet: db, content: c} }
 
 // Draft is what somebody wrote.
 type Draft struct {
@@ -100,20 +107,24 @@ func (c *Configs) Update(ctx context.Context, by fleet.By, ref Ref, d Draft) (fl
 	return updated, c.explained(ctx, by.Tenant, ref, err)
 }
 
-// Publish makes a draft immutable. Its bytes are checked once more: rules may have become stricter since they were
-// stored, and what is published can be offered. The revision that was checked is the one that is published.
-func (c *Configs) Publish(ctx context.Context, by fleet.By, ref Ref) (fleet.ConfigVersion, error) {
+// Publish makes a draft immutable, if its checks find nothing that the Collector refuses but what the rules to waive are
+// about. The revision that was checked is the one that is published.
+func (c *Configs) Publish(ctx context.Context, by fleet.By, ref Ref, waive []string) (fleet.ConfigVersion, error) {
 	config, v, body, err := c.read(ctx, by.Tenant, ref)
 	if err != nil {
 		return fleet.ConfigVersion{}, err
 	}
-	if err := check(config.Kind, body); err != nil {
+	_, verdict := judge(config.Kind, body)
+	waived, err := refusal(verdict, waive)
+	if err != nil {
 		return fleet.ConfigVersion{}, err
 	}
 	if ref.Revision == 0 {
 		ref.Revision = v.Revision
 	}
-	published, err := c.store.PublishConfigVersion(ctx, by, fleet.Publication{Config: ref.Config, Version: ref.Version, Revision: ref.Revision})
+	published, err := c.store.PublishConfigVersion(ctx, by, fleet.Publication{
+		Config: ref.Config, Version: ref.Version, Revision: ref.Revision, Semantic: verdict.Semantic, Waived: waived,
+	})
 	return published, c.explained(ctx, by.Tenant, ref, err)
 }
 
@@ -133,7 +144,8 @@ func (c *Configs) Restore(ctx context.Context, by fleet.By, ref Ref, note string
 
 // keep checks and stores bytes, and is the draft that refers to them, without a number.
 func (c *Configs) keep(ctx context.Context, by fleet.By, config fleet.Config, d Draft) (fleet.ConfigVersion, error) {
-	if err := check(config.Kind, d.Body); err != nil {
+	semantic, err := meaning(config.Kind, d.Body)
+	if err != nil {
 		return fleet.ConfigVersion{}, err
 	}
 	hashes, err := c.content.Put(ctx, by.Tenant, by.At, d.Body)
@@ -143,7 +155,7 @@ func (c *Configs) keep(ctx context.Context, by fleet.By, config fleet.Config, d 
 	size, contentType := int64(len(d.Body)), config.Kind.ContentType()
 	return fleet.ConfigVersion{
 		Tenant: by.Tenant, Config: config.ID, State: fleet.VersionDraft, Hash: hashes[0], Size: size, ContentType: contentType,
-		Offer: fleet.Rendered(hashes[0], size, contentType).OfferHash(), Revision: 1, Note: d.Note,
+		Offer: fleet.Rendered(hashes[0], size, contentType).OfferHash(), Semantic: semantic, Revision: 1, Note: d.Note,
 		CreatedBy: by.Principal.Name, CreatedAt: by.At,
 	}, nil
 }
@@ -162,12 +174,17 @@ func (c *Configs) read(ctx context.Context, tenant fleet.TenantID, ref Ref) (fle
 	return config, v, body, err
 }
 
-// check refuses bytes that no agent of their kind could take.
-func check(kind fleet.ConfigKind, body []byte) error {
-	if kind == fleet.KindCollector {
-		return collector.CheckMapping(body)
+// meaning is what bytes mean, if they are of a kind that this program understands. Bytes that no agent of their kind could
+// take are refused.
+func meaning(kind fleet.ConfigKind, body []byte) (fleet.SemanticHash, error) {
+	if kind != fleet.KindCollector {
+		return fleet.SemanticHash{}, nil
 	}
-	return nil
+	model, err := collector.Parse(body)
+	if err != nil {
+		return fleet.SemanticHash{}, err
+	}
+	return model.SemanticHash(), nil
 }
 
 // explained turns a lost write of a draft into what there is to know about the one that won.

@@ -81,10 +81,10 @@ type ConfigVersion struct {
 	// RestoredFrom is the version whose bytes were brought back; 0 for none.
 	RestoredFrom int
 	// Waived are the ids of rules that it breaks and was published all the same.
-	Waived []string
-	Note         string
-	CreatedBy    string
-	CreatedAt    time.Time
+	Waived    []string
+	Note      string
+	CreatedBy string
+	CreatedAt time.Time
 	// ChangedBy wrote the revision at ChangedAt.
 	ChangedBy   string
 	ChangedAt   time.Time

@@ -279,6 +279,9 @@ type Fleet interface {
 	Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (list []fleet.Agent, next string, err error)
 	// Parts returns what the agent last said, by kind.
 	Parts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (map[fleet.PartKind]fleet.Part, error)
+	// Builds groups the agents of a target, all of the tenant for the zero one, by name, version and what they say they were
+	// built with: the most frequent first, at most max. total is how many agents there are, in any build.
+	Builds(ctx context.Context, tenant fleet.TenantID, of fleet.Target, max int) (builds []fleet.Build, total int, err error)
 	// Attempts returns the ledger of an agent, newest first, at most 100.
 	Attempts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) ([]fleet.Attempt, error)
 	// ClearAttempts clears what blocks, wakes the engine and says how many lines that were. ErrNotFound.

@@ -21,6 +21,7 @@ var agents = suite{
 	"presence is judged by session, lease and time":     agentsPresent,
 	"nobody knows of agents whose gateway lost the bus": agentsUnheard,
 	"nobody is offline who moves between gateways":      agentsMoving,
+	"agents are grouped by what they were built with":   agentsByBuild,
 	"the ledger is read newest first":                   ledgerOrder,
 	"clearing attempts says how many blocked":           clearAttempts,
 	"children are allowed, audited, not to children":    allowChildren,
@@ -233,5 +234,58 @@ func allowChildren(w *world) {
 	}
 	if words := w.audited(string(a.id)); !slices.Contains(words, "agent.allow_children") {
 		w.Errorf("audited is %q", words)
+	}
+}
+
+func agentsByBuild(w *world) {
+	group := w.group("edge")
+	say := func(a agent, version, list, digest string) {
+		s := w.connect(a, w.gateway("gw-1", 1<<63+7))
+		r := w.report(s, 1, digest, fleet.PartComponents, fleet.PartDescription)
+		r.Parts[0].Value = []byte(list)
+		name := "otelcol"
+		r.Summary.ServiceName, r.Summary.ServiceVersion = &name, &version
+		w.said(r)
+	}
+	const otlp = `{"list":[{"kind":"receiver","name":"otlp"}]}`
+	a, b := w.enrol(), w.enrol()
+	_, err := w.AddGroupMembers(w.Context(), w.by(), group.ID, []fleet.AgentID{a.id, b.id}, 20)
+	w.must(err)
+	say(a, "1", otlp, "a")
+	say(b, "1", otlp, "a")
+	say(w.enrol(), "2", otlp, "a")
+	say(w.enrol(), "2", `{"list":[{"kind":"receiver","name":"nop"}]}`, "b")
+	silent := w.enrol().id
+	w.in("theirs").enrol()
+
+	of := func(target fleet.Target, max int) []fleet.Build {
+		builds, total, err := w.Builds(w.Context(), w.tenant, target, max)
+		w.must(err)
+		counted := 0
+		for _, b := range builds {
+			counted += b.Agents
+		}
+		if max == 10 && counted != total || counted > total {
+			w.Errorf("of %+v there are %d agents, %d in builds", target, total, counted)
+		}
+		return builds
+	}
+	list := []fleet.Component{{Kind: "receiver", Name: "otlp"}}
+	want := fleet.Build{ServiceName: "otelcol", ServiceVersion: "1", Components: list, Agents: 2, Example: min(a.id, b.id)}
+	all := of(fleet.Target{}, 10)
+	if len(all) != 4 || !reflect.DeepEqual(all[0], want) {
+		w.Errorf("all: %+v", all)
+	}
+	if some := of(fleet.Target{}, 1); len(some) != 1 || !reflect.DeepEqual(some[0], want) {
+		w.Errorf("the most frequent: %+v", some)
+	}
+	if grouped := of(fleet.Target{Group: group.ID}, 10); len(grouped) != 1 || !reflect.DeepEqual(grouped[0], want) {
+		w.Errorf("of the group: %+v", grouped)
+	}
+	if one := of(fleet.Target{Agent: silent}, 10); len(one) != 1 || !reflect.DeepEqual(one[0], fleet.Build{Agents: 1, Example: silent}) {
+		w.Errorf("of the silent one: %+v", one)
+	}
+	if none := of(fleet.Target{Group: "nobody"}, 10); len(none) != 0 {
+		w.Errorf("of no group: %+v", none)
 	}
 }

@@ -129,6 +129,61 @@ func (VersionState) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{1}
 }
 
+// Severity says what a finding means for publishing.
+type FindingSeverity int32
+
+const (
+	FindingSeverity_FINDING_SEVERITY_UNSPECIFIED FindingSeverity = 0
+	// The Collector refuses it, or a rule of the tenant does: it is not published.
+	FindingSeverity_FINDING_SEVERITY_ERROR FindingSeverity = 1
+	// It should not run like this.
+	FindingSeverity_FINDING_SEVERITY_WARNING FindingSeverity = 2
+	FindingSeverity_FINDING_SEVERITY_INFO    FindingSeverity = 3
+)
+
+// Enum value maps for FindingSeverity.
+var (
+	FindingSeverity_name = map[int32]string{
+		0: "FINDING_SEVERITY_UNSPECIFIED",
+		1: "FINDING_SEVERITY_ERROR",
+		2: "FINDING_SEVERITY_WARNING",
+		3: "FINDING_SEVERITY_INFO",
+	}
+	FindingSeverity_value = map[string]int32{
+		"FINDING_SEVERITY_UNSPECIFIED": 0,
+		"FINDING_SEVERITY_ERROR":       1,
+		"FINDING_SEVERITY_WARNING":     2,
+		"FINDING_SEVERITY_INFO":        3,
+	}
+)
+
+func (x FindingSeverity) Enum() *FindingSeverity {
+	p := new(FindingSeverity)
+	*p = x
+	return p
+}
+
+func (x FindingSeverity) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FindingSeverity) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_configs_proto_enumTypes[2].Descriptor()
+}
+
+func (FindingSeverity) Type() protoreflect.EnumType {
+	return &file_ampora_v1_configs_proto_enumTypes[2]
+}
+
+func (x FindingSeverity) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FindingSeverity.Descriptor instead.
+func (FindingSeverity) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{2}
+}
+
 type Config struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -246,6 +301,8 @@ type ConfigVersion struct {
 	SemanticHash string `protobuf:"bytes,13,opt,name=semantic_hash,json=semanticHash,proto3" json:"semantic_hash,omitempty"`
 	// The version whose bytes were brought back; 0 for none.
 	RestoredFrom int32 `protobuf:"varint,14,opt,name=restored_from,json=restoredFrom,proto3" json:"restored_from,omitempty"`
+	// The rules that it breaks and was published all the same.
+	Waived []string `protobuf:"bytes,17,rep,name=waived,proto3" json:"waived,omitempty"`
 	// Who wrote this revision, and when.
 	ChangedBy     string                 `protobuf:"bytes,15,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
 	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
@@ -379,6 +436,13 @@ func (x *ConfigVersion) GetRestoredFrom() int32 {
 		return x.RestoredFrom
 	}
 	return 0
+}
+
+func (x *ConfigVersion) GetWaived() []string {
+	if x != nil {
+		return x.Waived
+	}
+	return nil
 }
 
 func (x *ConfigVersion) GetChangedBy() string {
@@ -1214,7 +1278,10 @@ type PublishConfigVersionRequest struct {
 	ConfigId string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
 	Version  int32                  `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// The revision that was read; 0 publishes whatever is there.
-	Revision      int32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Ids of rules that shall not stand in the way. Only rules about what a configuration means and how it is written can be
+	// waived, never its syntax. What is waived stands in the audit log and on the version.
+	Waive         []string `protobuf:"bytes,4,rep,name=waive,proto3" json:"waive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1270,6 +1337,13 @@ func (x *PublishConfigVersionRequest) GetRevision() int32 {
 	return 0
 }
 
+func (x *PublishConfigVersionRequest) GetWaive() []string {
+	if x != nil {
+		return x.Waive
+	}
+	return nil
+}
+
 type PublishConfigVersionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       *ConfigVersion         `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1314,6 +1388,524 @@ func (x *PublishConfigVersionResponse) GetVersion() *ConfigVersion {
 	return nil
 }
 
+// Finding is something to be said about a configuration.
+type ConfigFinding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// See docs/reference/config-rules.md.
+	Rule     string          `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Severity FindingSeverity `protobuf:"varint,2,opt,name=severity,proto3,enum=ampora.v1.FindingSeverity" json:"severity,omitempty"`
+	// Keys and indices, with "::" between them; empty for the whole.
+	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	// From 1, columns in bytes; 0 where there is no place.
+	Line    int32  `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`
+	Column  int32  `protobuf:"varint,5,opt,name=column,proto3" json:"column,omitempty"`
+	Message string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	// What to do.
+	Fix           string `protobuf:"bytes,7,opt,name=fix,proto3" json:"fix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigFinding) Reset() {
+	*x = ConfigFinding{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigFinding) ProtoMessage() {}
+
+func (x *ConfigFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigFinding.ProtoReflect.Descriptor instead.
+func (*ConfigFinding) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfigFinding) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ConfigFinding) GetSeverity() FindingSeverity {
+	if x != nil {
+		return x.Severity
+	}
+	return FindingSeverity_FINDING_SEVERITY_UNSPECIFIED
+}
+
+func (x *ConfigFinding) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ConfigFinding) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ConfigFinding) GetColumn() int32 {
+	if x != nil {
+		return x.Column
+	}
+	return 0
+}
+
+func (x *ConfigFinding) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ConfigFinding) GetFix() string {
+	if x != nil {
+		return x.Fix
+	}
+	return ""
+}
+
+// A configuration as bytes, or as a version that is stored.
+type ConfigSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Source:
+	//
+	//	*ConfigSource_Body
+	//	*ConfigSource_Version_
+	Source        isConfigSource_Source `protobuf_oneof:"source"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigSource) Reset() {
+	*x = ConfigSource{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigSource) ProtoMessage() {}
+
+func (x *ConfigSource) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigSource.ProtoReflect.Descriptor instead.
+func (*ConfigSource) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ConfigSource) GetSource() isConfigSource_Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *ConfigSource) GetBody() []byte {
+	if x != nil {
+		if x, ok := x.Source.(*ConfigSource_Body); ok {
+			return x.Body
+		}
+	}
+	return nil
+}
+
+func (x *ConfigSource) GetVersion() *ConfigSource_Version {
+	if x != nil {
+		if x, ok := x.Source.(*ConfigSource_Version_); ok {
+			return x.Version
+		}
+	}
+	return nil
+}
+
+type isConfigSource_Source interface {
+	isConfigSource_Source()
+}
+
+type ConfigSource_Body struct {
+	Body []byte `protobuf:"bytes,1,opt,name=body,proto3,oneof"`
+}
+
+type ConfigSource_Version_ struct {
+	Version *ConfigSource_Version `protobuf:"bytes,2,opt,name=version,proto3,oneof"`
+}
+
+func (*ConfigSource_Body) isConfigSource_Source() {}
+
+func (*ConfigSource_Version_) isConfigSource_Source() {}
+
+type CheckConfigRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Source *ConfigSource          `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The agents whose builds are looked at; none if absent.
+	Audience      *ConfigAudience `protobuf:"bytes,2,opt,name=audience,proto3" json:"audience,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckConfigRequest) Reset() {
+	*x = CheckConfigRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckConfigRequest) ProtoMessage() {}
+
+func (x *CheckConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckConfigRequest.ProtoReflect.Descriptor instead.
+func (*CheckConfigRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CheckConfigRequest) GetSource() *ConfigSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *CheckConfigRequest) GetAudience() *ConfigAudience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+// ConfigAudience is a set of agents that a configuration may be meant for.
+type ConfigAudience struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*ConfigAudience_All
+	//	*ConfigAudience_GroupId
+	//	*ConfigAudience_AgentId
+	Audience      isConfigAudience_Audience `protobuf_oneof:"audience"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigAudience) Reset() {
+	*x = ConfigAudience{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigAudience) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigAudience) ProtoMessage() {}
+
+func (x *ConfigAudience) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigAudience.ProtoReflect.Descriptor instead.
+func (*ConfigAudience) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ConfigAudience) GetAudience() isConfigAudience_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *ConfigAudience) GetAll() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*ConfigAudience_All); ok {
+			return x.All
+		}
+	}
+	return false
+}
+
+func (x *ConfigAudience) GetGroupId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*ConfigAudience_GroupId); ok {
+			return x.GroupId
+		}
+	}
+	return ""
+}
+
+func (x *ConfigAudience) GetAgentId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*ConfigAudience_AgentId); ok {
+			return x.AgentId
+		}
+	}
+	return ""
+}
+
+type isConfigAudience_Audience interface {
+	isConfigAudience_Audience()
+}
+
+type ConfigAudience_All struct {
+	// All of the tenant's agents.
+	All bool `protobuf:"varint,1,opt,name=all,proto3,oneof"`
+}
+
+type ConfigAudience_GroupId struct {
+	GroupId string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3,oneof"`
+}
+
+type ConfigAudience_AgentId struct {
+	AgentId string `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3,oneof"`
+}
+
+func (*ConfigAudience_All) isConfigAudience_Audience() {}
+
+func (*ConfigAudience_GroupId) isConfigAudience_Audience() {}
+
+func (*ConfigAudience_AgentId) isConfigAudience_Audience() {}
+
+type CheckConfigResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the text; at most 200.
+	Findings []*ConfigFinding `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Empty if the bytes mean nothing to this program.
+	SemanticHash string `protobuf:"bytes,2,opt,name=semantic_hash,json=semanticHash,proto3" json:"semantic_hash,omitempty"`
+	// Whether there is no finding of severity error.
+	Publishable bool `protobuf:"varint,3,opt,name=publishable,proto3" json:"publishable,omitempty"`
+	// The builds of the audience, the most frequent first; at most 100.
+	Builds []*BuildVerdict `protobuf:"bytes,4,rep,name=builds,proto3" json:"builds,omitempty"`
+	// How many agents have a build with all that is used, one that lacks something, and one that is not known.
+	ValidAgents   int64 `protobuf:"varint,5,opt,name=valid_agents,json=validAgents,proto3" json:"valid_agents,omitempty"`
+	InvalidAgents int64 `protobuf:"varint,6,opt,name=invalid_agents,json=invalidAgents,proto3" json:"invalid_agents,omitempty"`
+	UnknownAgents int64 `protobuf:"varint,7,opt,name=unknown_agents,json=unknownAgents,proto3" json:"unknown_agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckConfigResponse) Reset() {
+	*x = CheckConfigResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckConfigResponse) ProtoMessage() {}
+
+func (x *CheckConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckConfigResponse.ProtoReflect.Descriptor instead.
+func (*CheckConfigResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CheckConfigResponse) GetFindings() []*ConfigFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *CheckConfigResponse) GetSemanticHash() string {
+	if x != nil {
+		return x.SemanticHash
+	}
+	return ""
+}
+
+func (x *CheckConfigResponse) GetPublishable() bool {
+	if x != nil {
+		return x.Publishable
+	}
+	return false
+}
+
+func (x *CheckConfigResponse) GetBuilds() []*BuildVerdict {
+	if x != nil {
+		return x.Builds
+	}
+	return nil
+}
+
+func (x *CheckConfigResponse) GetValidAgents() int64 {
+	if x != nil {
+		return x.ValidAgents
+	}
+	return 0
+}
+
+func (x *CheckConfigResponse) GetInvalidAgents() int64 {
+	if x != nil {
+		return x.InvalidAgents
+	}
+	return 0
+}
+
+func (x *CheckConfigResponse) GetUnknownAgents() int64 {
+	if x != nil {
+		return x.UnknownAgents
+	}
+	return 0
+}
+
+// BuildVerdict is what agents with one build can do with a configuration.
+type BuildVerdict struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ServiceName    string                 `protobuf:"bytes,1,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
+	ServiceVersion string                 `protobuf:"bytes,2,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
+	// How many agents have it, and one of them.
+	Agents         int64  `protobuf:"varint,3,opt,name=agents,proto3" json:"agents,omitempty"`
+	ExampleAgentId string `protobuf:"bytes,4,opt,name=example_agent_id,json=exampleAgentId,proto3" json:"example_agent_id,omitempty"`
+	// Whether it said what it is built with.
+	Known bool `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`
+	// What it lacks.
+	Missing       []*ConfigFinding `protobuf:"bytes,6,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildVerdict) Reset() {
+	*x = BuildVerdict{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildVerdict) ProtoMessage() {}
+
+func (x *BuildVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildVerdict.ProtoReflect.Descriptor instead.
+func (*BuildVerdict) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *BuildVerdict) GetServiceName() string {
+	if x != nil {
+		return x.ServiceName
+	}
+	return ""
+}
+
+func (x *BuildVerdict) GetServiceVersion() string {
+	if x != nil {
+		return x.ServiceVersion
+	}
+	return ""
+}
+
+func (x *BuildVerdict) GetAgents() int64 {
+	if x != nil {
+		return x.Agents
+	}
+	return 0
+}
+
+func (x *BuildVerdict) GetExampleAgentId() string {
+	if x != nil {
+		return x.ExampleAgentId
+	}
+	return ""
+}
+
+func (x *BuildVerdict) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *BuildVerdict) GetMissing() []*ConfigFinding {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 type ImportConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 8 MiB. Its first line may say its name: "# ampora.name: edge".
@@ -1329,7 +1921,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1933,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[18]
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1946,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{18}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImportConfigRequest) GetBody() []byte {
@@ -1397,7 +1989,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +2001,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[19]
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +2014,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{19}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImportConfigResponse) GetConfig() *Config {
@@ -1457,7 +2049,7 @@ type RestoreConfigVersionRequest struct {
 
 func (x *RestoreConfigVersionRequest) Reset() {
 	*x = RestoreConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[20]
+	mi := &file_ampora_v1_configs_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +2061,7 @@ func (x *RestoreConfigVersionRequest) String() string {
 func (*RestoreConfigVersionRequest) ProtoMessage() {}
 
 func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[20]
+	mi := &file_ampora_v1_configs_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +2074,7 @@ func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{20}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RestoreConfigVersionRequest) GetConfigId() string {
@@ -1516,7 +2108,7 @@ type RestoreConfigVersionResponse struct {
 
 func (x *RestoreConfigVersionResponse) Reset() {
 	*x = RestoreConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[21]
+	mi := &file_ampora_v1_configs_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +2120,7 @@ func (x *RestoreConfigVersionResponse) String() string {
 func (*RestoreConfigVersionResponse) ProtoMessage() {}
 
 func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[21]
+	mi := &file_ampora_v1_configs_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +2133,7 @@ func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{21}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RestoreConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -1561,7 +2153,7 @@ type UnarchiveConfigVersionRequest struct {
 
 func (x *UnarchiveConfigVersionRequest) Reset() {
 	*x = UnarchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[22]
+	mi := &file_ampora_v1_configs_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +2165,7 @@ func (x *UnarchiveConfigVersionRequest) String() string {
 func (*UnarchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[22]
+	mi := &file_ampora_v1_configs_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2178,7 @@ func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{22}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnarchiveConfigVersionRequest) GetConfigId() string {
@@ -1612,7 +2204,7 @@ type UnarchiveConfigVersionResponse struct {
 
 func (x *UnarchiveConfigVersionResponse) Reset() {
 	*x = UnarchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[23]
+	mi := &file_ampora_v1_configs_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +2216,7 @@ func (x *UnarchiveConfigVersionResponse) String() string {
 func (*UnarchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[23]
+	mi := &file_ampora_v1_configs_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +2229,7 @@ func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{23}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UnarchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -1657,7 +2249,7 @@ type ArchiveConfigVersionRequest struct {
 
 func (x *ArchiveConfigVersionRequest) Reset() {
 	*x = ArchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +2261,7 @@ func (x *ArchiveConfigVersionRequest) String() string {
 func (*ArchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2274,7 @@ func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ArchiveConfigVersionRequest) GetConfigId() string {
@@ -1708,7 +2300,7 @@ type ArchiveConfigVersionResponse struct {
 
 func (x *ArchiveConfigVersionResponse) Reset() {
 	*x = ArchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +2312,7 @@ func (x *ArchiveConfigVersionResponse) String() string {
 func (*ArchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +2325,7 @@ func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ArchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -1741,6 +2333,58 @@ func (x *ArchiveConfigVersionResponse) GetVersion() *ConfigVersion {
 		return x.Version
 	}
 	return nil
+}
+
+type ConfigSource_Version struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	Version       int32                  `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigSource_Version) Reset() {
+	*x = ConfigSource_Version{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigSource_Version) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigSource_Version) ProtoMessage() {}
+
+func (x *ConfigSource_Version) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigSource_Version.ProtoReflect.Descriptor instead.
+func (*ConfigSource_Version) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{19, 0}
+}
+
+func (x *ConfigSource_Version) GetConfigId() string {
+	if x != nil {
+		return x.ConfigId
+	}
+	return ""
+}
+
+func (x *ConfigSource_Version) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 var File_ampora_v1_configs_proto protoreflect.FileDescriptor
@@ -1756,7 +2400,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12)\n" +
 	"\x10latest_published\x18\x06 \x01(\x05R\x0flatestPublished\x12\x16\n" +
-	"\x06latest\x18\a \x01(\x05R\x06latest\"\xdb\x04\n" +
+	"\x06latest\x18\a \x01(\x05R\x06latest\"\xf3\x04\n" +
 	"\rConfigVersion\x12\x1b\n" +
 	"\tconfig_id\x18\x01 \x01(\tR\bconfigId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x12-\n" +
@@ -1775,7 +2419,8 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12=\n" +
 	"\fpublished_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12#\n" +
 	"\rsemantic_hash\x18\r \x01(\tR\fsemanticHash\x12#\n" +
-	"\rrestored_from\x18\x0e \x01(\x05R\frestoredFrom\x12\x1d\n" +
+	"\rrestored_from\x18\x0e \x01(\x05R\frestoredFrom\x12\x16\n" +
+	"\x06waived\x18\x11 \x03(\tR\x06waived\x12\x1d\n" +
 	"\n" +
 	"changed_by\x18\x0f \x01(\tR\tchangedBy\x129\n" +
 	"\n" +
@@ -1840,13 +2485,53 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aversion\"f\n" +
 	"\x1cGetConfigVersionBodyResponse\x122\n" +
 	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\x8c\x01\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xd6\x01\n" +
 	"\x1bPublishConfigVersionRequest\x12%\n" +
 	"\tconfig_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +
 	"\aversion\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aversion\x12#\n" +
-	"\brevision\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\"R\n" +
+	"\brevision\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\x12H\n" +
+	"\x05waive\x18\x04 \x03(\tB2\xbaH/\x92\x01,\x102\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x05waive\"R\n" +
 	"\x1cPublishConfigVersionResponse\x122\n" +
-	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"\xce\x01\n" +
+	"\aversion\x18\x01 \x01(\v2\x18.ampora.v1.ConfigVersionR\aversion\"\xc7\x01\n" +
+	"\rConfigFinding\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x126\n" +
+	"\bseverity\x18\x02 \x01(\x0e2\x1a.ampora.v1.FindingSeverityR\bseverity\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x12\n" +
+	"\x04line\x18\x04 \x01(\x05R\x04line\x12\x16\n" +
+	"\x06column\x18\x05 \x01(\x05R\x06column\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12\x10\n" +
+	"\x03fix\x18\a \x01(\tR\x03fix\"\xd3\x01\n" +
+	"\fConfigSource\x12 \n" +
+	"\x04body\x18\x01 \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\x80\x04H\x00R\x04body\x12;\n" +
+	"\aversion\x18\x02 \x01(\v2\x1f.ampora.v1.ConfigSource.VersionH\x00R\aversion\x1aS\n" +
+	"\aVersion\x12%\n" +
+	"\tconfig_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +
+	"\aversion\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aversionB\x0f\n" +
+	"\x06source\x12\x05\xbaH\x02\b\x01\"\x84\x01\n" +
+	"\x12CheckConfigRequest\x127\n" +
+	"\x06source\x18\x01 \x01(\v2\x17.ampora.v1.ConfigSourceB\x06\xbaH\x03\xc8\x01\x01R\x06source\x125\n" +
+	"\baudience\x18\x02 \x01(\v2\x19.ampora.v1.ConfigAudienceR\baudience\"\x8e\x01\n" +
+	"\x0eConfigAudience\x12\x1b\n" +
+	"\x03all\x18\x01 \x01(\bB\a\xbaH\x04j\x02\b\x01H\x00R\x03all\x12%\n" +
+	"\bgroup_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\agroupId\x12%\n" +
+	"\bagent_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\aagentIdB\x11\n" +
+	"\baudience\x12\x05\xbaH\x02\b\x01\"\xb4\x02\n" +
+	"\x13CheckConfigResponse\x124\n" +
+	"\bfindings\x18\x01 \x03(\v2\x18.ampora.v1.ConfigFindingR\bfindings\x12#\n" +
+	"\rsemantic_hash\x18\x02 \x01(\tR\fsemanticHash\x12 \n" +
+	"\vpublishable\x18\x03 \x01(\bR\vpublishable\x12/\n" +
+	"\x06builds\x18\x04 \x03(\v2\x17.ampora.v1.BuildVerdictR\x06builds\x12!\n" +
+	"\fvalid_agents\x18\x05 \x01(\x03R\vvalidAgents\x12%\n" +
+	"\x0einvalid_agents\x18\x06 \x01(\x03R\rinvalidAgents\x12%\n" +
+	"\x0eunknown_agents\x18\a \x01(\x03R\runknownAgents\"\xe6\x01\n" +
+	"\fBuildVerdict\x12!\n" +
+	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12'\n" +
+	"\x0fservice_version\x18\x02 \x01(\tR\x0eserviceVersion\x12\x16\n" +
+	"\x06agents\x18\x03 \x01(\x03R\x06agents\x12(\n" +
+	"\x10example_agent_id\x18\x04 \x01(\tR\x0eexampleAgentId\x12\x14\n" +
+	"\x05known\x18\x05 \x01(\bR\x05known\x122\n" +
+	"\amissing\x18\x06 \x03(\v2\x18.ampora.v1.ConfigFindingR\amissing\"\xce\x01\n" +
 	"\x13ImportConfigRequest\x12\x1e\n" +
 	"\x04body\x18\x01 \x01(\fB\n" +
 	"\xbaH\az\x05\x18\x80\x80\x80\x04R\x04body\x12D\n" +
@@ -1882,7 +2567,12 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VERSION_STATE_DRAFT\x10\x01\x12\x1b\n" +
 	"\x17VERSION_STATE_PUBLISHED\x10\x02\x12\x1a\n" +
-	"\x16VERSION_STATE_ARCHIVED\x10\x032\xbe\v\n" +
+	"\x16VERSION_STATE_ARCHIVED\x10\x03*\x88\x01\n" +
+	"\x0fFindingSeverity\x12 \n" +
+	"\x1cFINDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16FINDING_SEVERITY_ERROR\x10\x01\x12\x1c\n" +
+	"\x18FINDING_SEVERITY_WARNING\x10\x02\x12\x19\n" +
+	"\x15FINDING_SEVERITY_INFO\x10\x032\x94\f\n" +
 	"\rConfigService\x12f\n" +
 	"\fCreateConfig\x12\x1e.ampora.v1.CreateConfigRequest\x1a\x1f.ampora.v1.CreateConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.create\x12Q\n" +
 	"\tGetConfig\x12\x1b.ampora.v1.GetConfigRequest\x1a\x1c.ampora.v1.GetConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
@@ -1891,7 +2581,8 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x13UpdateConfigVersion\x12%.ampora.v1.UpdateConfigVersionRequest\x1a&.ampora.v1.UpdateConfigVersionResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.update\x12l\n" +
 	"\x12ListConfigVersions\x12$.ampora.v1.ListConfigVersionsRequest\x1a%.ampora.v1.ListConfigVersionsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x86\x01\n" +
 	"\x14GetConfigVersionBody\x12&.ampora.v1.GetConfigVersionBodyRequest\x1a'.ampora.v1.GetConfigVersionBodyResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.reveal\x12\x87\x01\n" +
-	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12f\n" +
+	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12T\n" +
+	"\vCheckConfig\x12\x1d.ampora.v1.CheckConfigRequest\x1a\x1e.ampora.v1.CheckConfigResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12f\n" +
 	"\fImportConfig\x12\x1e.ampora.v1.ImportConfigRequest\x1a\x1f.ampora.v1.ImportConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.import\x12\x87\x01\n" +
 	"\x14RestoreConfigVersion\x12&.ampora.v1.RestoreConfigVersionRequest\x1a'.ampora.v1.RestoreConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.restore\x12\x87\x01\n" +
 	"\x14ArchiveConfigVersion\x12&.ampora.v1.ArchiveConfigVersionRequest\x1a'.ampora.v1.ArchiveConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.archive\x12\x8f\x01\n" +
@@ -1911,93 +2602,110 @@ func file_ampora_v1_configs_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_configs_proto_rawDescData
 }
 
-var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_ampora_v1_configs_proto_goTypes = []any{
 	(ConfigKind)(0),                        // 0: ampora.v1.ConfigKind
 	(VersionState)(0),                      // 1: ampora.v1.VersionState
-	(*Config)(nil),                         // 2: ampora.v1.Config
-	(*ConfigVersion)(nil),                  // 3: ampora.v1.ConfigVersion
-	(*CreateConfigRequest)(nil),            // 4: ampora.v1.CreateConfigRequest
-	(*CreateConfigResponse)(nil),           // 5: ampora.v1.CreateConfigResponse
-	(*GetConfigRequest)(nil),               // 6: ampora.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),              // 7: ampora.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),             // 8: ampora.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),            // 9: ampora.v1.ListConfigsResponse
-	(*CreateConfigVersionRequest)(nil),     // 10: ampora.v1.CreateConfigVersionRequest
-	(*CreateConfigVersionResponse)(nil),    // 11: ampora.v1.CreateConfigVersionResponse
-	(*UpdateConfigVersionRequest)(nil),     // 12: ampora.v1.UpdateConfigVersionRequest
-	(*UpdateConfigVersionResponse)(nil),    // 13: ampora.v1.UpdateConfigVersionResponse
-	(*ListConfigVersionsRequest)(nil),      // 14: ampora.v1.ListConfigVersionsRequest
-	(*ListConfigVersionsResponse)(nil),     // 15: ampora.v1.ListConfigVersionsResponse
-	(*GetConfigVersionBodyRequest)(nil),    // 16: ampora.v1.GetConfigVersionBodyRequest
-	(*GetConfigVersionBodyResponse)(nil),   // 17: ampora.v1.GetConfigVersionBodyResponse
-	(*PublishConfigVersionRequest)(nil),    // 18: ampora.v1.PublishConfigVersionRequest
-	(*PublishConfigVersionResponse)(nil),   // 19: ampora.v1.PublishConfigVersionResponse
-	(*ImportConfigRequest)(nil),            // 20: ampora.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),           // 21: ampora.v1.ImportConfigResponse
-	(*RestoreConfigVersionRequest)(nil),    // 22: ampora.v1.RestoreConfigVersionRequest
-	(*RestoreConfigVersionResponse)(nil),   // 23: ampora.v1.RestoreConfigVersionResponse
-	(*UnarchiveConfigVersionRequest)(nil),  // 24: ampora.v1.UnarchiveConfigVersionRequest
-	(*UnarchiveConfigVersionResponse)(nil), // 25: ampora.v1.UnarchiveConfigVersionResponse
-	(*ArchiveConfigVersionRequest)(nil),    // 26: ampora.v1.ArchiveConfigVersionRequest
-	(*ArchiveConfigVersionResponse)(nil),   // 27: ampora.v1.ArchiveConfigVersionResponse
-	(*timestamppb.Timestamp)(nil),          // 28: google.protobuf.Timestamp
+	(FindingSeverity)(0),                   // 2: ampora.v1.FindingSeverity
+	(*Config)(nil),                         // 3: ampora.v1.Config
+	(*ConfigVersion)(nil),                  // 4: ampora.v1.ConfigVersion
+	(*CreateConfigRequest)(nil),            // 5: ampora.v1.CreateConfigRequest
+	(*CreateConfigResponse)(nil),           // 6: ampora.v1.CreateConfigResponse
+	(*GetConfigRequest)(nil),               // 7: ampora.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),              // 8: ampora.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),             // 9: ampora.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),            // 10: ampora.v1.ListConfigsResponse
+	(*CreateConfigVersionRequest)(nil),     // 11: ampora.v1.CreateConfigVersionRequest
+	(*CreateConfigVersionResponse)(nil),    // 12: ampora.v1.CreateConfigVersionResponse
+	(*UpdateConfigVersionRequest)(nil),     // 13: ampora.v1.UpdateConfigVersionRequest
+	(*UpdateConfigVersionResponse)(nil),    // 14: ampora.v1.UpdateConfigVersionResponse
+	(*ListConfigVersionsRequest)(nil),      // 15: ampora.v1.ListConfigVersionsRequest
+	(*ListConfigVersionsResponse)(nil),     // 16: ampora.v1.ListConfigVersionsResponse
+	(*GetConfigVersionBodyRequest)(nil),    // 17: ampora.v1.GetConfigVersionBodyRequest
+	(*GetConfigVersionBodyResponse)(nil),   // 18: ampora.v1.GetConfigVersionBodyResponse
+	(*PublishConfigVersionRequest)(nil),    // 19: ampora.v1.PublishConfigVersionRequest
+	(*PublishConfigVersionResponse)(nil),   // 20: ampora.v1.PublishConfigVersionResponse
+	(*ConfigFinding)(nil),                  // 21: ampora.v1.ConfigFinding
+	(*ConfigSource)(nil),                   // 22: ampora.v1.ConfigSource
+	(*CheckConfigRequest)(nil),             // 23: ampora.v1.CheckConfigRequest
+	(*ConfigAudience)(nil),                 // 24: ampora.v1.ConfigAudience
+	(*CheckConfigResponse)(nil),            // 25: ampora.v1.CheckConfigResponse
+	(*BuildVerdict)(nil),                   // 26: ampora.v1.BuildVerdict
+	(*ImportConfigRequest)(nil),            // 27: ampora.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),           // 28: ampora.v1.ImportConfigResponse
+	(*RestoreConfigVersionRequest)(nil),    // 29: ampora.v1.RestoreConfigVersionRequest
+	(*RestoreConfigVersionResponse)(nil),   // 30: ampora.v1.RestoreConfigVersionResponse
+	(*UnarchiveConfigVersionRequest)(nil),  // 31: ampora.v1.UnarchiveConfigVersionRequest
+	(*UnarchiveConfigVersionResponse)(nil), // 32: ampora.v1.UnarchiveConfigVersionResponse
+	(*ArchiveConfigVersionRequest)(nil),    // 33: ampora.v1.ArchiveConfigVersionRequest
+	(*ArchiveConfigVersionResponse)(nil),   // 34: ampora.v1.ArchiveConfigVersionResponse
+	(*ConfigSource_Version)(nil),           // 35: ampora.v1.ConfigSource.Version
+	(*timestamppb.Timestamp)(nil),          // 36: google.protobuf.Timestamp
 }
 var file_ampora_v1_configs_proto_depIdxs = []int32{
 	0,  // 0: ampora.v1.Config.kind:type_name -> ampora.v1.ConfigKind
-	28, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
+	36, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: ampora.v1.ConfigVersion.state:type_name -> ampora.v1.VersionState
-	28, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
-	28, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
-	28, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
+	36, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
+	36, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
+	36, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: ampora.v1.CreateConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	2,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
-	3,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	2,  // 9: ampora.v1.GetConfigResponse.config:type_name -> ampora.v1.Config
+	3,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
+	4,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 9: ampora.v1.GetConfigResponse.config:type_name -> ampora.v1.Config
 	0,  // 10: ampora.v1.ListConfigsRequest.kind:type_name -> ampora.v1.ConfigKind
-	2,  // 11: ampora.v1.ListConfigsResponse.configs:type_name -> ampora.v1.Config
-	3,  // 12: ampora.v1.CreateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 13: ampora.v1.UpdateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	3,  // 11: ampora.v1.ListConfigsResponse.configs:type_name -> ampora.v1.Config
+	4,  // 12: ampora.v1.CreateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 13: ampora.v1.UpdateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
 	1,  // 14: ampora.v1.ListConfigVersionsRequest.state:type_name -> ampora.v1.VersionState
-	3,  // 15: ampora.v1.ListConfigVersionsResponse.versions:type_name -> ampora.v1.ConfigVersion
-	3,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	0,  // 18: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	2,  // 19: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
-	3,  // 20: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 21: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 22: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 23: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 24: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
-	6,  // 25: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
-	8,  // 26: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
-	10, // 27: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
-	12, // 28: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
-	14, // 29: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
-	16, // 30: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
-	18, // 31: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
-	20, // 32: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
-	22, // 33: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
-	26, // 34: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
-	24, // 35: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
-	5,  // 36: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
-	7,  // 37: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
-	9,  // 38: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
-	11, // 39: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
-	13, // 40: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
-	15, // 41: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
-	17, // 42: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
-	19, // 43: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
-	21, // 44: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
-	23, // 45: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
-	27, // 46: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
-	25, // 47: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
-	36, // [36:48] is the sub-list for method output_type
-	24, // [24:36] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 15: ampora.v1.ListConfigVersionsResponse.versions:type_name -> ampora.v1.ConfigVersion
+	4,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	2,  // 18: ampora.v1.ConfigFinding.severity:type_name -> ampora.v1.FindingSeverity
+	35, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
+	22, // 20: ampora.v1.CheckConfigRequest.source:type_name -> ampora.v1.ConfigSource
+	24, // 21: ampora.v1.CheckConfigRequest.audience:type_name -> ampora.v1.ConfigAudience
+	21, // 22: ampora.v1.CheckConfigResponse.findings:type_name -> ampora.v1.ConfigFinding
+	26, // 23: ampora.v1.CheckConfigResponse.builds:type_name -> ampora.v1.BuildVerdict
+	21, // 24: ampora.v1.BuildVerdict.missing:type_name -> ampora.v1.ConfigFinding
+	0,  // 25: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
+	3,  // 26: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
+	4,  // 27: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 28: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 29: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 30: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 31: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
+	7,  // 32: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
+	9,  // 33: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
+	11, // 34: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
+	13, // 35: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
+	15, // 36: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
+	17, // 37: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
+	19, // 38: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
+	23, // 39: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
+	27, // 40: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
+	29, // 41: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
+	33, // 42: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
+	31, // 43: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
+	6,  // 44: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
+	8,  // 45: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
+	10, // 46: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
+	12, // 47: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
+	14, // 48: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
+	16, // 49: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
+	18, // 50: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
+	20, // 51: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
+	25, // 52: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
+	28, // 53: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
+	30, // 54: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
+	34, // 55: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
+	32, // 56: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
+	44, // [44:57] is the sub-list for method output_type
+	31, // [31:44] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_configs_proto_init() }
@@ -2007,13 +2715,22 @@ func file_ampora_v1_configs_proto_init() {
 	}
 	file_ampora_v1_access_proto_init()
 	file_ampora_v1_configs_proto_msgTypes[2].OneofWrappers = []any{}
+	file_ampora_v1_configs_proto_msgTypes[19].OneofWrappers = []any{
+		(*ConfigSource_Body)(nil),
+		(*ConfigSource_Version_)(nil),
+	}
+	file_ampora_v1_configs_proto_msgTypes[21].OneofWrappers = []any{
+		(*ConfigAudience_All)(nil),
+		(*ConfigAudience_GroupId)(nil),
+		(*ConfigAudience_AgentId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_configs_proto_rawDesc), len(file_ampora_v1_configs_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   26,
+			NumEnums:      3,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

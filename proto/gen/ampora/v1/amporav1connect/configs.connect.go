@@ -48,6 +48,8 @@ const (
 	// ConfigServicePublishConfigVersionProcedure is the procedure name of the ConfigService's
 	// PublishConfigVersion RPC.
 	ConfigServicePublishConfigVersionProcedure = "/ampora.v1.ConfigService/PublishConfigVersion"
+	// ConfigServiceCheckConfigProcedure is the procedure name of the ConfigService's CheckConfig RPC.
+	ConfigServiceCheckConfigProcedure = "/ampora.v1.ConfigService/CheckConfig"
 	// ConfigServiceImportConfigProcedure is the procedure name of the ConfigService's ImportConfig RPC.
 	ConfigServiceImportConfigProcedure = "/ampora.v1.ConfigService/ImportConfig"
 	// ConfigServiceRestoreConfigVersionProcedure is the procedure name of the ConfigService's
@@ -121,6 +123,13 @@ var (
 			Procedure:  ConfigServicePublishConfigVersionProcedure,
 		}
 	})
+	configServiceCheckConfigSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("CheckConfig"),
+			Procedure:  ConfigServiceCheckConfigProcedure,
+		}
+	})
 	configServiceImportConfigSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -164,8 +173,13 @@ type ConfigServiceClient interface {
 	ListConfigVersions(context.Context, *v1.ListConfigVersionsRequest) (*v1.ListConfigVersionsResponse, error)
 	// GetConfigVersionBody returns the exact bytes. They may hold secrets: Operator, audited.
 	GetConfigVersionBody(context.Context, *v1.GetConfigVersionBodyRequest) (*v1.GetConfigVersionBodyResponse, error)
-	// PublishConfigVersion makes a draft immutable and assignable.
+	// PublishConfigVersion makes a draft immutable and assignable. A body of kind collector must pass its checks: with a
+	// finding of severity error it is refused with CONFIG_REFUSED, unless the rule is waived.
 	PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error)
+	// CheckConfig says what there is to say about bytes, or about a version that is stored: what the Collector would refuse,
+	// what it would accept and should not run, and whether the build of each agent in question has what is used. Nothing is
+	// stored and nothing is sent. No value of the configuration is repeated in the answer but names.
+	CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error)
 	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
 	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
 	// stores is recorded as by CreateConfig and CreateConfigVersion.
@@ -197,8 +211,13 @@ type ConfigServiceHandler interface {
 	ListConfigVersions(context.Context, *v1.ListConfigVersionsRequest) (*v1.ListConfigVersionsResponse, error)
 	// GetConfigVersionBody returns the exact bytes. They may hold secrets: Operator, audited.
 	GetConfigVersionBody(context.Context, *v1.GetConfigVersionBodyRequest) (*v1.GetConfigVersionBodyResponse, error)
-	// PublishConfigVersion makes a draft immutable and assignable.
+	// PublishConfigVersion makes a draft immutable and assignable. A body of kind collector must pass its checks: with a
+	// finding of severity error it is refused with CONFIG_REFUSED, unless the rule is waived.
 	PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error)
+	// CheckConfig says what there is to say about bytes, or about a version that is stored: what the Collector would refuse,
+	// what it would accept and should not run, and whether the build of each agent in question has what is used. Nothing is
+	// stored and nothing is sent. No value of the configuration is repeated in the answer but names.
+	CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error)
 	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
 	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
 	// stores is recorded as by CreateConfig and CreateConfigVersion.
@@ -224,6 +243,7 @@ func RegisterConfigServiceHandler(server *connect.Server, svc ConfigServiceHandl
 		connect.Method{Spec: configServiceListConfigVersionsSpec(), Handler: adapter.listConfigVersions},
 		connect.Method{Spec: configServiceGetConfigVersionBodySpec(), Handler: adapter.getConfigVersionBody},
 		connect.Method{Spec: configServicePublishConfigVersionSpec(), Handler: adapter.publishConfigVersion},
+		connect.Method{Spec: configServiceCheckConfigSpec(), Handler: adapter.checkConfig},
 		connect.Method{Spec: configServiceImportConfigSpec(), Handler: adapter.importConfig},
 		connect.Method{Spec: configServiceRestoreConfigVersionSpec(), Handler: adapter.restoreConfigVersion},
 		connect.Method{Spec: configServiceArchiveConfigVersionSpec(), Handler: adapter.archiveConfigVersion},
@@ -264,6 +284,10 @@ func (UnimplementedConfigServiceHandler) GetConfigVersionBody(context.Context, *
 
 func (UnimplementedConfigServiceHandler) PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.PublishConfigVersion is not implemented")
+}
+
+func (UnimplementedConfigServiceHandler) CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.CheckConfig is not implemented")
 }
 
 func (UnimplementedConfigServiceHandler) ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
@@ -345,6 +369,14 @@ func (c *configServiceClient) GetConfigVersionBody(ctx context.Context, req *v1.
 func (c *configServiceClient) PublishConfigVersion(ctx context.Context, req *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error) {
 	var res v1.PublishConfigVersionResponse
 	if err := c.client.CallUnary(ctx, configServicePublishConfigVersionSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *configServiceClient) CheckConfig(ctx context.Context, req *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error) {
+	var res v1.CheckConfigResponse
+	if err := c.client.CallUnary(ctx, configServiceCheckConfigSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -474,6 +506,18 @@ func (h configServiceHandler) publishConfigVersion(ctx context.Context, _ connec
 		return err
 	}
 	res, err := h.svc.PublishConfigVersion(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h configServiceHandler) checkConfig(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.CheckConfigRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.CheckConfig(ctx, &req)
 	if err != nil {
 		return err
 	}
