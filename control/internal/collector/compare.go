@@ -64,45 +64,33 @@ func (d *differ) note(kind ChangeKind, path []string, before, after *Node) {
 
 // at compares what two forms have at a path; nil is nothing.
 func (d *differ) at(path []string, a, b *Node) {
-	if a == b {
-		return
-	}
-	switch placeOf(path) {
-	case inConfig, inSection, inService, inPipelines:
-		// Here nothing and an empty mapping are the same.
-		if mapOrNothing(a) && mapOrNothing(b) {
-			d.fields(path, a, b)
-			return
-		}
-	case inComponent:
+	switch p := placeOf(path); {
+	case a == b:
+	case p.container() && bothMaps(a, b):
+		d.fields(path, a, b)
+	case p == inComponent:
 		d.component(path, a, b)
-		return
-	case inPipeline:
-		switch {
-		case a == nil:
-			d.note(PipelineAdded, path, nil, b)
-			return
-		case b == nil:
-			d.note(PipelineRemoved, path, a, nil)
-			return
-		}
-	case inMembers:
-		if idsOrNothing(a) && idsOrNothing(b) {
-			d.members(path, a, b)
-			return
-		}
-	case inExtensions:
-		if idsOrNothing(a) && idsOrNothing(b) {
-			d.extensions(path, a, b)
-			return
-		}
-	case anywhere:
+	case p == inPipeline && a == nil:
+		d.note(PipelineAdded, path, nil, b)
+	case p == inPipeline && b == nil:
+		d.note(PipelineRemoved, path, a, nil)
+	case p == inMembers && bothIDs(a, b):
+		d.members(path, a, b)
+	case p == inExtensions && bothIDs(a, b):
+		d.extensions(path, a, b)
+	default:
+		d.setting(path, a, b)
 	}
-	d.setting(path, a, b)
 }
 
-func mapOrNothing(n *Node) bool { return n == nil || n.Kind == Map }
-func idsOrNothing(n *Node) bool { return n == nil || ids(n) }
+// container reports whether nothing and an empty mapping are the same at the place.
+func (p place) container() bool {
+	return p == inConfig || p == inSection || p == inService || p == inPipelines
+}
+
+// bothMaps and bothIDs report whether two nodes are of the expected shape, as far as they are there.
+func bothMaps(a, b *Node) bool { return (a == nil || a.Kind == Map) && (b == nil || b.Kind == Map) }
+func bothIDs(a, b *Node) bool  { return (a == nil || ids(a)) && (b == nil || ids(b)) }
 
 // fields compares two mappings key by key.
 func (d *differ) fields(path []string, a, b *Node) {

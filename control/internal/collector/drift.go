@@ -40,51 +40,31 @@ func refers(n *Node) bool {
 }
 
 type drifter struct {
-	differ
+	differ // in which changes are noted
 
 	expanded bool
 }
 
+// whenGone is what is said of a place at which nothing runs.
+var whenGone = map[place]ChangeKind{inComponent: ComponentRemoved, inPipeline: PipelineRemoved}
+
 // at compares what was assigned at a path with what runs.
 func (d *drifter) at(path []string, a, e *Node) {
-	if a == nil || isReference(a) {
-		return
+	switch p := placeOf(path); {
+	case isReference(a):
+	case e == nil && whenGone[p] != "":
+		d.note(whenGone[p], path, a, nil)
+	case (p.container() || p == inPipeline) && bothMaps(a, e):
+		d.assigned(path, a, e)
+	case p == inMembers && bothIDs(a, e):
+		if !refers(a) {
+			d.members(path, a, e)
+		}
+	case p == inExtensions && bothIDs(a, e):
+		d.disabled(path, a, e)
+	default:
+		d.setting(path, a, e)
 	}
-	switch placeOf(path) {
-	case inConfig, inSection, inService, inPipelines:
-		if a.Kind == Map && mapOrNothing(e) {
-			d.assigned(path, a, e)
-			return
-		}
-	case inComponent:
-		if e == nil {
-			d.note(ComponentRemoved, path, a, nil)
-			return
-		}
-	case inPipeline:
-		switch {
-		case e == nil:
-			d.note(PipelineRemoved, path, a, nil)
-			return
-		case a.Kind == Map && e.Kind == Map:
-			d.assigned(path, a, e)
-			return
-		}
-	case inMembers:
-		if ids(a) && idsOrNothing(e) {
-			if !refers(a) {
-				d.members(path, a, e)
-			}
-			return
-		}
-	case inExtensions:
-		if ids(a) && idsOrNothing(e) {
-			d.disabled(path, a, e)
-			return
-		}
-	case anywhere:
-	}
-	d.setting(path, a, e)
 }
 
 // assigned compares the fields that were assigned.
@@ -106,27 +86,39 @@ func (d *drifter) disabled(path []string, a, e *Node) {
 func (d *drifter) setting(path []string, a, e *Node) {
 	switch {
 	case a.Kind == Null || isReference(a) || e.is(String) && strings.Contains(e.Text, Redacted):
-	case e == nil:
-		if d.shows(path) && !a.off() {
-			d.note(SettingRemoved, path, a, nil)
-		}
-	case e.Kind == Null:
-		if !a.off() && !telemetry(path) {
-			d.note(SettingChanged, path, a, e)
-		}
-	case a.Kind == Map && e.Kind == List && len(path) > 0 && holdsHeaders(path[len(path)-1]):
-		d.setting(path, a, headers(e))
+	case e == nil || e.Kind == Null:
+		d.absent(path, a, e)
 	case a.Kind == Map && e.Kind == Map:
 		for _, f := range a.Fields {
 			d.setting(append(path, f.Key), f.Value, e.Get(f.Key))
 		}
 	case a.Kind == List && e.Kind == List:
 		d.lists(path, a, e)
-	case a.scalar() && e.scalar():
-		if !sameValue(a.Text, e.Text) {
-			d.note(SettingChanged, path, a, e)
-		}
-	case !d.expanded && !telemetry(path):
+	case a.Kind == Map && e.Kind == List && holdsHeaders(last(path)):
+		d.setting(path, a, headers(e))
+	case d.unlike(path, a, e):
+		d.note(SettingChanged, path, a, e)
+	}
+}
+
+func last(path []string) string { return path[len(path)-1] }
+
+// unlike reports whether two values differ that are not both mappings or both lists. Collectors may show another kind of
+// value than was written; merged texts do not.
+func (d *drifter) unlike(path []string, a, e *Node) bool {
+	if a.scalar() && e.scalar() {
+		return !sameValue(a.Text, e.Text)
+	}
+	return !d.expanded && !telemetry(path)
+}
+
+// absent is about what runs with nothing, or null, in place of what was assigned.
+func (d *drifter) absent(path []string, a, e *Node) {
+	switch {
+	case a.off():
+	case e == nil && d.shows(path):
+		d.note(SettingRemoved, path, a, nil)
+	case e != nil && !telemetry(path):
 		d.note(SettingChanged, path, a, e)
 	}
 }

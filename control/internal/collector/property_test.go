@@ -87,7 +87,7 @@ func settings(depth int) *rapid.Generator[any] {
 func parsed(t interface{ Fatalf(string, ...any) }, body []byte) *Config {
 	c, err := Parse(body)
 	if err != nil {
-		t.Fatalf("%v in\n%s", err, body)
+		t.Fatalf("%v in\n%.2000s", err, body)
 	}
 	return c
 }
@@ -142,6 +142,7 @@ func restyle(t *rapid.T, n *yaml.Node) {
 		if n.ShortTag() == "!!str" {
 			n.Style = rapid.SampledFrom([]yaml.Style{yaml.DoubleQuotedStyle, yaml.SingleQuotedStyle}).Draw(t, "quotes")
 		}
+	default:
 	}
 	if n.Kind != yaml.ScalarNode && rapid.Bool().Draw(t, "flow") {
 		n.Style = yaml.FlowStyle
@@ -161,6 +162,7 @@ func shuffledList(t *rapid.T, n *yaml.Node) []*yaml.Node {
 // anchored replaces the bodies of components that are written alike by aliases of the first.
 func anchored(t *rapid.T, root *yaml.Node) {
 	first := map[string]*yaml.Node{}
+	anchors := 0
 	for i := 1; i < len(root.Content); i += 2 {
 		section := root.Content[i]
 		if root.Content[i-1].Value == "service" || section.Kind != yaml.MappingNode {
@@ -171,7 +173,8 @@ func anchored(t *rapid.T, root *yaml.Node) {
 			text := string(written(t, body))
 			if seen := first[text]; seen != nil && rapid.Bool().Draw(t, "alias") {
 				if seen.Anchor == "" {
-					seen.Anchor = "same" + strconv.Itoa(len(first))
+					anchors++
+					seen.Anchor = "same" + strconv.Itoa(anchors)
 				}
 				section.Content[j] = &yaml.Node{Kind: yaml.AliasNode, Value: seen.Anchor, Alias: seen}
 			} else if seen == nil {

@@ -53,20 +53,27 @@ func (w *shower) node(n *Node, secret bool) bool {
 		}
 		return w.write(closing("[", "]", len(n.Items)))
 	case Map:
-		// The value of a header written as name and value is as secret as that of one written as a key.
-		named := namesSecret(n.Get("name").text()) || namesSecret(n.Get("key").text())
 		for i, f := range n.Fields {
-			hide := secret || secretive(f.Key) || named && f.Key == "value"
-			if secret && (f.Key == "name" || f.Key == "key") {
-				hide = false
-			}
-			if !w.write(opening("{", i)) || !w.write(jsonText(f.Key)+":") || !w.node(f.Value, hide) {
+			if !w.write(opening("{", i)+jsonText(f.Key)+":") || !w.node(f.Value, hides(n, f.Key, secret)) {
 				return false
 			}
 		}
 		return w.write(closing("{", "}", len(n.Fields)))
 	default:
 		return w.write(n.shown(secret))
+	}
+}
+
+// hides reports whether the value of a field is secret, in a mapping whose values are secret or not. A header may be
+// written as name and value: the value is as secret as that of one written as a key, the name never is.
+func hides(n *Node, key string, secret bool) bool {
+	switch paired := n.field("value") != nil; {
+	case paired && (key == "name" || key == "key"):
+		return false
+	case paired && key == "value":
+		return secret || namesSecret(n.Get("name").text()) || namesSecret(n.Get("key").text())
+	default:
+		return secret || secretive(key)
 	}
 }
 
