@@ -65,7 +65,9 @@ func TestRulesAreWhole(t *testing.T) {
 
 // build is what the missing-component rule is held against.
 var build = []fleet.Component{
-	{Kind: "receiver", Name: "nop"}, {Kind: "exporter", Name: "nop"}, {Kind: "exporter", Name: "otlp_grpc"},
+	{Kind: "receiver", Name: "nop"},
+	{Kind: "exporter", Name: "nop"},
+	{Kind: "exporter", Name: "otlp_grpc"},
 	{Kind: "processor", Name: "k8s_attributes"},
 }
 
