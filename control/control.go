@@ -25,6 +25,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/api"
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/drift"
 	"gitlab.com/ampora/ampora/control/internal/engine"
 	"gitlab.com/ampora/ampora/control/internal/enrolment"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -88,6 +89,7 @@ type Control struct {
 	answers     *revocation.Answers
 	keys        *signingKeys
 	keeper      *upkeep.Keeper
+	watcher     *drift.Watcher
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -238,6 +240,9 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.keeper, err = upkeep.New(upkeep.Deps{Store: db, Policy: policy, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
 		return err
 	}
+	if c.watcher, err = drift.New(drift.Deps{Store: db, Content: bodies, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
+		return err
+	}
 	c.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
 		Store: db, Authority: c.authority, Tenant: tenant, Nonces: c.config.PKI.Nonces, Log: d.Log, Meter: d.Meter, Now: now,
 	})
@@ -301,6 +306,7 @@ func (c *Control) Loops() []run.Task {
 		c.replica.Duty("lost sessions", lostPause, c.endLost),
 		c.replica.Duty("revocation lists", revocation.Pause, c.lists.Renew),
 		c.replica.Duty("trusted signing keys", time.Hour, c.keys.retire),
+		c.replica.Duty("drift", drift.Pause, c.watcher.Look),
 		c.replica.Duty("certificate upkeep", upkeep.Pause, c.keeper.Look),
 		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}

@@ -46,6 +46,7 @@ func Register(server *connect.Server, d Deps) error {
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{library.New(d.Store, d.Content), d.Store, d.Store, d.Content})
+	amporav1connect.RegisterDriftServiceHandler(server, &drifts{d.Store})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})
 	amporav1connect.RegisterSigningKeyServiceHandler(server, &signingKeys{d.Store, d.Authority, d.Now})

@@ -53,6 +53,20 @@ func (s *configs) CheckConfig(ctx context.Context, r *amporav1.CheckConfigReques
 	}, nil
 }
 
+// CompareConfigs says how the meaning of two configurations differs.
+func (s *configs) CompareConfigs(ctx context.Context, r *amporav1.CompareConfigsRequest) (*amporav1.CompareConfigsResponse, error) {
+	c, err := s.library.Compare(ctx, auth.By(ctx).Tenant, sideFrom(r.GetFrom()), sideFrom(r.GetTo()))
+	return &amporav1.CompareConfigsResponse{SameBytes: c.Same, Changes: each(c.Changes, change)}, err
+}
+
+// DiffConfigTexts reveals how the bytes of two configurations differ.
+func (s *configs) DiffConfigTexts(ctx context.Context, r *amporav1.DiffConfigTextsRequest) (*amporav1.DiffConfigTextsResponse, error) {
+	by := auth.By(ctx)
+	reveal := func(entity, id string) error { return s.access.RecordAudit(ctx, by, "config.diff", entity, id) }
+	unified, err := s.library.DiffTexts(ctx, by.Tenant, sideFrom(r.GetFrom()), sideFrom(r.GetTo()), reveal)
+	return &amporav1.DiffConfigTextsResponse{Unified: unified}, err
+}
+
 // ImportConfig stores bytes under the name they give themselves.
 func (s *configs) ImportConfig(ctx context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {
 	i, err := s.library.Import(ctx, auth.By(ctx), library.Import{

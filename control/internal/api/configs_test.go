@@ -287,6 +287,85 @@ func TestACheckLooksAtTheBuildsOfAnAudience(t *testing.T) {
 	}
 }
 
+func side(id string, version int32) *amporav1.ConfigSide {
+	return &amporav1.ConfigSide{Side: &amporav1.ConfigSide_Version{Version: &amporav1.ConfigSource_Version{ConfigId: id, Version: version}}}
+}
+
+func TestConfigurationsAreCompared(t *testing.T) {
+	w := newWorld(t)
+	operator, viewer, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleViewer), w.as(fleet.RoleAdmin)
+	secret := strings.Replace(runnable("x"), "exporters: {nop: {}}", "exporters: {nop: {password: hunter2}}", 1)
+	id := w.config(operator, "a", runnable("x")).GetConfig().GetId()
+	must(operator.configs.CreateConfigVersion(t.Context(), &amporav1.CreateConfigVersionRequest{ConfigId: id, Body: []byte(secret)}))(t)
+	must(operator.configs.CreateConfigVersion(t.Context(), &amporav1.CreateConfigVersionRequest{ConfigId: id, Body: []byte(runnable("y"))}))(t)
+
+	compare := func(from, to *amporav1.ConfigSide) *amporav1.CompareConfigsResponse {
+		return must(viewer.configs.CompareConfigs(t.Context(), &amporav1.CompareConfigsRequest{From: from, To: to}))(t)
+	}
+	if same := compare(side(id, 1), side(id, 1)); !same.GetSameBytes() || len(same.GetChanges()) != 0 {
+		t.Errorf("the same: %v", same)
+	}
+	if alike := compare(side(id, 1), side(id, 3)); alike.GetSameBytes() || len(alike.GetChanges()) != 0 {
+		t.Errorf("another comment: %v", alike)
+	}
+	changed := compare(side(id, 1), side(id, 2))
+	if len(changed.GetChanges()) != 1 || changed.GetChanges()[0].GetPath() != "exporters::nop::password" || strings.Contains(changed.String(), "hunter2") {
+		t.Errorf("a secret: %v", changed)
+	}
+	if given := compare(side(id, 2), &amporav1.ConfigSide{Side: &amporav1.ConfigSide_Body{Body: []byte(secret)}}); !given.GetSameBytes() {
+		t.Errorf("the same as bytes: %v", given)
+	}
+
+	texts := &amporav1.DiffConfigTextsRequest{From: side(id, 1), To: side(id, 2)}
+	_, err := viewer.configs.DiffConfigTexts(t.Context(), texts)
+	refused(t, err, connect.CodePermissionDenied, auth.ReasonRoleTooLow)
+	unified := must(operator.configs.DiffConfigTexts(t.Context(), texts))(t).GetUnified()
+	if !strings.HasPrefix(unified, "--- a@1\n+++ a@2\n") || !strings.Contains(unified, "+exporters: {nop: {password: hunter2}}\n") {
+		t.Errorf("as text: %q", unified)
+	}
+	for _, entity := range []string{id + "/1", id + "/2"} {
+		log := must(admin.audit.ListAuditEvents(t.Context(), &amporav1.ListAuditEventsRequest{EntityId: entity}))(t)
+		if !slices.ContainsFunc(log.GetEvents(), func(e *amporav1.AuditEvent) bool { return e.GetAction() == "config.diff" }) {
+			t.Errorf("of %s the log has %v", entity, log)
+		}
+	}
+
+	opaque := must(operator.configs.CreateConfig(t.Context(), &amporav1.CreateConfigRequest{Name: "b", Kind: amporav1.ConfigKind_CONFIG_KIND_OPAQUE, Body: []byte("x")}))(t)
+	_, err = viewer.configs.CompareConfigs(t.Context(), &amporav1.CompareConfigsRequest{From: side(id, 1), To: side(opaque.GetConfig().GetId(), 1)})
+	refused(t, err, connect.CodeFailedPrecondition, library.ReasonOpaque)
+	for reason, to := range map[string]*amporav1.ConfigSide{
+		library.ReasonNotAssigned: {Side: &amporav1.ConfigSide_AssignedToAgent{AssignedToAgent: string(w.agent())}},
+		library.ReasonNotReported: {Side: &amporav1.ConfigSide_EffectiveOnAgent{EffectiveOnAgent: string(w.agent())}},
+	} {
+		_, err := viewer.configs.CompareConfigs(t.Context(), &amporav1.CompareConfigsRequest{From: side(id, 1), To: to})
+		code := connect.CodeFailedPrecondition
+		if reason == library.ReasonNotReported {
+			code = connect.CodeNotFound
+		}
+		refused(t, err, code, reason)
+	}
+}
+
+func TestWhatAnAgentRunsIsComparedAsItIsReported(t *testing.T) {
+	w := newWorld(t)
+	operator := w.as(fleet.RoleOperator)
+	id := w.config(operator, "a", runnable("x")).GetConfig().GetId()
+	agent, body := w.agent(), []byte(strings.Replace(runnable("x"), "receivers: {nop: {}}", "receivers: {nop: {filled: in}}", 1))
+	w.connect(agent, map[fleet.PartKind]any{fleet.PartEffectiveConfig: fleet.EffectiveConfig{
+		Files: []fleet.ConfigFile{{Hash: fleet.HashOf(body), Size: int64(len(body))}},
+	}}, body)
+	runs := &amporav1.ConfigSide{Side: &amporav1.ConfigSide_EffectiveOnAgent{EffectiveOnAgent: string(agent)}}
+	compare := func(from, to *amporav1.ConfigSide) []*amporav1.ConfigChange {
+		return must(operator.configs.CompareConfigs(t.Context(), &amporav1.CompareConfigsRequest{From: from, To: to}))(t).GetChanges()
+	}
+	if changes := compare(side(id, 1), runs); len(changes) != 0 {
+		t.Errorf("what was filled in is said to be a difference: %v", changes)
+	}
+	if changes := compare(runs, side(id, 1)); len(changes) != 1 {
+		t.Errorf("the other way round: %v", changes)
+	}
+}
+
 func TestRevealingIsAudited(t *testing.T) {
 	w := newWorld(t)
 	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)

@@ -96,6 +96,22 @@ func sourceFrom(s *amporav1.ConfigSource) library.Source {
 	return library.Source{Body: s.GetBody()}
 }
 
+// sideFrom reads a side; a rule of the message holds it to exactly one of the four.
+func sideFrom(s *amporav1.ConfigSide) library.Side {
+	side := library.Side{
+		Source:   library.Source{Body: s.GetBody()},
+		Assigned: fleet.AgentID(s.GetAssignedToAgent()), Effective: fleet.AgentID(s.GetEffectiveOnAgent()),
+	}
+	if v := s.GetVersion(); v != nil {
+		side.Ref = library.Ref{Config: fleet.ConfigID(v.GetConfigId()), Version: int(v.GetVersion())}
+	}
+	return side
+}
+
+func change(c collector.Change) *amporav1.ConfigChange {
+	return &amporav1.ConfigChange{Kind: string(c.Kind), Path: c.Path, Before: c.Before, After: c.After, Sentence: c.Sentence}
+}
+
 // audienceFrom reads an audience: nil for none, the zero target for all.
 func audienceFrom(a *amporav1.ConfigAudience) *fleet.Target {
 	if a == nil {

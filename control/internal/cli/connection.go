@@ -43,6 +43,7 @@ type api struct {
 	certificates amporav1connect.CertificateServiceClient
 	signingKeys  amporav1connect.SigningKeyServiceClient
 	configs      amporav1connect.ConfigServiceClient
+	drift        amporav1connect.DriftServiceClient
 	events       amporav1connect.EventServiceClient
 	gateways     amporav1connect.GatewayServiceClient
 	groups       amporav1connect.GroupServiceClient
@@ -97,6 +98,7 @@ func (p *program) connectWith(token identity.Token) (*api, error) {
 		certificates: amporav1connect.NewCertificateServiceClient(client),
 		signingKeys:  amporav1connect.NewSigningKeyServiceClient(client),
 		configs:      amporav1connect.NewConfigServiceClient(client),
+		drift:        amporav1connect.NewDriftServiceClient(client),
 		events:       amporav1connect.NewEventServiceClient(client),
 		gateways:     amporav1connect.NewGatewayServiceClient(client),
 		groups:       amporav1connect.NewGroupServiceClient(client),

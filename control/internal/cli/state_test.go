@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -423,6 +424,42 @@ func (s configServer) CheckConfig(_ context.Context, r *amporav1.CheckConfigRequ
 		answer.ValidAgents, answer.InvalidAgents, answer.UnknownAgents = 9812, 188, 3
 	}
 	return answer, nil
+}
+
+func (s configServer) CompareConfigs(_ context.Context, r *amporav1.CompareConfigsRequest) (*amporav1.CompareConfigsResponse, error) {
+	if proto.Equal(r.GetFrom(), r.GetTo()) {
+		return &amporav1.CompareConfigsResponse{SameBytes: true}, nil
+	}
+	return &amporav1.CompareConfigsResponse{Changes: []*amporav1.ConfigChange{
+		{Kind: "member_moved", Path: "service::pipelines::metrics::processors::batch", Sentence: `the processor "batch" moves from the pipeline "traces" to the pipeline "metrics"`},
+		{Kind: "component_removed", Path: "exporters::debug", Before: "{}", Sentence: `the exporter "debug" is removed`},
+	}}, nil
+}
+
+func (s configServer) DiffConfigTexts(_ context.Context, r *amporav1.DiffConfigTextsRequest) (*amporav1.DiffConfigTextsResponse, error) {
+	if proto.Equal(r.GetFrom(), r.GetTo()) {
+		return &amporav1.DiffConfigTextsResponse{}, nil
+	}
+	return &amporav1.DiffConfigTextsResponse{Unified: "--- edge@1\n+++ edge@2\n@@ -1 +1 @@\n-one: 1\n+two: 2\x1b[2J\n"}, nil
+}
+
+type driftServer struct{ *state }
+
+func (s driftServer) GetDrift(context.Context, *amporav1.GetDriftRequest) (*amporav1.GetDriftResponse, error) {
+	return &amporav1.GetDriftResponse{Drift: &amporav1.Drift{
+		State: amporav1.DriftState_DRIFT_STATE_DRIFTED, Changes: 2, Summary: []string{"one", "two"}, Since: timestamppb.Now(), ComparedAt: timestamppb.Now(),
+	}}, nil
+}
+
+func (s driftServer) CountDrift(_ context.Context, r *amporav1.CountDriftRequest) (*amporav1.CountDriftResponse, error) {
+	agents := int64(3)
+	if r.GetGroupId() != "" {
+		agents = 1
+	}
+	return &amporav1.CountDriftResponse{Counts: []*amporav1.CountDriftResponse_Count{
+		{State: amporav1.DriftState_DRIFT_STATE_NONE}, {State: amporav1.DriftState_DRIFT_STATE_UNKNOWN},
+		{State: amporav1.DriftState_DRIFT_STATE_IN_SYNC, Agents: 100_000}, {State: amporav1.DriftState_DRIFT_STATE_DRIFTED, Agents: agents},
+	}}, nil
 }
 
 func (s configServer) ImportConfig(_ context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {

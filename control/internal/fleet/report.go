@@ -227,6 +227,7 @@ const (
 	EventHealthChanged          EventKind = "agent.health_changed"
 	EventEffectiveConfigChanged EventKind = "agent.effective_config_changed"
 	EventConfigStatusChanged    EventKind = "agent.config_status_changed"
+	EventDriftChanged           EventKind = "agent.drift_changed"
 	EventPackagesChanged        EventKind = "agent.packages_changed"
 	EventConfigGranted          EventKind = "agent.config_granted"
 	EventConfigSettled          EventKind = "agent.config_settled"

@@ -69,6 +69,7 @@ type Store interface {
 	SigningKeys
 	Envelopes
 	Queues
+	Drift
 
 	// Ping fails with ErrUnavailable while the database cannot be used.
 	Ping(ctx context.Context) error
@@ -635,6 +636,28 @@ type Envelopes interface {
 	// installation's, whose tenant is empty, there is no audit log. ErrConflict if something else stands there by now, or
 	// nothing.
 	ReplaceEnvelope(ctx context.Context, by fleet.By, c fleet.WrappedColumn, was fleet.Envelope, value []byte) error
+}
+
+// Drift keeps how what agents run differs from what they shall run. An agent is due when what it says it runs changes, and
+// when a grant of its settles.
+type Drift interface {
+	// DueDrift returns what is to be compared for up to max agents of all tenants that are due at now, those first that have
+	// been due longest.
+	DueDrift(ctx context.Context, now time.Time, max int) ([]fleet.DriftLook, error)
+	// PutDrift writes verdicts on agents of the tenant, with an event for each that drifts now or does no more, and says how
+	// many it wrote. Left out is what was looked at in another version; that agent stays due.
+	PutDrift(ctx context.Context, tenant fleet.TenantID, found []DriftVerdict, at time.Time) (int, error)
+	// DriftOf returns the verdict on an agent, DriftUnknown if there is none. ErrNotFound if there is no such agent.
+	DriftOf(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.Drift, error)
+	// DriftCounts counts agents of a target, all of the tenant for the zero one, by state. Agents without a verdict are of
+	// state DriftUnknown.
+	DriftCounts(ctx context.Context, tenant fleet.TenantID, of fleet.Target) (map[fleet.DriftState]int, error)
+}
+
+// DriftVerdict is what came of a look.
+type DriftVerdict struct {
+	On    fleet.DriftLook
+	Drift fleet.Drift
 }
 
 // Queues says how much waits in the database's queues.

@@ -39,6 +39,7 @@ func (s *Store) Apply(ctx context.Context, tenant fleet.TenantID, decided []stor
 			return err
 		}
 		queueRemarks(&batch, tenant, todo)
+		queueDriftLooks(&batch, tenant, settling(todo), at)
 		queueEvents(&batch, told(tenant, todo))
 		queueSettled(&batch, tenant, todo)
 		return fail("apply steps", tx.SendBatch(ctx, &batch).Close())
@@ -47,6 +48,16 @@ func (s *Store) Apply(ctx context.Context, tenant fleet.TenantID, decided []stor
 		return nil, err
 	}
 	return outcomes, nil
+}
+
+// settling are the agents of which the steps settle a grant.
+func settling(todo []store.Decision) (agents []fleet.AgentID) {
+	for _, d := range todo {
+		if verdict.Settles(d.Step) {
+			agents = append(agents, d.Item.Agent)
+		}
+	}
+	return agents
 }
 
 func agentOf(d store.Decision) fleet.AgentID { return d.Item.Agent }

@@ -29,6 +29,7 @@ func writeReports(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents 
 	queueLabels(&batch, tenant, which(judged, func(w verdict.Write) bool { return w.Labels != nil }))
 	queueDelivered(&batch, tenant, which(judged, func(w verdict.Write) bool { return w.Delivery != nil }))
 	queueRequests(&batch, tenant, judged, at)
+	queueDriftLooks(&batch, tenant, of(which(judged, func(w verdict.Write) bool { return w.Drift })), at.Add(fleet.DriftDelay))
 	queueEvents(&batch, events)
 	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, a := range which(judged, func(w verdict.Write) bool { return w.Wake }) {
@@ -45,6 +46,14 @@ func which(all []*verdict.Agent, which func(verdict.Write) bool) (some []*verdic
 		}
 	}
 	return some
+}
+
+func of(judged []*verdict.Agent) []fleet.AgentID {
+	list := make([]fleet.AgentID, len(judged))
+	for i, a := range judged {
+		list[i] = a.ID
+	}
+	return list
 }
 
 func agentID(a *verdict.Agent) fleet.AgentID { return a.ID }

@@ -43,6 +43,11 @@ func apply(ctx context.Context, tx *sql.Tx, d store.Decision, at time.Time) erro
 			return err
 		}
 	}
+	if verdict.Settles(step) {
+		if err := driftLook(ctx, tx, item.Tenant, item.Agent, at); err != nil {
+			return err
+		}
+	}
 	if err := putAttempts(ctx, tx, item, step.Attempts); err != nil {
 		return err
 	}

@@ -61,6 +61,9 @@ func writeAgent(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdi
 			tenant, a.ID, fleet.DispatchFullState, moment(at))
 		failed = append(failed, err)
 	}
+	if a.Write.Drift {
+		failed = append(failed, driftLook(ctx, tx, tenant, a.ID, at.Add(fleet.DriftDelay)))
+	}
 	if a.Write.Park {
 		failed = append(failed, park(ctx, tx, tenant, a.ID))
 	}

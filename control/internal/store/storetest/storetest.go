@@ -42,6 +42,7 @@ var suites = map[string]suite{
 	"Work":         work,
 	"Outbox":       outbox,
 	"Queues":       queues,
+	"Drift":        drift,
 	"Traces":       traces,
 	"AtOnce":       together,
 }

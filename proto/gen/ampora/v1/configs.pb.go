@@ -1906,6 +1906,406 @@ func (x *BuildVerdict) GetMissing() []*ConfigFinding {
 	return nil
 }
 
+// ConfigSide is one of two configurations that are compared.
+type ConfigSide struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Side:
+	//
+	//	*ConfigSide_Body
+	//	*ConfigSide_Version
+	//	*ConfigSide_AssignedToAgent
+	//	*ConfigSide_EffectiveOnAgent
+	Side          isConfigSide_Side `protobuf_oneof:"side"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigSide) Reset() {
+	*x = ConfigSide{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigSide) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigSide) ProtoMessage() {}
+
+func (x *ConfigSide) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigSide.ProtoReflect.Descriptor instead.
+func (*ConfigSide) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ConfigSide) GetSide() isConfigSide_Side {
+	if x != nil {
+		return x.Side
+	}
+	return nil
+}
+
+func (x *ConfigSide) GetBody() []byte {
+	if x != nil {
+		if x, ok := x.Side.(*ConfigSide_Body); ok {
+			return x.Body
+		}
+	}
+	return nil
+}
+
+func (x *ConfigSide) GetVersion() *ConfigSource_Version {
+	if x != nil {
+		if x, ok := x.Side.(*ConfigSide_Version); ok {
+			return x.Version
+		}
+	}
+	return nil
+}
+
+func (x *ConfigSide) GetAssignedToAgent() string {
+	if x != nil {
+		if x, ok := x.Side.(*ConfigSide_AssignedToAgent); ok {
+			return x.AssignedToAgent
+		}
+	}
+	return ""
+}
+
+func (x *ConfigSide) GetEffectiveOnAgent() string {
+	if x != nil {
+		if x, ok := x.Side.(*ConfigSide_EffectiveOnAgent); ok {
+			return x.EffectiveOnAgent
+		}
+	}
+	return ""
+}
+
+type isConfigSide_Side interface {
+	isConfigSide_Side()
+}
+
+type ConfigSide_Body struct {
+	Body []byte `protobuf:"bytes,1,opt,name=body,proto3,oneof"`
+}
+
+type ConfigSide_Version struct {
+	Version *ConfigSource_Version `protobuf:"bytes,2,opt,name=version,proto3,oneof"`
+}
+
+type ConfigSide_AssignedToAgent struct {
+	// What the agent shall run.
+	AssignedToAgent string `protobuf:"bytes,3,opt,name=assigned_to_agent,json=assignedToAgent,proto3,oneof"`
+}
+
+type ConfigSide_EffectiveOnAgent struct {
+	// What the agent says it runs.
+	EffectiveOnAgent string `protobuf:"bytes,4,opt,name=effective_on_agent,json=effectiveOnAgent,proto3,oneof"`
+}
+
+func (*ConfigSide_Body) isConfigSide_Side() {}
+
+func (*ConfigSide_Version) isConfigSide_Side() {}
+
+func (*ConfigSide_AssignedToAgent) isConfigSide_Side() {}
+
+func (*ConfigSide_EffectiveOnAgent) isConfigSide_Side() {}
+
+type CompareConfigsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *ConfigSide            `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            *ConfigSide            `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareConfigsRequest) Reset() {
+	*x = CompareConfigsRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareConfigsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareConfigsRequest) ProtoMessage() {}
+
+func (x *CompareConfigsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareConfigsRequest.ProtoReflect.Descriptor instead.
+func (*CompareConfigsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CompareConfigsRequest) GetFrom() *ConfigSide {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *CompareConfigsRequest) GetTo() *ConfigSide {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type CompareConfigsResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SameBytes bool                   `protobuf:"varint,1,opt,name=same_bytes,json=sameBytes,proto3" json:"same_bytes,omitempty"`
+	// In the order of sections and keys; at most 500.
+	Changes       []*ConfigChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareConfigsResponse) Reset() {
+	*x = CompareConfigsResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareConfigsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareConfigsResponse) ProtoMessage() {}
+
+func (x *CompareConfigsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareConfigsResponse.ProtoReflect.Descriptor instead.
+func (*CompareConfigsResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CompareConfigsResponse) GetSameBytes() bool {
+	if x != nil {
+		return x.SameBytes
+	}
+	return false
+}
+
+func (x *CompareConfigsResponse) GetChanges() []*ConfigChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// ConfigChange is one difference of meaning.
+type ConfigChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// component_added, component_removed, component_modified, setting_added, setting_removed, setting_changed,
+	// pipeline_added, pipeline_removed, member_added, member_removed, member_moved, members_reordered, extension_enabled,
+	// extension_disabled or more_changes.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// JSON, shortened if it is long; empty if there is nothing.
+	Before        string `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	Sentence      string `protobuf:"bytes,5,opt,name=sentence,proto3" json:"sentence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigChange) Reset() {
+	*x = ConfigChange{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigChange) ProtoMessage() {}
+
+func (x *ConfigChange) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
+func (*ConfigChange) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ConfigChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetSentence() string {
+	if x != nil {
+		return x.Sentence
+	}
+	return ""
+}
+
+type DiffConfigTextsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *ConfigSide            `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            *ConfigSide            `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffConfigTextsRequest) Reset() {
+	*x = DiffConfigTextsRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffConfigTextsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffConfigTextsRequest) ProtoMessage() {}
+
+func (x *DiffConfigTextsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffConfigTextsRequest.ProtoReflect.Descriptor instead.
+func (*DiffConfigTextsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DiffConfigTextsRequest) GetFrom() *ConfigSide {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *DiffConfigTextsRequest) GetTo() *ConfigSide {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type DiffConfigTextsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the unified format; empty if the bytes are the same.
+	Unified       string `protobuf:"bytes,1,opt,name=unified,proto3" json:"unified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffConfigTextsResponse) Reset() {
+	*x = DiffConfigTextsResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffConfigTextsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffConfigTextsResponse) ProtoMessage() {}
+
+func (x *DiffConfigTextsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffConfigTextsResponse.ProtoReflect.Descriptor instead.
+func (*DiffConfigTextsResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DiffConfigTextsResponse) GetUnified() string {
+	if x != nil {
+		return x.Unified
+	}
+	return ""
+}
+
 type ImportConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 8 MiB. Its first line may say its name: "# ampora.name: edge".
@@ -1921,7 +2321,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2333,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2346,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ImportConfigRequest) GetBody() []byte {
@@ -1989,7 +2389,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2401,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2414,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImportConfigResponse) GetConfig() *Config {
@@ -2049,7 +2449,7 @@ type RestoreConfigVersionRequest struct {
 
 func (x *RestoreConfigVersionRequest) Reset() {
 	*x = RestoreConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[26]
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2461,7 @@ func (x *RestoreConfigVersionRequest) String() string {
 func (*RestoreConfigVersionRequest) ProtoMessage() {}
 
 func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[26]
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2474,7 @@ func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{26}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestoreConfigVersionRequest) GetConfigId() string {
@@ -2108,7 +2508,7 @@ type RestoreConfigVersionResponse struct {
 
 func (x *RestoreConfigVersionResponse) Reset() {
 	*x = RestoreConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[27]
+	mi := &file_ampora_v1_configs_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2520,7 @@ func (x *RestoreConfigVersionResponse) String() string {
 func (*RestoreConfigVersionResponse) ProtoMessage() {}
 
 func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[27]
+	mi := &file_ampora_v1_configs_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2533,7 @@ func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{27}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2153,7 +2553,7 @@ type UnarchiveConfigVersionRequest struct {
 
 func (x *UnarchiveConfigVersionRequest) Reset() {
 	*x = UnarchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[28]
+	mi := &file_ampora_v1_configs_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2565,7 @@ func (x *UnarchiveConfigVersionRequest) String() string {
 func (*UnarchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[28]
+	mi := &file_ampora_v1_configs_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2578,7 @@ func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{28}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UnarchiveConfigVersionRequest) GetConfigId() string {
@@ -2204,7 +2604,7 @@ type UnarchiveConfigVersionResponse struct {
 
 func (x *UnarchiveConfigVersionResponse) Reset() {
 	*x = UnarchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[29]
+	mi := &file_ampora_v1_configs_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2616,7 @@ func (x *UnarchiveConfigVersionResponse) String() string {
 func (*UnarchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[29]
+	mi := &file_ampora_v1_configs_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2629,7 @@ func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{29}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UnarchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2249,7 +2649,7 @@ type ArchiveConfigVersionRequest struct {
 
 func (x *ArchiveConfigVersionRequest) Reset() {
 	*x = ArchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	mi := &file_ampora_v1_configs_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2661,7 @@ func (x *ArchiveConfigVersionRequest) String() string {
 func (*ArchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	mi := &file_ampora_v1_configs_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2674,7 @@ func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ArchiveConfigVersionRequest) GetConfigId() string {
@@ -2300,7 +2700,7 @@ type ArchiveConfigVersionResponse struct {
 
 func (x *ArchiveConfigVersionResponse) Reset() {
 	*x = ArchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	mi := &file_ampora_v1_configs_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2712,7 @@ func (x *ArchiveConfigVersionResponse) String() string {
 func (*ArchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	mi := &file_ampora_v1_configs_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2725,7 @@ func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ArchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2345,7 +2745,7 @@ type ConfigSource_Version struct {
 
 func (x *ConfigSource_Version) Reset() {
 	*x = ConfigSource_Version{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	mi := &file_ampora_v1_configs_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2757,7 @@ func (x *ConfigSource_Version) String() string {
 func (*ConfigSource_Version) ProtoMessage() {}
 
 func (x *ConfigSource_Version) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	mi := &file_ampora_v1_configs_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2931,33 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x06agents\x18\x03 \x01(\x03R\x06agents\x12(\n" +
 	"\x10example_agent_id\x18\x04 \x01(\tR\x0eexampleAgentId\x12\x14\n" +
 	"\x05known\x18\x05 \x01(\bR\x05known\x122\n" +
-	"\amissing\x18\x06 \x03(\v2\x18.ampora.v1.ConfigFindingR\amissing\"\xce\x01\n" +
+	"\amissing\x18\x06 \x03(\v2\x18.ampora.v1.ConfigFindingR\amissing\"\xec\x01\n" +
+	"\n" +
+	"ConfigSide\x12 \n" +
+	"\x04body\x18\x01 \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\x80\x04H\x00R\x04body\x12;\n" +
+	"\aversion\x18\x02 \x01(\v2\x1f.ampora.v1.ConfigSource.VersionH\x00R\aversion\x126\n" +
+	"\x11assigned_to_agent\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x0fassignedToAgent\x128\n" +
+	"\x12effective_on_agent\x18\x04 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x10effectiveOnAgentB\r\n" +
+	"\x04side\x12\x05\xbaH\x02\b\x01\"y\n" +
+	"\x15CompareConfigsRequest\x121\n" +
+	"\x04from\x18\x01 \x01(\v2\x15.ampora.v1.ConfigSideB\x06\xbaH\x03\xc8\x01\x01R\x04from\x12-\n" +
+	"\x02to\x18\x02 \x01(\v2\x15.ampora.v1.ConfigSideB\x06\xbaH\x03\xc8\x01\x01R\x02to\"j\n" +
+	"\x16CompareConfigsResponse\x12\x1d\n" +
+	"\n" +
+	"same_bytes\x18\x01 \x01(\bR\tsameBytes\x121\n" +
+	"\achanges\x18\x02 \x03(\v2\x17.ampora.v1.ConfigChangeR\achanges\"\x80\x01\n" +
+	"\fConfigChange\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\x12\x1a\n" +
+	"\bsentence\x18\x05 \x01(\tR\bsentence\"z\n" +
+	"\x16DiffConfigTextsRequest\x121\n" +
+	"\x04from\x18\x01 \x01(\v2\x15.ampora.v1.ConfigSideB\x06\xbaH\x03\xc8\x01\x01R\x04from\x12-\n" +
+	"\x02to\x18\x02 \x01(\v2\x15.ampora.v1.ConfigSideB\x06\xbaH\x03\xc8\x01\x01R\x02to\"3\n" +
+	"\x17DiffConfigTextsResponse\x12\x18\n" +
+	"\aunified\x18\x01 \x01(\tR\aunified\"\xce\x01\n" +
 	"\x13ImportConfigRequest\x12\x1e\n" +
 	"\x04body\x18\x01 \x01(\fB\n" +
 	"\xbaH\az\x05\x18\x80\x80\x80\x04R\x04body\x12D\n" +
@@ -2572,7 +2998,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x1cFINDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16FINDING_SEVERITY_ERROR\x10\x01\x12\x1c\n" +
 	"\x18FINDING_SEVERITY_WARNING\x10\x02\x12\x19\n" +
-	"\x15FINDING_SEVERITY_INFO\x10\x032\x94\f\n" +
+	"\x15FINDING_SEVERITY_INFO\x10\x032\xe2\r\n" +
 	"\rConfigService\x12f\n" +
 	"\fCreateConfig\x12\x1e.ampora.v1.CreateConfigRequest\x1a\x1f.ampora.v1.CreateConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.create\x12Q\n" +
 	"\tGetConfig\x12\x1b.ampora.v1.GetConfigRequest\x1a\x1c.ampora.v1.GetConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
@@ -2582,7 +3008,9 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x12ListConfigVersions\x12$.ampora.v1.ListConfigVersionsRequest\x1a%.ampora.v1.ListConfigVersionsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x86\x01\n" +
 	"\x14GetConfigVersionBody\x12&.ampora.v1.GetConfigVersionBodyRequest\x1a'.ampora.v1.GetConfigVersionBodyResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.reveal\x12\x87\x01\n" +
 	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12T\n" +
-	"\vCheckConfig\x12\x1d.ampora.v1.CheckConfigRequest\x1a\x1e.ampora.v1.CheckConfigResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12f\n" +
+	"\vCheckConfig\x12\x1d.ampora.v1.CheckConfigRequest\x1a\x1e.ampora.v1.CheckConfigResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12]\n" +
+	"\x0eCompareConfigs\x12 .ampora.v1.CompareConfigsRequest\x1a!.ampora.v1.CompareConfigsResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12m\n" +
+	"\x0fDiffConfigTexts\x12!.ampora.v1.DiffConfigTextsRequest\x1a\".ampora.v1.DiffConfigTextsResponse\"\x13\xaa\xd4\x18\x0f\b\x02\x12\vconfig.diff\x12f\n" +
 	"\fImportConfig\x12\x1e.ampora.v1.ImportConfigRequest\x1a\x1f.ampora.v1.ImportConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.import\x12\x87\x01\n" +
 	"\x14RestoreConfigVersion\x12&.ampora.v1.RestoreConfigVersionRequest\x1a'.ampora.v1.RestoreConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.restore\x12\x87\x01\n" +
 	"\x14ArchiveConfigVersion\x12&.ampora.v1.ArchiveConfigVersionRequest\x1a'.ampora.v1.ArchiveConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.archive\x12\x8f\x01\n" +
@@ -2603,7 +3031,7 @@ func file_ampora_v1_configs_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_ampora_v1_configs_proto_goTypes = []any{
 	(ConfigKind)(0),                        // 0: ampora.v1.ConfigKind
 	(VersionState)(0),                      // 1: ampora.v1.VersionState
@@ -2632,24 +3060,30 @@ var file_ampora_v1_configs_proto_goTypes = []any{
 	(*ConfigAudience)(nil),                 // 24: ampora.v1.ConfigAudience
 	(*CheckConfigResponse)(nil),            // 25: ampora.v1.CheckConfigResponse
 	(*BuildVerdict)(nil),                   // 26: ampora.v1.BuildVerdict
-	(*ImportConfigRequest)(nil),            // 27: ampora.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),           // 28: ampora.v1.ImportConfigResponse
-	(*RestoreConfigVersionRequest)(nil),    // 29: ampora.v1.RestoreConfigVersionRequest
-	(*RestoreConfigVersionResponse)(nil),   // 30: ampora.v1.RestoreConfigVersionResponse
-	(*UnarchiveConfigVersionRequest)(nil),  // 31: ampora.v1.UnarchiveConfigVersionRequest
-	(*UnarchiveConfigVersionResponse)(nil), // 32: ampora.v1.UnarchiveConfigVersionResponse
-	(*ArchiveConfigVersionRequest)(nil),    // 33: ampora.v1.ArchiveConfigVersionRequest
-	(*ArchiveConfigVersionResponse)(nil),   // 34: ampora.v1.ArchiveConfigVersionResponse
-	(*ConfigSource_Version)(nil),           // 35: ampora.v1.ConfigSource.Version
-	(*timestamppb.Timestamp)(nil),          // 36: google.protobuf.Timestamp
+	(*ConfigSide)(nil),                     // 27: ampora.v1.ConfigSide
+	(*CompareConfigsRequest)(nil),          // 28: ampora.v1.CompareConfigsRequest
+	(*CompareConfigsResponse)(nil),         // 29: ampora.v1.CompareConfigsResponse
+	(*ConfigChange)(nil),                   // 30: ampora.v1.ConfigChange
+	(*DiffConfigTextsRequest)(nil),         // 31: ampora.v1.DiffConfigTextsRequest
+	(*DiffConfigTextsResponse)(nil),        // 32: ampora.v1.DiffConfigTextsResponse
+	(*ImportConfigRequest)(nil),            // 33: ampora.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),           // 34: ampora.v1.ImportConfigResponse
+	(*RestoreConfigVersionRequest)(nil),    // 35: ampora.v1.RestoreConfigVersionRequest
+	(*RestoreConfigVersionResponse)(nil),   // 36: ampora.v1.RestoreConfigVersionResponse
+	(*UnarchiveConfigVersionRequest)(nil),  // 37: ampora.v1.UnarchiveConfigVersionRequest
+	(*UnarchiveConfigVersionResponse)(nil), // 38: ampora.v1.UnarchiveConfigVersionResponse
+	(*ArchiveConfigVersionRequest)(nil),    // 39: ampora.v1.ArchiveConfigVersionRequest
+	(*ArchiveConfigVersionResponse)(nil),   // 40: ampora.v1.ArchiveConfigVersionResponse
+	(*ConfigSource_Version)(nil),           // 41: ampora.v1.ConfigSource.Version
+	(*timestamppb.Timestamp)(nil),          // 42: google.protobuf.Timestamp
 }
 var file_ampora_v1_configs_proto_depIdxs = []int32{
 	0,  // 0: ampora.v1.Config.kind:type_name -> ampora.v1.ConfigKind
-	36, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
+	42, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: ampora.v1.ConfigVersion.state:type_name -> ampora.v1.VersionState
-	36, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
-	36, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
-	36, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
+	42, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
+	42, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
+	42, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: ampora.v1.CreateConfigRequest.kind:type_name -> ampora.v1.ConfigKind
 	3,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
 	4,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
@@ -2663,49 +3097,59 @@ var file_ampora_v1_configs_proto_depIdxs = []int32{
 	4,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
 	4,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
 	2,  // 18: ampora.v1.ConfigFinding.severity:type_name -> ampora.v1.FindingSeverity
-	35, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
+	41, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
 	22, // 20: ampora.v1.CheckConfigRequest.source:type_name -> ampora.v1.ConfigSource
 	24, // 21: ampora.v1.CheckConfigRequest.audience:type_name -> ampora.v1.ConfigAudience
 	21, // 22: ampora.v1.CheckConfigResponse.findings:type_name -> ampora.v1.ConfigFinding
 	26, // 23: ampora.v1.CheckConfigResponse.builds:type_name -> ampora.v1.BuildVerdict
 	21, // 24: ampora.v1.BuildVerdict.missing:type_name -> ampora.v1.ConfigFinding
-	0,  // 25: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	3,  // 26: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
-	4,  // 27: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 28: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 29: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 30: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	5,  // 31: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
-	7,  // 32: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
-	9,  // 33: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
-	11, // 34: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
-	13, // 35: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
-	15, // 36: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
-	17, // 37: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
-	19, // 38: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
-	23, // 39: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
-	27, // 40: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
-	29, // 41: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
-	33, // 42: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
-	31, // 43: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
-	6,  // 44: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
-	8,  // 45: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
-	10, // 46: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
-	12, // 47: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
-	14, // 48: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
-	16, // 49: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
-	18, // 50: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
-	20, // 51: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
-	25, // 52: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
-	28, // 53: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
-	30, // 54: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
-	34, // 55: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
-	32, // 56: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
-	44, // [44:57] is the sub-list for method output_type
-	31, // [31:44] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	41, // 25: ampora.v1.ConfigSide.version:type_name -> ampora.v1.ConfigSource.Version
+	27, // 26: ampora.v1.CompareConfigsRequest.from:type_name -> ampora.v1.ConfigSide
+	27, // 27: ampora.v1.CompareConfigsRequest.to:type_name -> ampora.v1.ConfigSide
+	30, // 28: ampora.v1.CompareConfigsResponse.changes:type_name -> ampora.v1.ConfigChange
+	27, // 29: ampora.v1.DiffConfigTextsRequest.from:type_name -> ampora.v1.ConfigSide
+	27, // 30: ampora.v1.DiffConfigTextsRequest.to:type_name -> ampora.v1.ConfigSide
+	0,  // 31: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
+	3,  // 32: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
+	4,  // 33: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 34: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 35: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 36: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 37: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
+	7,  // 38: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
+	9,  // 39: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
+	11, // 40: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
+	13, // 41: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
+	15, // 42: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
+	17, // 43: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
+	19, // 44: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
+	23, // 45: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
+	28, // 46: ampora.v1.ConfigService.CompareConfigs:input_type -> ampora.v1.CompareConfigsRequest
+	31, // 47: ampora.v1.ConfigService.DiffConfigTexts:input_type -> ampora.v1.DiffConfigTextsRequest
+	33, // 48: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
+	35, // 49: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
+	39, // 50: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
+	37, // 51: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
+	6,  // 52: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
+	8,  // 53: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
+	10, // 54: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
+	12, // 55: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
+	14, // 56: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
+	16, // 57: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
+	18, // 58: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
+	20, // 59: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
+	25, // 60: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
+	29, // 61: ampora.v1.ConfigService.CompareConfigs:output_type -> ampora.v1.CompareConfigsResponse
+	32, // 62: ampora.v1.ConfigService.DiffConfigTexts:output_type -> ampora.v1.DiffConfigTextsResponse
+	34, // 63: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
+	36, // 64: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
+	40, // 65: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
+	38, // 66: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
+	52, // [52:67] is the sub-list for method output_type
+	37, // [37:52] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_configs_proto_init() }
@@ -2724,13 +3168,19 @@ func file_ampora_v1_configs_proto_init() {
 		(*ConfigAudience_GroupId)(nil),
 		(*ConfigAudience_AgentId)(nil),
 	}
+	file_ampora_v1_configs_proto_msgTypes[24].OneofWrappers = []any{
+		(*ConfigSide_Body)(nil),
+		(*ConfigSide_Version)(nil),
+		(*ConfigSide_AssignedToAgent)(nil),
+		(*ConfigSide_EffectiveOnAgent)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_configs_proto_rawDesc), len(file_ampora_v1_configs_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,6 +50,12 @@ const (
 	ConfigServicePublishConfigVersionProcedure = "/ampora.v1.ConfigService/PublishConfigVersion"
 	// ConfigServiceCheckConfigProcedure is the procedure name of the ConfigService's CheckConfig RPC.
 	ConfigServiceCheckConfigProcedure = "/ampora.v1.ConfigService/CheckConfig"
+	// ConfigServiceCompareConfigsProcedure is the procedure name of the ConfigService's CompareConfigs
+	// RPC.
+	ConfigServiceCompareConfigsProcedure = "/ampora.v1.ConfigService/CompareConfigs"
+	// ConfigServiceDiffConfigTextsProcedure is the procedure name of the ConfigService's
+	// DiffConfigTexts RPC.
+	ConfigServiceDiffConfigTextsProcedure = "/ampora.v1.ConfigService/DiffConfigTexts"
 	// ConfigServiceImportConfigProcedure is the procedure name of the ConfigService's ImportConfig RPC.
 	ConfigServiceImportConfigProcedure = "/ampora.v1.ConfigService/ImportConfig"
 	// ConfigServiceRestoreConfigVersionProcedure is the procedure name of the ConfigService's
@@ -130,6 +136,20 @@ var (
 			Procedure:  ConfigServiceCheckConfigProcedure,
 		}
 	})
+	configServiceCompareConfigsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("CompareConfigs"),
+			Procedure:  ConfigServiceCompareConfigsProcedure,
+		}
+	})
+	configServiceDiffConfigTextsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("DiffConfigTexts"),
+			Procedure:  ConfigServiceDiffConfigTextsProcedure,
+		}
+	})
 	configServiceImportConfigSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -180,6 +200,11 @@ type ConfigServiceClient interface {
 	// what it would accept and should not run, and whether the build of each agent in question has what is used. Nothing is
 	// stored and nothing is sent. No value of the configuration is repeated in the answer but names.
 	CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error)
+	// CompareConfigs says how the meaning of one configuration differs from that of another. Secrets are hidden. Where the
+	// second is what an agent runs, it is said what of the first it does not do: what was filled in is no difference.
+	CompareConfigs(context.Context, *v1.CompareConfigsRequest) (*v1.CompareConfigsResponse, error)
+	// DiffConfigTexts returns the difference of the exact bytes, which may hold secrets: Operator, audited.
+	DiffConfigTexts(context.Context, *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error)
 	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
 	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
 	// stores is recorded as by CreateConfig and CreateConfigVersion.
@@ -218,6 +243,11 @@ type ConfigServiceHandler interface {
 	// what it would accept and should not run, and whether the build of each agent in question has what is used. Nothing is
 	// stored and nothing is sent. No value of the configuration is repeated in the answer but names.
 	CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error)
+	// CompareConfigs says how the meaning of one configuration differs from that of another. Secrets are hidden. Where the
+	// second is what an agent runs, it is said what of the first it does not do: what was filled in is no difference.
+	CompareConfigs(context.Context, *v1.CompareConfigsRequest) (*v1.CompareConfigsResponse, error)
+	// DiffConfigTexts returns the difference of the exact bytes, which may hold secrets: Operator, audited.
+	DiffConfigTexts(context.Context, *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error)
 	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
 	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
 	// stores is recorded as by CreateConfig and CreateConfigVersion.
@@ -244,6 +274,8 @@ func RegisterConfigServiceHandler(server *connect.Server, svc ConfigServiceHandl
 		connect.Method{Spec: configServiceGetConfigVersionBodySpec(), Handler: adapter.getConfigVersionBody},
 		connect.Method{Spec: configServicePublishConfigVersionSpec(), Handler: adapter.publishConfigVersion},
 		connect.Method{Spec: configServiceCheckConfigSpec(), Handler: adapter.checkConfig},
+		connect.Method{Spec: configServiceCompareConfigsSpec(), Handler: adapter.compareConfigs},
+		connect.Method{Spec: configServiceDiffConfigTextsSpec(), Handler: adapter.diffConfigTexts},
 		connect.Method{Spec: configServiceImportConfigSpec(), Handler: adapter.importConfig},
 		connect.Method{Spec: configServiceRestoreConfigVersionSpec(), Handler: adapter.restoreConfigVersion},
 		connect.Method{Spec: configServiceArchiveConfigVersionSpec(), Handler: adapter.archiveConfigVersion},
@@ -288,6 +320,14 @@ func (UnimplementedConfigServiceHandler) PublishConfigVersion(context.Context, *
 
 func (UnimplementedConfigServiceHandler) CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.CheckConfig is not implemented")
+}
+
+func (UnimplementedConfigServiceHandler) CompareConfigs(context.Context, *v1.CompareConfigsRequest) (*v1.CompareConfigsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.CompareConfigs is not implemented")
+}
+
+func (UnimplementedConfigServiceHandler) DiffConfigTexts(context.Context, *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.DiffConfigTexts is not implemented")
 }
 
 func (UnimplementedConfigServiceHandler) ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
@@ -377,6 +417,22 @@ func (c *configServiceClient) PublishConfigVersion(ctx context.Context, req *v1.
 func (c *configServiceClient) CheckConfig(ctx context.Context, req *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error) {
 	var res v1.CheckConfigResponse
 	if err := c.client.CallUnary(ctx, configServiceCheckConfigSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *configServiceClient) CompareConfigs(ctx context.Context, req *v1.CompareConfigsRequest) (*v1.CompareConfigsResponse, error) {
+	var res v1.CompareConfigsResponse
+	if err := c.client.CallUnary(ctx, configServiceCompareConfigsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *configServiceClient) DiffConfigTexts(ctx context.Context, req *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error) {
+	var res v1.DiffConfigTextsResponse
+	if err := c.client.CallUnary(ctx, configServiceDiffConfigTextsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -518,6 +574,30 @@ func (h configServiceHandler) checkConfig(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.CheckConfig(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h configServiceHandler) compareConfigs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.CompareConfigsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.CompareConfigs(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h configServiceHandler) diffConfigTexts(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DiffConfigTextsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.DiffConfigTexts(ctx, &req)
 	if err != nil {
 		return err
 	}

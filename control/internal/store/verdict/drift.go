@@ -1,0 +1,43 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import (
+	"time"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+)
+
+// OfDrift are the verdicts on what is still so, versions being those of the rows now, and what there is to tell of them.
+func OfDrift(found []store.DriftVerdict, versions map[fleet.AgentID]int64, at time.Time) (todo []store.DriftVerdict, events []fleet.Event) {
+	for _, f := range found {
+		if version, there := versions[f.On.Agent]; !there || version != f.On.Version {
+			continue
+		}
+		todo = append(todo, f)
+		if e, told := trail.Drifted(f.On, f.Drift, at); told {
+			events = append(events, e)
+		}
+	}
+	return todo, events
+}
+
+// Settles says whether a step of the engine may have changed what an agent says it runs of what it shall.
+func Settles(s fleet.Step) bool { return s.Grant != nil && s.Grant.State != fleet.GrantOpen }
+
+// DriftByTenant parts what is due into lists of one tenant each, in the order in which the tenants first come.
+func DriftByTenant(due []fleet.DriftLook) (parted [][]fleet.DriftLook) {
+	of := map[fleet.TenantID]int{}
+	for _, l := range due {
+		i, known := of[l.Tenant]
+		if !known {
+			i = len(parted)
+			of[l.Tenant], parted = i, append(parted, nil)
+		}
+		parted[i] = append(parted[i], l)
+	}
+	return parted
+}
