@@ -84,6 +84,9 @@ func (d *drifter) disabled(path []string, a, e *Node) {
 
 // setting compares a value that was assigned with the one that runs.
 func (d *drifter) setting(path []string, a, e *Node) {
+	if a.Kind == Map && e.is(List) && holdsHeaders(last(path)) {
+		e = headers(e)
+	}
 	switch {
 	case a.Kind == Null || isReference(a) || e.is(String) && strings.Contains(e.Text, Redacted):
 	case e == nil || e.Kind == Null:
@@ -94,8 +97,6 @@ func (d *drifter) setting(path []string, a, e *Node) {
 		}
 	case a.Kind == List && e.Kind == List:
 		d.lists(path, a, e)
-	case a.Kind == Map && e.Kind == List && holdsHeaders(last(path)):
-		d.setting(path, a, headers(e))
 	case d.unlike(path, a, e):
 		d.note(SettingChanged, path, a, e)
 	}

@@ -21,9 +21,9 @@ var securityRules = []Rule{
 		setting: func(s setting, say report) {
 			switch {
 			case s.field.Key == "insecure" && s.field.Value.isTrue() && s.within("tls") && s.away():
-				say(s.spot(), "%s sends without TLS", s.who())
+				say(s.spot(), "%s goes without TLS", s.who())
 			case s.field.Key == "endpoint" && s.component.Kind == Exporter && strings.HasPrefix(s.field.Value.text(), "http://") && !onThisMachine(s.field.Value.Text):
-				say(s.spot(), "%s sends without TLS to %s", s.who(), quoted(withoutPassword(s.field.Value.Text)))
+				say(s.spot(), "%s goes without TLS to %s", s.who(), quoted(withoutPassword(s.field.Value.Text)))
 			}
 		},
 	},
