@@ -67,12 +67,12 @@ var structureRules = []Rule{
 			})
 			v.eachRef(func(_ Pipeline, _ ComponentKind, r Ref, at spot) {
 				if r.Fault != "" {
-					say(at, "%s is no id: %s", quoted(r.ID.String()), r.Fault)
+					say(at, "%s is no id: %s", quoted(r.text), r.Fault)
 				}
 			})
 			for _, r := range v.Service.Extensions.Refs {
 				if r.Fault != "" {
-					say(r.spot("service", "extensions"), "%s is no id: %s", quoted(r.ID.String()), r.Fault)
+					say(r.spot("service", "extensions"), "%s is no id: %s", quoted(r.text), r.Fault)
 				}
 			}
 		},
@@ -219,20 +219,24 @@ func (v view) spot() spot { return spot{"", v.root.Line, v.root.Column} }
 func (p Pipeline) without(m Members) bool { return !p.Elsewhere && !m.Elsewhere && len(m.Refs) == 0 }
 
 func repeatedIDs(v view, say report) {
-	for _, s := range v.sections() {
-		seen := map[ID]bool{}
-		for _, c := range s.Components {
-			if seen[c.ID] {
-				say(c.spot(), "the %s %s is defined twice", s.Kind, quoted(c.ID.String()))
-			}
-			seen[c.ID] = true
-		}
+	type named struct {
+		of ComponentKind // none for pipelines
+		id ID
 	}
-	seen := map[ID]bool{}
+	seen := map[named]bool{}
+	again := func(n named, wrong string) bool {
+		before := seen[n]
+		seen[n] = before || wrong == ""
+		return before && wrong == ""
+	}
+	v.eachComponent(func(c Component) {
+		if again(named{c.Kind, c.ID}, c.Fault) {
+			say(c.spot(), "the %s %s is defined twice", c.Kind, quoted(c.ID.String()))
+		}
+	})
 	for _, p := range v.Service.Pipelines {
-		if seen[p.ID] {
+		if again(named{"", p.ID}, p.Fault) {
 			say(p.spot(), "the pipeline %s is defined twice", quoted(p.ID.String()))
 		}
-		seen[p.ID] = true
 	}
 }
