@@ -50,9 +50,9 @@ func told(body []byte) string {
 			}
 			fmt.Fprintln(&b, elsewhere(s.Elsewhere))
 		}
-		fmt.Fprintf(&b, "enabled:%s%s\n", named(c.Service.Extensions), elsewhere(c.Service.Elsewhere))
+		fmt.Fprintf(&b, "enabled:%s%s\n", listed(c.Service.Extensions), elsewhere(c.Service.Elsewhere))
 		for _, p := range c.Service.Pipelines {
-			fmt.Fprintf(&b, "pipeline %q:%s |%s |%s%s\n", p.ID, named(p.Receivers), named(p.Processors), named(p.Exporters), elsewhere(p.Elsewhere))
+			fmt.Fprintf(&b, "pipeline %q:%s |%s |%s%s\n", p.ID, listed(p.Receivers), listed(p.Processors), listed(p.Exporters), elsewhere(p.Elsewhere))
 		}
 	}
 	for _, f := range found {
@@ -61,7 +61,7 @@ func told(body []byte) string {
 	return b.String()
 }
 
-func named(m Members) string {
+func listed(m Members) string {
 	var b strings.Builder
 	for _, r := range m.Refs {
 		fmt.Fprintf(&b, " %q", r.ID)

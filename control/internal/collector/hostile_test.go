@@ -107,7 +107,9 @@ func TestHostileBodies(t *testing.T) {
 	}
 }
 
-func indented(text string) string { return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n" }
+func indented(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n"
+}
 
 // merges has mappings each of which merges the one before and adds a key.
 func merges(n int) string {
