@@ -34,14 +34,14 @@ func (b builder) config(root *Node) {
 const deepestSplit = 32
 
 // unflatten nests the keys at the root that hold the delimiter, as the Collector does, and returns them.
-func unflatten(root *Node) (*Node, []Field) {
-	var split []Field
+func unflatten(root *Node) (*Node, []splitKey) {
+	var split []splitKey
 	entries := make([]entry, 0, len(root.Fields))
 	for _, f := range root.Fields {
 		path := []string{f.Key}
 		if n := strings.Count(f.Key, delimiter); n > 0 && n <= deepestSplit {
 			path = strings.Split(f.Key, delimiter)
-			split = append(split, f)
+			split = append(split, splitKey{f, root.field(path[0]) != nil})
 		}
 		entries = append(entries, entry{path, f})
 	}

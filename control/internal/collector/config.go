@@ -27,7 +27,7 @@ type Config struct {
 
 	root   *Node
 	normal *Node // see normalise
-	split  []Field
+	split  []splitKey
 	shapes []misshapen
 }
 
@@ -98,6 +98,13 @@ type Ref struct {
 
 	text  string // as it is written
 	place int    // in the list
+}
+
+// splitKey is a key at the root that is a path. It clashes if its first part is a key at the root as well.
+type splitKey struct {
+	Field
+
+	clashes bool
 }
 
 // misshapen is a node that is not of the kind the Collector demands there.

@@ -168,12 +168,26 @@ var structureRules = []Rule{
 		},
 	},
 	{
+		ID: "split-clash", Layer: Semantics, Severity: Error,
+		Summary: "A key at the root with :: in it begins with a section that is written out as well. The Collector loses one of the two, now this one, now that.",
+		Fix:     "Write it as mappings in mappings, inside the section.",
+		config: func(v view, say report) {
+			for _, f := range v.split {
+				if f.clashes {
+					say(spot{pathOf(f.Key), f.Line, f.Column}, "%s and its first part are both keys at the root", quoted(f.Key))
+				}
+			}
+		},
+	},
+	{
 		ID: "split-key", Layer: Semantics, Severity: Warning,
-		Summary: "A key at the root has :: in it. The Collector takes it for a path; beside a section that is written out, one of the two is lost.",
+		Summary: "A key at the root has :: in it. The Collector takes it for a path of keys.",
 		Fix:     "Write it as mappings in mappings.",
 		config: func(v view, say report) {
 			for _, f := range v.split {
-				say(spot{pathOf(f.Key), f.Line, f.Column}, "%s is read as a path of keys", quoted(f.Key))
+				if !f.clashes {
+					say(spot{pathOf(f.Key), f.Line, f.Column}, "%s is read as a path of keys", quoted(f.Key))
+				}
 			}
 		},
 	},
