@@ -3,9 +3,11 @@ module gitlab.com/ampora/ampora/control
 go 1.26.0
 
 require (
+	cel.dev/cel-go v0.32.0
 	connectrpc.com/connect/v2 v2.0.2
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.23.3
 	github.com/aws/smithy-go v1.28.6
+	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/gobwas/ws v1.4.0
 	github.com/miekg/pkcs11 v1.1.2
 	github.com/open-telemetry/opamp-go v0.24.0
@@ -44,7 +46,6 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/sso v1.38.5 // indirect
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.43.5 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sts v1.51.5 // indirect
-	github.com/aymanbagabas/go-udiff v0.4.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/caarlos0/env/v11 v11.3.1 // indirect
 	github.com/gobwas/httphead v0.1.0 // indirect
@@ -76,7 +77,6 @@ require (
 
 require (
 	buf.build/go/protovalidate v1.4.0
-	cel.dev/cel-go v0.32.0 // indirect
 	cel.dev/expr v0.25.3 // indirect
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a // indirect
 	cloud.google.com/go/auth/oauth2adapt v0.3.0 // indirect

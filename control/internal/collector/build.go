@@ -34,14 +34,14 @@ func (b builder) config(root *Node) {
 const deepestSplit = 32
 
 // unflatten nests the keys at the root that hold the delimiter, as the Collector does, and returns them.
-func unflatten(root *Node) (*Node, []Field) {
-	var split []Field
+func unflatten(root *Node) (*Node, []splitKey) {
+	var split []splitKey
 	entries := make([]entry, 0, len(root.Fields))
 	for _, f := range root.Fields {
 		path := []string{f.Key}
 		if n := strings.Count(f.Key, delimiter); n > 0 && n <= deepestSplit {
 			path = strings.Split(f.Key, delimiter)
-			split = append(split, f)
+			split = append(split, splitKey{f, root.field(path[0]) != nil})
 		}
 		entries = append(entries, entry{path, f})
 	}
@@ -88,7 +88,8 @@ func nest(n *Node, entries []entry) *Node {
 	return mapping(n.Line, n.Column, slices.Collect(maps.Values(direct)))
 }
 
-// mapping returns the fields of n, which shall be a mapping, and whether it is a reference instead.
+// mapping returns the fields of n, which shall be a mapping. If it is a reference instead, or has another shape, what it
+// says is elsewhere.
 func (b builder) mapping(n *Node, path string) (fields []Field, elsewhere bool) {
 	switch {
 	case n == nil || n.Kind == Null:
@@ -97,7 +98,7 @@ func (b builder) mapping(n *Node, path string) (fields []Field, elsewhere bool) 
 		return nil, true
 	case n.Kind != Map:
 		b.shapes = append(b.shapes, misshapen{path, n, "a mapping"})
-		return nil, false
+		return nil, true
 	}
 	return n.Fields, false
 }
@@ -148,6 +149,7 @@ func (b builder) members(n *Node, path string) (m Members) {
 		return m
 	case n.Kind != List:
 		b.shapes = append(b.shapes, misshapen{path, n, "a list"})
+		m.Elsewhere = true
 		return m
 	}
 	for i, item := range n.Items {
@@ -156,9 +158,10 @@ func (b builder) members(n *Node, path string) (m Members) {
 			m.Elsewhere = true
 		case item.Kind != String:
 			b.shapes = append(b.shapes, misshapen{path + delimiter + strconv.Itoa(i), item, "the id of a component"})
+			m.Elsewhere = true
 		default:
 			id, wrong := parseID(item.Text)
-			m.Refs = append(m.Refs, Ref{ID: id, Fault: wrong, Line: item.Line, Column: item.Column, place: i})
+			m.Refs = append(m.Refs, Ref{ID: id, Fault: wrong, Line: item.Line, Column: item.Column, text: item.Text, place: i})
 		}
 	}
 	return m

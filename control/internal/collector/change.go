@@ -69,7 +69,7 @@ type edit struct {
 	member string
 	place  int
 	from   []string
-	// count is how many settings a modified component has changed.
+	// count is how many settings of a modified component change; 0 if what it has were no settings before or after.
 	count int
 }
 
@@ -104,6 +104,9 @@ func (e edit) sentence(c Change) string {
 	case ComponentRemoved, PipelineRemoved:
 		return e.subject() + " is removed"
 	case ComponentModified:
+		if e.count == 0 {
+			return fmt.Sprintf("%s changes from %s to %s", e.subject(), c.Before, c.After)
+		}
 		return fmt.Sprintf("%s changes in %d settings", e.subject(), e.count)
 	case SettingAdded:
 		return fmt.Sprintf("%s: %s is set to %s", e.subject(), e.within(), c.After)

@@ -132,7 +132,7 @@ func (d *differ) component(path []string, a, b *Node) {
 		d.setting(path, a, b)
 		changed := d.edits[before:]
 		if len(changed) == 1 && len(changed[0].path) == len(path) {
-			changed[0].kind, changed[0].count = ComponentModified, 1
+			changed[0].kind = ComponentModified
 		} else if len(changed) > mostSettings {
 			count := len(changed)
 			d.edits = d.edits[:before]

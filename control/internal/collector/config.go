@@ -27,7 +27,7 @@ type Config struct {
 
 	root   *Node
 	normal *Node // see normalise
-	split  []Field
+	split  []splitKey
 	shapes []misshapen
 }
 
@@ -36,7 +36,7 @@ type Section struct {
 	Kind ComponentKind
 	// Components, sorted by their keys.
 	Components []Component
-	// Elsewhere says that the section, or a part of it, is a reference: what it defines is not known.
+	// Elsewhere says that the section is a reference, or has an odd shape: what it defines is not known.
 	Elsewhere bool
 }
 
@@ -58,7 +58,7 @@ type Service struct {
 	Extensions Members
 	// Pipelines, sorted by their keys.
 	Pipelines []Pipeline
-	// Elsewhere says that the service or its pipelines are a reference.
+	// Elsewhere says that of the service or its pipelines.
 	Elsewhere bool
 	Telemetry *Node
 	// Rest are the keys that the Collector does not know.
@@ -74,7 +74,7 @@ type Pipeline struct {
 	Fault string
 	// Receivers, Processors and Exporters; connectors are among the first and the last.
 	Receivers, Processors, Exporters Members
-	// Elsewhere says that the pipeline is a reference.
+	// Elsewhere says that of the pipeline.
 	Elsewhere bool
 	// Rest are the keys that the Collector does not know.
 	Rest         []Field
@@ -86,17 +86,25 @@ type Pipeline struct {
 // Members is a list of component ids.
 type Members struct {
 	Refs []Ref
-	// Elsewhere says that the list, or one of its items, is a reference.
+	// Elsewhere says that of the list, or of one of its items.
 	Elsewhere bool
 }
 
-// Ref names a component. References among the items of a list are not among the Refs.
+// Ref names a component.
 type Ref struct {
 	ID           ID
 	Fault        string
 	Line, Column int
 
-	place int // in the list as it is written
+	text  string // as it is written
+	place int    // in the list
+}
+
+// splitKey is a key at the root that is a path. It clashes if its first part is a key at the root as well.
+type splitKey struct {
+	Field
+
+	clashes bool
 }
 
 // misshapen is a node that is not of the kind the Collector demands there.

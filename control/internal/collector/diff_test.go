@@ -35,7 +35,7 @@ func TestDiff(t *testing.T) {
 			{ComponentRemoved, "exporters::debug", "{}", "", `the exporter "debug" is removed`},
 		}},
 		"a body that is none": {"batch: ,", "batch: 5,", []Change{
-			{ComponentModified, "processors::batch", "{}", "5", `the processor "batch" changes in 1 settings`},
+			{ComponentModified, "processors::batch", "{}", "5", `the processor "batch" changes from {} to 5`},
 		}},
 		"a setting": {"a:4317", "b:4317", []Change{
 			{SettingChanged, "exporters::otlp::endpoint", `"a:4317"`, `"b:4317"`, `the exporter "otlp": endpoint changes from "a:4317" to "b:4317"`},

@@ -84,7 +84,7 @@ func (d *drifter) disabled(path []string, a, e *Node) {
 
 // setting compares a value that was assigned with the one that runs.
 func (d *drifter) setting(path []string, a, e *Node) {
-	switch {
+	switch e = asWritten(path, a, e); {
 	case a.Kind == Null || isReference(a) || e.is(String) && strings.Contains(e.Text, Redacted):
 	case e == nil || e.Kind == Null:
 		d.absent(path, a, e)
@@ -94,14 +94,10 @@ func (d *drifter) setting(path []string, a, e *Node) {
 		}
 	case a.Kind == List && e.Kind == List:
 		d.lists(path, a, e)
-	case a.Kind == Map && e.Kind == List && holdsHeaders(last(path)):
-		d.setting(path, a, headers(e))
 	case d.unlike(path, a, e):
 		d.note(SettingChanged, path, a, e)
 	}
 }
-
-func last(path []string) string { return path[len(path)-1] }
 
 // unlike reports whether two values differ that are not both mappings or both lists. Collectors may show another kind of
 // value than was written; merged texts do not.
@@ -154,8 +150,11 @@ func (n *Node) off() bool {
 	return n.empty() || n.Get("enabled").isFalse() || n.scalar() && slices.Contains([]string{"", "0", "0s", "false"}, n.Text)
 }
 
-// headers makes a mapping of a list of names and values, as Collectors show headers.
-func headers(n *Node) *Node {
+// asWritten returns headers that were assigned as a mapping as one, where Collectors show a list of names and values.
+func asWritten(path []string, assigned, n *Node) *Node {
+	if assigned.Kind != Map || !n.is(List) || !holdsHeaders(path[len(path)-1]) {
+		return n
+	}
 	fields := make([]Field, 0, len(n.Items))
 	for _, item := range n.Items {
 		if name, value := item.Get("name"), item.Get("value"); name.is(String) && value != nil {

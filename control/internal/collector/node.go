@@ -94,7 +94,7 @@ func mapping(line, column int, fields []Field) *Node {
 func (n *Node) kindText() string {
 	switch {
 	case n == nil || n.Kind == Null:
-		return "empty"
+		return "nothing"
 	case n.Kind == List:
 		return "a list"
 	case n.Kind == Map:

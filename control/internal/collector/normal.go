@@ -57,13 +57,21 @@ func eachEntry(n *Node, change func(*Node) *Node) *Node {
 	}
 	fields := make([]Field, 0, len(n.Fields))
 	for _, f := range n.Fields {
-		id, _ := parseID(f.Key)
-		fields = append(fields, Field{Key: id.String(), Line: f.Line, Column: f.Column, Value: change(f.Value)})
+		fields = append(fields, Field{Key: normalID(f.Key), Line: f.Line, Column: f.Column, Value: change(f.Value)})
 	}
 	made := mapping(n.Line, n.Column, fields)
 	// Two keys that are one id are refused by the Collector; here the first stays.
 	made.Fields = slices.CompactFunc(made.Fields, func(a, b Field) bool { return a.Key == b.Key })
 	return made
+}
+
+// normalID is the one spelling of an id. What is none stays as it is.
+func normalID(text string) string {
+	id, wrong := parseID(text)
+	if wrong != "" {
+		return text
+	}
+	return id.String()
 }
 
 // changed returns n with some of its fields changed, without those that are empty then.
@@ -108,8 +116,7 @@ func idList(n *Node) *Node {
 	}
 	items := make([]*Node, 0, len(n.Items))
 	for _, item := range n.Items {
-		id, _ := parseID(item.Text)
-		items = append(items, &Node{Kind: String, Line: item.Line, Column: item.Column, Text: id.String()})
+		items = append(items, &Node{Kind: String, Line: item.Line, Column: item.Column, Text: normalID(item.Text)})
 	}
 	return &Node{Kind: List, Line: n.Line, Column: n.Column, Items: items}
 }

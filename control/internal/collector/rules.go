@@ -71,7 +71,7 @@ func ruleOf(id string) Rule { return byID[id] }
 var syntaxRules = []Rule{
 	{
 		ID: "config-too-large", Layer: Syntax, Severity: Error,
-		Summary: "The body is longer than 8 MiB, or comes to more values than that with its aliases written out.",
+		Summary: "The body is longer than 8 MiB, or comes to more than a million values with its aliases written out.",
 		Fix:     "Split the configuration, or write out what the aliases multiply.",
 	},
 	{

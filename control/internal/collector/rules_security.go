@@ -21,9 +21,9 @@ var securityRules = []Rule{
 		setting: func(s setting, say report) {
 			switch {
 			case s.field.Key == "insecure" && s.field.Value.isTrue() && s.within("tls") && s.away():
-				say(s.spot(), "%s sends without TLS", s.who())
+				say(s.spot(), "%s does not use TLS", s.who())
 			case s.field.Key == "endpoint" && s.component.Kind == Exporter && strings.HasPrefix(s.field.Value.text(), "http://") && !onThisMachine(s.field.Value.Text):
-				say(s.spot(), "%s sends without TLS to %s", s.who(), quoted(withoutPassword(s.field.Value.Text)))
+				say(s.spot(), "%s does not use TLS to %s", s.who(), quoted(withoutPassword(s.field.Value.Text)))
 			}
 		},
 	},
@@ -133,9 +133,12 @@ func (s setting) listensEverywhere(endpoint string) bool {
 
 var pemKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
 
+// longestSecret is how much of a value is looked at, in bytes.
+const longestSecret = 8 << 10
+
 func literalSecret(s setting, say report) {
 	f := s.field
-	text := f.Value.text()
+	text := clip(f.Value.text(), longestSecret)
 	if f.Value.is(Int) {
 		text = f.Value.Text
 	}

@@ -67,12 +67,12 @@ var structureRules = []Rule{
 			})
 			v.eachRef(func(_ Pipeline, _ ComponentKind, r Ref, at spot) {
 				if r.Fault != "" {
-					say(at, "%s is no id: %s", quoted(r.ID.String()), r.Fault)
+					say(at, "%s is no id: %s", quoted(r.text), r.Fault)
 				}
 			})
 			for _, r := range v.Service.Extensions.Refs {
 				if r.Fault != "" {
-					say(r.spot("service", "extensions"), "%s is no id: %s", quoted(r.ID.String()), r.Fault)
+					say(r.spot("service", "extensions"), "%s is no id: %s", quoted(r.text), r.Fault)
 				}
 			}
 		},
@@ -168,12 +168,26 @@ var structureRules = []Rule{
 		},
 	},
 	{
+		ID: "split-clash", Layer: Semantics, Severity: Error,
+		Summary: "A key at the root with :: in it begins with a section that is written out as well. The Collector loses one of the two, now this one, now that.",
+		Fix:     "Write it as mappings in mappings, inside the section.",
+		config: func(v view, say report) {
+			for _, f := range v.split {
+				if f.clashes {
+					say(spot{pathOf(f.Key), f.Line, f.Column}, "%s and its first part are both keys at the root", quoted(f.Key))
+				}
+			}
+		},
+	},
+	{
 		ID: "split-key", Layer: Semantics, Severity: Warning,
-		Summary: "A key at the root has :: in it. The Collector takes it for a path; beside a section that is written out, one of the two is lost.",
+		Summary: "A key at the root has :: in it. The Collector takes it for a path of keys.",
 		Fix:     "Write it as mappings in mappings.",
 		config: func(v view, say report) {
 			for _, f := range v.split {
-				say(spot{pathOf(f.Key), f.Line, f.Column}, "%s is read as a path of keys", quoted(f.Key))
+				if !f.clashes {
+					say(spot{pathOf(f.Key), f.Line, f.Column}, "%s is read as a path of keys", quoted(f.Key))
+				}
 			}
 		},
 	},
@@ -219,20 +233,24 @@ func (v view) spot() spot { return spot{"", v.root.Line, v.root.Column} }
 func (p Pipeline) without(m Members) bool { return !p.Elsewhere && !m.Elsewhere && len(m.Refs) == 0 }
 
 func repeatedIDs(v view, say report) {
-	for _, s := range v.sections() {
-		seen := map[ID]bool{}
-		for _, c := range s.Components {
-			if seen[c.ID] {
-				say(c.spot(), "the %s %s is defined twice", s.Kind, quoted(c.ID.String()))
-			}
-			seen[c.ID] = true
-		}
+	type named struct {
+		of ComponentKind // none for pipelines
+		id ID
 	}
-	seen := map[ID]bool{}
+	seen := map[named]bool{}
+	again := func(n named, wrong string) bool {
+		before := seen[n]
+		seen[n] = before || wrong == ""
+		return before && wrong == ""
+	}
+	v.eachComponent(func(c Component) {
+		if again(named{c.Kind, c.ID}, c.Fault) {
+			say(c.spot(), "the %s %s is defined twice", c.Kind, quoted(c.ID.String()))
+		}
+	})
 	for _, p := range v.Service.Pipelines {
-		if seen[p.ID] {
+		if again(named{"", p.ID}, p.Fault) {
 			say(p.spot(), "the pipeline %s is defined twice", quoted(p.ID.String()))
 		}
-		seen[p.ID] = true
 	}
 }

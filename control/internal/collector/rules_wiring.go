@@ -117,7 +117,7 @@ func (v view) eachRepeated(visit func(p Pipeline, as ComponentKind, r Ref, at sp
 	seen := map[named]bool{}
 	v.eachRef(func(p Pipeline, as ComponentKind, r Ref, at spot) {
 		n := named{p.key, as, r.ID}
-		if seen[n] {
+		if seen[n] && r.Fault == "" {
 			visit(p, as, r, at)
 		}
 		seen[n] = true

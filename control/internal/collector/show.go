@@ -93,17 +93,18 @@ func closing(begin, end string, length int) string {
 
 // shown is a scalar as JSON.
 func (n *Node) shown(secret bool) string {
+	text := clip(n.Text, longestSecret)
 	switch {
 	case n.Kind == Null:
 		return "null"
 	case n.Kind == Bool:
-		return n.Text
-	case secret && plainly(n.Text), pemKey.MatchString(n.Text):
+		return text
+	case secret && plainly(text), pemKey.MatchString(text):
 		return jsonText(Redacted)
 	case n.Kind == Int || n.Kind == Float:
-		return n.Text
+		return text
 	default:
-		return jsonText(clip(withoutPassword(n.Text), longestShown))
+		return jsonText(withoutPassword(text))
 	}
 }
 
