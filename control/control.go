@@ -34,6 +34,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/pki/kms"
+	"gitlab.com/ampora/ampora/control/internal/render"
 	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/revocation"
 	"gitlab.com/ampora/ampora/control/internal/seal"
@@ -225,7 +226,7 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.inbox, err = inbox.New(inbox.Deps{Store: db, Bus: d.Bus, Bodies: bodies, Key: keys.key, Replica: c.replica, Way: way, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now}); err != nil {
 		return err
 	}
-	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine, Way: way}); err != nil {
+	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine, Way: way, Render: render.New(db, bodies, now).Offers}); err != nil {
 		return err
 	}
 	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {

@@ -90,8 +90,8 @@ func (f *failing) ClaimWork(ctx context.Context, now, until time.Time, most int)
 	})
 }
 
-func (f *failing) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
-	return faulty(f, func() ([]fleet.Situation, error) { return f.Store.Situations(ctx, tenant, agents) })
+func (f *failing) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID, rendered map[fleet.AgentID]fleet.VersionRef) ([]fleet.Situation, error) {
+	return faulty(f, func() ([]fleet.Situation, error) { return f.Store.Situations(ctx, tenant, agents, rendered) })
 }
 
 func (f *failing) Apply(ctx context.Context, tenant fleet.TenantID, decided []store.Decision, at time.Time) ([]error, error) {

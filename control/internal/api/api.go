@@ -12,6 +12,7 @@ import (
 	library "gitlab.com/ampora/ampora/control/internal/configs"
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/render"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
 )
@@ -45,7 +46,7 @@ func Register(server *connect.Server, d Deps) error {
 	}
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
-	amporav1connect.RegisterConfigServiceHandler(server, &configs{library.New(d.Store, d.Content), d.Store, d.Store, d.Content})
+	amporav1connect.RegisterConfigServiceHandler(server, &configs{library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now)), d.Store, d.Store, d.Content})
 	amporav1connect.RegisterDriftServiceHandler(server, &drifts{d.Store})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})

@@ -67,6 +67,14 @@ func (s *configs) DiffConfigTexts(ctx context.Context, r *amporav1.DiffConfigTex
 	return &amporav1.DiffConfigTextsResponse{Unified: unified}, err
 }
 
+// RenderConfig reveals what an agent would be offered.
+func (s *configs) RenderConfig(ctx context.Context, r *amporav1.RenderConfigRequest) (*amporav1.RenderConfigResponse, error) {
+	by := auth.By(ctx)
+	reveal := func(entity, id string) error { return s.access.RecordAudit(ctx, by, "config.render", entity, id) }
+	body, err := s.library.Render(ctx, by.Tenant, sourceFrom(r.GetSource()), fleet.AgentID(r.GetAgentId()), reveal)
+	return &amporav1.RenderConfigResponse{Body: body}, err
+}
+
 // ImportConfig stores bytes under the name they give themselves.
 func (s *configs) ImportConfig(ctx context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {
 	i, err := s.library.Import(ctx, auth.By(ctx), library.Import{

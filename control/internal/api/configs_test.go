@@ -366,6 +366,40 @@ func TestWhatAnAgentRunsIsComparedAsItIsReported(t *testing.T) {
 	}
 }
 
+func TestWhatAnAgentWouldGetIsRendered(t *testing.T) {
+	w := newWorld(t)
+	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)
+	body := strings.Replace(runnable("x"), "exporters: {nop: {}}", `exporters: {nop: {id: "${ampora:agent:id}", region: "${ampora:tag:region:-eu}"}}`, 1)
+	v := w.config(operator, "a", body).GetVersion()
+	if !v.GetTemplated() {
+		t.Errorf("it is no template: %v", v)
+	}
+	agent := string(w.agent())
+	source := &amporav1.ConfigSource{Source: &amporav1.ConfigSource_Version_{Version: &amporav1.ConfigSource_Version{ConfigId: v.GetConfigId(), Version: 1}}}
+	got := must(operator.configs.RenderConfig(t.Context(), &amporav1.RenderConfigRequest{Source: source, AgentId: agent}))(t).GetBody()
+	if !strings.Contains(string(got), `{nop: {id: "`+agent+`", region: "eu"}}`) {
+		t.Errorf("rendered is %q", got)
+	}
+	log := must(admin.audit.ListAuditEvents(t.Context(), &amporav1.ListAuditEventsRequest{EntityId: v.GetConfigId() + "/1"}))(t)
+	if !slices.ContainsFunc(log.GetEvents(), func(e *amporav1.AuditEvent) bool { return e.GetAction() == "config.render" }) {
+		t.Errorf("the log has %v", log)
+	}
+	given := func(text string) *amporav1.RenderConfigRequest {
+		return &amporav1.RenderConfigRequest{Source: &amporav1.ConfigSource{Source: &amporav1.ConfigSource_Body{Body: []byte(text)}}, AgentId: agent}
+	}
+	if plain := must(operator.configs.RenderConfig(t.Context(), given("a: 1")))(t).GetBody(); string(plain) != "a: 1" {
+		t.Errorf("what is no template became %q", plain)
+	}
+	_, err := operator.configs.RenderConfig(t.Context(), given("a: ${ampora:tag:none}"))
+	refused(t, err, connect.CodeInvalidArgument, collector.ReasonTemplateValue)
+	_, err = operator.configs.RenderConfig(t.Context(), given("a: ${ampora:none}"))
+	refused(t, err, connect.CodeInvalidArgument, collector.ReasonTemplateInvalid)
+	nobody := given("a: ${ampora:agent:id}")
+	nobody.AgentId = "01890000-0000-7000-8000-000000000000"
+	_, err = operator.configs.RenderConfig(t.Context(), nobody)
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
+}
+
 func TestRevealingIsAudited(t *testing.T) {
 	w := newWorld(t)
 	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)

@@ -63,6 +63,7 @@ func version(v fleet.ConfigVersion) *amporav1.ConfigVersion {
 		SemanticHash: hashText(v.Semantic),
 		RestoredFrom: count(v.RestoredFrom),
 		Waived:       v.Waived,
+		Templated:    v.Templated,
 		ChangedBy:    v.ChangedBy,
 		ChangedAt:    moment(v.ChangedAt),
 	}

@@ -19,7 +19,7 @@ const maxConfig = 8 << 20
 func (p *program) configCommands() *cobra.Command {
 	return noun("configs", "Configurations: named containers of versions, each exact bytes",
 		p.configsCreate(), p.configsImport(), p.configsList(), p.configsGet(),
-		p.configsVersions(), p.configsPush(), p.configsEdit(), p.configsCheck(), p.configsDiff(), p.configsCat(), p.configsPublish(), p.configsRestore(),
+		p.configsVersions(), p.configsPush(), p.configsEdit(), p.configsCheck(), p.configsDiff(), p.configsRender(), p.configsCat(), p.configsPublish(), p.configsRestore(),
 		p.configsArchive(), p.configsUnarchive(),
 		p.configsAssign(), p.configsUnassign(), p.configsAssignments())
 }

@@ -462,6 +462,17 @@ func (s driftServer) CountDrift(_ context.Context, r *amporav1.CountDriftRequest
 	}}, nil
 }
 
+func (s configServer) RenderConfig(_ context.Context, r *amporav1.RenderConfigRequest) (*amporav1.RenderConfigResponse, error) {
+	body := r.GetSource().GetBody()
+	if v := r.GetSource().GetVersion(); v != nil {
+		body = s.bodies[v.GetVersion()]
+	}
+	if bytes.Contains(body, []byte("${ampora:tag:none}")) {
+		return nil, refuse(connect.CodeInvalidArgument, "TEMPLATE_VALUE", `the tag "none" is not known of the agent, and there is no default`, nil)
+	}
+	return &amporav1.RenderConfigResponse{Body: bytes.ReplaceAll(body, []byte("${ampora:agent:id}"), []byte(r.GetAgentId()))}, nil
+}
+
 func (s configServer) ImportConfig(_ context.Context, r *amporav1.ImportConfigRequest) (*amporav1.ImportConfigResponse, error) {
 	if r.GetName() == "" {
 		return nil, refuse(connect.CodeInvalidArgument, "CONFIG_UNNAMED", "say the name, or let the first line say it", nil)

@@ -179,6 +179,37 @@ They may hold secrets: the call is audited. On a terminal, characters that could
 	})
 }
 
+func (p *program) configsRender() *cobra.Command {
+	var file, agent string
+	cmd := p.remote(verb{
+		use: "render CONFIG[@VERSION] | -f FILE --agent AGENT", short: "Print what an agent would be offered of a template", args: cobra.MaximumNArgs(1),
+		long: `Print what an agent would be offered of a configuration that asks for what is known of it, as in
+${ampora:tag:region}. Nothing is stored or sent. It may hold secrets: the call is audited.`,
+		example: "amporactl configs render edge@4 --agent otelcol@db-7",
+	}, func(ctx context.Context, api *api, args []string) error {
+		source, err := p.source(ctx, api, file, args)
+		if err != nil {
+			return err
+		}
+		id, err := api.agentID(ctx, agent)
+		if err != nil {
+			return err
+		}
+		answer, err := api.configs.RenderConfig(ctx, &amporav1.RenderConfigRequest{Source: source, AgentId: id})
+		if err != nil {
+			return err
+		}
+		if p.format != formatTable {
+			return p.show(answer, nil)
+		}
+		return writeExact(p.streams.Out, answer.GetBody())
+	})
+	bodyFlag(cmd, &file)
+	cmd.Flags().StringVar(&agent, "agent", "", "the `AGENT` (id, prefix of it, or name)")
+	_ = cmd.MarkFlagRequired("agent") // fails for an unknown flag only
+	return cmd
+}
+
 func (p *program) configsPublish() *cobra.Command {
 	var revision int32
 	var waive []string

@@ -155,3 +155,20 @@ func (c *Configs) effective(ctx context.Context, tenant fleet.TenantID, id fleet
 		name: agent.DisplayName(), entity: "agent", id: string(id), kind: fleet.KindCollector, body: body, effective: true,
 	}, err
 }
+
+// Render is what an agent would be offered of a configuration. reveal is called for one that is stored, before it is told.
+func (c *Configs) Render(ctx context.Context, tenant fleet.TenantID, s Source, agent fleet.AgentID, reveal func(entity, id string) error) ([]byte, error) {
+	from, err := c.side(ctx, tenant, Side{Source: s})
+	if err != nil {
+		return nil, err
+	}
+	if from.entity != "" {
+		if err := reveal(from.entity, from.id); err != nil {
+			return nil, err
+		}
+	}
+	if !templated(from.kind, from.body) {
+		return from.body, nil
+	}
+	return c.renderer.Preview(ctx, tenant, agent, from.body)
+}

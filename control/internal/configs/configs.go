@@ -19,6 +19,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/collector"
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/render"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
@@ -32,6 +33,8 @@ type Configs struct {
 	store   store.Configs
 	fleet   store.Fleet
 	content *content.Content
+
+	renderer *render.Renderer
 }
 
 // Backend is the part of the database that the library needs.
@@ -40,8 +43,10 @@ type Backend interface {
 	store.Fleet
 }
 
-// New returns the library in the database, with the bytes in content.
-func New(db Backend, c *content.Content) *Configs { return &Configs{store: db, fleet: db, content: c} }
+// New returns the library in the database, with the bytes in content. The renderer previews.
+func New(db Backend, c *content.Content, r *render.Renderer) *Configs {
+	return &Configs{store: db, fleet: db, content: c, renderer: r}
+}
 
 // Draft is what somebody wrote.
 type Draft struct {
@@ -123,7 +128,7 @@ func (c *Configs) Publish(ctx context.Context, by fleet.By, ref Ref, waive []str
 		ref.Revision = v.Revision
 	}
 	published, err := c.store.PublishConfigVersion(ctx, by, fleet.Publication{
-		Config: ref.Config, Version: ref.Version, Revision: ref.Revision, Semantic: verdict.Semantic, Waived: waived,
+		Config: ref.Config, Version: ref.Version, Revision: ref.Revision, Semantic: verdict.Semantic, Templated: templated(config.Kind, body), Waived: waived,
 	})
 	return published, c.explained(ctx, by.Tenant, ref, err)
 }
@@ -155,7 +160,7 @@ func (c *Configs) keep(ctx context.Context, by fleet.By, config fleet.Config, d 
 	size, contentType := int64(len(d.Body)), config.Kind.ContentType()
 	return fleet.ConfigVersion{
 		Tenant: by.Tenant, Config: config.ID, State: fleet.VersionDraft, Hash: hashes[0], Size: size, ContentType: contentType,
-		Offer: fleet.Rendered(hashes[0], size, contentType).OfferHash(), Semantic: semantic, Revision: 1, Note: d.Note,
+		Offer: fleet.Rendered(hashes[0], size, contentType).OfferHash(), Semantic: semantic, Templated: templated(config.Kind, d.Body), Revision: 1, Note: d.Note,
 		CreatedBy: by.Principal.Name, CreatedAt: by.At,
 	}, nil
 }
@@ -172,6 +177,12 @@ func (c *Configs) read(ctx context.Context, tenant fleet.TenantID, ref Ref) (fle
 	}
 	body, err := c.content.Known(ctx, tenant, v.Hash)
 	return config, v, body, err
+}
+
+// templated says whether bytes ask for what is known of an agent. Only those of the Collector can: of others nobody could
+// say whether a value stays in its place.
+func templated(kind fleet.ConfigKind, body []byte) bool {
+	return kind == fleet.KindCollector && collector.IsTemplate(body)
 }
 
 // meaning is what bytes mean, if they are of a kind that this program understands. Bytes that no agent of their kind could

@@ -10,6 +10,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,10 @@ type Deps struct {
 	Now    func() time.Time
 	// Bell rings when there may be something to do; nil: it looks once a second.
 	Bell *run.Bell
+	// Render makes offers of the templates that agents of one tenant are assigned, and says why of those of which there is
+	// none; what it returns is stored. Nil: there are no templates.
+	Render func(ctx context.Context, tenant fleet.TenantID, assigned []fleet.Situation) (
+		offers map[fleet.AgentID]fleet.VersionRef, refused map[fleet.AgentID]string, err error)
 	// Way is held while what agents are to be sent is decided and written; nil: nobody makes way.
 	Way *run.Way
 }
@@ -181,9 +186,9 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 	for i, item := range items {
 		agents[i] = item.Agent
 	}
-	situations, err := e.d.Store.Situations(ctx, tenant, agents)
+	situations, err := e.situations(ctx, tenant, agents)
 	if err != nil {
-		return fmt.Errorf("situations: %w", err)
+		return err
 	}
 	now := e.d.Now()
 	decided := make([]store.Decision, 0, len(items))
@@ -202,6 +207,39 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 	e.count(ctx, "gone", len(items)-len(decided))
 	e.tell(ctx, decided, outcomes, spans)
 	return nil
+}
+
+// situations reads what there is to know of agents. Where a template is assigned it is rendered, and read once more what
+// there is to know with that in its place.
+func (e *Engine) situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+	all, err := e.d.Store.Situations(ctx, tenant, agents, nil)
+	if err != nil {
+		return nil, fmt.Errorf("situations: %w", err)
+	}
+	var templated []fleet.Situation
+	for _, s := range all {
+		if s.Assigned != nil && s.Assigned.Templated {
+			templated = append(templated, s)
+		}
+	}
+	if len(templated) == 0 {
+		return all, nil
+	}
+	offers, refused, err := e.d.Render(ctx, tenant, templated)
+	if err != nil {
+		return nil, fmt.Errorf("render: %w", err)
+	}
+	if all, err = e.d.Store.Situations(ctx, tenant, agents, offers); err != nil {
+		return nil, fmt.Errorf("situations: %w", err)
+	}
+	for i, s := range all {
+		if s.Assigned == nil || !s.Assigned.Templated {
+			continue
+		}
+		// What was assigned in the meantime is rendered when the engine wakes for it.
+		all[i].Unrendered = cmp.Or(refused[s.Agent], "it is to be rendered yet")
+	}
+	return all, nil
 }
 
 // sends counts the agents that are to be sent something.

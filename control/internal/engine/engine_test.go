@@ -31,12 +31,12 @@ type refusing struct {
 	reads int
 }
 
-func (r *refusing) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+func (r *refusing) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID, rendered map[fleet.AgentID]fleet.VersionRef) ([]fleet.Situation, error) {
 	r.reads++
 	if slices.Contains(agents, r.agent) {
 		return nil, r.why
 	}
-	return r.Store.Situations(ctx, tenant, agents)
+	return r.Store.Situations(ctx, tenant, agents, rendered)
 }
 
 type world struct {

@@ -256,6 +256,7 @@ const (
 	AttentionNoAnswer       = "NO_ANSWER"
 	AttentionQuarantined    = "QUARANTINED"
 	AttentionBodyUnreadable = "BODY_UNAVAILABLE"
+	AttentionNotRendered    = "NOT_RENDERED"
 )
 
 // WithAttention returns list with exactly one remark of the reason: a former one keeps its time if its words are the same.

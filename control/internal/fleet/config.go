@@ -76,6 +76,8 @@ type ConfigVersion struct {
 	Semantic    SemanticHash
 	Size        int64
 	ContentType string
+	// Templated says that it asks for what is known of the agent that gets it.
+	Templated bool
 	// Revision grows with each change of a draft (optimistic concurrency).
 	Revision int
 	// RestoredFrom is the version whose bytes were brought back; 0 for none.
@@ -97,9 +99,10 @@ type Publication struct {
 	Version int
 	// Revision is the one that was looked at; 0 is whichever.
 	Revision int
-	// Semantic and Waived are what was found.
-	Semantic SemanticHash
-	Waived   []string
+	// Semantic, Templated and Waived are what was found.
+	Semantic  SemanticHash
+	Templated bool
+	Waived    []string
 }
 
 // ConfigFilter selects configurations; every field that is set must hold.

@@ -14,6 +14,8 @@ type VersionRef struct {
 	Hash       ContentHash
 	Size       int64
 	Type       string // content type
+	// Templated says that it is no offer yet: what is known of the agent is to be put in first.
+	Templated bool `json:",omitzero"`
 }
 
 // GrantState is where a grant stands.
@@ -184,6 +186,8 @@ type Situation struct {
 	// Assigned is what the agent shall end up with; nil: nothing. Through is "agent" or "group".
 	Assigned *VersionRef
 	Through  string
+	// Unrendered says why the assigned version, a template, cannot be made an offer to this agent; empty: it can.
+	Unrendered string
 	// Grant is the agent's grant, nil if it never had one.
 	Grant *Grant
 	// Status is the agent's last word on an offer, and StatusStamp when in its story it was said.

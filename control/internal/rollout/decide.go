@@ -11,7 +11,8 @@
 //     operator clears the attempt;
 //   - a grant is opened only for the assigned version or for the last good one after a failure, never for nothing: an
 //     empty configuration is not a thing that can be granted;
-//   - an agent that cannot take a configuration is never granted one.
+//   - an agent that cannot take a configuration is never granted one;
+//   - a template is never granted: only what it became for the agent is.
 package rollout
 
 import (
@@ -142,6 +143,8 @@ func (d *decision) grantNext() {
 	}
 	want := *d.s.Assigned
 	switch {
+	case d.s.Unrendered != "":
+		d.withdraw()
 	case d.runs(want):
 		d.alreadyThere(want)
 	case d.blocked(want):
@@ -276,6 +279,8 @@ func (d *decision) word() (fleet.DeliveryState, string, string) {
 	attempt := d.attempt(want)
 	through := d.s.Through
 	switch {
+	case d.s.Unrendered != "":
+		return fleet.DeliverySkipped, d.s.Unrendered, through
 	case d.runs(want):
 		return fleet.DeliveryApplied, "", through
 	case attempt.Blocks() && attempt.Outcome == fleet.AttemptRolledBack:
@@ -307,10 +312,15 @@ func (d *decision) remarkState(next fleet.Delivery) {
 	default:
 		d.unremark(fleet.AttentionConfigFailed, fleet.AttentionNoLastGood, fleet.AttentionRestoreFailed, fleet.AttentionRolledBack)
 	}
-	if next.State == fleet.DeliverySkipped {
-		d.remark(fleet.AttentionNotCapable, next.Message)
-	} else {
+	switch {
+	case d.s.Unrendered != "":
 		d.unremark(fleet.AttentionNotCapable)
+		d.remark(fleet.AttentionNotRendered, fmt.Sprintf("%s: %s", name(next.Desired), next.Message))
+	case next.State == fleet.DeliverySkipped:
+		d.unremark(fleet.AttentionNotRendered)
+		d.remark(fleet.AttentionNotCapable, next.Message)
+	default:
+		d.unremark(fleet.AttentionNotCapable, fleet.AttentionNotRendered)
 	}
 	if d.s.Undelivered == fleet.BodyUnavailable {
 		d.remark(fleet.AttentionBodyUnreadable, "its gateway could not read the configuration's bytes; it tries again")

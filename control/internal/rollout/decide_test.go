@@ -98,6 +98,10 @@ func TestDecide(t *testing.T) {
 			given: situation(func(s *fleet.Situation) { s.AcceptsConfig = &no }), state: fleet.DeliverySkipped, attention: "NOT_CAPABLE",
 		},
 		{
+			name:  "an agent of which a template asks for what is not known is skipped with a reason",
+			given: situation(func(s *fleet.Situation) { s.Unrendered = "the tag is not known" }), state: fleet.DeliverySkipped, attention: "NOT_RENDERED",
+		},
+		{
 			name:  "an agent that runs it already gets nothing",
 			given: situation(says(fleet.ConfigApplied, v1, "", 1)), attempts: "edge@1 applied", state: fleet.DeliveryApplied,
 		},

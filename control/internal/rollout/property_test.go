@@ -23,6 +23,7 @@ type world struct {
 	now      time.Time
 	assigned int // version, 0 for none
 	accepts  *bool
+	unknown  bool // what the assigned version, a template, asks for
 	grant    *fleet.Grant
 	ledger   map[fleet.OfferHash]fleet.Attempt
 	delivery fleet.Delivery
@@ -47,6 +48,9 @@ func (w *world) situation() fleet.Situation {
 	if w.assigned > 0 {
 		v := version(w.assigned)
 		s.Assigned = &v
+		if w.unknown {
+			v.Templated, s.Unrendered = true, "it asks for what is not known"
+		}
 	}
 	if w.grant != nil {
 		g := *w.grant
@@ -88,6 +92,8 @@ func (w *world) decide(t *rapid.T) {
 			t.Fatalf("grants although nothing is assigned")
 		case g.Version.Offer != s.Assigned.Offer && (s.LastGood == nil || g.Version.Offer != s.LastGood.Offer):
 			t.Fatalf("grants edge@%d, which is neither assigned nor the last good one", g.Version.Version)
+		case s.Unrendered != "" || g.Version.Templated:
+			t.Fatalf("grants a template")
 		case g.Version.Hash.IsZero():
 			t.Fatalf("grants nothing")
 		}
@@ -183,6 +189,7 @@ func TestSafety(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"assign":   func(t *rapid.T) { w.assigned = rapid.IntRange(0, versions).Draw(t, "version") },
 			"accept":   func(t *rapid.T) { b := rapid.Bool().Draw(t, "accepts"); w.accepts = &b },
+			"template": func(t *rapid.T) { w.unknown = rapid.Bool().Draw(t, "unknown") },
 			"deliver":  func(*rapid.T) { w.deliver() },
 			"reassert": func(*rapid.T) { w.stamp = fleet.Stamp{Epoch: w.stamp.Epoch + 1} },
 			"forget": func(*rapid.T) {

@@ -557,8 +557,13 @@ type Work interface {
 	// get one item.
 	ClaimWork(ctx context.Context, now, until time.Time, max int) ([]WorkItem, error)
 	// Situations reads what there is to know, at one moment, about agents of the tenant: one for each, in their order. Of
-	// an agent that is gone it is the zero Situation.
-	Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error)
+	// an agent that is gone it is the zero Situation. An agent in rendered is assigned what is said there, if it is a
+	// rendering of the version that it is assigned.
+	Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID, rendered map[fleet.AgentID]fleet.VersionRef) ([]fleet.Situation, error)
+	// TemplateValues returns what templates may ask for of agents. One that is gone is not in the map.
+	TemplateValues(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) (map[fleet.AgentID]fleet.TemplateValues, error)
+	// PutRenderings stores those that are new. Idempotent. ErrNotFound if a version or a body is not stored.
+	PutRenderings(ctx context.Context, tenant fleet.TenantID, renderings []fleet.Rendering, at time.Time) error
 	// Apply does the steps of items of the tenant and settles the items: they are gone, or due at Step.WakeAt. It returns
 	// one error for each, in their order; what is not nil says that nothing was done of this step, and that its item
 	// stays due as it is, while the others are done. ErrConflict: the step was decided on what is not so any more,

@@ -51,11 +51,12 @@ func scanDueDrift(row pgx.Row) (l fleet.DriftLook, err error) {
 }
 
 const selectDriftLook = `
-		SELECT d.tenant_id, d.agent_id, d.version, d.state, v.body_hash, coalesce(c.kind, ''), p.value
+		SELECT d.tenant_id, d.agent_id, d.version, d.state, coalesce(r.body_hash, v.body_hash), coalesce(c.kind, ''), p.value
 		FROM agent_drift d
 		LEFT JOIN grants g ON g.tenant_id = d.tenant_id AND g.agent_id = d.agent_id AND g.state = 'met'
 		LEFT JOIN config_versions v ON v.tenant_id = g.tenant_id AND v.config_id = g.config_id AND v.version = g.version
 		LEFT JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		LEFT JOIN renderings r ON r.tenant_id = g.tenant_id AND r.offer_hash = g.offer_hash
 		LEFT JOIN agent_parts p ON p.tenant_id = d.tenant_id AND p.agent_id = d.agent_id AND p.kind = 'effective_config'
 		WHERE d.tenant_id = $1 AND d.agent_id ` + among
 

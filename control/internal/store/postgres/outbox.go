@@ -119,8 +119,8 @@ func (d *dueRows) readAddressees(ctx context.Context, tx pgx.Tx) error {
 				to.Granted, to.granted = a.Granted, a.granted
 			}
 			return nil
-		}, []any{&key.tenant, &key.agent, &a.Granted, &a.granted.config, &a.granted.version}, `
-			SELECT tenant_id, agent_id, generation, config_id, version
+		}, []any{&key.tenant, &key.agent, &a.Granted, &a.granted.config, &a.granted.version, (*hash)(&a.granted.offer)}, `
+			SELECT tenant_id, agent_id, generation, config_id, version, offer_hash
 			FROM grants WHERE tenant_id = ANY($1) AND agent_id `+among+` AND state = 'open'`, tenants, agents)
 	})
 }
@@ -134,7 +134,7 @@ func (d *dueRows) claimed() (due []fleet.Dispatch) {
 		to := d.to[addressKey{row.Tenant, row.Agent}]
 		row.Gateway, row.Transport, row.Epoch, row.Tries = to.Gateway, to.Transport, to.Epoch, row.Tries+1
 		if row.Kind == fleet.DispatchConfig {
-			row.Version.Config, row.Version.Version = to.granted.config, to.granted.version
+			row.Version.Config, row.Version.Version, row.Version.Offer = to.granted.config, to.granted.version, to.granted.offer
 		}
 		due = append(due, row)
 	}
@@ -173,7 +173,7 @@ func nameVersions(ctx context.Context, tx pgx.Tx, of []fleet.Dispatch) error {
 		named := map[versionKey]bool{}
 		for _, d := range of {
 			if d.Tenant == tenant && d.Kind == fleet.DispatchConfig {
-				named[versionKey{d.Version.Config, d.Version.Version}] = true
+				named[versionKey{d.Version.Config, d.Version.Version, d.Version.Offer}] = true
 			}
 		}
 		versions, err := readVersions(ctx, tx, tenant, slices.Collect(maps.Keys(named)))
@@ -181,7 +181,7 @@ func nameVersions(ctx context.Context, tx pgx.Tx, of []fleet.Dispatch) error {
 			return err
 		}
 		for i, d := range of {
-			if v := versions[versionKey{d.Version.Config, d.Version.Version}]; d.Tenant == tenant && v != nil {
+			if v := versions[versionKey{d.Version.Config, d.Version.Version, d.Version.Offer}]; d.Tenant == tenant && v != nil {
 				of[i].Version = *v
 			}
 		}

@@ -20,7 +20,9 @@ import (
 
 // Situations implements store.Work. It asks each table once, for all agents, and puts together itself what it finds: a
 // join would be planned by statistics of before the burst.
-func (s *Store) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+func (s *Store) Situations(
+	ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID, rendered map[fleet.AgentID]fleet.VersionRef,
+) ([]fleet.Situation, error) {
 	l := look{tenant: tenant, agents: agents, ids: ids(agents, itself)}
 	err := s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		l.of = make(map[fleet.AgentID]*circumstances, len(agents))
@@ -35,6 +37,9 @@ func (s *Store) Situations(ctx context.Context, tenant fleet.TenantID, agents []
 			return err
 		}
 		l.putVersions(versions)
+		for agent, v := range rendered {
+			l.at(agent).Situation = verdict.Rendered(l.at(agent).Situation, v)
+		}
 		return pipelined(ctx, tx, "read the ledgers", l.ledgers)
 	})
 	if err != nil {
@@ -58,10 +63,11 @@ type circumstances struct {
 	desired, given, good versionKey
 }
 
-// versionKey names a version of a tenant; the zero one none.
+// versionKey names a version of a tenant, as it was offered if there is an offer; the zero one none.
 type versionKey struct {
 	config  fleet.ConfigID
 	version int
+	offer   fleet.OfferHash
 }
 
 // situations are what was seen of each agent; the zero one of those that are gone.
@@ -176,10 +182,10 @@ func (l *look) grants(q *pipeline) {
 		c.Grant, c.given, c.Undelivered = &seen, v, undelivered
 		return nil
 	}, []any{
-		&agent, &v.config, &v.version, &g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch, &g.Seen.Sequence,
+		&agent, &v.config, &v.version, (*hash)(&v.offer), &g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch, &g.Seen.Sequence,
 		(*instant)(&g.SentAt), (*instant)(&g.DeliveredAt), (*instant)(&g.ApplyingAt), (*instant)(&g.SettledAt), &g.Message, &undelivered,
 	}, `
-		SELECT agent_id, config_id, version, state, reason, generation, opened_at, seen_epoch, seen_sequence,
+		SELECT agent_id, config_id, version, offer_hash, state, reason, generation, opened_at, seen_epoch, seen_sequence,
 		       sent_at, delivered_at, applying_at, settled_at, message, undelivered
 		FROM grants WHERE tenant_id = $1 AND agent_id `+among, l.tenant, l.ids)
 }
@@ -192,10 +198,10 @@ func (l *look) lastGood(q *pipeline) {
 	q.ask(func() error {
 		l.at(agent).good = v
 		return nil
-	}, []any{&agent, &v.config, &v.version}, `
-		SELECT a.id, good.config_id, good.version
+	}, []any{&agent, &v.config, &v.version, (*hash)(&v.offer)}, `
+		SELECT a.id, good.config_id, good.version, good.offer_hash
 		FROM unnest($2::uuid[]) AS a (id) CROSS JOIN LATERAL (
-			SELECT t.config_id, t.version
+			SELECT t.config_id, t.version, t.offer_hash
 			FROM attempts t
 			WHERE t.tenant_id = $1 AND t.agent_id = a.id AND t.outcome = 'applied'
 			ORDER BY t.last_at DESC, t.offer_hash LIMIT 1) AS good`, l.tenant, l.ids)
@@ -211,18 +217,55 @@ func (l *look) versionKeys() []versionKey {
 	return slices.Collect(maps.Keys(named))
 }
 
-// readVersions reads versions of a tenant.
+// readVersions reads versions of a tenant, those that were offered as what they became for an agent with that in the
+// place of their bytes.
 func readVersions(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, keys []versionKey) (map[versionKey]*fleet.VersionRef, error) {
 	refs, err := list(ctx, tx, scanRef, `
 		SELECT `+versionRef+`
 		FROM config_versions v JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
 		WHERE v.tenant_id = $1 AND v.config_id `+among+` AND v.version = ANY((SELECT $3::int[])::int[])`,
 		tenant, ids(keys, func(k versionKey) fleet.ConfigID { return k.config }), array(keys, func(k versionKey) int { return k.version }))
-	versions := make(map[versionKey]*fleet.VersionRef, len(refs))
-	for i := range refs {
-		versions[versionKey{refs[i].Config, refs[i].Version}] = &refs[i]
+	if err != nil {
+		return nil, fail("read the versions", err)
 	}
-	return versions, fail("read the versions", err)
+	written := make(map[versionKey]*fleet.VersionRef, len(refs))
+	for i := range refs {
+		written[versionKey{config: refs[i].Config, version: refs[i].Version}] = &refs[i]
+	}
+	versions := make(map[versionKey]*fleet.VersionRef, len(keys))
+	var rendered []versionKey
+	for _, key := range keys {
+		v := written[versionKey{config: key.config, version: key.version}]
+		if v != nil && !key.offer.IsZero() && key.offer != v.Offer {
+			offered := *v
+			offered.Offer, offered.Templated = key.offer, false
+			v, rendered = &offered, append(rendered, key)
+		}
+		versions[key] = v
+	}
+	return versions, readRenderings(ctx, tx, tenant, rendered, versions)
+}
+
+// readRenderings completes versions by what they became.
+func readRenderings(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, keys []versionKey, versions map[versionKey]*fleet.VersionRef) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	var offer fleet.OfferHash
+	var r fleet.Rendering
+	became := map[fleet.OfferHash]fleet.Rendering{}
+	err := pipelined(ctx, tx, "read the renderings", func(q *pipeline) {
+		q.ask(func() error {
+			became[offer] = r
+			return nil
+		}, []any{(*hash)(&offer), (*hash)(&r.Hash), &r.Size}, `
+			SELECT offer_hash, body_hash, size FROM renderings WHERE tenant_id = $1 AND offer_hash = ANY((SELECT $2::bytea[])::bytea[])`,
+			tenant, array(keys, func(k versionKey) []byte { return k.offer[:] }))
+	})
+	for _, key := range keys {
+		versions[key].Hash, versions[key].Size = became[key.offer].Hash, became[key.offer].Size
+	}
+	return err
 }
 
 func (l *look) putVersions(versions map[versionKey]*fleet.VersionRef) {
@@ -251,21 +294,26 @@ func (l *look) ledgers(q *pipeline) {
 		return nil
 	}, append([]any{&agent}, attemptInto(&a)...), `
 		SELECT t.agent_id, `+attemptColumns+`
-		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
-		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		FROM attempts t `+offeredJoin+`
 		WHERE t.tenant_id = $1 AND t.agent_id `+among+` AND t.offer_hash = ANY((SELECT $3::bytea[])::bytea[])`,
 		l.tenant, l.ids, array(slices.Collect(maps.Keys(offers)), func(h fleet.OfferHash) []byte { return h[:] }))
 }
 
 // versionRef are the columns of a fleet.VersionRef, of a version v and its configuration c; refOf scans them.
-const versionRef = `v.config_id, c.name, v.version, v.offer_hash, v.body_hash, v.size, v.content_type`
+const versionRef = `v.config_id, c.name, v.version, v.offer_hash, v.body_hash, v.size, v.content_type, v.templated`
 
 func refOf(v *fleet.VersionRef) []any {
-	return []any{&v.Config, &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type}
+	return []any{&v.Config, &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type, &v.Templated}
 }
 
-// attemptColumns are those of a fleet.Attempt, of a line t for version v of configuration c; attemptInto scans them.
-const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, ` + versionRef
+// attemptColumns are those of a fleet.Attempt, of a line t and what offeredJoin adds; attemptInto scans them.
+const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, v.config_id, c.name, v.version,
+		       t.offer_hash, coalesce(r.body_hash, v.body_hash), coalesce(r.size, v.size), v.content_type, false`
+
+// offeredJoin adds to a line t the version v of configuration c that was offered and, if it is a template, what it became.
+const offeredJoin = `JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		LEFT JOIN renderings r ON r.tenant_id = t.tenant_id AND r.offer_hash = t.offer_hash`
 
 func attemptInto(a *fleet.Attempt) []any {
 	return append([]any{&a.Outcome, &a.Message, (*instant)(&a.FirstAt), (*instant)(&a.LastAt), (*instant)(&a.ClearedAt)},

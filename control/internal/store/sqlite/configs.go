@@ -98,10 +98,10 @@ func (s *Store) CreateConfigVersion(ctx context.Context, by fleet.By, v fleet.Co
 func insertVersion(ctx context.Context, tx *sql.Tx, by fleet.By, v fleet.ConfigVersion) (fleet.ConfigVersion, error) {
 	v, err := one(ctx, tx, scanVersion, `
 		INSERT INTO config_versions (tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, note,
-		                             created_by, created_at, changed_by, changed_at, semantic_hash, restored_from)
-		VALUES (?1, ?2, ?3, 'draft', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?9, ?10, ?11, ?12) RETURNING `+versionColumns,
+		                             created_by, created_at, changed_by, changed_at, semantic_hash, restored_from, templated)
+		VALUES (?1, ?2, ?3, 'draft', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?9, ?10, ?11, ?12, ?13) RETURNING `+versionColumns,
 		by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.ContentType, v.Note, by.Principal.Name, moment(by.At),
-		column.HashOrNull(v.Semantic), v.RestoredFrom)
+		column.HashOrNull(v.Semantic), v.RestoredFrom, v.Templated)
 	if err != nil {
 		return v, fail("create a version", err)
 	}
@@ -122,9 +122,9 @@ func (s *Store) UpdateConfigVersion(ctx context.Context, by fleet.By, v fleet.Co
 		}
 		updated, err = one(ctx, tx, scanVersion, `
 			UPDATE config_versions SET body_hash = ?4, offer_hash = ?5, size = ?6, note = ?7, revision = revision + 1,
-				changed_by = ?8, changed_at = ?9, semantic_hash = ?10
+				changed_by = ?8, changed_at = ?9, semantic_hash = ?10, templated = ?11
 			WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3 RETURNING `+versionColumns,
-			by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.Note, by.Principal.Name, moment(by.At), column.HashOrNull(v.Semantic))
+			by.Tenant, v.Config, v.Version, v.Hash[:], v.Offer[:], v.Size, v.Note, by.Principal.Name, moment(by.At), column.HashOrNull(v.Semantic), v.Templated)
 		if err != nil {
 			return fail("update a version", err)
 		}
@@ -177,9 +177,9 @@ func (s *Store) PublishConfigVersion(ctx context.Context, by fleet.By, p fleet.P
 			return err
 		}
 		v, err = one(ctx, tx, scanVersion, `
-			UPDATE config_versions SET semantic_hash = ?4, waived = ?5
+			UPDATE config_versions SET semantic_hash = ?4, waived = ?5, templated = ?6
 			WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3 RETURNING `+versionColumns,
-			by.Tenant, p.Config, p.Version, column.HashOrNull(p.Semantic), strings.Join(p.Waived, " "))
+			by.Tenant, p.Config, p.Version, column.HashOrNull(p.Semantic), strings.Join(p.Waived, " "), p.Templated)
 		if err != nil {
 			return fail("note what is published", err)
 		}
@@ -277,13 +277,13 @@ func scanConfig(row scanner) (c fleet.Config, err error) {
 }
 
 const versionColumns = `tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, revision, note,
-	created_by, created_at, published_at, semantic_hash, restored_from, waived, changed_by, changed_at`
+	created_by, created_at, published_at, semantic_hash, restored_from, waived, changed_by, changed_at, templated`
 
 func scanVersion(row scanner) (v fleet.ConfigVersion, err error) {
 	var waived string
 	err = row.Scan(&v.Tenant, &v.Config, &v.Version, &v.State, (*hash)(&v.Hash), (*hash)(&v.Offer), &v.Size, &v.ContentType,
 		&v.Revision, &v.Note, &v.CreatedBy, (*instant)(&v.CreatedAt), (*instant)(&v.PublishedAt),
-		(*hash)(&v.Semantic), &v.RestoredFrom, &waived, &v.ChangedBy, (*instant)(&v.ChangedAt))
+		(*hash)(&v.Semantic), &v.RestoredFrom, &waived, &v.ChangedBy, (*instant)(&v.ChangedAt), &v.Templated)
 	if waived != "" {
 		v.Waived = strings.Fields(waived)
 	}

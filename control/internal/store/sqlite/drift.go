@@ -19,11 +19,12 @@ import (
 func (s *Store) DueDrift(ctx context.Context, now time.Time, max int) (due []fleet.DriftLook, err error) {
 	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
 		due, err = list(ctx, tx, scanDriftLook, `
-			SELECT d.tenant_id, d.agent_id, d.version, d.state, v.body_hash, coalesce(c.kind, ''), p.value
+			SELECT d.tenant_id, d.agent_id, d.version, d.state, coalesce(r.body_hash, v.body_hash), coalesce(c.kind, ''), p.value
 			FROM agent_drift d
 			LEFT JOIN grants g ON g.tenant_id = d.tenant_id AND g.agent_id = d.agent_id AND g.state = 'met'
 			LEFT JOIN config_versions v ON v.tenant_id = g.tenant_id AND v.config_id = g.config_id AND v.version = g.version
 			LEFT JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+			LEFT JOIN renderings r ON r.tenant_id = g.tenant_id AND r.offer_hash = g.offer_hash
 			LEFT JOIN agent_parts p ON p.tenant_id = d.tenant_id AND p.agent_id = d.agent_id AND p.kind = 'effective_config'
 			WHERE d.look_at <= ?1 ORDER BY d.look_at LIMIT ?2`, moment(now), max)
 		return fail("read what is to be compared", err)

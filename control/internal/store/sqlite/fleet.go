@@ -164,8 +164,7 @@ func (s *Store) Attempts(ctx context.Context, tenant fleet.TenantID, id fleet.Ag
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		lines, err = list(ctx, tx, scanAttempt, `
 			SELECT `+attemptColumns+`
-			FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
-			JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+			FROM attempts t `+offeredJoin+`
 			WHERE t.tenant_id = ?1 AND t.agent_id = ?2 ORDER BY t.last_at DESC, t.offer_hash LIMIT 100`, tenant, id)
 		return fail("read the ledger", err)
 	})

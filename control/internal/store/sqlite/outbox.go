@@ -46,14 +46,15 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 			rows, err := list(ctx, tx, scanDue, `
 				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries, o.traceparent,
 				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.transport, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
-				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, v.body_hash,
-				       coalesce(v.size, 0), coalesce(v.content_type, '')
+				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, coalesce(r.body_hash, v.body_hash),
+				       coalesce(r.size, v.size, 0), coalesce(v.content_type, '')
 				FROM outbox o
 				LEFT JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
 				LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
 				LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config' AND gr.state = 'open'
 				LEFT JOIN config_versions v ON v.tenant_id = o.tenant_id AND v.config_id = gr.config_id AND v.version = gr.version
 				LEFT JOIN configs c ON c.tenant_id = o.tenant_id AND c.id = gr.config_id
+				LEFT JOIN renderings r ON r.tenant_id = o.tenant_id AND r.offer_hash = gr.offer_hash
 				WHERE o.due_at <= ?1
 				ORDER BY o.due_at, o.tenant_id, o.agent_id, o.kind LIMIT ?2`,
 				moment(now), max)

@@ -17,12 +17,14 @@ import (
 )
 
 // Situations implements store.Work.
-func (s *Store) Situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
+func (s *Store) Situations(
+	ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID, rendered map[fleet.AgentID]fleet.VersionRef,
+) ([]fleet.Situation, error) {
 	situations := make([]fleet.Situation, len(agents))
 	err := s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		for i, agent := range agents {
 			situation := fleet.Situation{Tenant: tenant, Agent: agent}
-			err := readSituation(ctx, tx, &situation)
+			err := readSituation(ctx, tx, &situation, rendered)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
 			}
@@ -39,13 +41,16 @@ func (s *Store) Situations(ctx context.Context, tenant fleet.TenantID, agents []
 	return situations, nil
 }
 
-func readSituation(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
+func readSituation(ctx context.Context, tx *sql.Tx, to *fleet.Situation, rendered map[fleet.AgentID]fleet.VersionRef) error {
 	group, err := readStanding(ctx, tx, to)
 	if err != nil {
 		return err
 	}
 	if err := readAssigned(ctx, tx, to, group); err != nil {
 		return err
+	}
+	if v, is := rendered[to.Agent]; is {
+		*to = verdict.Rendered(*to, v)
 	}
 	if err := readGrant(ctx, tx, to); err != nil {
 		return err
@@ -97,21 +102,28 @@ func readAssigned(ctx context.Context, tx *sql.Tx, to *fleet.Situation, group fl
 }
 
 // versionRef are the columns of a fleet.VersionRef, of a version v and its configuration c; refOf scans them.
-const versionRef = `v.config_id, c.name, v.version, v.offer_hash, v.body_hash, v.size, v.content_type`
+const versionRef = `v.config_id, c.name, v.version, v.offer_hash, v.body_hash, v.size, v.content_type, v.templated`
 
 func refOf(v *fleet.VersionRef) []any {
-	return []any{&v.Config, &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type}
+	return []any{&v.Config, &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type, &v.Templated}
 }
+
+// offeredRef are those of a version as it was offered to an agent, by a row t and what offeredJoin adds.
+const offeredRef = `v.config_id, c.name, v.version, t.offer_hash, coalesce(r.body_hash, v.body_hash), coalesce(r.size, v.size), v.content_type, 0`
+
+// offeredJoin adds to a row t the version v of configuration c that was offered and, if it is a template, what it became.
+const offeredJoin = `JOIN config_versions v USING (tenant_id, config_id, version)
+		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		LEFT JOIN renderings r ON r.tenant_id = t.tenant_id AND r.offer_hash = t.offer_hash`
 
 func readGrant(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 	var g fleet.Grant
 	var undelivered fleet.DeliveryOutcome
 	err := tx.QueryRowContext(ctx, `
-		SELECT g.state, g.reason, g.generation, g.opened_at, g.seen_epoch, g.seen_sequence, g.sent_at, g.delivered_at,
-		       g.applying_at, g.settled_at, g.message, g.undelivered, `+versionRef+`
-		FROM grants g JOIN config_versions v USING (tenant_id, config_id, version)
-		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
-		WHERE g.tenant_id = ?1 AND g.agent_id = ?2`,
+		SELECT t.state, t.reason, t.generation, t.opened_at, t.seen_epoch, t.seen_sequence, t.sent_at, t.delivered_at,
+		       t.applying_at, t.settled_at, t.message, t.undelivered, `+offeredRef+`
+		FROM grants t `+offeredJoin+`
+		WHERE t.tenant_id = ?1 AND t.agent_id = ?2`,
 		to.Tenant, to.Agent).Scan(append([]any{
 		&g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch,
 		&g.Seen.Sequence, (*instant)(&g.SentAt), (*instant)(&g.DeliveredAt), (*instant)(&g.ApplyingAt), (*instant)(&g.SettledAt),
@@ -129,8 +141,7 @@ func readGrant(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 func readLedger(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 	good, err := list(ctx, tx, scanAttempt, `
 		SELECT `+attemptColumns+`
-		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
-		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		FROM attempts t `+offeredJoin+`
 		JOIN bodies b ON b.tenant_id = v.tenant_id AND b.hash = v.body_hash
 		WHERE t.tenant_id = ?1 AND t.agent_id = ?2 AND t.outcome = 'applied'
 		ORDER BY t.last_at DESC, t.offer_hash LIMIT 1`, to.Tenant, to.Agent)
@@ -146,8 +157,7 @@ func readLedger(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 	}
 	lines, err := list(ctx, tx, scanAttempt, `
 		SELECT `+attemptColumns+`
-		FROM attempts t JOIN config_versions v USING (tenant_id, config_id, version)
-		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
+		FROM attempts t `+offeredJoin+`
 		WHERE t.tenant_id = ?1 AND t.agent_id = ?2 AND t.offer_hash IN (?3, ?4, ?5, ?6)`, append([]any{to.Tenant, to.Agent}, offers...)...)
 	to.Attempts = make(map[fleet.OfferHash]fleet.Attempt, len(lines))
 	for _, a := range lines {
@@ -156,8 +166,8 @@ func readLedger(ctx context.Context, tx *sql.Tx, to *fleet.Situation) error {
 	return fail("read the ledger", err)
 }
 
-// attemptColumns are those of a fleet.Attempt, of a line t for version v of configuration c; scanAttempt reads them.
-const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, ` + versionRef
+// attemptColumns are those of a fleet.Attempt, of a line t and what offeredJoin adds; scanAttempt reads them.
+const attemptColumns = `t.outcome, t.message, t.first_at, t.last_at, t.cleared_at, ` + offeredRef
 
 func scanAttempt(row scanner) (a fleet.Attempt, err error) {
 	err = row.Scan(append([]any{&a.Outcome, &a.Message, (*instant)(&a.FirstAt), (*instant)(&a.LastAt), (*instant)(&a.ClearedAt)},

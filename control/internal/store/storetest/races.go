@@ -507,7 +507,7 @@ func (w *world) look(assigned map[fleet.AgentID]bool) error {
 	for i, item := range items {
 		agents[i] = item.Agent
 	}
-	situations, err := w.Situations(w.Context(), w.tenant, agents)
+	situations, err := w.Situations(w.Context(), w.tenant, agents, nil)
 	for _, s := range situations {
 		assigned[s.Agent] = s.Assigned != nil
 	}
@@ -601,7 +601,7 @@ func (w *world) grantWhoIsDue(v fleet.VersionRef) error {
 	for i, item := range items {
 		agents[i] = item.Agent
 	}
-	situations, err := w.Situations(w.Context(), w.tenant, agents)
+	situations, err := w.Situations(w.Context(), w.tenant, agents, nil)
 	if err != nil {
 		return err
 	}

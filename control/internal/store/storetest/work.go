@@ -27,6 +27,10 @@ var work = suite{
 	"the situation has the grant and what others noted on it":     situationGrant,
 	"the situation has the attempts in question":                  situationAttempts,
 	"the situation has the agent's last word":                     situationStatus,
+	"a template that is assigned is what it became":               situationRendered,
+	"what a template became is granted, sent and remembered":      renderedGranted,
+	"what templates ask for is read":                              templateValues,
+	"renderings are stored once, of what is there":                renderingsStored,
 	"situations stand in the order of the agents, gone or not":    situationsOrder,
 	"situations of many are those of each":                        situationsMany,
 	"a step under an old generation changes nothing":              applyStale,
@@ -259,7 +263,7 @@ func situationStatus(w *world) {
 func situationsOrder(w *world) {
 	ids := []fleet.AgentID{w.enrol().id, w.in("umbrella").enrol().id, "0190aaaa-0000-7000-8000-000000000000", w.enrol().id}
 	slices.Reverse(ids)
-	got, err := w.Situations(w.Context(), w.tenant, ids)
+	got, err := w.Situations(w.Context(), w.tenant, ids, nil)
 	if err != nil || len(got) != len(ids) {
 		w.Fatalf("%+v, %v", got, err)
 	}
@@ -272,7 +276,7 @@ func situationsOrder(w *world) {
 			w.Errorf("situation %d is %+v, want that of %q", i, got[i], want.Agent)
 		}
 	}
-	if none, err := w.Situations(w.Context(), w.tenant, nil); err != nil || len(none) != 0 {
+	if none, err := w.Situations(w.Context(), w.tenant, nil, nil); err != nil || len(none) != 0 {
 		w.Errorf("of nobody: %+v, %v", none, err)
 	}
 }
@@ -303,7 +307,7 @@ func situationsMany(w *world) {
 	for _, a := range list {
 		ids = append(ids, a.ID)
 	}
-	got, err := w.Situations(w.Context(), w.tenant, ids)
+	got, err := w.Situations(w.Context(), w.tenant, ids, nil)
 	w.must(err)
 	for i, id := range ids {
 		if each := w.situation(store.WorkItem{Tenant: w.tenant, Agent: id}); !reflect.DeepEqual(got[i], each) {
@@ -551,4 +555,120 @@ func applySome(w *world) {
 			w.Errorf("%s: sent %v, due %v, %+v, %v", c.name, sent[id], due[id], w.agent(id), kinds)
 		}
 	}
+}
+
+// template publishes a configuration that is a template, and returns it with what it becomes for some.
+func (w *world) template(clear, became string) (template, rendered fleet.VersionRef) {
+	w.Helper()
+	v := w.draft(newID[fleet.ConfigID](), clear)
+	v.Templated = true
+	_, err := w.CreateConfig(w.Context(), w.by(), fleet.Config{ID: v.Config, Tenant: w.tenant, Name: clear, Kind: fleet.KindCollector, CreatedAt: w.now}, &v)
+	w.must(err)
+	_, err = w.PublishConfigVersion(w.Context(), w.by(), fleet.Publication{Config: v.Config, Version: 1, Templated: true})
+	w.must(err)
+	template = fleet.VersionRef{
+		Config: v.Config, ConfigName: clear, Version: 1, Offer: v.Offer, Hash: v.Hash, Size: v.Size, Type: v.ContentType, Templated: true,
+	}
+	rendered = template
+	rendered.Hash, rendered.Size, rendered.Templated = w.body(became), int64(len(became)), false
+	rendered.Offer = fleet.Rendered(rendered.Hash, rendered.Size, rendered.Type).OfferHash()
+	w.must(w.PutRenderings(w.Context(), w.tenant, []fleet.Rendering{{
+		Config: v.Config, Version: 1, Offer: rendered.Offer, Hash: rendered.Hash, Size: rendered.Size,
+	}}, w.now))
+	return template, rendered
+}
+
+func situationRendered(w *world) {
+	s := w.connected()
+	template, rendered := w.template("a: ${ampora:tag:x}", "a: eu")
+	w.assign(fleet.Target{Agent: s.id}, template)
+	assigned := func(put map[fleet.AgentID]fleet.VersionRef) fleet.VersionRef {
+		all, err := w.Situations(w.Context(), w.tenant, []fleet.AgentID{s.id}, put)
+		w.must(err)
+		return *all[0].Assigned
+	}
+	if got := assigned(nil); got != template {
+		w.Errorf("assigned is %+v, want %+v", got, template)
+	}
+	if got := assigned(map[fleet.AgentID]fleet.VersionRef{s.id: rendered}); got != rendered {
+		w.Errorf("assigned is %+v, want %+v", got, rendered)
+	}
+	other := rendered
+	other.Version = 2
+	if got := assigned(map[fleet.AgentID]fleet.VersionRef{s.id: other}); got != template {
+		w.Errorf("what is not assigned was put in: %+v", got)
+	}
+}
+
+func renderedGranted(w *world) {
+	s := w.connected()
+	template, rendered := w.template("a: ${ampora:tag:x}", "a: eu")
+	w.assign(fleet.Target{Agent: s.id}, template)
+	g := fleet.Grant{Version: rendered, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now}
+	w.apply(fleet.Step{Grant: &g, Send: true, Attempts: []fleet.Attempt{{Version: rendered, Outcome: fleet.AttemptApplied, FirstAt: w.now, LastAt: w.now}}})
+	sent := w.dispatches()
+	if len(sent) != 1 || sent[0].Version != rendered {
+		w.Errorf("sent is %+v, want %+v", sent, rendered)
+	}
+	all, err := w.Situations(w.Context(), w.tenant, []fleet.AgentID{s.id}, map[fleet.AgentID]fleet.VersionRef{s.id: rendered})
+	w.must(err)
+	if got := all[0]; got.Grant.Version != rendered || got.LastGood == nil || *got.LastGood != rendered || got.Attempts[rendered.Offer].Version != rendered {
+		w.Errorf("the situation is %+v", got)
+	}
+	attempts, err := w.Attempts(w.Context(), w.tenant, s.id)
+	w.must(err)
+	if len(attempts) != 1 || attempts[0].Version != rendered {
+		w.Errorf("the ledger has %+v", attempts)
+	}
+	w.must(w.retry(s.id, ""))
+	w.settled(rendered, fleet.GrantMet)
+	if due := w.looks(); len(due) != 1 || due[0].Assigned != rendered.Hash {
+		w.Errorf("to be compared is %+v", due)
+	}
+}
+
+func templateValues(w *world) {
+	g, s := w.group("edge"), w.connected()
+	_, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{s.id}, 20)
+	w.must(err)
+	r := w.report(s, 1, "d", fleet.PartDescription)
+	name, version, host := "otelcol", "1.2", "db-7"
+	r.Summary = fleet.Summary{ServiceName: &name, ServiceVersion: &version, HostName: &host}
+	r.Labels = map[string]string{"host.name": "db-7", "rack": "r1"}
+	w.said(r)
+	bare := w.enrol().id
+	values, err := w.TemplateValues(w.Context(), w.tenant, []fleet.AgentID{s.id, bare, "01890000-0000-7000-8000-000000000000"})
+	w.must(err)
+	got := values[s.id]
+	for _, want := range [][3]string{
+		{"agent", "id", string(s.id)}, {"agent", "service_name", "otelcol"}, {"agent", "service_version", "1.2"}, {"agent", "host_name", "db-7"},
+		{"agent", "group", "edge"}, {"label", "host.name", "db-7"}, {"label", "rack", "r1"},
+	} {
+		if value, known := got.Value(want[0], want[1]); !known || value != want[2] {
+			w.Errorf("%s %s is %q, %v", want[0], want[1], value, known)
+		}
+	}
+	for _, missing := range [][2]string{{"label", "region"}, {"tag", "rack"}, {"agent", "serial"}, {"other", "id"}} {
+		if value, known := got.Value(missing[0], missing[1]); known {
+			w.Errorf("%v is %q", missing, value)
+		}
+	}
+	if _, known := values[bare].Value("agent", "group"); known || len(values) != 2 {
+		w.Errorf("values are %+v", values)
+	}
+	theirs := w.in("theirs")
+	if values, err := theirs.TemplateValues(w.Context(), theirs.tenant, []fleet.AgentID{s.id}); err != nil || len(values) != 0 {
+		w.Errorf("another tenant reads %+v, %v", values, err)
+	}
+}
+
+func renderingsStored(w *world) {
+	_, rendered := w.template("a: ${ampora:tag:x}", "a: eu")
+	one := fleet.Rendering{Config: rendered.Config, Version: 1, Offer: rendered.Offer, Hash: rendered.Hash, Size: rendered.Size}
+	w.must(w.PutRenderings(w.Context(), w.tenant, []fleet.Rendering{one}, w.now))
+	w.must(w.PutRenderings(w.Context(), w.tenant, nil, w.now))
+	one.Offer, one.Hash = fleet.OfferHash{1}, fleet.HashOf([]byte("not stored"))
+	w.want(w.PutRenderings(w.Context(), w.tenant, []fleet.Rendering{one}, w.now), store.ErrNotFound)
+	one.Hash, one.Version = rendered.Hash, 9
+	w.want(w.PutRenderings(w.Context(), w.tenant, []fleet.Rendering{one}, w.now), store.ErrNotFound)
 }

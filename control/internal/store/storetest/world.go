@@ -278,7 +278,7 @@ func (w *world) item() store.WorkItem {
 
 func (w *world) situation(item store.WorkItem) fleet.Situation {
 	w.Helper()
-	s, err := w.Situations(w.Context(), item.Tenant, []fleet.AgentID{item.Agent})
+	s, err := w.Situations(w.Context(), item.Tenant, []fleet.AgentID{item.Agent}, nil)
 	w.must(err)
 	return s[0]
 }

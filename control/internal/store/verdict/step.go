@@ -34,6 +34,15 @@ func OffersInQuestion(s fleet.Situation) []fleet.OfferHash {
 	return offers
 }
 
+// Rendered is a situation in which the template that is assigned is what it became; one in which something else is assigned
+// stays as it is.
+func Rendered(s fleet.Situation, v fleet.VersionRef) fleet.Situation {
+	if a := s.Assigned; a != nil && a.Templated && a.Config == v.Config && a.Version == v.Version {
+		s.Assigned = &v
+	}
+	return s
+}
+
 // Standing is what is on record of an agent, locked, when a step is about to be done.
 type Standing struct {
 	Attention  []fleet.Attention

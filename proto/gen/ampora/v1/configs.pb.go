@@ -303,6 +303,8 @@ type ConfigVersion struct {
 	RestoredFrom int32 `protobuf:"varint,14,opt,name=restored_from,json=restoredFrom,proto3" json:"restored_from,omitempty"`
 	// The rules that it breaks and was published all the same.
 	Waived []string `protobuf:"bytes,17,rep,name=waived,proto3" json:"waived,omitempty"`
+	// It asks for what is known of the agent that gets it: its offer_hash is nobody's.
+	Templated bool `protobuf:"varint,18,opt,name=templated,proto3" json:"templated,omitempty"`
 	// Who wrote this revision, and when.
 	ChangedBy     string                 `protobuf:"bytes,15,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
 	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
@@ -443,6 +445,13 @@ func (x *ConfigVersion) GetWaived() []string {
 		return x.Waived
 	}
 	return nil
+}
+
+func (x *ConfigVersion) GetTemplated() bool {
+	if x != nil {
+		return x.Templated
+	}
+	return false
 }
 
 func (x *ConfigVersion) GetChangedBy() string {
@@ -2306,6 +2315,102 @@ func (x *DiffConfigTextsResponse) GetUnified() string {
 	return ""
 }
 
+type RenderConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        *ConfigSource          `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	AgentId       string                 `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenderConfigRequest) Reset() {
+	*x = RenderConfigRequest{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenderConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenderConfigRequest) ProtoMessage() {}
+
+func (x *RenderConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenderConfigRequest.ProtoReflect.Descriptor instead.
+func (*RenderConfigRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RenderConfigRequest) GetSource() *ConfigSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *RenderConfigRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+type RenderConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Body          []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenderConfigResponse) Reset() {
+	*x = RenderConfigResponse{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenderConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenderConfigResponse) ProtoMessage() {}
+
+func (x *RenderConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenderConfigResponse.ProtoReflect.Descriptor instead.
+func (*RenderConfigResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RenderConfigResponse) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type ImportConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 8 MiB. Its first line may say its name: "# ampora.name: edge".
@@ -2321,7 +2426,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2438,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2451,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ImportConfigRequest) GetBody() []byte {
@@ -2389,7 +2494,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	mi := &file_ampora_v1_configs_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2506,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	mi := &file_ampora_v1_configs_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2519,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ImportConfigResponse) GetConfig() *Config {
@@ -2449,7 +2554,7 @@ type RestoreConfigVersionRequest struct {
 
 func (x *RestoreConfigVersionRequest) Reset() {
 	*x = RestoreConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	mi := &file_ampora_v1_configs_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2566,7 @@ func (x *RestoreConfigVersionRequest) String() string {
 func (*RestoreConfigVersionRequest) ProtoMessage() {}
 
 func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	mi := &file_ampora_v1_configs_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2579,7 @@ func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{32}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RestoreConfigVersionRequest) GetConfigId() string {
@@ -2508,7 +2613,7 @@ type RestoreConfigVersionResponse struct {
 
 func (x *RestoreConfigVersionResponse) Reset() {
 	*x = RestoreConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[33]
+	mi := &file_ampora_v1_configs_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2625,7 @@ func (x *RestoreConfigVersionResponse) String() string {
 func (*RestoreConfigVersionResponse) ProtoMessage() {}
 
 func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[33]
+	mi := &file_ampora_v1_configs_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2638,7 @@ func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{33}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RestoreConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2553,7 +2658,7 @@ type UnarchiveConfigVersionRequest struct {
 
 func (x *UnarchiveConfigVersionRequest) Reset() {
 	*x = UnarchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[34]
+	mi := &file_ampora_v1_configs_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2670,7 @@ func (x *UnarchiveConfigVersionRequest) String() string {
 func (*UnarchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[34]
+	mi := &file_ampora_v1_configs_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2683,7 @@ func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{34}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UnarchiveConfigVersionRequest) GetConfigId() string {
@@ -2604,7 +2709,7 @@ type UnarchiveConfigVersionResponse struct {
 
 func (x *UnarchiveConfigVersionResponse) Reset() {
 	*x = UnarchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[35]
+	mi := &file_ampora_v1_configs_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2721,7 @@ func (x *UnarchiveConfigVersionResponse) String() string {
 func (*UnarchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[35]
+	mi := &file_ampora_v1_configs_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2734,7 @@ func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{35}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UnarchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2649,7 +2754,7 @@ type ArchiveConfigVersionRequest struct {
 
 func (x *ArchiveConfigVersionRequest) Reset() {
 	*x = ArchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[36]
+	mi := &file_ampora_v1_configs_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +2766,7 @@ func (x *ArchiveConfigVersionRequest) String() string {
 func (*ArchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[36]
+	mi := &file_ampora_v1_configs_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +2779,7 @@ func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{36}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ArchiveConfigVersionRequest) GetConfigId() string {
@@ -2700,7 +2805,7 @@ type ArchiveConfigVersionResponse struct {
 
 func (x *ArchiveConfigVersionResponse) Reset() {
 	*x = ArchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[37]
+	mi := &file_ampora_v1_configs_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2817,7 @@ func (x *ArchiveConfigVersionResponse) String() string {
 func (*ArchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[37]
+	mi := &file_ampora_v1_configs_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2830,7 @@ func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{37}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ArchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2745,7 +2850,7 @@ type ConfigSource_Version struct {
 
 func (x *ConfigSource_Version) Reset() {
 	*x = ConfigSource_Version{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[38]
+	mi := &file_ampora_v1_configs_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2862,7 @@ func (x *ConfigSource_Version) String() string {
 func (*ConfigSource_Version) ProtoMessage() {}
 
 func (x *ConfigSource_Version) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[38]
+	mi := &file_ampora_v1_configs_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2905,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12)\n" +
 	"\x10latest_published\x18\x06 \x01(\x05R\x0flatestPublished\x12\x16\n" +
-	"\x06latest\x18\a \x01(\x05R\x06latest\"\xf3\x04\n" +
+	"\x06latest\x18\a \x01(\x05R\x06latest\"\x91\x05\n" +
 	"\rConfigVersion\x12\x1b\n" +
 	"\tconfig_id\x18\x01 \x01(\tR\bconfigId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x12-\n" +
@@ -2820,7 +2925,8 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\fpublished_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12#\n" +
 	"\rsemantic_hash\x18\r \x01(\tR\fsemanticHash\x12#\n" +
 	"\rrestored_from\x18\x0e \x01(\x05R\frestoredFrom\x12\x16\n" +
-	"\x06waived\x18\x11 \x03(\tR\x06waived\x12\x1d\n" +
+	"\x06waived\x18\x11 \x03(\tR\x06waived\x12\x1c\n" +
+	"\ttemplated\x18\x12 \x01(\bR\ttemplated\x12\x1d\n" +
 	"\n" +
 	"changed_by\x18\x0f \x01(\tR\tchangedBy\x129\n" +
 	"\n" +
@@ -2957,7 +3063,12 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\v2\x15.ampora.v1.ConfigSideB\x06\xbaH\x03\xc8\x01\x01R\x04from\x12-\n" +
 	"\x02to\x18\x02 \x01(\v2\x15.ampora.v1.ConfigSideB\x06\xbaH\x03\xc8\x01\x01R\x02to\"3\n" +
 	"\x17DiffConfigTextsResponse\x12\x18\n" +
-	"\aunified\x18\x01 \x01(\tR\aunified\"\xce\x01\n" +
+	"\aunified\x18\x01 \x01(\tR\aunified\"s\n" +
+	"\x13RenderConfigRequest\x127\n" +
+	"\x06source\x18\x01 \x01(\v2\x17.ampora.v1.ConfigSourceB\x06\xbaH\x03\xc8\x01\x01R\x06source\x12#\n" +
+	"\bagent_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aagentId\"*\n" +
+	"\x14RenderConfigResponse\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\xce\x01\n" +
 	"\x13ImportConfigRequest\x12\x1e\n" +
 	"\x04body\x18\x01 \x01(\fB\n" +
 	"\xbaH\az\x05\x18\x80\x80\x80\x04R\x04body\x12D\n" +
@@ -2998,7 +3109,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x1cFINDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16FINDING_SEVERITY_ERROR\x10\x01\x12\x1c\n" +
 	"\x18FINDING_SEVERITY_WARNING\x10\x02\x12\x19\n" +
-	"\x15FINDING_SEVERITY_INFO\x10\x032\xe2\r\n" +
+	"\x15FINDING_SEVERITY_INFO\x10\x032\xca\x0e\n" +
 	"\rConfigService\x12f\n" +
 	"\fCreateConfig\x12\x1e.ampora.v1.CreateConfigRequest\x1a\x1f.ampora.v1.CreateConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.create\x12Q\n" +
 	"\tGetConfig\x12\x1b.ampora.v1.GetConfigRequest\x1a\x1c.ampora.v1.GetConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
@@ -3011,6 +3122,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\vCheckConfig\x12\x1d.ampora.v1.CheckConfigRequest\x1a\x1e.ampora.v1.CheckConfigResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12]\n" +
 	"\x0eCompareConfigs\x12 .ampora.v1.CompareConfigsRequest\x1a!.ampora.v1.CompareConfigsResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12m\n" +
 	"\x0fDiffConfigTexts\x12!.ampora.v1.DiffConfigTextsRequest\x1a\".ampora.v1.DiffConfigTextsResponse\"\x13\xaa\xd4\x18\x0f\b\x02\x12\vconfig.diff\x12f\n" +
+	"\fRenderConfig\x12\x1e.ampora.v1.RenderConfigRequest\x1a\x1f.ampora.v1.RenderConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.render\x12f\n" +
 	"\fImportConfig\x12\x1e.ampora.v1.ImportConfigRequest\x1a\x1f.ampora.v1.ImportConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.import\x12\x87\x01\n" +
 	"\x14RestoreConfigVersion\x12&.ampora.v1.RestoreConfigVersionRequest\x1a'.ampora.v1.RestoreConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.restore\x12\x87\x01\n" +
 	"\x14ArchiveConfigVersion\x12&.ampora.v1.ArchiveConfigVersionRequest\x1a'.ampora.v1.ArchiveConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.archive\x12\x8f\x01\n" +
@@ -3031,7 +3143,7 @@ func file_ampora_v1_configs_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_ampora_v1_configs_proto_goTypes = []any{
 	(ConfigKind)(0),                        // 0: ampora.v1.ConfigKind
 	(VersionState)(0),                      // 1: ampora.v1.VersionState
@@ -3066,24 +3178,26 @@ var file_ampora_v1_configs_proto_goTypes = []any{
 	(*ConfigChange)(nil),                   // 30: ampora.v1.ConfigChange
 	(*DiffConfigTextsRequest)(nil),         // 31: ampora.v1.DiffConfigTextsRequest
 	(*DiffConfigTextsResponse)(nil),        // 32: ampora.v1.DiffConfigTextsResponse
-	(*ImportConfigRequest)(nil),            // 33: ampora.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),           // 34: ampora.v1.ImportConfigResponse
-	(*RestoreConfigVersionRequest)(nil),    // 35: ampora.v1.RestoreConfigVersionRequest
-	(*RestoreConfigVersionResponse)(nil),   // 36: ampora.v1.RestoreConfigVersionResponse
-	(*UnarchiveConfigVersionRequest)(nil),  // 37: ampora.v1.UnarchiveConfigVersionRequest
-	(*UnarchiveConfigVersionResponse)(nil), // 38: ampora.v1.UnarchiveConfigVersionResponse
-	(*ArchiveConfigVersionRequest)(nil),    // 39: ampora.v1.ArchiveConfigVersionRequest
-	(*ArchiveConfigVersionResponse)(nil),   // 40: ampora.v1.ArchiveConfigVersionResponse
-	(*ConfigSource_Version)(nil),           // 41: ampora.v1.ConfigSource.Version
-	(*timestamppb.Timestamp)(nil),          // 42: google.protobuf.Timestamp
+	(*RenderConfigRequest)(nil),            // 33: ampora.v1.RenderConfigRequest
+	(*RenderConfigResponse)(nil),           // 34: ampora.v1.RenderConfigResponse
+	(*ImportConfigRequest)(nil),            // 35: ampora.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),           // 36: ampora.v1.ImportConfigResponse
+	(*RestoreConfigVersionRequest)(nil),    // 37: ampora.v1.RestoreConfigVersionRequest
+	(*RestoreConfigVersionResponse)(nil),   // 38: ampora.v1.RestoreConfigVersionResponse
+	(*UnarchiveConfigVersionRequest)(nil),  // 39: ampora.v1.UnarchiveConfigVersionRequest
+	(*UnarchiveConfigVersionResponse)(nil), // 40: ampora.v1.UnarchiveConfigVersionResponse
+	(*ArchiveConfigVersionRequest)(nil),    // 41: ampora.v1.ArchiveConfigVersionRequest
+	(*ArchiveConfigVersionResponse)(nil),   // 42: ampora.v1.ArchiveConfigVersionResponse
+	(*ConfigSource_Version)(nil),           // 43: ampora.v1.ConfigSource.Version
+	(*timestamppb.Timestamp)(nil),          // 44: google.protobuf.Timestamp
 }
 var file_ampora_v1_configs_proto_depIdxs = []int32{
 	0,  // 0: ampora.v1.Config.kind:type_name -> ampora.v1.ConfigKind
-	42, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
+	44, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: ampora.v1.ConfigVersion.state:type_name -> ampora.v1.VersionState
-	42, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
-	42, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
-	42, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
+	44, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
+	44, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
+	44, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: ampora.v1.CreateConfigRequest.kind:type_name -> ampora.v1.ConfigKind
 	3,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
 	4,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
@@ -3097,59 +3211,62 @@ var file_ampora_v1_configs_proto_depIdxs = []int32{
 	4,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
 	4,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
 	2,  // 18: ampora.v1.ConfigFinding.severity:type_name -> ampora.v1.FindingSeverity
-	41, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
+	43, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
 	22, // 20: ampora.v1.CheckConfigRequest.source:type_name -> ampora.v1.ConfigSource
 	24, // 21: ampora.v1.CheckConfigRequest.audience:type_name -> ampora.v1.ConfigAudience
 	21, // 22: ampora.v1.CheckConfigResponse.findings:type_name -> ampora.v1.ConfigFinding
 	26, // 23: ampora.v1.CheckConfigResponse.builds:type_name -> ampora.v1.BuildVerdict
 	21, // 24: ampora.v1.BuildVerdict.missing:type_name -> ampora.v1.ConfigFinding
-	41, // 25: ampora.v1.ConfigSide.version:type_name -> ampora.v1.ConfigSource.Version
+	43, // 25: ampora.v1.ConfigSide.version:type_name -> ampora.v1.ConfigSource.Version
 	27, // 26: ampora.v1.CompareConfigsRequest.from:type_name -> ampora.v1.ConfigSide
 	27, // 27: ampora.v1.CompareConfigsRequest.to:type_name -> ampora.v1.ConfigSide
 	30, // 28: ampora.v1.CompareConfigsResponse.changes:type_name -> ampora.v1.ConfigChange
 	27, // 29: ampora.v1.DiffConfigTextsRequest.from:type_name -> ampora.v1.ConfigSide
 	27, // 30: ampora.v1.DiffConfigTextsRequest.to:type_name -> ampora.v1.ConfigSide
-	0,  // 31: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	3,  // 32: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
-	4,  // 33: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 34: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 35: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 36: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	5,  // 37: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
-	7,  // 38: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
-	9,  // 39: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
-	11, // 40: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
-	13, // 41: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
-	15, // 42: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
-	17, // 43: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
-	19, // 44: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
-	23, // 45: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
-	28, // 46: ampora.v1.ConfigService.CompareConfigs:input_type -> ampora.v1.CompareConfigsRequest
-	31, // 47: ampora.v1.ConfigService.DiffConfigTexts:input_type -> ampora.v1.DiffConfigTextsRequest
-	33, // 48: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
-	35, // 49: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
-	39, // 50: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
-	37, // 51: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
-	6,  // 52: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
-	8,  // 53: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
-	10, // 54: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
-	12, // 55: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
-	14, // 56: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
-	16, // 57: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
-	18, // 58: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
-	20, // 59: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
-	25, // 60: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
-	29, // 61: ampora.v1.ConfigService.CompareConfigs:output_type -> ampora.v1.CompareConfigsResponse
-	32, // 62: ampora.v1.ConfigService.DiffConfigTexts:output_type -> ampora.v1.DiffConfigTextsResponse
-	34, // 63: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
-	36, // 64: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
-	40, // 65: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
-	38, // 66: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
-	52, // [52:67] is the sub-list for method output_type
-	37, // [37:52] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	22, // 31: ampora.v1.RenderConfigRequest.source:type_name -> ampora.v1.ConfigSource
+	0,  // 32: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
+	3,  // 33: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
+	4,  // 34: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 35: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 36: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 37: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 38: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
+	7,  // 39: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
+	9,  // 40: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
+	11, // 41: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
+	13, // 42: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
+	15, // 43: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
+	17, // 44: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
+	19, // 45: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
+	23, // 46: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
+	28, // 47: ampora.v1.ConfigService.CompareConfigs:input_type -> ampora.v1.CompareConfigsRequest
+	31, // 48: ampora.v1.ConfigService.DiffConfigTexts:input_type -> ampora.v1.DiffConfigTextsRequest
+	33, // 49: ampora.v1.ConfigService.RenderConfig:input_type -> ampora.v1.RenderConfigRequest
+	35, // 50: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
+	37, // 51: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
+	41, // 52: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
+	39, // 53: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
+	6,  // 54: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
+	8,  // 55: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
+	10, // 56: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
+	12, // 57: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
+	14, // 58: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
+	16, // 59: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
+	18, // 60: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
+	20, // 61: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
+	25, // 62: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
+	29, // 63: ampora.v1.ConfigService.CompareConfigs:output_type -> ampora.v1.CompareConfigsResponse
+	32, // 64: ampora.v1.ConfigService.DiffConfigTexts:output_type -> ampora.v1.DiffConfigTextsResponse
+	34, // 65: ampora.v1.ConfigService.RenderConfig:output_type -> ampora.v1.RenderConfigResponse
+	36, // 66: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
+	38, // 67: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
+	42, // 68: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
+	40, // 69: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
+	54, // [54:70] is the sub-list for method output_type
+	38, // [38:54] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_configs_proto_init() }
@@ -3180,7 +3297,7 @@ func file_ampora_v1_configs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_configs_proto_rawDesc), len(file_ampora_v1_configs_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -56,6 +56,8 @@ const (
 	// ConfigServiceDiffConfigTextsProcedure is the procedure name of the ConfigService's
 	// DiffConfigTexts RPC.
 	ConfigServiceDiffConfigTextsProcedure = "/ampora.v1.ConfigService/DiffConfigTexts"
+	// ConfigServiceRenderConfigProcedure is the procedure name of the ConfigService's RenderConfig RPC.
+	ConfigServiceRenderConfigProcedure = "/ampora.v1.ConfigService/RenderConfig"
 	// ConfigServiceImportConfigProcedure is the procedure name of the ConfigService's ImportConfig RPC.
 	ConfigServiceImportConfigProcedure = "/ampora.v1.ConfigService/ImportConfig"
 	// ConfigServiceRestoreConfigVersionProcedure is the procedure name of the ConfigService's
@@ -150,6 +152,13 @@ var (
 			Procedure:  ConfigServiceDiffConfigTextsProcedure,
 		}
 	})
+	configServiceRenderConfigSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("RenderConfig"),
+			Procedure:  ConfigServiceRenderConfigProcedure,
+		}
+	})
 	configServiceImportConfigSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -205,6 +214,9 @@ type ConfigServiceClient interface {
 	CompareConfigs(context.Context, *v1.CompareConfigsRequest) (*v1.CompareConfigsResponse, error)
 	// DiffConfigTexts returns the difference of the exact bytes, which may hold secrets: Operator, audited.
 	DiffConfigTexts(context.Context, *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error)
+	// RenderConfig returns what an agent would be offered of a configuration that is a template. It may hold secrets:
+	// Operator, audited. Nothing is stored and nothing is sent.
+	RenderConfig(context.Context, *v1.RenderConfigRequest) (*v1.RenderConfigResponse, error)
 	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
 	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
 	// stores is recorded as by CreateConfig and CreateConfigVersion.
@@ -248,6 +260,9 @@ type ConfigServiceHandler interface {
 	CompareConfigs(context.Context, *v1.CompareConfigsRequest) (*v1.CompareConfigsResponse, error)
 	// DiffConfigTexts returns the difference of the exact bytes, which may hold secrets: Operator, audited.
 	DiffConfigTexts(context.Context, *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error)
+	// RenderConfig returns what an agent would be offered of a configuration that is a template. It may hold secrets:
+	// Operator, audited. Nothing is stored and nothing is sent.
+	RenderConfig(context.Context, *v1.RenderConfigRequest) (*v1.RenderConfigResponse, error)
 	// ImportConfig stores bytes under the name that they give themselves or the request gives: as the first version of a new
 	// configuration, as a further draft of one that is there, or not at all if its newest version has these bytes. What it
 	// stores is recorded as by CreateConfig and CreateConfigVersion.
@@ -276,6 +291,7 @@ func RegisterConfigServiceHandler(server *connect.Server, svc ConfigServiceHandl
 		connect.Method{Spec: configServiceCheckConfigSpec(), Handler: adapter.checkConfig},
 		connect.Method{Spec: configServiceCompareConfigsSpec(), Handler: adapter.compareConfigs},
 		connect.Method{Spec: configServiceDiffConfigTextsSpec(), Handler: adapter.diffConfigTexts},
+		connect.Method{Spec: configServiceRenderConfigSpec(), Handler: adapter.renderConfig},
 		connect.Method{Spec: configServiceImportConfigSpec(), Handler: adapter.importConfig},
 		connect.Method{Spec: configServiceRestoreConfigVersionSpec(), Handler: adapter.restoreConfigVersion},
 		connect.Method{Spec: configServiceArchiveConfigVersionSpec(), Handler: adapter.archiveConfigVersion},
@@ -328,6 +344,10 @@ func (UnimplementedConfigServiceHandler) CompareConfigs(context.Context, *v1.Com
 
 func (UnimplementedConfigServiceHandler) DiffConfigTexts(context.Context, *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.DiffConfigTexts is not implemented")
+}
+
+func (UnimplementedConfigServiceHandler) RenderConfig(context.Context, *v1.RenderConfigRequest) (*v1.RenderConfigResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.ConfigService.RenderConfig is not implemented")
 }
 
 func (UnimplementedConfigServiceHandler) ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
@@ -433,6 +453,14 @@ func (c *configServiceClient) CompareConfigs(ctx context.Context, req *v1.Compar
 func (c *configServiceClient) DiffConfigTexts(ctx context.Context, req *v1.DiffConfigTextsRequest) (*v1.DiffConfigTextsResponse, error) {
 	var res v1.DiffConfigTextsResponse
 	if err := c.client.CallUnary(ctx, configServiceDiffConfigTextsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *configServiceClient) RenderConfig(ctx context.Context, req *v1.RenderConfigRequest) (*v1.RenderConfigResponse, error) {
+	var res v1.RenderConfigResponse
+	if err := c.client.CallUnary(ctx, configServiceRenderConfigSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -598,6 +626,18 @@ func (h configServiceHandler) diffConfigTexts(ctx context.Context, _ connect.Spe
 		return err
 	}
 	res, err := h.svc.DiffConfigTexts(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h configServiceHandler) renderConfig(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RenderConfigRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RenderConfig(ctx, &req)
 	if err != nil {
 		return err
 	}
