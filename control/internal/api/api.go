@@ -46,7 +46,9 @@ func Register(server *connect.Server, d Deps) error {
 	}
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
-	amporav1connect.RegisterConfigServiceHandler(server, &configs{library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now)), d.Store, d.Store, d.Content})
+	versions := library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now))
+	amporav1connect.RegisterConfigServiceHandler(server, &configs{versions, d.Store, d.Store, d.Content})
+	amporav1connect.RegisterConfigRuleServiceHandler(server, &configRules{versions, d.Store})
 	amporav1connect.RegisterDriftServiceHandler(server, &drifts{d.Store})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})

@@ -12,10 +12,12 @@ import (
 	"testing"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
 
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/collector"
 	library "gitlab.com/ampora/ampora/control/internal/configs"
+	"gitlab.com/ampora/ampora/control/internal/expression"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -397,6 +399,56 @@ func TestWhatAnAgentWouldGetIsRendered(t *testing.T) {
 	nobody := given("a: ${ampora:agent:id}")
 	nobody.AgentId = "01890000-0000-7000-8000-000000000000"
 	_, err = operator.configs.RenderConfig(t.Context(), nobody)
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
+}
+
+func TestATenantsOwnRules(t *testing.T) {
+	w := newWorld(t)
+	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)
+	rule := &amporav1.ConfigRule{
+		Id: "no-nop", Severity: amporav1.FindingSeverity_FINDING_SEVERITY_ERROR, Expression: `"nop" in config.exporters`, Message: "nop loses everything", Fix: "send it somewhere",
+	}
+	_, err := operator.configRules.PutConfigRule(t.Context(), &amporav1.PutConfigRuleRequest{Rule: rule})
+	refused(t, err, connect.CodePermissionDenied, auth.ReasonRoleTooLow)
+	put := must(admin.configRules.PutConfigRule(t.Context(), &amporav1.PutConfigRuleRequest{Rule: rule}))(t).GetRule()
+	if put.GetChangedBy() == "" || put.GetExpression() != rule.GetExpression() || put.GetSeverity() != rule.GetSeverity() {
+		t.Errorf("put is %v", put)
+	}
+	v := w.config(operator, "a", runnable("x")).GetVersion()
+	publish := &amporav1.PublishConfigVersionRequest{ConfigId: v.GetConfigId(), Version: 1}
+	_, err = operator.configs.PublishConfigVersion(t.Context(), publish)
+	if about := refused(t, err, connect.CodeInvalidArgument, library.ReasonRefused); about["rules"] != "no-nop" {
+		t.Errorf("it is said to be refused for %v", about)
+	}
+	publish.Waive = []string{"no-nop"}
+	_, err = operator.configs.PublishConfigVersion(t.Context(), publish)
+	refused(t, err, connect.CodeInvalidArgument, library.ReasonNotWaivable)
+
+	for reason, change := range map[string]func(*amporav1.ConfigRule){
+		expression.ReasonInvalid: func(r *amporav1.ConfigRule) { r.Expression = "config.receiver" },
+		expression.ReasonTooCostly: func(r *amporav1.ConfigRule) {
+			r.Expression = "config.components.all(a, config.components.all(b, config.components.all(c, config.components.all(d, a == b || c == d))))"
+		},
+	} {
+		bad := proto.CloneOf(rule)
+		change(bad)
+		_, err := admin.configRules.PutConfigRule(t.Context(), &amporav1.PutConfigRuleRequest{Rule: bad})
+		refused(t, err, connect.CodeInvalidArgument, reason)
+	}
+	taken := proto.CloneOf(rule)
+	taken.Id = "undefined-component"
+	_, err = admin.configRules.PutConfigRule(t.Context(), &amporav1.PutConfigRuleRequest{Rule: taken})
+	refused(t, err, connect.CodeAlreadyExists, library.ReasonRuleTaken)
+
+	rule.Severity = amporav1.FindingSeverity_FINDING_SEVERITY_WARNING
+	must(admin.configRules.PutConfigRule(t.Context(), &amporav1.PutConfigRuleRequest{Rule: rule}))(t)
+	publish.Waive = nil
+	must(operator.configs.PublishConfigVersion(t.Context(), publish))(t)
+	if rules := must(operator.configRules.ListConfigRules(t.Context(), &amporav1.ListConfigRulesRequest{}))(t).GetRules(); len(rules) != 1 || rules[0].GetSeverity() != rule.GetSeverity() {
+		t.Errorf("there are %v", rules)
+	}
+	must(admin.configRules.DeleteConfigRule(t.Context(), &amporav1.DeleteConfigRuleRequest{Id: "no-nop"}))(t)
+	_, err = admin.configRules.DeleteConfigRule(t.Context(), &amporav1.DeleteConfigRuleRequest{Id: "no-nop"})
 	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
 }
 

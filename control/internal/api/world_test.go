@@ -172,6 +172,7 @@ func (w *world) with(secret string) clients {
 		agents:          amporav1connect.NewAgentServiceClient(c),
 		groups:          amporav1connect.NewGroupServiceClient(c),
 		configs:         amporav1connect.NewConfigServiceClient(c),
+		configRules:     amporav1connect.NewConfigRuleServiceClient(c),
 		assignments:     amporav1connect.NewAssignmentServiceClient(c),
 		certificates:    amporav1connect.NewCertificateServiceClient(c),
 		signingKeys:     amporav1connect.NewSigningKeyServiceClient(c),
@@ -190,6 +191,7 @@ type clients struct {
 	agents          amporav1connect.AgentServiceClient
 	groups          amporav1connect.GroupServiceClient
 	configs         amporav1connect.ConfigServiceClient
+	configRules     amporav1connect.ConfigRuleServiceClient
 	assignments     amporav1connect.AssignmentServiceClient
 	certificates    amporav1connect.CertificateServiceClient
 	signingKeys     amporav1connect.SigningKeyServiceClient

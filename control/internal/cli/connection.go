@@ -43,6 +43,7 @@ type api struct {
 	certificates amporav1connect.CertificateServiceClient
 	signingKeys  amporav1connect.SigningKeyServiceClient
 	configs      amporav1connect.ConfigServiceClient
+	configRules  amporav1connect.ConfigRuleServiceClient
 	drift        amporav1connect.DriftServiceClient
 	events       amporav1connect.EventServiceClient
 	gateways     amporav1connect.GatewayServiceClient
@@ -98,6 +99,7 @@ func (p *program) connectWith(token identity.Token) (*api, error) {
 		certificates: amporav1connect.NewCertificateServiceClient(client),
 		signingKeys:  amporav1connect.NewSigningKeyServiceClient(client),
 		configs:      amporav1connect.NewConfigServiceClient(client),
+		configRules:  amporav1connect.NewConfigRuleServiceClient(client),
 		drift:        amporav1connect.NewDriftServiceClient(client),
 		events:       amporav1connect.NewEventServiceClient(client),
 		gateways:     amporav1connect.NewGatewayServiceClient(client),

@@ -443,6 +443,31 @@ func (s configServer) DiffConfigTexts(_ context.Context, r *amporav1.DiffConfigT
 	return &amporav1.DiffConfigTextsResponse{Unified: "--- edge@1\n+++ edge@2\n@@ -1 +1 @@\n-one: 1\n+two: 2\x1b[2J\n"}, nil
 }
 
+type configRuleServer struct{ *state }
+
+func (s configRuleServer) ListConfigRules(context.Context, *amporav1.ListConfigRulesRequest) (*amporav1.ListConfigRulesResponse, error) {
+	return &amporav1.ListConfigRulesResponse{Rules: []*amporav1.ConfigRule{{
+		Id: "no-debug", Severity: amporav1.FindingSeverity_FINDING_SEVERITY_ERROR, Expression: `"debug" in config.exporters`, Message: "debug is for laptops",
+		ChangedBy: "alice", ChangedAt: timestamppb.Now(),
+	}}}, nil
+}
+
+func (s configRuleServer) PutConfigRule(_ context.Context, r *amporav1.PutConfigRuleRequest) (*amporav1.PutConfigRuleResponse, error) {
+	if strings.Contains(r.GetRule().GetExpression(), "(") {
+		return nil, refuse(connect.CodeInvalidArgument, "EXPRESSION_INVALID", "line 1, column 5: Syntax error", map[string]string{"line": "1", "column": "5"})
+	}
+	rule := proto.CloneOf(r.GetRule())
+	rule.ChangedBy, rule.ChangedAt = "alice", timestamppb.Now()
+	return &amporav1.PutConfigRuleResponse{Rule: rule}, nil
+}
+
+func (s configRuleServer) DeleteConfigRule(_ context.Context, r *amporav1.DeleteConfigRuleRequest) (*amporav1.DeleteConfigRuleResponse, error) {
+	if r.GetId() != "no-debug" {
+		return nil, notFound("rule")
+	}
+	return &amporav1.DeleteConfigRuleResponse{}, nil
+}
+
 type driftServer struct{ *state }
 
 func (s driftServer) GetDrift(context.Context, *amporav1.GetDriftRequest) (*amporav1.GetDriftResponse, error) {

@@ -163,6 +163,7 @@ func (s *state) server(t *testing.T) *connect.Server {
 	amporav1connect.RegisterAssignmentServiceHandler(server, assignmentServer{s})
 	amporav1connect.RegisterAuditServiceHandler(server, auditServer{s})
 	amporav1connect.RegisterConfigServiceHandler(server, configServer{s})
+	amporav1connect.RegisterConfigRuleServiceHandler(server, configRuleServer{s})
 	amporav1connect.RegisterDriftServiceHandler(server, driftServer{s})
 	amporav1connect.RegisterEventServiceHandler(server, eventServer{s})
 	amporav1connect.RegisterGroupServiceHandler(server, groupServer{s})

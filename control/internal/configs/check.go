@@ -80,11 +80,11 @@ func (c *Configs) Check(ctx context.Context, tenant fleet.TenantID, s Source, au
 		}
 		kind, body = config.Kind, stored
 	}
-	model, verdict := judge(kind, body)
-	if audience == nil {
-		return verdict, nil
+	model, verdict, err := c.judge(ctx, tenant, kind, body)
+	if err != nil || audience == nil {
+		return verdict, err
 	}
-	builds, total, err := c.fleet.Builds(ctx, tenant, *audience, mostBuilds)
+	builds, total, err := c.store.Builds(ctx, tenant, *audience, mostBuilds)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -99,18 +99,25 @@ func (c *Configs) Check(ctx context.Context, tenant fleet.TenantID, s Source, au
 	return verdict, nil
 }
 
-// judge is what can be said of bytes without looking at the fleet. Of what is no Collector's nothing is known, and its
-// model is nil.
-func judge(kind fleet.ConfigKind, body []byte) (*collector.Config, Verdict) {
+// judge is what can be said of bytes without looking at the fleet: the rules that everybody has, then the tenant's own. Of
+// what is no Collector's nothing is known, and its model is nil.
+func (c *Configs) judge(ctx context.Context, tenant fleet.TenantID, kind fleet.ConfigKind, body []byte) (*collector.Config, Verdict, error) {
 	if kind != fleet.KindCollector {
-		return nil, Verdict{}
+		return nil, Verdict{}, nil
 	}
 	model, findings := collector.Check(body)
 	verdict := Verdict{Findings: findings}
-	if model != nil {
-		verdict.Semantic = model.SemanticHash()
+	if model == nil {
+		return nil, verdict, nil
 	}
-	return model, verdict
+	verdict.Semantic = model.SemanticHash()
+	rules, err := c.rules.of(ctx, tenant)
+	if err != nil {
+		return nil, Verdict{}, err
+	}
+	own, err := model.Judge(ctx, rules)
+	verdict.Findings = append(verdict.Findings, own...)
+	return model, verdict, err
 }
 
 // refusal is why a draft is not published: nil if every finding of severity error is of a rule that is waived. waived are

@@ -107,7 +107,7 @@ func (c *Configs) side(ctx context.Context, tenant fleet.TenantID, s Side) (side
 	case s.Effective != "":
 		return c.effective(ctx, tenant, s.Effective)
 	case s.Assigned != "":
-		agent, err := c.fleet.Agent(ctx, tenant, s.Assigned)
+		agent, err := c.store.Agent(ctx, tenant, s.Assigned)
 		if err != nil {
 			return side{}, err
 		}
@@ -132,11 +132,11 @@ func (c *Configs) stored(ctx context.Context, tenant fleet.TenantID, ref Ref) (s
 }
 
 func (c *Configs) effective(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (side, error) {
-	agent, err := c.fleet.Agent(ctx, tenant, id)
+	agent, err := c.store.Agent(ctx, tenant, id)
 	if err != nil {
 		return side{}, err
 	}
-	parts, err := c.fleet.Parts(ctx, tenant, id)
+	parts, err := c.store.Parts(ctx, tenant, id)
 	if err != nil {
 		return side{}, err
 	}

@@ -30,22 +30,23 @@ const ReasonChanged = "DRAFT_CHANGED"
 
 // Configs is the library of configurations.
 type Configs struct {
-	store   store.Configs
-	fleet   store.Fleet
+	store   Backend
 	content *content.Content
 
 	renderer *render.Renderer
+	rules    *ruleBook
 }
 
 // Backend is the part of the database that the library needs.
 type Backend interface {
 	store.Configs
+	store.ConfigRules
 	store.Fleet
 }
 
 // New returns the library in the database, with the bytes in content. The renderer previews.
 func New(db Backend, c *content.Content, r *render.Renderer) *Configs {
-	return &Configs{store: db, fleet: db, content: c, renderer: r}
+	return &Configs{store: db, content: c, renderer: r, rules: newRuleBook(db)}
 }
 
 // Draft is what somebody wrote.
@@ -119,7 +120,10 @@ func (c *Configs) Publish(ctx context.Context, by fleet.By, ref Ref, waive []str
 	if err != nil {
 		return fleet.ConfigVersion{}, err
 	}
-	_, verdict := judge(config.Kind, body)
+	_, verdict, err := c.judge(ctx, by.Tenant, config.Kind, body)
+	if err != nil {
+		return fleet.ConfigVersion{}, err
+	}
 	waived, err := refusal(verdict, waive)
 	if err != nil {
 		return fleet.ConfigVersion{}, err

@@ -58,6 +58,7 @@ type Store interface {
 	Fleet
 	Groups
 	Configs
+	ConfigRules
 	Bodies
 	Sessions
 	Gateways
@@ -346,6 +347,16 @@ type Configs interface {
 	Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 	// Assignments lists by target.
 	Assignments(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Assignment, next string, err error)
+}
+
+// ConfigRules keeps what a tenant forbids in configurations.
+type ConfigRules interface {
+	// PutConfigRule stores a rule, in the place of one with its id. ErrState if the tenant has fleet.MaxConfigRules others.
+	PutConfigRule(ctx context.Context, by fleet.By, r fleet.ConfigRule) (fleet.ConfigRule, error)
+	// DeleteConfigRule forgets a rule. ErrNotFound.
+	DeleteConfigRule(ctx context.Context, by fleet.By, id string) error
+	// ConfigRules returns all of a tenant by id.
+	ConfigRules(ctx context.Context, tenant fleet.TenantID) ([]fleet.ConfigRule, error)
 }
 
 // Bodies keeps content-addressed bytes, sealed with the tenant's data key by the caller: the store sees no clear text.

@@ -122,6 +122,7 @@ var rows = []struct{ table, insert string }{
 	{"configs", "INSERT INTO configs (tenant_id, id, name, kind, created_at) VALUES ($1, '" + id + "', 'n', 'opaque', now())"},
 	{"config_versions", "INSERT INTO config_versions (tenant_id, config_id, version, state, body_hash, offer_hash, size, content_type, created_by, created_at, changed_at) VALUES ($1, '" + id + "', 1, 'published', sha256('b'), sha256('b'), 1, '', '', now(), now())"},
 	{"renderings", "INSERT INTO renderings VALUES ($1, sha256('o'), '" + id + "', 1, sha256('b'), 1, now())"},
+	{"config_rules", "INSERT INTO config_rules VALUES ($1, 'r', 'error', 'true', 'm', '', '', now())"},
 	{"assignments", "INSERT INTO assignments VALUES ($1, 'agent', '" + id + "', '" + id + "', 1, 1, '', now())"},
 	{"grants", "INSERT INTO grants (tenant_id, agent_id, config_id, version, offer_hash, state, reason, generation, opened_at) VALUES ($1, '" + id + "', '" + id + "', 1, sha256('b'), 'open', 'assigned', 1, now())"},
 	{"attempts", "INSERT INTO attempts (tenant_id, agent_id, offer_hash, config_id, version, outcome, first_at, last_at) VALUES ($1, '" + id + "', sha256('b'), '" + id + "', 1, 'applied', now(), now())"},

@@ -31,6 +31,7 @@ var suites = map[string]suite{
 	"Envelopes":    envelopes,
 	"Groups":       groups,
 	"Configs":      configs,
+	"ConfigRules":  configRules,
 	"Assignments":  assignments,
 	"Bodies":       bodies,
 	"Events":       events,
