@@ -80,11 +80,16 @@ func (c *Config) Findings() []Finding {
 			r.config(v, found.of(r))
 		}
 	}
+	var looks []func(setting)
+	for _, r := range table {
+		if r.setting != nil {
+			say := found.of(r)
+			looks = append(looks, func(s setting) { r.setting(s, say) })
+		}
+	}
 	v.eachSetting(func(s setting) {
-		for _, r := range table {
-			if r.setting != nil {
-				r.setting(s, found.of(r))
-			}
+		for _, look := range looks {
+			look(s)
 		}
 	})
 	return found.ordered()

@@ -32,7 +32,7 @@ type Rule struct {
 }
 
 // table has every rule, in the order of the reference page.
-var table = slices.Concat(syntaxRules, structureRules, wiringRules, connectorRules, securityRules, pipelineRules, settingRules, buildRules)
+var table = slices.Concat(syntaxRules, structureRules, wiringRules, connectorRules, referenceRules, securityRules, pipelineRules, settingRules, buildRules)
 
 // Rules returns every rule.
 func Rules() []Rule { return slices.Clone(table) }
