@@ -109,7 +109,7 @@ type splitKey struct {
 
 // misshapen is a node that is not of the kind the Collector demands there.
 type misshapen struct {
-	path string
+	path []string
 	node *Node
 	want string
 }

@@ -40,7 +40,7 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	// Path leads to the place by keys and indices, with "::" between them as in the Collector's own messages.
 	Path string `json:"path,omitempty"`
-	// Line and Column are counted from 1, columns in bytes; 0 where there is no place.
+	// Line and Column are counted from 1; 0 where there is no place.
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	Message string `json:"message"`
@@ -172,5 +172,5 @@ func pathOf(keys ...string) string {
 	for i, key := range keys {
 		parts[i] = clip(key, longestPart)
 	}
-	return join(parts...)
+	return strings.Join(parts, delimiter)
 }
