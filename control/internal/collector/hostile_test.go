@@ -104,7 +104,7 @@ func TestHostileBodies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			begun := time.Now()
 			looked(t, []byte(body))
-			if took := time.Since(begun); took > 20*time.Second { // seconds at most; other work runs beside
+			if took := time.Since(begun); took > time.Minute { // seconds at most; but other work runs beside, and races are looked for
 				t.Errorf("took %s", took)
 			}
 		})
