@@ -41,7 +41,7 @@ var chance = []string{"examples/split-clash/bad.yaml", "testdata/configs/split-k
 
 // TestVerdict asks the real Collector what it says of the golden configurations and of the examples of the rules. It
 // must refuse those in which an error is found, and no others. Configurations with components that it was not built
-// with are left out, and logged; infra/dev/reference.sh builds one that has most of them.
+// with are left out, and logged; make verdict asks one that has most of them.
 func TestVerdict(t *testing.T) {
 	otelcol := rig.Theirs(t, "otelcol")
 	lacking := map[string]int{}
@@ -79,7 +79,7 @@ var unknownType = regexp.MustCompile(`unknown type: "(\w+)"`)
 func validate(t *testing.T, otelcol, name string) string {
 	t.Helper()
 	command := exec.Command(otelcol, "validate", "--config", filepath.Join(rig.Root(t), collectorPackage, name))
-	command.Env = append(os.Environ(), "MY_POD_IP=127.0.0.1", "BACKEND=localhost", "BACKEND_TOKEN=x")
+	command.Env = append(os.Environ(), "MY_POD_IP=127.0.0.1", "BACKEND=localhost", "BACKEND_TOKEN=x", "KAFKA_PASSWORD=x")
 	out, err := command.CombinedOutput()
 	if err == nil {
 		return ""

@@ -14,7 +14,7 @@ var connectorRules = []Rule{
 	{
 		ID: "ambiguous-connector", Layer: Semantics, Severity: Error,
 		Summary: "A connector has the id of a receiver or an exporter.",
-		Fix:     "Give the connector a name of its own: count/connector.",
+		Fix:     "Give the connector a name of its own: datadog/connector.",
 		config: func(v view, say report) {
 			for _, c := range v.Connectors.Components {
 				for _, kind := range []ComponentKind{Receiver, Exporter} {
