@@ -149,13 +149,3 @@ func (c *Config) Section(k ComponentKind) *Section {
 func (c *Config) sections() []*Section {
 	return []*Section{&c.Receivers, &c.Processors, &c.Exporters, &c.Connectors, &c.Extensions}
 }
-
-// Find returns the component of the id, or nil.
-func (s *Section) Find(id ID) *Component {
-	for i := range s.Components {
-		if s.Components[i].ID == id {
-			return &s.Components[i]
-		}
-	}
-	return nil
-}

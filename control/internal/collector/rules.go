@@ -68,6 +68,7 @@ var byID = func() map[string]Rule {
 
 func ruleOf(id string) Rule { return byID[id] }
 
+// syntaxRules are named like the reasons of the faults of CheckMapping. The last is about findings themselves.
 var syntaxRules = []Rule{
 	{
 		ID: "config-too-large", Layer: Syntax, Severity: Error,
