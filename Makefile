@@ -105,6 +105,11 @@ e2e: build ## Run the end-to-end tests: our programs, real agents.
 		echo "loadtest/e2e does not exist: no end-to-end tests ran" >&2; \
 	fi
 
+.PHONY: verdict
+verdict: ## Ask a real collector of many components, which takes minutes to build, what it says of our golden configurations.
+	@agents=$$($(DEV)/agents.sh reference); cd loadtest/e2e; \
+	AMPORA_E2E_AGENTS_DIR="$$agents" go test -tags=e2e -count=1 -v -run='^TestVerdict$$' $(TEST_FLAGS) .
+
 .PHONY: scale
 scale: build ## Run the tests with thousands of agents, which take the better part of an hour.
 	@$(DEV)/tools.sh haproxy redis-server; $(services); \

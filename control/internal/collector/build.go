@@ -13,8 +13,6 @@ import (
 // delimiter stands between the keys of a path, as in the Collector's own --set and messages.
 const delimiter = "::"
 
-func join(path ...string) string { return strings.Join(path, delimiter) }
-
 // builder fills a Config. What is not of the kind the Collector demands is noted and left out.
 type builder struct{ *Config }
 
@@ -90,7 +88,7 @@ func nest(n *Node, entries []entry) *Node {
 
 // mapping returns the fields of n, which shall be a mapping. If it is a reference instead, or has another shape, what it
 // says is elsewhere.
-func (b builder) mapping(n *Node, path string) (fields []Field, elsewhere bool) {
+func (b builder) mapping(n *Node, path ...string) (fields []Field, elsewhere bool) {
 	switch {
 	case n == nil || n.Kind == Null:
 		return nil, false
@@ -109,7 +107,7 @@ func (b builder) section(s *Section, n *Node) {
 	for _, f := range fields {
 		id, wrong := parseID(f.Key)
 		s.Components = append(s.Components, Component{Kind: s.Kind, ID: id, Fault: wrong, Settings: f.Value, Line: f.Line, Column: f.Column, key: f.Key})
-		_, _ = b.mapping(f.Value, join(s.Kind.section(), f.Key))
+		_, _ = b.mapping(f.Value, s.Kind.section(), f.Key)
 	}
 }
 
@@ -117,11 +115,11 @@ func (b builder) service(n *Node) {
 	s := &b.Service
 	s.node = n
 	_, s.Elsewhere = b.mapping(n, "service")
-	s.Extensions = b.members(n.Get("extensions"), join("service", "extensions"))
+	s.Extensions = b.members(n.Get("extensions"), "service", "extensions")
 	s.Telemetry = n.Get("telemetry")
-	_, _ = b.mapping(s.Telemetry, join("service", "telemetry"))
+	_, _ = b.mapping(s.Telemetry, "service", "telemetry")
 	s.Rest = others(n, []string{"extensions", "pipelines", "telemetry"})
-	fields, elsewhere := b.mapping(n.Get("pipelines"), join("service", "pipelines"))
+	fields, elsewhere := b.mapping(n.Get("pipelines"), "service", "pipelines")
 	s.Elsewhere = s.Elsewhere || elsewhere
 	for _, f := range fields {
 		s.Pipelines = append(s.Pipelines, b.pipeline(f))
@@ -129,18 +127,18 @@ func (b builder) service(n *Node) {
 }
 
 func (b builder) pipeline(f Field) Pipeline {
-	path := join("service", "pipelines", f.Key)
+	path := []string{"service", "pipelines", f.Key}
 	id, wrong := parseID(f.Key)
 	p := Pipeline{ID: id, Fault: wrong, Line: f.Line, Column: f.Column, key: f.Key}
-	_, p.Elsewhere = b.mapping(f.Value, path)
-	p.Receivers = b.members(f.Value.Get("receivers"), join(path, "receivers"))
-	p.Processors = b.members(f.Value.Get("processors"), join(path, "processors"))
-	p.Exporters = b.members(f.Value.Get("exporters"), join(path, "exporters"))
+	_, p.Elsewhere = b.mapping(f.Value, path...)
+	p.Receivers = b.members(f.Value.Get("receivers"), append(path, "receivers")...)
+	p.Processors = b.members(f.Value.Get("processors"), append(path, "processors")...)
+	p.Exporters = b.members(f.Value.Get("exporters"), append(path, "exporters")...)
 	p.Rest = others(f.Value, []string{"receivers", "processors", "exporters"})
 	return p
 }
 
-func (b builder) members(n *Node, path string) (m Members) {
+func (b builder) members(n *Node, path ...string) (m Members) {
 	switch {
 	case n == nil || n.Kind == Null:
 		return m
@@ -157,7 +155,7 @@ func (b builder) members(n *Node, path string) (m Members) {
 		case isReference(item):
 			m.Elsewhere = true
 		case item.Kind != String:
-			b.shapes = append(b.shapes, misshapen{path + delimiter + strconv.Itoa(i), item, "the id of a component"})
+			b.shapes = append(b.shapes, misshapen{append(slices.Clone(path), strconv.Itoa(i)), item, "the id of a component"})
 			m.Elsewhere = true
 		default:
 			id, wrong := parseID(item.Text)

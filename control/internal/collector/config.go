@@ -109,7 +109,7 @@ type splitKey struct {
 
 // misshapen is a node that is not of the kind the Collector demands there.
 type misshapen struct {
-	path string
+	path []string
 	node *Node
 	want string
 }
@@ -148,14 +148,4 @@ func (c *Config) Section(k ComponentKind) *Section {
 // sections in the order of the Collector's documentation.
 func (c *Config) sections() []*Section {
 	return []*Section{&c.Receivers, &c.Processors, &c.Exporters, &c.Connectors, &c.Extensions}
-}
-
-// Find returns the component of the id, or nil.
-func (s *Section) Find(id ID) *Component {
-	for i := range s.Components {
-		if s.Components[i].ID == id {
-			return &s.Components[i]
-		}
-	}
-	return nil
 }

@@ -33,8 +33,11 @@ func marks(body []byte) (n int) {
 // mapping with each other, so that a mapping of more than 8 000 keys weighs too much by itself.
 const pairsPerValue = 64
 
+// bytesPerValue is how much text weighs as much as one value, so that long text behind many aliases is bounded, too.
+const bytesPerValue = 64
+
 // weigh is what decoding root will cost: the nodes below it, root included, with every alias replaced by what it stands
-// for, and the comparisons of keys. It stops adding up past MaxNodes, and an alias inside its own anchor weighs more
+// for, their text, and the comparisons of keys. It stops adding up past MaxNodes, and an alias inside its own anchor weighs more
 // than that. Each node is visited once.
 func weigh(root *yaml.Node) int {
 	return expansion{}.weigh(root)
@@ -68,7 +71,7 @@ func (e expansion) anchored(n *yaml.Node) int {
 }
 
 func (e expansion) below(n *yaml.Node) int {
-	total := 1
+	total := 1 + len(n.Value)/bytesPerValue
 	if n.Kind == yaml.MappingNode {
 		keys := len(n.Content) / 2
 		total += keys * keys / pairsPerValue

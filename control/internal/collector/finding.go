@@ -40,7 +40,7 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	// Path leads to the place by keys and indices, with "::" between them as in the Collector's own messages.
 	Path string `json:"path,omitempty"`
-	// Line and Column are counted from 1, columns in bytes; 0 where there is no place.
+	// Line and Column are counted from 1; 0 where there is no place.
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
 	Message string `json:"message"`
@@ -80,11 +80,16 @@ func (c *Config) Findings() []Finding {
 			r.config(v, found.of(r))
 		}
 	}
+	var looks []func(setting)
+	for _, r := range table {
+		if r.setting != nil {
+			say := found.of(r)
+			looks = append(looks, func(s setting) { r.setting(s, say) })
+		}
+	}
 	v.eachSetting(func(s setting) {
-		for _, r := range table {
-			if r.setting != nil {
-				r.setting(s, found.of(r))
-			}
+		for _, look := range looks {
+			look(s)
 		}
 	})
 	return found.ordered()
@@ -167,5 +172,5 @@ func pathOf(keys ...string) string {
 	for i, key := range keys {
 		parts[i] = clip(key, longestPart)
 	}
-	return join(parts...)
+	return strings.Join(parts, delimiter)
 }

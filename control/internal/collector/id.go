@@ -15,7 +15,11 @@ var (
 	nameForm = regexp.MustCompile(`^[^\pZ\pC\pS]+$`)
 )
 
-const longestName = 1024
+const (
+	longestName = 1024
+	// longestID has room for the longest type and name and for white space around them.
+	longestID = 2048
+)
 
 // Signals are the kinds of data a pipeline can carry.
 var Signals = []string{"logs", "metrics", "profiles", "traces"}
@@ -36,6 +40,9 @@ func (id ID) String() string {
 // parseID splits an id as the Collector does, which drops white space around both halves. An id it would refuse is
 // returned with the reason.
 func parseID(text string) (ID, string) {
+	if len(text) > longestID {
+		return ID{Type: clip(text, longestID)}, fmt.Sprintf("it is longer than %d bytes", longestID)
+	}
 	kind, name, named := strings.Cut(text, "/")
 	id := ID{strings.TrimSpace(kind), strings.TrimSpace(name)}
 	switch {

@@ -20,7 +20,7 @@ const (
 	// MaxBytes is the longest body that is looked at: 8 MiB.
 	MaxBytes = 8 << 20
 	// MaxNodes is how many scalars, lists and mappings a body may come to with its aliases written out. Collectors
-	// write them out; a short text can name billions. Mappings of thousands of keys count for more (see weigh).
+	// write them out; a short text can name billions. Long text and mappings of thousands of keys count for more (see weigh).
 	MaxNodes = 1 << 20
 )
 

@@ -32,7 +32,9 @@ type Rule struct {
 }
 
 // table has every rule, in the order of the reference page.
-var table = slices.Concat(syntaxRules, structureRules, wiringRules, connectorRules, securityRules, pipelineRules, settingRules, templateRules, buildRules)
+var table = slices.Concat(
+	syntaxRules, structureRules, wiringRules, connectorRules, referenceRules, securityRules, pipelineRules, settingRules, templateRules, buildRules,
+)
 
 // Rules returns every rule.
 func Rules() []Rule { return slices.Clone(table) }
@@ -68,6 +70,7 @@ var byID = func() map[string]Rule {
 
 func ruleOf(id string) Rule { return byID[id] }
 
+// syntaxRules are named like the reasons of the faults of CheckMapping. The last is about findings themselves.
 var syntaxRules = []Rule{
 	{
 		ID: "config-too-large", Layer: Syntax, Severity: Error,

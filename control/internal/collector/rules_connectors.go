@@ -14,7 +14,7 @@ var connectorRules = []Rule{
 	{
 		ID: "ambiguous-connector", Layer: Semantics, Severity: Error,
 		Summary: "A connector has the id of a receiver or an exporter.",
-		Fix:     "Give the connector a name of its own: count/connector.",
+		Fix:     "Give the connector a name of its own: datadog/connector.",
 		config: func(v view, say report) {
 			for _, c := range v.Connectors.Components {
 				for _, kind := range []ComponentKind{Receiver, Exporter} {
@@ -140,9 +140,9 @@ func words(set map[string]bool) string {
 // A junction is a node of the graph in which a cycle is looked for: a pipeline, or what a connector makes of one signal
 // for another. The Collector has the same nodes, which keeps the number of edges small.
 type junction struct {
+	pipeline  int // its place among the pipelines, from 1; 0 for a connector
 	connector ID
 	from, to  string
-	pipeline  string
 }
 
 // connectorCycles reports each step by which a search comes back to where it is going through.
@@ -166,8 +166,8 @@ func connectorCycles(v view, say report) {
 		way = way[:len(way)-1]
 		depth[j] = done
 	}
-	for _, p := range v.Service.Pipelines {
-		if j := (junction{pipeline: p.key}); depth[j] == 0 {
+	for i := range v.Service.Pipelines {
+		if j := (junction{pipeline: i + 1}); depth[j] == 0 {
 			visit(j)
 		}
 	}
@@ -175,26 +175,34 @@ func connectorCycles(v view, say report) {
 
 func (v view) graph() map[junction][]junction {
 	g := map[junction][]junction{}
-	v.eachRef(func(p Pipeline, as ComponentKind, r Ref, _ spot) {
-		if !as.connects() || !v.defined[Connector][r.ID] {
-			return
-		}
-		here := junction{pipeline: p.key}
-		for _, other := range Signals {
-			j := junction{connector: r.ID, from: p.ID.Type, to: other}
-			if as == Receiver {
-				j.from, j.to = other, p.ID.Type
-			}
-			switch {
-			case !canConnect(r.ID.kind(), j.from, j.to):
-			case as == Exporter:
-				g[here] = append(g[here], j)
-			default:
-				g[j] = append(g[j], here)
+	for i, p := range v.Service.Pipelines {
+		here := junction{pipeline: i + 1}
+		for _, r := range v.connectors(p.Exporters) {
+			for _, to := range Signals {
+				if canConnect(r.kind(), p.ID.Type, to) {
+					g[here] = append(g[here], junction{connector: r, from: p.ID.Type, to: to})
+				}
 			}
 		}
-	})
+		for _, r := range v.connectors(p.Receivers) {
+			for _, from := range Signals {
+				if j := (junction{connector: r, from: from, to: p.ID.Type}); canConnect(r.kind(), from, p.ID.Type) {
+					g[j] = append(g[j], here)
+				}
+			}
+		}
+	}
 	return g
+}
+
+// connectors are those among the members.
+func (v view) connectors(m Members) (list []ID) {
+	for _, r := range m.Refs {
+		if v.defined[Connector][r.ID] {
+			list = append(list, r.ID)
+		}
+	}
+	return list
 }
 
 // longestCycle bounds how much of a cycle is named.
@@ -205,23 +213,18 @@ func (v view) tellCycle(way []junction, say report) {
 	names := make([]string, 0, longestCycle+1)
 	var at spot
 	for _, j := range way[:min(len(way), longestCycle)] {
-		name := j.connector.String()
-		if j.pipeline != "" {
-			name = j.pipeline
+		name := j.connector
+		if j.pipeline > 0 {
+			p := v.Service.Pipelines[j.pipeline-1]
+			if name = p.ID; at.line == 0 {
+				at = p.spot()
+			}
 		}
-		if j.pipeline != "" && at.line == 0 {
-			at = v.pipeline(j.pipeline).spot()
-		}
-		names = append(names, clip(name, longestPart))
+		names = append(names, clip(name.String(), longestPart))
 	}
 	end := names[0]
 	if len(way) > longestCycle {
 		end = "…"
 	}
 	say(at, "data would go round: %s → %s", strings.Join(names, " → "), end)
-}
-
-func (v view) pipeline(key string) Pipeline {
-	i, _ := slices.BinarySearchFunc(v.Service.Pipelines, key, func(p Pipeline, key string) int { return strings.Compare(p.key, key) })
-	return v.Service.Pipelines[i]
 }

@@ -40,7 +40,7 @@ var pipelineRules = []Rule{
 			for _, p := range v.Service.Pipelines {
 				if i := p.first(isType("memorylimiter")); i > 0 && !p.Processors.Elsewhere {
 					r := p.Processors.Refs[i]
-					say(p.processor(r), "in the pipeline %s the processor %s stands before %s", quoted(p.ID.String()), quoted(p.Processors.Refs[0].ID.String()), quoted(r.ID.String()))
+					say(p.member(Processor, r), "in the pipeline %s the processor %s stands before %s", quoted(p.ID.String()), quoted(p.Processors.Refs[0].ID.String()), quoted(r.ID.String()))
 				}
 			}
 		},
@@ -57,7 +57,7 @@ var pipelineRules = []Rule{
 				}
 				for _, r := range p.Processors.Refs[batch+1:] {
 					if slices.Contains(beforeBatch, r.ID.kind()) {
-						say(p.processor(p.Processors.Refs[batch]), "in the pipeline %s the processor %s stands before %s", quoted(p.ID.String()), quoted(p.Processors.Refs[batch].ID.String()), quoted(r.ID.String()))
+						say(p.member(Processor, p.Processors.Refs[batch]), "in the pipeline %s the processor %s stands before %s", quoted(p.ID.String()), quoted(p.Processors.Refs[batch].ID.String()), quoted(r.ID.String()))
 						break
 					}
 				}
@@ -79,8 +79,6 @@ func isType(kind string) func(Ref) bool { return func(r Ref) bool { return r.ID.
 
 // first is the index of the first processor that fits, or -1.
 func (p Pipeline) first(fits func(Ref) bool) int { return slices.IndexFunc(p.Processors.Refs, fits) }
-
-func (p Pipeline) processor(r Ref) spot { return r.spot("service", "pipelines", p.key, "processors") }
 
 // takesFromOutside reports whether a receiver of the pipeline is no connector: what comes by one was limited before.
 func (v view) takesFromOutside(p Pipeline) bool {

@@ -3,8 +3,6 @@
 
 package collector
 
-import "regexp"
-
 // settingRules are about single settings.
 var settingRules = []Rule{
 	{
@@ -49,16 +47,6 @@ var settingRules = []Rule{
 			}
 		},
 	},
-	{
-		ID: "bare-variable", Layer: Lint, Severity: Warning,
-		Summary: "$NAME without braces. The Collector puts nothing in its place any more.",
-		Fix:     "Write ${env:NAME}.",
-		setting: func(s setting, say report) {
-			if text := s.field.Value.text(); len(text) < longestPart && bare.MatchString(text) {
-				say(s.spot(), "%s is not replaced", quoted(text))
-			}
-		},
-	},
 }
 
 // deprecated says what to use instead of a component.
@@ -73,9 +61,6 @@ var deprecated = map[ComponentKind]map[string]string{
 	Processor: {"spanmetrics": "the spanmetrics connector", "servicegraph": "the servicegraph connector", "queuedretry": "sending_queue of the exporter"},
 	Extension: {"memoryballast": "the environment variable GOMEMLIMIT"},
 }
-
-// bare is a variable by itself, or before a port.
-var bare = regexp.MustCompile(`^\$[A-Z][A-Z0-9_]+(:[0-9]+)?$`)
 
 // switchesOff reports whether the setting is `enabled: false` of the exporter's setting of that name.
 func (s setting) switchesOff(name string) bool {

@@ -3,10 +3,7 @@
 
 package collector
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // structureRules repeat what the Collector refuses while it reads a configuration (otelcol/unmarshaler.go,
 // otelcol/config.go, service/pipelines/config.go), and what surprises there.
@@ -51,7 +48,7 @@ var structureRules = []Rule{
 		Fix:     "Give it the shape it must have, for example receivers: [otlp] in a pipeline.",
 		config: func(v view, say report) {
 			for _, m := range v.shapes {
-				say(spot{pathOf(strings.Split(m.path, delimiter)...), m.node.Line, m.node.Column}, "here must be %s, and there is %s", m.want, m.node.kindText())
+				say(spot{pathOf(m.path...), m.node.Line, m.node.Column}, "here must be %s, and there is %s", m.want, m.node.kindText())
 			}
 		},
 	},

@@ -109,19 +109,17 @@ func article(k ComponentKind) string {
 
 // eachRepeated calls visit for every name that a list of a pipeline has had before.
 func (v view) eachRepeated(visit func(p Pipeline, as ComponentKind, r Ref, at spot)) {
-	type named struct {
-		pipeline string
-		as       ComponentKind
-		id       ID
-	}
-	seen := map[named]bool{}
-	v.eachRef(func(p Pipeline, as ComponentKind, r Ref, at spot) {
-		n := named{p.key, as, r.ID}
-		if seen[n] && r.Fault == "" {
-			visit(p, as, r, at)
+	for _, p := range v.Service.Pipelines {
+		for _, role := range p.roles() {
+			seen := map[ID]bool{}
+			for _, r := range role.members.Refs {
+				if seen[r.ID] && r.Fault == "" {
+					visit(p, role.kind, r, p.member(role.kind, r))
+				}
+				seen[r.ID] = true
+			}
 		}
-		seen[n] = true
-	})
+	}
 }
 
 // asksForExtension reads the settings by which components name an extension: auth::authenticator, and storage of

@@ -18,7 +18,10 @@ func show(path []string, n *Node) string {
 		return ""
 	}
 	w := shower{left: longestShown}
-	w.node(n, slices.ContainsFunc(path[min(2, len(path)):], secretive))
+	if len(path) > 0 && placeOf(path[:1]) == inSection {
+		path = path[min(2, len(path)):] // ids are names
+	}
+	w.node(n, slices.ContainsFunc(path, secretive))
 	return w.text.String()
 }
 

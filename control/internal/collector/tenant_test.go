@@ -80,13 +80,14 @@ func TestUndecidedIsViolated(t *testing.T) {
 		fmt.Fprintf(&many, "traces/%d: {receivers: [a, b, c], exporters: [d, e]}, ", i)
 	}
 	many.WriteString("}}")
-	for text, c := range map[string]struct{ body, says string }{
-		`config.exporters["kafka"].settings.x == 1`:                                        {judged, "not so (undecided: the expression asks for what is not there"},
-		`config.receivers.otlp.settings.protocols.grpc.max == "5" || 1 / 0 == 1`:           {judged, "not so (undecided: the expression failed"},
-		`config.pipelines.exists(p, config.pipelines.all(q, q.id != p.id || q.id == "x"))`: {many.String(), "not so (undecided: the expression was stopped: it cost more than it may"},
+	for text, c := range map[string]struct{ body, says, or string }{
+		`config.exporters["kafka"].settings.x == 1`:                                        {judged, "the expression asks for what is not there", "-"},
+		`config.receivers.otlp.settings.protocols.grpc.max == "5" || 1 / 0 == 1`:           {judged, "the expression failed", "-"},
+		`config.pipelines.exists(p, config.pipelines.all(q, q.id != p.id || q.id == "x"))`: {many.String(), "the expression was stopped: it cost more than it may", "it took too long"}, // on a slow machine
 	} {
 		found, err := parsed(t, []byte(c.body)).Judge(t.Context(), []CompiledRule{compiled(t, text)})
-		if err != nil || len(found) != 1 || !strings.HasPrefix(found[0].Message, c.says) {
+		if err != nil || len(found) != 1 ||
+			!strings.HasPrefix(found[0].Message, "not so (undecided: "+c.says) && !strings.HasPrefix(found[0].Message, "not so (undecided: "+c.or) {
 			t.Errorf("%s: %+v, %v", text, found, err)
 		}
 	}

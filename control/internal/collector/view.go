@@ -80,6 +80,11 @@ func (c Component) spot() spot {
 	return spot{pathOf(c.Kind.section(), c.key), c.Line, c.Column}
 }
 
+// member is where the pipeline names a component.
+func (p Pipeline) member(as ComponentKind, r Ref) spot {
+	return r.spot("service", "pipelines", p.key, as.section())
+}
+
 func (r Ref) spot(list ...string) spot {
 	return spot{pathOf(append(list, strconv.Itoa(r.place))...), r.Line, r.Column}
 }
@@ -89,7 +94,7 @@ func (v view) eachRef(visit func(p Pipeline, as ComponentKind, r Ref, at spot)) 
 	for _, p := range v.Service.Pipelines {
 		for _, role := range p.roles() {
 			for _, r := range role.members.Refs {
-				visit(p, role.kind, r, r.spot("service", "pipelines", p.key, role.kind.section()))
+				visit(p, role.kind, r, p.member(role.kind, r))
 			}
 		}
 	}
