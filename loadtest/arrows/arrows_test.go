@@ -46,6 +46,7 @@ var rules = []rule{
 		why: "a key service knows nothing of certificates and tenants",
 	},
 	{from: "control/internal/fleet", only: []string{}, why: "the vocabulary stands alone at the centre: everything may import it because it imports nothing"},
+	{from: "control/internal/expression", only: []string{"shared/..."}, why: "expressions know what they are given, not what it means"},
 	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{
 		from: "control/internal/store", only: []string{"control/internal/fleet"},
@@ -116,6 +117,7 @@ var foreign = []struct {
 		[]string{"control/internal/store/postgres/...", "shared/bus/postgres", "migrations", "loadtest/..."},
 		"the store and the bus speak to PostgreSQL; what they are for is said without it",
 	},
+	{"cel.dev/cel-go", []string{"control/internal/expression"}, "what an expression may do and cost is bounded in one place"},
 	{"modernc.org/sqlite", []string{"control/internal/store/sqlite", "migrations", "loadtest/..."}, "one package speaks to SQLite"},
 	{"github.com/gobwas/ws", []string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "loadtest/..."}, "WebSocket frames are a matter of the OpAMP transport"},
 	{"go.opentelemetry.io/otel/sdk", []string{"shared/ops/...", "loadtest/..."}, "instruments come from an injected meter; only ops knows where they go"},
