@@ -114,7 +114,7 @@ const (
 type Delivery struct {
 	State   DeliveryState
 	Desired VersionRef
-	// Through is "agent" or "group": where the assignment stands.
+	// Through is "agent", "group" or "default": where the assignment stands.
 	Through string
 	Message string
 	Since   time.Time
@@ -181,7 +181,7 @@ const (
 type Situation struct {
 	Tenant TenantID
 	Agent  AgentID
-	// Assigned is what the agent shall end up with; nil: nothing. Through is "agent" or "group".
+	// Assigned is what the agent shall end up with; nil: nothing. Through is as Delivery.Through.
 	Assigned *VersionRef
 	Through  string
 	// Grant is the agent's grant, nil if it never had one.

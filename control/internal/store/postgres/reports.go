@@ -30,6 +30,7 @@ func writeReports(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents 
 	queueDelivered(&batch, tenant, which(judged, func(w verdict.Write) bool { return w.Delivery != nil }))
 	queueRequests(&batch, tenant, judged, at)
 	queueEvents(&batch, events)
+	queueChanged(&batch, tenant, array(which(judged, func(w verdict.Write) bool { return w.Seen }), agentID))
 	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, a := range which(judged, func(w verdict.Write) bool { return w.Wake }) {
 		woken[a.ID] = a.Write.Trace

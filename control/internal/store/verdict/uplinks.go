@@ -134,6 +134,8 @@ type Write struct {
 	// It comes before FullState, which asks for it; Wake wakes the engine; Park puts off what is to be sent to it until it
 	// is back.
 	Answered, FullState, Wake, Park bool
+	// Seen says that something changed which selectors of groups can see.
+	Seen bool
 	// Trace is that of the latest uplink for which the engine is woken.
 	Trace fleet.Traceparent
 }
@@ -269,6 +271,7 @@ func (a *Agent) part(r *fleet.Report, p fleet.Part) *fleet.Event {
 	if said && mark.Digest == p.Digest {
 		return nil
 	}
+	a.Write.Seen = a.Write.Seen || p.Kind == fleet.PartDescription || p.Kind == fleet.PartCapabilities
 	// Capabilities travel with every message, so only their change says anything: what was skipped may be possible now.
 	a.Write.Wake = a.Write.Wake || p.Kind == fleet.PartCapabilities
 	return p.News
