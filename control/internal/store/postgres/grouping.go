@@ -84,20 +84,18 @@ func (s *Store) Choosers(ctx context.Context, tenant fleet.TenantID) (c fleet.Ch
 
 // Candidates implements store.Grouping. Tags and labels are read for all of a page at once, each agent's in one row.
 func (s *Store) Candidates(ctx context.Context, tenant fleet.TenantID, of store.Candidacy, after fleet.AgentID, most int) (found []fleet.Candidate, err error) {
-	changed := ""
+	from := `agents a LEFT JOIN agents_changed c ON c.tenant_id = a.tenant_id AND c.agent_id = a.id`
 	if of.ChangedOnly {
-		changed = " AND c.version IS NOT NULL"
+		from = `agents_changed c JOIN agents a ON a.tenant_id = c.tenant_id AND a.id = c.agent_id`
 	}
-	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+	err = s.walking(ctx, tenant, func(tx pgx.Tx) error {
 		found, err = list(ctx, tx, scanCandidate, `
 			SELECT a.id, a.group_id, w.group_id, coalesce(c.version, 0), a.enrolled_at, a.method, a.parent_id,
 			       a.service_name, a.service_version, a.host_name, a.capabilities
-			FROM agents a
-			LEFT JOIN agents_waiting w ON w.tenant_id = a.tenant_id AND w.agent_id = a.id
-			LEFT JOIN agents_changed c ON c.tenant_id = a.tenant_id AND c.agent_id = a.id
-			WHERE a.tenant_id = $1 AND a.id > $2`+changed+` ORDER BY a.id LIMIT $3`,
+			FROM `+from+` LEFT JOIN agents_waiting w ON w.tenant_id = a.tenant_id AND w.agent_id = a.id
+			WHERE a.tenant_id = $1 AND a.id > $2 ORDER BY a.id LIMIT $3`,
 			tenant, cmp.Or(string(after), "00000000-0000-0000-0000-000000000000"), most)
-		if err != nil {
+		if err != nil || len(found) == 0 {
 			return fail("read candidates", err)
 		}
 		return readTexts(ctx, tx, tenant, of, found)
@@ -119,7 +117,10 @@ func readTexts(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, of store.C
 	for i, c := range found {
 		places[c.Agent] = i
 	}
-	agents := ids(found, func(c fleet.Candidate) fleet.AgentID { return c.Agent })
+	where, args := `agent_id >= $2 AND agent_id <= $3`, []any{tenant, found[0].Agent, found[len(found)-1].Agent}
+	if of.ChangedOnly {
+		where, args = `agent_id `+among, []any{tenant, ids(found, func(c fleet.Candidate) fleet.AgentID { return c.Agent })}
+	}
 	var agent fleet.AgentID
 	var keys, values []string
 	read := func(q *pipeline, table string, put func(*fleet.Candidate, map[string]string)) {
@@ -131,8 +132,7 @@ func readTexts(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, of store.C
 			put(&found[places[agent]], texts)
 			return nil
 		}, []any{&agent, &keys, &values}, `
-			SELECT agent_id, array_agg(key), array_agg(value) FROM `+table+` WHERE tenant_id = $1 AND agent_id `+among+` GROUP BY agent_id`,
-			tenant, agents)
+			SELECT agent_id, array_agg(key), array_agg(value) FROM `+table+` WHERE tenant_id = $1 AND `+where+` GROUP BY agent_id`, args...)
 	}
 	return pipelined(ctx, tx, "read what candidates are known by", func(q *pipeline) {
 		if of.Tags {
