@@ -162,8 +162,7 @@ func (p *program) poolsUpdate() *cobra.Command {
 	cmd = p.remote(verb{
 		use: "update POOL [flags]", short: "Change a pool, for the tokens to come", args: cobra.ExactArgs(1),
 		long: `Change what the flags say, for the tokens to come. A disabled pool hands out nothing; what it handed out before can be
-redeemed. --group "" takes the group away. --tag says all the tags that
-there are then.`,
+redeemed. --group "" takes the group away. --tag names all the tags that there are from then on.`,
 		example: "amporactl token-pools update web --per-hour 1000\namporactl token-pools update web --disable",
 	}, func(ctx context.Context, api *api, args []string) error {
 		change, err := flags.change(ctx, api, cmd)
