@@ -47,6 +47,10 @@ var rules = []rule{
 	},
 	{from: "control/internal/fleet", only: []string{}, why: "the vocabulary stands alone at the centre: everything may import it because it imports nothing"},
 	{from: "control/internal/expression", only: []string{"shared/..."}, why: "expressions know what they are given, not what it means"},
+	{
+		from: "control/internal/groups", only: []string{"control/internal/expression", "control/internal/fleet", "control/internal/store", "shared/..."},
+		why: "groups choose by what the store knows of agents; who asks them is not their matter",
+	},
 	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{
 		from: "control/internal/store", only: []string{"control/internal/fleet"},

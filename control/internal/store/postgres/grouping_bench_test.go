@@ -13,6 +13,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/groups"
+	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/postgres"
 )
 
@@ -64,9 +65,26 @@ func BenchmarkGroups(b *testing.B) {
 			}
 		}
 	})
+	b.Run("lot", func(b *testing.B) { // into the group and out again, a thousand agents in a transaction: reports of theirs wait so long
+		from, to := fleet.GroupID(""), g.ID
+		for b.Loop() {
+			choosers, err := s.Choosers(b.Context(), "acme")
+			if err != nil {
+				b.Fatal(err)
+			}
+			lot := store.Placing{Generation: choosers.Generation, Limit: 20, At: now}
+			for n := range 1000 {
+				lot.Placements = append(lot.Placements, fleet.Placement{Agent: identityOf(n * 7), From: from, To: to})
+			}
+			if moved, err := s.Place(b.Context(), "acme", lot); err != nil || moved != 1000 {
+				b.Fatal(moved, err)
+			}
+			from, to = to, from
+		}
+	})
 	b.Run("labels", func(b *testing.B) {
 		for b.Loop() {
-			if uses, err := s.LabelsInUse(b.Context(), "acme", 1, "", 1000); err != nil || len(uses) != 10 {
+			if uses, err := s.LabelsInUse(b.Context(), "acme", store.Labels, "", 1000); err != nil || len(uses) != 10 {
 				b.Fatal(len(uses), err)
 			}
 		}
