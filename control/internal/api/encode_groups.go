@@ -67,7 +67,7 @@ func previewed(p groups.Previewed, names map[fleet.GroupID]string) *amporav1.Pre
 	for id, n := range p.From {
 		answer.Left = append(answer.Left, &amporav1.LeftGroup{GroupId: string(id), GroupName: names[id], Agents: count(n)})
 	}
-	slices.SortFunc(answer.Left, func(a, b *amporav1.LeftGroup) int {
+	slices.SortFunc(answer.GetLeft(), func(a, b *amporav1.LeftGroup) int {
 		return cmp.Or(cmp.Compare(b.GetAgents(), a.GetAgents()), cmp.Compare(a.GetGroupId(), b.GetGroupId()))
 	})
 	for _, c := range p.Sample {

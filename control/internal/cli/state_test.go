@@ -138,6 +138,9 @@ func newState(token identity.Token) *state {
 	s.assignments = []*amporav1.Assignment{{
 		Target:   &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: groupEdge}},
 		ConfigId: configEdge, ConfigName: "edge", Version: 1, CreatedBy: "alice", CreatedAt: ago(time.Hour), Generation: 3,
+	}, {
+		Target:   &amporav1.Target{Target: &amporav1.Target_AgentId{AgentId: agentEvil}},
+		ConfigId: configEdge, ConfigName: "edge", Version: 1, CreatedBy: "ampora", CreatedAt: ago(time.Hour), Generation: 1, Default: true,
 	}}
 	s.tokens = []*amporav1.BootstrapToken{{
 		Id: mintedID, State: amporav1.TokenState_TOKEN_STATE_LIVE, CreatedBy: "alice", CreatedAt: ago(time.Hour), ExpiresAt: in(23 * time.Hour),
@@ -319,7 +322,7 @@ func (s groupServer) CreateGroup(_ context.Context, r *amporav1.CreateGroupReque
 		Id: mintedID, Name: r.GetName(), Description: r.GetDescription(), CreatedAt: timestamppb.Now(), Kind: amporav1.GroupKind_GROUP_KIND_STATIC,
 		Selector: r.GetSelector(), Priority: r.GetPriority(), DefaultConfig: r.GetDefaultConfig(), DefaultOnClaims: r.GetDefaultOnClaims(),
 	}
-	if group.DefaultConfig != nil {
+	if group.GetDefaultConfig() != nil {
 		group.DefaultConfig.ConfigName = "edge"
 	}
 	if group.GetSelector() != "" {
@@ -342,7 +345,7 @@ func (s groupServer) UpdateGroup(_ context.Context, r *amporav1.UpdateGroupReque
 	if r.Selector != nil {
 		group.Selector = r.GetSelector()
 	}
-	if r.DefaultConfig != nil {
+	if r.GetDefaultConfig() != nil {
 		group.DefaultConfig = &amporav1.DefaultConfig{ConfigId: r.GetDefaultConfig().GetConfigId(), ConfigName: "edge", Version: r.GetDefaultConfig().GetVersion()}
 	}
 	if group.GetDefaultConfig().GetConfigId() == "" {
@@ -698,7 +701,7 @@ func (s tokenPoolServer) UpdateTokenPool(_ context.Context, r *amporav1.UpdateTo
 	if r.GroupId != nil {
 		pool.GroupId = r.GetGroupId()
 	}
-	if r.Tags != nil {
+	if r.GetTags() != nil {
 		pool.Tags = r.GetTags().GetTags()
 	}
 	if r.Disabled != nil {
