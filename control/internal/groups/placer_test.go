@@ -228,7 +228,6 @@ func TestWhoWaitedIsLetIn(t *testing.T) {
 	w.wantIn("", agents...)
 	_, err = w.AddGroupMembers(w.Context(), w.by(), static.ID, agents[:1], 20)
 	w.must(err)
-	w.now = w.now.Add(groups.Sweep)
 	w.look()
 	w.wantIn(g.ID, agents[1:]...)
 }

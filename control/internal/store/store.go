@@ -321,9 +321,9 @@ type Groups interface {
 	RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID) (fleet.Group, error)
 }
 
-// Grouping is what dynamic groups choose their members with. What selectors can see of an agent is noted when it changes:
-// by reports, enrolments, tags and groups that agents leave, in the transaction of the change, if the tenant has a dynamic
-// group. Every change of a dynamic group, or of its assignment, is a new generation, and all agents are due.
+// Grouping is what dynamic groups choose their members with. It is noted when something changes that decides for an agent:
+// by reports, enrolments, tags and static groups that it joins or leaves, in the transaction of the change, if the tenant
+// has a dynamic group. Every change of a dynamic group, or of its assignment, is a new generation, and all agents are due.
 type Grouping interface {
 	// GroupingsDue names the tenants of whose agents some are to be looked at, or all at now.
 	GroupingsDue(ctx context.Context, now time.Time) ([]fleet.TenantID, error)

@@ -215,6 +215,9 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 		if err := moveMembers(ctx, tx, by, joining, g); err != nil {
 			return err
 		}
+		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(joining)); err != nil { // they may have waited elsewhere
+			return err
+		}
 		g.MemberCount += len(joining)
 		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(joining), id))
 	})
