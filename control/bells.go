@@ -57,6 +57,12 @@ func (r ringing) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.G
 	return r.Store.RemoveGroupMembers(ctx, by, id, agents)
 }
 
+// Place rings for the engine.
+func (r ringing) Place(ctx context.Context, tenant fleet.TenantID, p store.Placing) (int, error) {
+	defer r.engine.Ring()
+	return r.Store.Place(ctx, tenant, p)
+}
+
 // ChangeSigningKey rings for the outbox.
 func (r ringing) ChangeSigningKey(ctx context.Context, by fleet.By, c fleet.KeyChange) (fleet.KeyUse, string, error) {
 	defer r.outbox.Ring()

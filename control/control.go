@@ -30,6 +30,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/enrolment"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/gateways"
+	"gitlab.com/ampora/ampora/control/internal/groups"
 	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/outbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
@@ -91,6 +92,7 @@ type Control struct {
 	keys        *signingKeys
 	keeper      *upkeep.Keeper
 	watcher     *drift.Watcher
+	placer      *groups.Placer
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -244,6 +246,9 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.watcher, err = drift.New(drift.Deps{Store: db, Content: bodies, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
 		return err
 	}
+	if c.placer, err = groups.New(groups.Deps{Store: db, Limit: c.config.ImmediateLimit, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
+		return err
+	}
 	c.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
 		Store: db, Authority: c.authority, Tenant: tenant, Nonces: c.config.PKI.Nonces, Log: d.Log, Meter: d.Meter, Now: now,
 	})
@@ -309,6 +314,7 @@ func (c *Control) Loops() []run.Task {
 		c.replica.Duty("trusted signing keys", time.Hour, c.keys.retire),
 		c.replica.Duty("drift", drift.Pause, c.watcher.Look),
 		c.replica.Duty("certificate upkeep", upkeep.Pause, c.keeper.Look),
+		c.replica.Duty("dynamic groups", groups.Pause, c.placer.Look),
 		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}

@@ -51,6 +51,10 @@ var rules = []rule{
 		why: "what a configuration means depends on nothing but the configuration: no store, no API, no agent",
 	},
 	{from: "control/internal/expression", only: []string{"shared/..."}, why: "expressions know what they are given, not what it means"},
+	{
+		from: "control/internal/groups", only: []string{"control/internal/expression", "control/internal/fleet", "control/internal/store", "shared/..."},
+		why: "groups choose by what the store knows of agents; who asks them is not their matter",
+	},
 	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{
 		from: "control/internal/store", only: []string{"control/internal/fleet"},

@@ -26,7 +26,7 @@ func bootstrapTokenAt(now time.Time) func(fleet.BootstrapToken) *amporav1.Bootst
 		return &amporav1.BootstrapToken{
 			Id: string(t.ID), Description: t.Description, GroupId: string(t.Group), State: tokenStates.encode(t.State(now)),
 			CreatedBy: t.CreatedBy, CreatedAt: moment(t.CreatedAt), ExpiresAt: moment(t.ExpiresAt),
-			RedeemedAt: moment(t.RedeemedAt), AgentId: string(t.Agent), PoolId: string(t.Pool), Pool: t.PoolName,
+			RedeemedAt: moment(t.RedeemedAt), AgentId: string(t.Agent), PoolId: string(t.Pool), Pool: t.PoolName, Tags: t.Tags,
 		}
 	}
 }
@@ -37,7 +37,7 @@ func tokenPoolAt(now time.Time) func(fleet.TokenPool) *amporav1.TokenPool {
 		pool := &amporav1.TokenPool{
 			Id: string(p.ID), Name: p.Name, Description: p.Description, GroupId: string(p.Group), Ttl: durationpb.New(p.TTL),
 			LiveLimit: int32(p.LiveLimit), PerHour: int32(p.PerHour), Burst: int32(p.Burst), Live: int32(p.Live), //nolint:gosec // bounded by the message's rules
-			Disabled: !p.DisabledAt.IsZero(), CreatedBy: p.CreatedBy, CreatedAt: moment(p.CreatedAt), RotatedAt: moment(p.RotatedAt),
+			Disabled: !p.DisabledAt.IsZero(), CreatedBy: p.CreatedBy, CreatedAt: moment(p.CreatedAt), RotatedAt: moment(p.RotatedAt), Tags: p.Tags,
 		}
 		if now.Before(p.PreviousUntil) {
 			pool.FormerSecretUntil = moment(p.PreviousUntil)

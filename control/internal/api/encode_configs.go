@@ -31,13 +31,6 @@ func kindFrom(k amporav1.ConfigKind) fleet.ConfigKind {
 	return configKinds.decode(k)
 }
 
-func group(g fleet.Group) *amporav1.Group {
-	return &amporav1.Group{
-		Id: string(g.ID), Name: g.Name, Description: g.Description, MemberCount: count(g.MemberCount),
-		CreatedAt: moment(g.CreatedAt), DeletedAt: moment(g.DeletedAt),
-	}
-}
-
 func config(c fleet.Config) *amporav1.Config {
 	return &amporav1.Config{
 		Id: string(c.ID), Name: c.Name, Description: c.Description, Kind: configKinds.encode(c.Kind),
@@ -126,6 +119,14 @@ func versionName(v fleet.ConfigVersion) string {
 	return string(v.Config) + "/" + strconv.Itoa(v.Version)
 }
 
+// defaultFrom reads a default; none if no configuration is named.
+func defaultFrom(d *amporav1.DefaultConfig) fleet.DefaultConfig {
+	if d.GetConfigId() == "" {
+		return fleet.DefaultConfig{}
+	}
+	return fleet.DefaultConfig{Config: fleet.ConfigID(d.GetConfigId()), Version: int(d.GetVersion())}
+}
+
 // targetFrom reads a target; a rule of the message holds it to exactly one of the two.
 func targetFrom(t *amporav1.Target) fleet.Target {
 	return fleet.Target{Agent: fleet.AgentID(t.GetAgentId()), Group: fleet.GroupID(t.GetGroupId())}
@@ -141,6 +142,6 @@ func target(t fleet.Target) *amporav1.Target {
 func assignment(a fleet.Assignment) *amporav1.Assignment {
 	return &amporav1.Assignment{
 		Target: target(a.Target), ConfigId: string(a.Config), ConfigName: a.ConfigName, Version: count(a.Version),
-		OfferHash: hashText(a.Offer), CreatedBy: a.CreatedBy, CreatedAt: moment(a.CreatedAt), Generation: int64(a.Generation),
+		OfferHash: hashText(a.Offer), CreatedBy: a.CreatedBy, CreatedAt: moment(a.CreatedAt), Generation: int64(a.Generation), Default: a.Target.Default,
 	}
 }

@@ -34,7 +34,7 @@ type tokenPools struct {
 func (s *tokenPools) CreateTokenPool(ctx context.Context, r *amporav1.CreateTokenPoolRequest) (*amporav1.CreateTokenPoolResponse, error) {
 	by, secret := auth.By(ctx), identity.NewToken(identity.PoolToken)
 	pool, err := s.store.CreateTokenPool(ctx, by, fleet.TokenPool{
-		ID: newID[fleet.PoolID](), Tenant: by.Tenant, Name: r.GetName(), Description: r.GetDescription(), Group: fleet.GroupID(r.GetGroupId()),
+		ID: newID[fleet.PoolID](), Tenant: by.Tenant, Name: r.GetName(), Description: r.GetDescription(), Group: fleet.GroupID(r.GetGroupId()), Tags: r.GetTags(),
 		TTL: ttl(r.GetTtl(), fleet.PoolDefaultTTL).Truncate(time.Second), LiveLimit: int(r.GetLiveLimit()),
 		PerHour: cmp.Or(int(r.GetPerHour()), fleet.PoolDefaultPerHour), Burst: cmp.Or(int(r.GetBurst()), fleet.PoolDefaultBurst),
 		Hash: secret.Hash(), RotatedAt: by.At, CreatedBy: by.Principal.Name, CreatedAt: by.At,
@@ -73,6 +73,10 @@ func (s *tokenPools) UpdateTokenPool(ctx context.Context, r *amporav1.UpdateToke
 	if r.GroupId != nil {
 		group := fleet.GroupID(r.GetGroupId())
 		change.Group = &group
+	}
+	if r.GetTags() != nil {
+		tags := fleet.Tags(r.GetTags().GetTags())
+		change.Tags = &tags
 	}
 	if r.GetTtl() != nil {
 		life := r.GetTtl().AsDuration().Truncate(time.Second)

@@ -34,7 +34,7 @@ type bootstrapTokens struct{ store store.Enrolment }
 func (s *bootstrapTokens) IssueBootstrapToken(ctx context.Context, r *amporav1.IssueBootstrapTokenRequest) (*amporav1.IssueBootstrapTokenResponse, error) {
 	by, secret := auth.By(ctx), identity.NewToken(identity.BootstrapToken)
 	token := fleet.BootstrapToken{
-		ID: newID[fleet.TokenID](), Tenant: by.Tenant, Hash: secret.Hash(), Group: fleet.GroupID(r.GetGroupId()),
+		ID: newID[fleet.TokenID](), Tenant: by.Tenant, Hash: secret.Hash(), Group: fleet.GroupID(r.GetGroupId()), Tags: r.GetTags(),
 		Description: r.GetDescription(), CreatedBy: by.Principal.Name, CreatedAt: by.At,
 		ExpiresAt: by.At.Add(ttl(r.GetTtl(), fleet.BootstrapTokenDefaultTTL)),
 	}

@@ -26,6 +26,7 @@ const (
 	ReasonChangedMeanwhile = "CHANGED_MEANWHILE"
 	ReasonWrongState       = "WRONG_STATE"
 	ReasonRolloutRequired  = "ROLLOUT_REQUIRED"
+	ReasonGroupKind        = "GROUP_KIND"
 	ReasonUnavailable      = "UNAVAILABLE"
 	// ReasonLeaseLost: a gateway must register anew (ampora.internal.v1).
 	ReasonLeaseLost = "LEASE_LOST"
@@ -42,6 +43,7 @@ var sentinels = []struct {
 	{store.ErrExists, fault.New(fault.AlreadyExists, ReasonAlreadyExists, "the name is taken")},
 	{store.ErrConflict, fault.New(fault.Conflict, ReasonChangedMeanwhile, "it was changed meanwhile; read it again")},
 	{store.ErrState, fault.New(fault.FailedPrecondition, ReasonWrongState, "its state does not allow this")},
+	{store.ErrDynamic, fault.New(fault.FailedPrecondition, ReasonGroupKind, "a dynamic group chooses its members itself, a static one does not; a group keeps its kind")},
 	{store.ErrLimit, fault.New(fault.FailedPrecondition, ReasonRolloutRequired, "this would change too many agents at once: start a rollout")},
 	{store.ErrLeaseLost, fault.New(fault.FailedPrecondition, ReasonLeaseLost, "the gateway's lease is lost; register anew")},
 	{store.ErrUnavailable, fault.New(fault.Unavailable, ReasonUnavailable, "the database cannot be used at the moment")},

@@ -17,7 +17,7 @@ import (
 func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
 		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsDrift(), p.agentsRetry(), p.agentsAllowChildren(),
-		p.agentsReleaseQuarantine())
+		p.agentsReleaseQuarantine(), p.agentsLabels())
 }
 
 // agentSelection is the flags that choose agents.

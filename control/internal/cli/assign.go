@@ -128,7 +128,11 @@ func (p *program) configsAssignments() *cobra.Command {
 func (p *program) assignmentTable(list []*amporav1.Assignment) view {
 	t := newTable("TARGET", "CONFIG", "GENERATION", "CREATED", "BY")
 	for _, assignment := range list {
-		t.row(escape(targetName(assignment.GetTarget())),
+		target := targetName(assignment.GetTarget())
+		if assignment.GetDefault() {
+			target += ", by default"
+		}
+		t.row(escape(target),
 			fmt.Sprintf("%s@%d", escape(assignment.GetConfigName()), assignment.GetVersion()),
 			number(assignment.GetGeneration()), relative(p.now(), assignment.GetCreatedAt()), or(assignment.GetCreatedBy()))
 	}

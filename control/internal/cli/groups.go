@@ -14,13 +14,13 @@ import (
 
 func (p *program) groupCommands() *cobra.Command {
 	return noun("groups", "Groups: agents that share a configuration",
-		p.groupsCreate(), p.groupsList(), p.groupsGet(), p.groupsDelete(), p.groupsUndelete(),
-		p.groupsMembers("add", "Put agents into a group, out of whichever they were in",
+		p.groupsCreate(), p.groupsUpdate(), p.groupsPreview(), p.groupsList(), p.groupsGet(), p.groupsDelete(), p.groupsUndelete(),
+		p.groupsMembers("add", "Put agents into a static group, out of whichever they were in",
 			func(ctx context.Context, api *api, group string, agents []string) (*amporav1.Group, error) {
 				answer, err := api.groups.AddGroupMembers(ctx, &amporav1.AddGroupMembersRequest{Id: group, AgentIds: agents})
 				return answer.GetGroup(), err
 			}),
-		p.groupsMembers("remove", "Take agents out of a group",
+		p.groupsMembers("remove", "Take agents out of a static group",
 			func(ctx context.Context, api *api, group string, agents []string) (*amporav1.Group, error) {
 				answer, err := api.groups.RemoveGroupMembers(ctx, &amporav1.RemoveGroupMembersRequest{Id: group, AgentIds: agents})
 				return answer.GetGroup(), err
@@ -28,16 +28,30 @@ func (p *program) groupCommands() *cobra.Command {
 }
 
 func (p *program) groupsCreate() *cobra.Command {
-	var description string
-	cmd := p.remote(verb{use: "create NAME [flags]", short: "Create a group", args: cobra.ExactArgs(1)},
-		func(ctx context.Context, api *api, args []string) error {
-			answer, err := api.groups.CreateGroup(ctx, &amporav1.CreateGroupRequest{Name: args[0], Description: description})
-			if err != nil {
-				return err
-			}
-			return p.showGroup(answer.GetGroup())
+	var flags groupFlags
+	cmd := p.remote(verb{
+		use: "create NAME [flags]", short: "Create a group", args: cobra.ExactArgs(1),
+		long: `Create a group. With --selector it is dynamic: it chooses its members by an expression in CEL over what is known of
+agents (agent.verified.id, enrolled_at, method, parent, tags) and what they claim of themselves (agent.claimed.labels, type,
+version, host_name, capabilities). See what it would choose with: amporactl groups preview. Whoever joins a group with a
+--default gets that configuration.`,
+		example: `amporactl groups create berlin --selector 'agent.verified.tags["site"] == "berlin"' --default edge
+amporactl groups create linux --selector 'agent.claimed.labels["os.type"] == "linux"' --priority -10`,
+	}, func(ctx context.Context, api *api, args []string) error {
+		given, err := flags.defaultConfig(ctx, api)
+		if err != nil {
+			return err
+		}
+		answer, err := api.groups.CreateGroup(ctx, &amporav1.CreateGroupRequest{
+			Name: args[0], Description: flags.description, Selector: flags.selector, Priority: flags.priority,
+			DefaultConfig: given, DefaultOnClaims: flags.onClaims,
 		})
-	cmd.Flags().StringVar(&description, "description", "", "what the group is for, `TEXT`")
+		if err != nil {
+			return err
+		}
+		return p.showGroup(answer.GetGroup())
+	})
+	flags.declare(cmd)
 	return cmd
 }
 
@@ -66,16 +80,16 @@ func (a *api) groupPages(deleted bool) page[*amporav1.Group] {
 }
 
 func (p *program) groupTable(groups []*amporav1.Group) view {
-	t := newTable("NAME", "ID", "MEMBERS", "CREATED", "DELETED", "DESCRIPTION")
+	t := newTable("NAME", "ID", "KIND", "MEMBERS", "WAITING", "CREATED", "DELETED", "DESCRIPTION")
 	for _, group := range groups {
-		t.row(or(group.GetName()), or(group.GetId()), number(group.GetMemberCount()),
+		t.row(or(group.GetName()), or(group.GetId()), word(group.GetKind()), number(group.GetMemberCount()), number(group.GetWaitingCount()),
 			relative(p.now(), group.GetCreatedAt()), relative(p.now(), group.GetDeletedAt()), or(group.GetDescription()))
 	}
 	return t
 }
 
 func (p *program) showGroup(group *amporav1.Group) error {
-	return p.show(group, func() view { return p.groupTable([]*amporav1.Group{group}) })
+	return p.show(group, func() view { return p.groupProperties(group) })
 }
 
 func (p *program) groupsGet() *cobra.Command {
@@ -108,7 +122,7 @@ func (p *program) groupsDelete() *cobra.Command {
 
 func (p *program) groupsUndelete() *cobra.Command {
 	return p.remote(verb{
-		use: "undelete GROUP", short: "Bring a deleted group back, without members", args: cobra.ExactArgs(1),
+		use: "undelete GROUP", short: "Bring a deleted group back, without members; a dynamic one chooses anew", args: cobra.ExactArgs(1),
 	}, func(ctx context.Context, api *api, args []string) error {
 		id, err := api.deletedGroupID(ctx, args[0])
 		if err != nil {

@@ -85,6 +85,18 @@ func (p *properties) write(out io.Writer) error {
 // view is what a person sees of a message in the table format.
 type view interface{ write(out io.Writer) error }
 
+// views are several, one after the other.
+type views []view
+
+func (v views) write(out io.Writer) error {
+	for _, one := range v {
+		if err := one.write(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // show writes a result in the format asked for. seen is called for a table only.
 func (p *program) show(message proto.Message, seen func() view) error {
 	if p.format == formatTable {

@@ -31,6 +31,7 @@ const (
 	agentTwo   = "01890000-0000-7000-8000-000000000002"
 	agentEvil  = "01890000-0000-7000-8000-0000000000ee"
 	groupEdge  = "01890000-0000-7000-8000-0000000000a1"
+	groupBusy  = "01890000-0000-7000-8000-0000000000a3"
 	groupGone  = "01890000-0000-7000-8000-0000000000a2"
 	configEdge = "01890000-0000-7000-8000-0000000000c1"
 	mintedID   = "01890000-0000-7000-8000-0000000000b1"
@@ -122,8 +123,14 @@ func newState(token identity.Token) *state {
 		},
 	}
 	s.groups = []*amporav1.Group{
-		{Id: groupEdge, Name: "edge", Description: "the edge", MemberCount: 2, CreatedAt: ago(72 * time.Hour)},
-		{Id: groupGone, Name: "gone", CreatedAt: ago(80 * time.Hour), DeletedAt: ago(time.Hour)},
+		{Id: groupEdge, Name: "edge", Description: "the edge", MemberCount: 2, CreatedAt: ago(72 * time.Hour), Kind: amporav1.GroupKind_GROUP_KIND_STATIC},
+		{
+			Id: groupBusy, Name: "busy", CreatedAt: ago(2 * time.Hour), Kind: amporav1.GroupKind_GROUP_KIND_DYNAMIC, Priority: 7,
+			Selector: `agent.claimed.labels["os"] == "linux"`, DefaultConfig: &amporav1.DefaultConfig{ConfigId: configEdge, ConfigName: "edge"}, DefaultOnClaims: true,
+			MemberCount: 12, WaitingCount: 31, WaitingBecause: "joining would change more than 20 agents at once, by the default of the group",
+			FailingCount: 1, FailingSince: ago(time.Hour), Failure: "division by zero " + strings.ToValidUTF8(evil, ""),
+		},
+		{Id: groupGone, Name: "gone", CreatedAt: ago(80 * time.Hour), DeletedAt: ago(time.Hour), Kind: amporav1.GroupKind_GROUP_KIND_STATIC},
 	}
 	s.configs = []*amporav1.Config{{
 		Id: configEdge, Name: "edge", Kind: amporav1.ConfigKind_CONFIG_KIND_COLLECTOR, CreatedAt: ago(72 * time.Hour), LatestPublished: 1, Latest: 2,
@@ -133,6 +140,9 @@ func newState(token identity.Token) *state {
 	s.assignments = []*amporav1.Assignment{{
 		Target:   &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: groupEdge}},
 		ConfigId: configEdge, ConfigName: "edge", Version: 1, CreatedBy: "alice", CreatedAt: ago(time.Hour), Generation: 3,
+	}, {
+		Target:   &amporav1.Target{Target: &amporav1.Target_AgentId{AgentId: agentEvil}},
+		ConfigId: configEdge, ConfigName: "edge", Version: 1, CreatedBy: "ampora", CreatedAt: ago(time.Hour), Generation: 1, Default: true,
 	}}
 	s.tokens = []*amporav1.BootstrapToken{{
 		Id: mintedID, State: amporav1.TokenState_TOKEN_STATE_LIVE, CreatedBy: "alice", CreatedAt: ago(time.Hour), ExpiresAt: in(23 * time.Hour),
@@ -310,9 +320,64 @@ func (s groupServer) CreateGroup(_ context.Context, r *amporav1.CreateGroupReque
 	if _, err := s.group(r.GetName()); err == nil {
 		return nil, refuse(connect.CodeAlreadyExists, "ALREADY_EXISTS", "a group has this name already", nil)
 	}
-	group := &amporav1.Group{Id: mintedID, Name: r.GetName(), Description: r.GetDescription(), CreatedAt: timestamppb.Now()}
+	group := &amporav1.Group{
+		Id: mintedID, Name: r.GetName(), Description: r.GetDescription(), CreatedAt: timestamppb.Now(), Kind: amporav1.GroupKind_GROUP_KIND_STATIC,
+		Selector: r.GetSelector(), Priority: r.GetPriority(), DefaultConfig: r.GetDefaultConfig(), DefaultOnClaims: r.GetDefaultOnClaims(),
+	}
+	if group.GetDefaultConfig() != nil {
+		group.DefaultConfig.ConfigName = "edge"
+	}
+	if group.GetSelector() != "" {
+		group.Kind = amporav1.GroupKind_GROUP_KIND_DYNAMIC
+	}
 	s.groups = append(s.groups, group)
 	return &amporav1.CreateGroupResponse{Group: group}, nil
+}
+
+func (s groupServer) UpdateGroup(_ context.Context, r *amporav1.UpdateGroupRequest) (*amporav1.UpdateGroupResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	group, err := s.group(r.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if r.Selector != nil {
+		group.Selector = r.GetSelector()
+	}
+	if r.GetDefaultConfig() != nil {
+		group.DefaultConfig = &amporav1.DefaultConfig{ConfigId: r.GetDefaultConfig().GetConfigId(), ConfigName: "edge", Version: r.GetDefaultConfig().GetVersion()}
+	}
+	if group.GetDefaultConfig().GetConfigId() == "" {
+		group.DefaultConfig = nil
+	}
+	return &amporav1.UpdateGroupResponse{Group: group}, nil
+}
+
+func (s groupServer) PreviewSelector(_ context.Context, r *amporav1.PreviewSelectorRequest) (*amporav1.PreviewSelectorResponse, error) {
+	if r.GetSelector() == "true&&" {
+		return nil, refuse(connect.CodeInvalidArgument, "EXPRESSION_INVALID", "the expression is not valid: line 1, column 7: Syntax error",
+			map[string]string{"line": "1", "column": "7"})
+	}
+	return &amporav1.PreviewSelectorResponse{
+		Agents: 100_000, Matched: 4182, Members: 1, Explicit: 2, Elsewhere: 3, Joining: 4176,
+		Left:         []*amporav1.LeftGroup{{GroupId: groupGone, GroupName: strings.ToValidUTF8(evil, ""), Agents: 4000}, {Agents: 176}},
+		FailingCount: 1, Failure: "division by zero",
+		Sample: []*amporav1.MatchedAgent{{Id: agentOne, DisplayName: "otelcol@web-1", GroupId: groupEdge, GroupName: "edge"}, {Id: agentEvil, DisplayName: strings.ToValidUTF8(evil, "")}},
+	}, nil
+}
+
+func (s groupServer) ListLabels(_ context.Context, r *amporav1.ListLabelsRequest) (*amporav1.ListLabelsResponse, error) {
+	switch {
+	case r.GetKind() == amporav1.LabelKind_LABEL_KIND_TAG:
+		return &amporav1.ListLabelsResponse{Labels: []*amporav1.LabelUse{{Text: "site", Agents: 2}}}, nil
+	case r.GetKey() != "":
+		return &amporav1.ListLabelsResponse{Labels: []*amporav1.LabelUse{{Text: "linux", Agents: 2}, {Text: strings.ToValidUTF8(evil, ""), Agents: 1}}}, nil
+	default:
+		return &amporav1.ListLabelsResponse{Labels: []*amporav1.LabelUse{{Text: "os.type", Agents: 3}}}, nil
+	}
 }
 
 func (s groupServer) GetGroup(_ context.Context, r *amporav1.GetGroupRequest) (*amporav1.GetGroupResponse, error) {
@@ -633,7 +698,8 @@ func (s tokenServer) IssueBootstrapToken(_ context.Context, r *amporav1.IssueBoo
 		ttl = r.GetTtl().AsDuration()
 	}
 	token := &amporav1.BootstrapToken{
-		Id: mintedID, Description: r.GetDescription(), GroupId: r.GetGroupId(), State: amporav1.TokenState_TOKEN_STATE_LIVE,
+		Tags: r.GetTags(),
+		Id:   mintedID, Description: r.GetDescription(), GroupId: r.GetGroupId(), State: amporav1.TokenState_TOKEN_STATE_LIVE,
 		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(ttl)),
 	}
 	s.tokens = append(s.tokens, token)
@@ -741,7 +807,8 @@ type tokenPoolServer struct{ *state }
 
 func (s tokenPoolServer) CreateTokenPool(_ context.Context, r *amporav1.CreateTokenPoolRequest) (*amporav1.CreateTokenPoolResponse, error) {
 	pool := &amporav1.TokenPool{
-		Id: mintedID, Name: r.GetName(), Description: r.GetDescription(), GroupId: r.GetGroupId(), Ttl: r.GetTtl(), LiveLimit: r.GetLiveLimit(),
+		Tags: r.GetTags(),
+		Id:   mintedID, Name: r.GetName(), Description: r.GetDescription(), GroupId: r.GetGroupId(), Ttl: r.GetTtl(), LiveLimit: r.GetLiveLimit(),
 		PerHour: r.GetPerHour(), Burst: r.GetBurst(), CreatedAt: timestamppb.Now(), RotatedAt: timestamppb.Now(),
 	}
 	return &amporav1.CreateTokenPoolResponse{Pool: pool, Secret: "amp-pool." + theSecret}, nil
@@ -771,6 +838,9 @@ func (s tokenPoolServer) UpdateTokenPool(_ context.Context, r *amporav1.UpdateTo
 	}
 	if r.GroupId != nil {
 		pool.GroupId = r.GetGroupId()
+	}
+	if r.GetTags() != nil {
+		pool.Tags = r.GetTags().GetTags()
 	}
 	if r.Disabled != nil {
 		pool.Disabled = r.GetDisabled()

@@ -6,6 +6,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
@@ -23,6 +26,7 @@ func (p *program) tokenPoolCommands() *cobra.Command {
 type poolFlags struct {
 	ttl                       lifetime
 	group, description        string
+	tags                      map[string]string
 	liveLimit, perHour, burst int32
 }
 
@@ -30,6 +34,7 @@ func (f *poolFlags) declare(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.ttl, "ttl", "each token is redeemable for `DURATION`, 15m to 7d (1h if nobody says)")
 	cmd.Flags().StringVar(&f.group, "group", "", "the `GROUP` that agents join (name or id)")
 	cmd.Flags().StringVar(&f.description, "description", "", "what it is for, `TEXT`")
+	tagsFlag(cmd, &f.tags)
 	cmd.Flags().Int32Var(&f.liveLimit, "live-limit", 0, "at most `N` tokens that nobody has redeemed yet, 0 for no limit")
 	cmd.Flags().Int32Var(&f.perHour, "per-hour", 0, "at most `N` tokens an hour (60 if nobody says)")
 	cmd.Flags().Int32Var(&f.burst, "burst", 0, "at most `N` tokens at once (10 if nobody says)")
@@ -51,7 +56,7 @@ draws single-use bootstrap tokens, within the pool's limits, and can do nothing 
 		return p.mint(out, func() (minted, error) {
 			answer, err := api.tokenPools.CreateTokenPool(ctx, &amporav1.CreateTokenPoolRequest{
 				Name: args[0], Description: flags.description, GroupId: groupID, Ttl: flags.ttl.proto(),
-				LiveLimit: flags.liveLimit, PerHour: flags.perHour, Burst: flags.burst,
+				LiveLimit: flags.liveLimit, PerHour: flags.perHour, Burst: flags.burst, Tags: flags.tags,
 			})
 			return minted{answer, answer.GetSecret(), func() { answer.Secret = "" }, "token pool " + answer.GetPool().GetId()}, err
 		})
@@ -114,6 +119,7 @@ func (p *program) showPool(pool *amporav1.TokenPool) error {
 		seen.add("State", poolState(pool))
 		seen.add("Description", or(pool.GetDescription()))
 		seen.add("Group", or(pool.GetGroupId()))
+		seen.add("Tags", or(tagsText(pool.GetTags())))
 		seen.add("Tokens live for", exactly(pool.GetTtl().AsDuration()))
 		seen.add("Rate", fmt.Sprintf("%d an hour, %d at once", pool.GetPerHour(), pool.GetBurst()))
 		seen.add("Live tokens", liveOf(pool))
@@ -122,6 +128,15 @@ func (p *program) showPool(pool *amporav1.TokenPool) error {
 		seen.add("Former secret dies", relative(p.now(), pool.GetFormerSecretUntil()))
 		return seen
 	})
+}
+
+// tagsText is tags as they are given, by their keys.
+func tagsText(tags map[string]string) string {
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, key+"="+tags[key])
+	}
+	return strings.Join(list, ", ")
 }
 
 func liveOf(pool *amporav1.TokenPool) string {
@@ -142,17 +157,20 @@ func (a *api) poolID(ctx context.Context, ref string) (string, error) {
 
 func (p *program) poolsUpdate() *cobra.Command {
 	var flags poolFlags
-	var enable, disable bool
+	var enable, disable, noTags bool
 	var cmd *cobra.Command
 	cmd = p.remote(verb{
 		use: "update POOL [flags]", short: "Change a pool, for the tokens to come", args: cobra.ExactArgs(1),
 		long: `Change what the flags say, for the tokens to come. A disabled pool hands out nothing; what it handed out before can be
-redeemed. --group "" takes the group away.`,
+redeemed. --group "" takes the group away. --tag names all the tags that there are from then on.`,
 		example: "amporactl token-pools update web --per-hour 1000\namporactl token-pools update web --disable",
 	}, func(ctx context.Context, api *api, args []string) error {
 		change, err := flags.change(ctx, api, cmd)
 		if err != nil {
 			return err
+		}
+		if noTags {
+			change.Tags = &amporav1.Tags{}
 		}
 		if enable || disable {
 			change.Disabled = proto.Bool(disable)
@@ -169,8 +187,10 @@ redeemed. --group "" takes the group away.`,
 	flags.declare(cmd)
 	cmd.Flags().BoolVar(&disable, "disable", false, "hand out nothing from now on")
 	cmd.Flags().BoolVar(&enable, "enable", false, "hand out tokens again")
+	cmd.Flags().BoolVar(&noTags, "no-tags", false, "no tags any more")
 	cmd.MarkFlagsMutuallyExclusive("disable", "enable")
-	cmd.MarkFlagsOneRequired("ttl", "group", "description", "live-limit", "per-hour", "burst", "disable", "enable")
+	cmd.MarkFlagsMutuallyExclusive("tag", "no-tags")
+	cmd.MarkFlagsOneRequired("ttl", "group", "description", "live-limit", "per-hour", "burst", "tag", "no-tags", "disable", "enable")
 	return cmd
 }
 
@@ -182,6 +202,7 @@ func (f *poolFlags) change(ctx context.Context, api *api, cmd *cobra.Command) (*
 		"live-limit":  func() { change.LiveLimit = &f.liveLimit },
 		"per-hour":    func() { change.PerHour = &f.perHour },
 		"burst":       func() { change.Burst = &f.burst },
+		"tag":         func() { change.Tags = &amporav1.Tags{Tags: f.tags} },
 	} {
 		if cmd.Flags().Changed(name) {
 			apply()

@@ -20,6 +20,7 @@ func (p *program) tokenCommands() *cobra.Command {
 func (p *program) tokensIssue() *cobra.Command {
 	var ttl lifetime
 	var group, description, out string
+	var tags map[string]string
 	cmd := p.remote(verb{
 		use: "issue [flags]", short: "Issue a token for one agent", args: cobra.NoArgs,
 		long: `Issue a bootstrap token for one agent. The secret is shown this once: alone on standard output, or in the file
@@ -32,7 +33,7 @@ that --out names.`,
 		}
 		return p.mint(out, func() (minted, error) {
 			answer, err := api.tokens.IssueBootstrapToken(ctx,
-				&amporav1.IssueBootstrapTokenRequest{Ttl: ttl.proto(), GroupId: groupID, Description: description})
+				&amporav1.IssueBootstrapTokenRequest{Ttl: ttl.proto(), GroupId: groupID, Description: description, Tags: tags})
 			return minted{
 				answer, answer.GetSecret(), func() { answer.Secret = "" },
 				"token " + answer.GetToken().GetId() + " expires " + stamp(answer.GetToken().GetExpiresAt()),
@@ -42,6 +43,7 @@ that --out names.`,
 	cmd.Flags().Var(&ttl, "ttl", "redeemable for `DURATION`, 15m to 7d (the server's default is 24h)")
 	cmd.Flags().StringVar(&group, "group", "", "the `GROUP` the agent joins (name or id)")
 	cmd.Flags().StringVar(&description, "description", "", "what it is for, `TEXT`")
+	tagsFlag(cmd, &tags)
 	outFlag(cmd, &out)
 	return cmd
 }

@@ -108,6 +108,7 @@ type BootstrapToken struct {
 	Tenant      TenantID
 	Hash        [32]byte // SHA-256 of the whole secret text
 	Group       GroupID  // joined at enrolment; empty for none
+	Tags        Tags     // of the agent, from its enrolment on
 	Description string
 	// Pool is the one that it was drawn from, with its name; empty if an operator issued it.
 	Pool       PoolID

@@ -4,6 +4,7 @@
 package fleet
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -71,6 +72,29 @@ type Capabilities uint64
 
 // AcceptsConnectionSettings is AcceptsOpAMPConnectionSettings.
 const AcceptsConnectionSettings Capabilities = 0x100
+
+// capabilityNames are OpAMP's names of the bits, from the lowest on.
+var capabilityNames = [...]string{
+	"ReportsStatus", "AcceptsRemoteConfig", "ReportsEffectiveConfig", "AcceptsPackages", "ReportsPackageStatuses",
+	"ReportsOwnTraces", "ReportsOwnMetrics", "ReportsOwnLogs", "AcceptsOpAMPConnectionSettings", "AcceptsOtherConnectionSettings",
+	"AcceptsRestartCommand", "ReportsHealth", "ReportsRemoteConfig", "ReportsHeartbeat", "ReportsAvailableComponents",
+	"ReportsConnectionSettingsStatus",
+}
+
+// Names are the bits by OpAMP's names, lowest first; one without a name is "bit N".
+func (have Capabilities) Names() []string {
+	var names []string
+	for n := range 64 {
+		switch {
+		case have&(1<<n) == 0:
+		case n < len(capabilityNames):
+			names = append(names, capabilityNames[n])
+		default:
+			names = append(names, fmt.Sprintf("bit %d", n))
+		}
+	}
+	return names
+}
 
 // Has reports whether all bits of c are set.
 func (have Capabilities) Has(c Capabilities) bool { return have&c == c }

@@ -162,21 +162,13 @@ func (m ConfigMap) OfferHash() OfferHash {
 // ImmediateLimit is how many agents one act may change without a rollout, unless an installation is configured otherwise.
 const ImmediateLimit = 20
 
-// Group is a set of agents; an agent is in at most one.
-type Group struct {
-	Tenant      TenantID
-	ID          GroupID
-	Name        string
-	Description string
-	MemberCount int // read-only, derived
-	CreatedAt   time.Time
-	DeletedAt   time.Time
-}
-
-// Target is what an assignment is for: exactly one of the two is set.
+// Target is what an assignment is for: exactly one of Agent and Group is set. An agent's own assignment decides, else its
+// group's, else the default.
 type Target struct {
 	Agent AgentID
 	Group GroupID
+	// Default says that the agent got it when it joined its group: it goes when the agent leaves.
+	Default bool
 }
 
 // Assignment is what a group or an agent shall end up with. Only the API writes it.

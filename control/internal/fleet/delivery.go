@@ -116,7 +116,7 @@ const (
 type Delivery struct {
 	State   DeliveryState
 	Desired VersionRef
-	// Through is "agent" or "group": where the assignment stands.
+	// Through is "agent", "group" or "default": where the assignment stands.
 	Through string
 	Message string
 	Since   time.Time
@@ -183,7 +183,7 @@ const (
 type Situation struct {
 	Tenant TenantID
 	Agent  AgentID
-	// Assigned is what the agent shall end up with; nil: nothing. Through is "agent" or "group".
+	// Assigned is what the agent shall end up with; nil: nothing. Through is as Delivery.Through.
 	Assigned *VersionRef
 	Through  string
 	// Unrendered says why the assigned version, a template, cannot be made an offer to this agent; empty: it can.

@@ -15,6 +15,7 @@ type TokenPool struct {
 	Name        string // unique among those not deleted
 	Description string
 	Group       GroupID       // joined by the agents; empty for none
+	Tags        Tags          // of the agents
 	TTL         time.Duration // of the tokens
 	// LiveLimit is how many of its tokens may be live at once; 0 is no limit.
 	LiveLimit int
@@ -52,6 +53,7 @@ func (p TokenPool) Accepts(hash [32]byte, now time.Time) bool {
 type PoolChange struct {
 	Description *string
 	Group       *GroupID
+	Tags        *Tags // all of them
 	TTL         *time.Duration
 	LiveLimit   *int
 	PerHour     *int
@@ -72,6 +74,7 @@ func (c PoolChange) Of(p TokenPool, at time.Time) TokenPool {
 	owed := max(0, float64(p.DrawnUntil.Sub(at))/float64(p.Share()))
 	set(&p.Description, c.Description)
 	set(&p.Group, c.Group)
+	set(&p.Tags, c.Tags)
 	set(&p.TTL, c.TTL)
 	set(&p.LiveLimit, c.LiveLimit)
 	set(&p.PerHour, c.PerHour)
@@ -126,7 +129,7 @@ const TokenRetention = 30 * 24 * time.Hour
 
 // Draw completes a token that the pool hands out at the time.
 func (p TokenPool) Draw(t BootstrapToken, at time.Time) BootstrapToken {
-	t.Tenant, t.Pool, t.PoolName, t.Group = p.Tenant, p.ID, p.Name, p.Group
+	t.Tenant, t.Pool, t.PoolName, t.Group, t.Tags = p.Tenant, p.ID, p.Name, p.Group, p.Tags
 	t.CreatedAt, t.ExpiresAt = at, at.Add(p.TTL)
 	return t
 }

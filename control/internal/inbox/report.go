@@ -81,8 +81,8 @@ func (c *reportDecoder) capabilities() {
 		// ReportsStatus must be set by every agent, so no bits means not said.
 		return
 	}
-	c.part(fleet.PartCapabilities, fleet.CapabilitySet{Bits: fleet.Capabilities(bits), Names: CapabilityNames(bits)}, nil, "", nil)
 	set := fleet.Capabilities(bits)
+	c.part(fleet.PartCapabilities, fleet.CapabilitySet{Bits: set, Names: set.Names()}, nil, "", nil)
 	accepts := set.Has(fleet.Capabilities(protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig))
 	c.report.Summary.Capabilities, c.report.Summary.AcceptsConfig = &set, &accepts
 }

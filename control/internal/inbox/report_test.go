@@ -6,6 +6,7 @@ package inbox
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -220,11 +221,19 @@ func TestFieldsWeDoNotKnowSurvive(t *testing.T) {
 	}
 }
 
+// TestCapabilityNames holds the names of the vocabulary to those of OpAMP's own message types.
 func TestCapabilityNames(t *testing.T) {
-	got := CapabilityNames(uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus|
-		protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig) | 1<<40)
-	if want := []string{"ReportsStatus", "AcceptsRemoteConfig", "bit 40"}; !slices.Equal(got, want) {
-		t.Errorf("names %q, want %q", got, want)
+	for n := range 64 {
+		want := fmt.Sprintf("bit %d", n)
+		if name, known := protobufs.AgentCapabilities_name[int32(1)<<min(n, 31)]; known && n < 31 {
+			want = strings.TrimPrefix(name, "AgentCapabilities_")
+		}
+		if got := fleet.Capabilities(1 << n).Names(); !slices.Equal(got, []string{want}) {
+			t.Errorf("bit %d is named %q, want %q", n, got, want)
+		}
+	}
+	if got := fleet.Capabilities(1<<40 | 3).Names(); !slices.Equal(got, []string{"ReportsStatus", "AcceptsRemoteConfig", "bit 40"}) {
+		t.Errorf("names %q", got)
 	}
 }
 

@@ -6,7 +6,6 @@ package inbox
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -27,26 +26,6 @@ const (
 	// The message as received stays in the part's raw bytes.
 	maxWords = 4096
 )
-
-// CapabilityNames names the bits an agent set, by OpAMP's own constants; a bit without a name is "bit N".
-func CapabilityNames(bits uint64) []string {
-	var names []string
-	for n := range 64 {
-		bit := uint64(1) << n
-		if bits&bit == 0 {
-			continue
-		}
-		name := ""
-		if n < 31 {
-			name = protobufs.AgentCapabilities_name[int32(bit)]
-		}
-		if name == "" {
-			name = fmt.Sprintf("bit %d", n)
-		}
-		names = append(names, strings.TrimPrefix(name, "AgentCapabilities_"))
-	}
-	return names
-}
 
 // Labels are the description's scalar attributes as text, identifying ones winning: what agents are searched by.
 // Values longer than a label are left out, not cut: half a value would match wrongly.

@@ -33,6 +33,8 @@ var (
 	ErrConflict = errors.New("changed meanwhile")
 	// ErrState: the entity's state does not allow it, and reading again will not help.
 	ErrState = errors.New("not in a state that allows this")
+	// ErrDynamic: the group chooses its members itself, or it does not and is asked to.
+	ErrDynamic = errors.New("of a group that is dynamic, or is not")
 	// ErrLimit: more agents than the caller's limit would change.
 	ErrLimit = errors.New("more agents than may change at once")
 	// ErrLeaseLost: a lease is no longer held; nothing was written.
@@ -57,6 +59,7 @@ type Store interface {
 	Restoration
 	Fleet
 	Groups
+	Grouping
 	Configs
 	ConfigRules
 	Bodies
@@ -127,7 +130,7 @@ type Access interface {
 
 // Enrolment keeps bootstrap tokens, and turns them into identities.
 type Enrolment interface {
-	// IssueBootstrapToken stores the token. ErrNotFound if its group is none.
+	// IssueBootstrapToken stores the token. ErrNotFound if its group is none, ErrDynamic if that chooses its members itself.
 	IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error
 	// BootstrapTokensByHash finds tokens of any tenants and any state. A hash that is none's is not in the map.
 	BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error)
@@ -139,7 +142,7 @@ type Enrolment interface {
 	// tenants, and says how many that were.
 	SweepBootstrapTokens(ctx context.Context, before time.Time, max int) (int, error)
 
-	// Redeem consumes tokens and records for each identity, certificate, group membership, audit and event, all or nothing.
+	// Redeem consumes tokens and records for each identity, certificate, group membership, tags, audit and event, all or nothing.
 	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At:
 	// ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one succeeds.
 	Redeem(ctx context.Context, list []Redemption) []error
@@ -147,7 +150,8 @@ type Enrolment interface {
 
 // TokenPools keeps pools of bootstrap tokens.
 type TokenPools interface {
-	// CreateTokenPool stores a pool. ErrExists if one that is not deleted has the name; ErrNotFound if its group is none.
+	// CreateTokenPool stores a pool. ErrExists if one that is not deleted has the name; ErrNotFound if its group is none,
+	// ErrDynamic if that chooses its members itself.
 	CreateTokenPool(ctx context.Context, by fleet.By, p fleet.TokenPool) (fleet.TokenPool, error)
 	// TokenPool finds by id or name one that is not deleted, with its tokens counted that are live at now. ErrNotFound.
 	TokenPool(ctx context.Context, tenant fleet.TenantID, idOrName string, now time.Time) (fleet.TokenPool, error)
@@ -155,7 +159,8 @@ type TokenPools interface {
 	TokenPools(ctx context.Context, tenant fleet.TenantID, now time.Time, page fleet.Page) (list []fleet.TokenPool, next string, err error)
 	// TokenPoolByHash finds, in any tenant and any state, the one whose present or former secret has the hash. ErrNotFound.
 	TokenPoolByHash(ctx context.Context, hash [32]byte) (fleet.TokenPool, error)
-	// UpdateTokenPool changes a pool that is not deleted, for the tokens to come. ErrNotFound, also if its group is none.
+	// UpdateTokenPool changes a pool that is not deleted, for the tokens to come. ErrNotFound, ErrDynamic as of
+	// CreateTokenPool.
 	UpdateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID, change fleet.PoolChange) (fleet.TokenPool, error)
 	// RotateTokenPool gives the pool another secret. The one before is good until the time given, zero for not at all, and
 	// found by its hash all the same; what was before that is forgotten. ErrNotFound.
@@ -163,7 +168,7 @@ type TokenPools interface {
 	// DeleteTokenPool ends the pool, frees its name, and revokes its tokens that are live at by.At, so many. ErrNotFound.
 	DeleteTokenPool(ctx context.Context, by fleet.By, id fleet.PoolID) (revoked int, err error)
 	// DrawToken stores a token of the pool, whose ID and Hash are given, if the pool's state and limits at by.At let it; its
-	// group and life are those of the pool. A refusal is a verdict, not an error, and is counted in the audit log. Of many
+	// group, tags and life are those of the pool. A refusal is a verdict, not an error, and is counted in the audit log. Of many
 	// that draw at once no more get one than the limits allow. ErrNotFound if the pool is deleted.
 	DrawToken(ctx context.Context, by fleet.By, id fleet.PoolID, t fleet.BootstrapToken) (fleet.DrawVerdict, error)
 }
@@ -295,24 +300,86 @@ type Fleet interface {
 	ReleaseQuarantine(ctx context.Context, by fleet.By, id fleet.AgentID) (fleet.Agent, error)
 }
 
-// Groups keeps static groups.
+// Groups keeps groups, and who is in the static ones. Whoever joins a group with a default is assigned that with it, in
+// the place of what it got from the group before; a default of which no version is published any more is left out.
 type Groups interface {
-	// CreateGroup stores a group. ErrExists if one that is not deleted has the name.
+	// CreateGroup stores a group. ErrExists if one that is not deleted has the name; ErrNotFound if its default is no
+	// version, ErrState if it is not published.
 	CreateGroup(ctx context.Context, by fleet.By, g fleet.Group) (fleet.Group, error)
 	// Group finds by id, or by name among those not deleted. ErrNotFound.
 	Group(ctx context.Context, tenant fleet.TenantID, idOrName string) (fleet.Group, error)
 	// Groups lists by name, deleted ones too if asked.
 	Groups(ctx context.Context, tenant fleet.TenantID, deleted bool, page fleet.Page) (list []fleet.Group, next string, err error)
+	// UpdateGroup gives a group that is not deleted another definition in the place of the one that was read: what operators
+	// write, but for the name. Members keep what they have. ErrNotFound, ErrState as of CreateGroup; ErrConflict if it is
+	// defined otherwise by now; ErrDynamic if a static group would become dynamic, or the other way round.
+	UpdateGroup(ctx context.Context, by fleet.By, was, is fleet.Group) (fleet.Group, error)
 	// DeleteGroup marks the group deleted, frees its name, removes its assignment and its members. ErrNotFound.
 	DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) error
 	// UndeleteGroup brings it back empty. ErrNotFound; ErrExists if the name is taken by now.
 	UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) (fleet.Group, error)
-	// AddGroupMembers moves agents into the group and wakes the engine for them. ErrNotFound if the group or any agent
-	// is none; ErrLimit if the group has an assignment and more than limit agents would newly fall under it, or if it
-	// would then have more than limit members under an assignment.
+	// AddGroupMembers moves agents into a static group and wakes the engine for them. ErrNotFound if the group or any agent
+	// is none; ErrDynamic; ErrLimit if the group does not admit so many (fleet.Group.Admits).
 	AddGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID, limit int) (fleet.Group, error)
-	// RemoveGroupMembers takes those of the agents out of the group that are in it. ErrNotFound if the group is none.
+	// RemoveGroupMembers takes those of the agents out of a static group that are in it. ErrNotFound if the group is none;
+	// ErrDynamic.
 	RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID) (fleet.Group, error)
+}
+
+// Grouping is what dynamic groups choose their members with. It is noted when something changes that decides for an agent:
+// by reports, enrolments, tags and static groups that it joins or leaves, in the transaction of the change, if the tenant
+// has a dynamic group. Every change of a dynamic group, or of its assignment, is a new generation, and all agents are due.
+type Grouping interface {
+	// GroupingsDue names the tenants of whose agents some are to be looked at, or all at now.
+	GroupingsDue(ctx context.Context, now time.Time) ([]fleet.TenantID, error)
+	// Choosers returns the tenant's dynamic groups; the zero ones if it never had any.
+	Choosers(ctx context.Context, tenant fleet.TenantID) (fleet.Choosers, error)
+	// Candidates returns agents of the tenant by id, after the one given, at most max: those of which something changed,
+	// or all.
+	Candidates(ctx context.Context, tenant fleet.TenantID, of Candidacy, after fleet.AgentID, max int) ([]fleet.Candidate, error)
+	// Place puts agents where they are to be, under the generation that was decided on, settles the notes and says how many
+	// it moved. It wakes the engine for those that moved; audit and events go along. ErrConflict, and nothing is written, if
+	// the generation is another. Left out, and noted as changed, is an agent that is not where it was; those for a group
+	// that does not admit them, together with the others of this call, wait. Of several that place an agent at once, one
+	// does.
+	Place(ctx context.Context, tenant fleet.TenantID, p Placing) (moved int, err error)
+	// FinishGrouping notes that all agents were looked at under the generation, what the selectors failed of, and when that is
+	// done again. ErrConflict if the generation is another.
+	FinishGrouping(ctx context.Context, tenant fleet.TenantID, generation int64, failing map[fleet.GroupID]fleet.SelectorFailure, next time.Time) error
+	// LabelsInUse returns the keys of the tenant's labels or tags, or the values of a key, with the number of agents that
+	// have them: the most frequent first, at most max.
+	LabelsInUse(ctx context.Context, tenant fleet.TenantID, kind LabelKind, key string, max int) ([]LabelUse, error)
+}
+
+// Candidacy says which agents are asked for, and what of them.
+type Candidacy struct {
+	// ChangedOnly asks for those of which something changed.
+	ChangedOnly bool
+	// Tags and Labels say that those are wanted, too.
+	Tags, Labels bool
+}
+
+// Placing is a lot of placements that were decided under a generation.
+type Placing struct {
+	Generation int64
+	Placements []fleet.Placement
+	Limit      int // of agents that one act may change
+	At         time.Time
+}
+
+// LabelKind says whether labels, which agents claim, or tags are meant.
+type LabelKind int
+
+// The kinds.
+const (
+	Labels LabelKind = iota + 1
+	Tags
+)
+
+// LabelUse is a key or a value, and how many agents have it.
+type LabelUse struct {
+	Text   string
+	Agents int
 }
 
 // Configs keeps configurations, their versions and who shall get them.
@@ -334,12 +401,12 @@ type Configs interface {
 	ConfigVersions(ctx context.Context, tenant fleet.TenantID, id fleet.ConfigID, f fleet.VersionFilter, page fleet.Page) (list []fleet.ConfigVersion, next string, err error)
 	// PublishConfigVersion: draft to published, with what was found. ErrNotFound, ErrState, ErrConflict.
 	PublishConfigVersion(ctx context.Context, by fleet.By, p fleet.Publication) (fleet.ConfigVersion, error)
-	// ArchiveConfigVersion: published to archived. ErrState also while it is assigned.
+	// ArchiveConfigVersion: published to archived. ErrState also while it is assigned, or the default of a group.
 	ArchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
 	// UnarchiveConfigVersion: archived to published, as it was. ErrNotFound, ErrState.
 	UnarchiveConfigVersion(ctx context.Context, by fleet.By, id fleet.ConfigID, version int) (fleet.ConfigVersion, error)
 
-	// Assign points the target at a published version (a.Version 0: the newest), raises the generation and wakes the
+	// Assign points the target, which is no default, at a published version (a.Version 0: the newest), raises the generation and wakes the
 	// engine for every agent it decides for. ErrNotFound; ErrState if the version is not published; ErrLimit if a group
 	// has more than limit members. It returns how many agents it decides for.
 	Assign(ctx context.Context, by fleet.By, a fleet.Assignment, limit int) (fleet.Assignment, int, error)

@@ -76,22 +76,27 @@ func NotNullMap[K comparable, V any](m map[K]V) map[K]V {
 
 // Kinds of targets.
 const (
-	TargetAgent = "agent"
-	TargetGroup = "group"
+	TargetAgent   = "agent"
+	TargetGroup   = "group"
+	TargetDefault = "default"
 )
 
-// Target is a target as its two columns: TargetAgent or TargetGroup, and the id.
+// Target is a target as its two columns: its kind, and the id.
 func Target(t fleet.Target) (kind, id string) {
-	if t.Agent != "" {
+	switch {
+	case t.Default:
+		return TargetDefault, string(t.Agent)
+	case t.Agent != "":
 		return TargetAgent, string(t.Agent)
+	default:
+		return TargetGroup, string(t.Group)
 	}
-	return TargetGroup, string(t.Group)
 }
 
 // TargetOf is the target that Target made two columns of.
 func TargetOf(kind, id string) fleet.Target {
-	if kind == TargetAgent {
-		return fleet.Target{Agent: fleet.AgentID(id)}
+	if kind == TargetGroup {
+		return fleet.Target{Group: fleet.GroupID(id)}
 	}
-	return fleet.Target{Group: fleet.GroupID(id)}
+	return fleet.Target{Agent: fleet.AgentID(id), Default: kind == TargetDefault}
 }

@@ -67,6 +67,7 @@ func TestTarget(t *testing.T) {
 	}{
 		{fleet.Target{Agent: "a"}, column.TargetAgent, "a"},
 		{fleet.Target{Group: "g"}, column.TargetGroup, "g"},
+		{fleet.Target{Agent: "a", Default: true}, column.TargetDefault, "a"},
 	} {
 		kind, id := column.Target(c.target)
 		if kind != c.kind || id != c.id || column.TargetOf(kind, id) != c.target {

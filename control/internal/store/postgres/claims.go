@@ -267,6 +267,7 @@ func countChildren(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, of *ve
 func writeJudged(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, j verdict.Judged) error {
 	var batch pgx.Batch
 	queueBorn(&batch, j.Born)
+	queueChanged(&batch, tenant, array(j.Born, func(a fleet.Agent) fleet.AgentID { return a.ID }))
 	queueBound(&batch, tenant, j.Bound)
 	queueSeated(&batch, tenant, j.Seated)
 	queueShared(&batch, tenant, j.Left, j.Shared)

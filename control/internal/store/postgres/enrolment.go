@@ -27,21 +27,24 @@ func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.Bo
 	})
 }
 
-// groupOrNone refuses the id of a group that there is not.
+// groupOrNone refuses the id of a group that there is not, or that chooses its members itself.
 func groupOrNone(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, group fleet.GroupID) error {
 	if group == "" {
 		return nil
 	}
-	_, err := livingGroup(ctx, tx, tenant, group, "FOR SHARE")
+	g, err := livingGroup(ctx, tx, tenant, group, "FOR SHARE")
+	if err == nil && g.Dynamic() {
+		return fmt.Errorf("enrol into a group: %w", store.ErrDynamic)
+	}
 	return err
 }
 
 // issue stores a token, with its audit.
 func issue(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.BootstrapToken) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, pool_id, created_by, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, tags, description, pool_id, created_by, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), column.NotNullMap(t.Tags), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 	if err != nil {
 		return fail("issue a bootstrap token", err)
 	}
@@ -119,12 +122,12 @@ func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most
 	return n, err
 }
 
-const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
+const enrolmentColumns = `tenant_id, id, hash, group_id, tags, description, created_by, created_at, expires_at, revoked_at,
 	redeemed_at, agent_id, public_key, serial, pool_id,
 	coalesce((SELECT p.name FROM token_pools p WHERE p.tenant_id = bootstrap_tokens.tenant_id AND p.id = bootstrap_tokens.pool_id), '')`
 
 func scanBootstrapToken(row pgx.Row) (t fleet.BootstrapToken, err error) {
-	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Description, &t.CreatedBy,
+	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Tags, &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
 		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.Pool), &t.PoolName)
 	return t, err

@@ -85,12 +85,7 @@ func writeRedeemed(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done [
 	if err != nil {
 		return err
 	}
-	group := func(r verdict.Redeemed) fleet.GroupID {
-		if living[r.Of.Group] {
-			return r.Of.Group
-		}
-		return "" // deleted meanwhile
-	}
+	group := func(r verdict.Redeemed) fleet.GroupID { return living[r.Of.Group].ID } // none if it was deleted meanwhile
 	told, events := make([]verdict.Told, len(done)), make([]fleet.Event, len(done))
 	for i, r := range done {
 		told[i].By = r.By
@@ -98,17 +93,51 @@ func writeRedeemed(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done [
 	}
 	var batch pgx.Batch
 	queueEnrolled(&batch, tenant, done, group)
+	queueEnrolledTags(&batch, tenant, done)
+	queueChanged(&batch, tenant, array(done, enrolledID))
 	queueCertificates(&batch, array(done, func(r verdict.Redeemed) fleet.Certificate { return r.Certificate }))
 	queueRedeemed(&batch, tenant, done)
 	queueEvents(&batch, events)
 	if err := queueAudit(&batch, told); err != nil {
 		return err
 	}
-	return fail("record the identities", tx.SendBatch(ctx, &batch).Close())
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return fail("record the identities", err)
+	}
+	return giveDefaults(ctx, tx, done, living)
 }
 
-// lockGroups says which groups of the tokens there still are, and keeps them from being deleted.
-func lockGroups(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []verdict.Redeemed) (map[fleet.GroupID]bool, error) {
+// giveDefaults gives those that joined a group with a default that one.
+func giveDefaults(ctx context.Context, tx pgx.Tx, done []verdict.Redeemed, living map[fleet.GroupID]fleet.Group) error {
+	for _, r := range done {
+		if g := living[r.Of.Group]; g.Default.Config != "" {
+			if err := giveDefault(ctx, tx, r.By, []fleet.AgentID{r.Agent}, g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// queueEnrolledTags gives agents the tags of their tokens.
+func queueEnrolledTags(batch *pgx.Batch, tenant fleet.TenantID, done []verdict.Redeemed) {
+	var tags []label
+	for _, r := range done {
+		for key, value := range r.Of.Tags {
+			tags = append(tags, label{r.Agent, key, value})
+		}
+	}
+	if len(tags) > 0 {
+		batch.Queue(`
+			INSERT INTO agent_tags (tenant_id, agent_id, key, value, origin)
+			SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), 'enrolment'`,
+			tenant, ids(tags, func(l label) fleet.AgentID { return l.agent }),
+			array(tags, func(l label) string { return l.key }), array(tags, func(l label) string { return l.value }))
+	}
+}
+
+// lockGroups returns the groups of the tokens that there still are, and keeps them from being deleted.
+func lockGroups(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []verdict.Redeemed) (map[fleet.GroupID]fleet.Group, error) {
 	var wanted []fleet.GroupID
 	for _, r := range done {
 		if r.Of.Group != "" {
@@ -118,16 +147,17 @@ func lockGroups(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []ve
 	if len(wanted) == 0 {
 		return nil, nil //nolint:nilnil // no group
 	}
-	scan := func(row pgx.Row) (id fleet.GroupID, err error) {
-		err = row.Scan(&id)
-		return id, err
+	scan := func(row pgx.Row) (g fleet.Group, err error) {
+		err = row.Scan(&g.ID, (*text)(&g.Default.Config), &g.Default.ConfigName, &g.Default.Version)
+		return g, err
 	}
 	locked, err := list(ctx, tx, scan, `
-		SELECT id FROM groups WHERE tenant_id = $1 AND id `+among+` AND deleted_at IS NULL ORDER BY id FOR SHARE`,
+		SELECT id, default_config, coalesce((SELECT c.name FROM configs c WHERE c.tenant_id = g.tenant_id AND c.id = g.default_config), ''), default_version
+		FROM groups g WHERE tenant_id = $1 AND id `+among+` AND deleted_at IS NULL ORDER BY id FOR SHARE OF g`,
 		tenant, ids(wanted, itself))
-	living := map[fleet.GroupID]bool{}
-	for _, id := range locked {
-		living[id] = true
+	living := make(map[fleet.GroupID]fleet.Group, len(locked))
+	for _, g := range locked {
+		living[g.ID] = g
 	}
 	return living, fail("lock the groups", err)
 }

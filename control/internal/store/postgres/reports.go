@@ -31,6 +31,7 @@ func writeReports(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents 
 	queueRequests(&batch, tenant, judged, at)
 	queueDriftLooks(&batch, tenant, of(which(judged, func(w verdict.Write) bool { return w.Drift })), at.Add(fleet.DriftDelay))
 	queueEvents(&batch, events)
+	queueChanged(&batch, tenant, array(which(judged, func(w verdict.Write) bool { return w.Seen }), agentID))
 	woken := map[fleet.AgentID]fleet.Traceparent{}
 	for _, a := range which(judged, func(w verdict.Write) bool { return w.Wake }) {
 		woken[a.ID] = a.Write.Trace

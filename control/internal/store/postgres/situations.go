@@ -29,7 +29,7 @@ func (s *Store) Situations(
 		if err := pipelined(ctx, tx, "read the agents", l.agentRows, l.deliveries, l.statuses, l.ownAssignments, l.grants, l.lastGood); err != nil {
 			return err
 		}
-		if err := pipelined(ctx, tx, "read the groups' assignments", l.groupAssignments); err != nil {
+		if err := pipelined(ctx, tx, "read the groups' assignments", l.groupAssignments, l.defaults); err != nil {
 			return err
 		}
 		versions, err := readVersions(ctx, tx, tenant, l.versionKeys())
@@ -170,6 +170,20 @@ func (l *look) groupAssignments(q *pipeline) {
 		SELECT target_id, config_id, version
 		FROM assignments WHERE tenant_id = $1 AND target = 'group' AND target_id `+among,
 		l.tenant, ids(slices.Collect(maps.Keys(members)), itself))
+}
+
+// defaults are what agents got when they joined their groups; whatever else is assigned comes before it.
+func (l *look) defaults(q *pipeline) {
+	var agent fleet.AgentID
+	var v versionKey
+	q.ask(func() error {
+		if c := l.at(agent); c.Through == "" {
+			c.Through, c.desired = column.TargetDefault, v
+		}
+		return nil
+	}, []any{&agent, &v.config, &v.version}, `
+		SELECT target_id, config_id, version
+		FROM assignments WHERE tenant_id = $1 AND target = 'default' AND target_id `+among, l.tenant, l.ids)
 }
 
 func (l *look) grants(q *pipeline) {

@@ -28,6 +28,12 @@ func (s *Store) reading(ctx context.Context, tenant fleet.TenantID, do func(tx p
 	return s.asTenant(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", tenant, do)
 }
 
+// walking is reading for pages of tables in the order of their keys. A planner that takes a hundred thousand rows for a
+// few, because its statistics are old, would sort them all for each page.
+func (s *Store) walking(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	return s.asTenant(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off", tenant, do)
+}
+
 // bulkInTenant is inTenant for statements that join lists of rows to tables. Statistics are of before the burst, or of
 // before the tenant: a planner that takes thousands of rows for one would go through the list for each of them.
 func (s *Store) bulkInTenant(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {

@@ -43,6 +43,9 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 		if agents, err = decidesFor(ctx, tx, by.Tenant, a.Target); err != nil {
 			return err
 		}
+		if err := targetChanged(ctx, tx, by, a.Target); err != nil {
+			return err
+		}
 		return assignmentChanged(ctx, tx, by, assigned, trail.Assigned)
 	})
 	if err != nil {
@@ -66,8 +69,23 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 		if deleted == 0 {
 			return fmt.Errorf("unassign: %w", store.ErrNotFound)
 		}
+		if err := targetChanged(ctx, tx, by, t); err != nil {
+			return err
+		}
 		return assignmentChanged(ctx, tx, by, a, trail.Unassigned)
 	})
+}
+
+// targetChanged lets a dynamic group choose anew: how many may join depends on whether it has an assignment.
+func targetChanged(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.Target) error {
+	if t.Group == "" {
+		return nil
+	}
+	g, err := livingGroup(ctx, tx, by.Tenant, t.Group)
+	if err != nil {
+		return err
+	}
+	return chooseAnew(ctx, tx, by, g)
 }
 
 // Assignments implements store.Configs.

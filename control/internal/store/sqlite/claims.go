@@ -174,6 +174,9 @@ func writeJudged(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, j verdi
 		if err := putBorn(ctx, tx, child); err != nil {
 			return err
 		}
+		if err := noteChanged(ctx, tx, tenant, []fleet.AgentID{child.ID}); err != nil {
+			return err
+		}
 	}
 	for _, b := range j.Bound {
 		if err := bind(ctx, tx, tenant, b); err != nil {

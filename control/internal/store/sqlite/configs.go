@@ -251,7 +251,8 @@ func moveVersion(ctx context.Context, tx *sql.Tx, by fleet.By, id fleet.ConfigID
 func refuseAssigned(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.ConfigID, version int) error {
 	var assigned bool
 	err := tx.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM assignments WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3)`,
+		SELECT EXISTS (SELECT 1 FROM assignments WHERE tenant_id = ?1 AND config_id = ?2 AND version = ?3)
+			OR EXISTS (SELECT 1 FROM groups WHERE tenant_id = ?1 AND default_config = ?2 AND default_version = ?3 AND deleted_at IS NULL)`,
 		tenant, id, version).Scan(&assigned)
 	if err == nil && assigned {
 		return fmt.Errorf("archive an assigned version: %w", store.ErrState)

@@ -28,21 +28,24 @@ func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.Bo
 	})
 }
 
-// groupOrNone refuses the id of a group that there is not.
+// groupOrNone refuses the id of a group that there is not, or that chooses its members itself.
 func groupOrNone(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) error {
 	if group == "" {
 		return nil
 	}
-	_, err := livingGroup(ctx, tx, tenant, group)
+	g, err := livingGroup(ctx, tx, tenant, group)
+	if err == nil && g.Dynamic() {
+		return fmt.Errorf("enrol into a group: %w", store.ErrDynamic)
+	}
 	return err
 }
 
 // issue stores a token, with its audit.
 func issue(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.BootstrapToken) error {
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, pool_id, created_by, created_at, expires_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
-		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, tags, description, pool_id, created_by, created_at, expires_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
+		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), asJSON(column.NotNullMap(t.Tags)), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 	if err != nil {
 		return fail("issue a bootstrap token", err)
 	}
@@ -161,7 +164,8 @@ func (s *Store) redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 	})
 }
 
-// enrol writes the identity, as a member of the token's group unless that was deleted meanwhile, and its certificate.
+// enrol writes the identity, as a member of the token's group unless that was deleted meanwhile, with its tags, what it
+// gets there by default, and its certificate.
 func enrol(ctx context.Context, tx *sql.Tx, by fleet.By, token fleet.BootstrapToken, r store.Redemption) (group fleet.GroupID, err error) {
 	err = tx.QueryRowContext(ctx, `
 		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, group_id)
@@ -172,15 +176,39 @@ func enrol(ctx context.Context, tx *sql.Tx, by fleet.By, token fleet.BootstrapTo
 	if err != nil {
 		return "", fail("record the identity", err)
 	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO agent_tags (tenant_id, agent_id, key, value, origin) SELECT ?1, ?2, key, value, 'enrolment' FROM json_each(?3)`,
+		by.Tenant, r.Agent, asJSON(column.NotNullMap(token.Tags)))
+	if err != nil {
+		return "", fail("tag the identity", err)
+	}
+	if err := noteChanged(ctx, tx, by.Tenant, []fleet.AgentID{r.Agent}); err != nil {
+		return "", err
+	}
+	if err := enrolDefault(ctx, tx, by, r.Agent, group); err != nil {
+		return "", err
+	}
 	return group, putCertificate(ctx, tx, r.Certificate)
 }
 
-const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
+// enrolDefault gives an agent that joined a group with a default that one.
+func enrolDefault(ctx context.Context, tx *sql.Tx, by fleet.By, agent fleet.AgentID, group fleet.GroupID) error {
+	if group == "" {
+		return nil
+	}
+	g, err := livingGroup(ctx, tx, by.Tenant, group)
+	if err != nil || g.Default.Config == "" {
+		return err
+	}
+	return giveDefault(ctx, tx, by, []fleet.AgentID{agent}, g)
+}
+
+const enrolmentColumns = `tenant_id, id, hash, group_id, tags, description, created_by, created_at, expires_at, revoked_at,
 	redeemed_at, agent_id, public_key, serial, pool_id,
 	coalesce((SELECT p.name FROM token_pools p WHERE p.tenant_id = bootstrap_tokens.tenant_id AND p.id = bootstrap_tokens.pool_id), '')`
 
 func scanBootstrapToken(row scanner) (t fleet.BootstrapToken, err error) {
-	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Description, &t.CreatedBy,
+	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), document(&t.Tags), &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
 		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.Pool), &t.PoolName)
 	return t, err

@@ -6,6 +6,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,19 +20,73 @@ import (
 // CreateGroup implements store.Groups.
 func (s *Store) CreateGroup(ctx context.Context, by fleet.By, g fleet.Group) (created fleet.Group, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		if err := publishedDefault(ctx, tx, by.Tenant, g.Default); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `
-			INSERT INTO groups (tenant_id, id, name, description, created_at) VALUES (?1, ?2, ?3, ?4, ?5)`,
-			by.Tenant, g.ID, g.Name, g.Description, moment(by.At))
+			INSERT INTO groups (tenant_id, id, name, description, selector, priority, default_config, default_version, default_on_claims, created_at)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
+			by.Tenant, g.ID, g.Name, g.Description, g.Selector, g.Priority, column.OrNull(g.Default.Config), g.Default.Version, g.DefaultOnClaims, moment(by.At))
 		if err != nil {
 			return fail("create a group", err)
 		}
-		if err := appendAudit(ctx, tx, by, trail.GroupCreated(g)); err != nil {
+		if created, err = livingGroup(ctx, tx, by.Tenant, g.ID); err != nil {
 			return err
 		}
-		created, err = livingGroup(ctx, tx, by.Tenant, g.ID)
-		return err
+		if err := chooseAnew(ctx, tx, by, created); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, by, trail.GroupCreated(created))
 	})
-	return created, err
+	if err != nil {
+		return fleet.Group{}, err
+	}
+	return created, nil
+}
+
+// publishedDefault refuses a default of which nothing is published.
+func publishedDefault(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, d fleet.DefaultConfig) error {
+	if d.Config == "" {
+		return nil
+	}
+	_, err := published(ctx, tx, tenant, d.Config, d.Version)
+	return err
+}
+
+// UpdateGroup implements store.Groups.
+func (s *Store) UpdateGroup(ctx context.Context, by fleet.By, was, is fleet.Group) (g fleet.Group, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		before, err := livingGroup(ctx, tx, by.Tenant, was.ID)
+		switch {
+		case err != nil:
+			return err
+		case !before.SameDefinition(was):
+			return fmt.Errorf("update a group: %w", store.ErrConflict)
+		case before.Dynamic() != is.Dynamic():
+			return fmt.Errorf("update a group: %w", store.ErrDynamic)
+		}
+		if err := publishedDefault(ctx, tx, by.Tenant, is.Default); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `
+			UPDATE groups SET description = ?3, selector = ?4, priority = ?5, default_config = ?6, default_version = ?7, default_on_claims = ?8
+			WHERE tenant_id = ?1 AND id = ?2`,
+			by.Tenant, was.ID, is.Description, is.Selector, is.Priority, column.OrNull(is.Default.Config), is.Default.Version, is.DefaultOnClaims)
+		if err != nil {
+			return fail("update a group", err)
+		}
+		if g, err = livingGroup(ctx, tx, by.Tenant, was.ID); err != nil {
+			return err
+		}
+		if err := chooseAnew(ctx, tx, by, g); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, by, trail.GroupUpdated(before, g))
+	})
+	if err != nil {
+		return fleet.Group{}, err
+	}
+	return g, nil
 }
 
 // Group implements store.Groups.
@@ -73,6 +128,13 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		if err != nil {
 			return err
 		}
+		if err := chooseAnew(ctx, tx, by, g); err != nil {
+			return err
+		}
+		members, err := list(ctx, tx, scanMembership, `SELECT id, group_id FROM agents WHERE tenant_id = ?1 AND group_id = ?2 ORDER BY id`, by.Tenant, id)
+		if err != nil {
+			return fail("find the members", err)
+		}
 		if err := wakeMembers(ctx, tx, by, id); err != nil {
 			return err
 		}
@@ -80,6 +142,8 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 			return err
 		}
 		for _, statement := range []string{
+			"DELETE FROM agents_waiting WHERE tenant_id = ?1 AND group_id = ?2",
+			"DELETE FROM assignments WHERE tenant_id = ?1 AND target = 'default' AND target_id IN (SELECT id FROM agents WHERE tenant_id = ?1 AND group_id = ?2)",
 			"DELETE FROM assignments WHERE tenant_id = ?1 AND target = 'group' AND target_id = ?2",
 			"UPDATE agents SET group_id = NULL WHERE tenant_id = ?1 AND group_id = ?2",
 			"UPDATE groups SET deleted_at = ?3 WHERE tenant_id = ?1 AND id = ?2",
@@ -87,6 +151,9 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 			if _, err := tx.ExecContext(ctx, statement, by.Tenant, id, moment(by.At)); err != nil {
 				return fail("delete a group", err)
 			}
+		}
+		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(members)); err != nil {
+			return err
 		}
 		return appendAudit(ctx, tx, by, trail.GroupDeleted(g))
 	})
@@ -117,6 +184,9 @@ func (s *Store) UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID
 		if err != nil {
 			return err
 		}
+		if err := chooseAnew(ctx, tx, by, g); err != nil {
+			return err
+		}
 		return appendAudit(ctx, tx, by, trail.GroupUndeleted(g))
 	})
 	if err != nil {
@@ -128,8 +198,7 @@ func (s *Store) UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID
 // AddGroupMembers implements store.Groups.
 func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID, limit int) (g fleet.Group, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
-		g, err = livingGroup(ctx, tx, by.Tenant, id)
-		if err != nil {
+		if g, err = staticGroup(ctx, tx, by.Tenant, id); err != nil {
 			return err
 		}
 		members, err := memberships(ctx, tx, by.Tenant, agents)
@@ -137,18 +206,20 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return err
 		}
 		joining := slices.DeleteFunc(members, func(m membership) bool { return m.group == id })
-		if len(joining) == 0 {
+		switch {
+		case len(joining) == 0:
 			return nil
+		case !g.Admits(len(joining), limit):
+			return fmt.Errorf("add to a group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
-		assigned, err := isAssigned(ctx, tx, by.Tenant, id)
-		if err != nil {
+		if err := moveMembers(ctx, tx, by, joining, g); err != nil {
 			return err
 		}
-		if assigned && g.MemberCount+len(joining) > limit {
-			return fmt.Errorf("add to an assigned group of %d: %w", g.MemberCount, store.ErrLimit)
+		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(joining)); err != nil { // they may have waited elsewhere
+			return err
 		}
 		g.MemberCount += len(joining)
-		return moveMembers(ctx, tx, by, id, joining, id)
+		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(joining), id))
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -159,8 +230,7 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 // RemoveGroupMembers implements store.Groups.
 func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID) (g fleet.Group, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
-		g, err = livingGroup(ctx, tx, by.Tenant, id)
-		if err != nil {
+		if g, err = staticGroup(ctx, tx, by.Tenant, id); err != nil {
 			return err
 		}
 		leaving, err := list(ctx, tx, scanMembership, `
@@ -172,13 +242,28 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 		if len(leaving) == 0 {
 			return nil
 		}
+		if err := moveMembers(ctx, tx, by, leaving, fleet.Group{}); err != nil {
+			return err
+		}
+		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(leaving)); err != nil {
+			return err
+		}
 		g.MemberCount -= len(leaving)
-		return moveMembers(ctx, tx, by, id, leaving, "")
+		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(leaving), ""))
 	})
 	if err != nil {
 		return fleet.Group{}, err
 	}
 	return g, nil
+}
+
+// staticGroup finds a group whose members operators choose.
+func staticGroup(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.GroupID) (fleet.Group, error) {
+	g, err := livingGroup(ctx, tx, tenant, id)
+	if err == nil && g.Dynamic() {
+		return fleet.Group{}, fmt.Errorf("change the members of a group: %w", store.ErrDynamic)
+	}
+	return g, err
 }
 
 // membership is an agent and the group it is in, empty for none.
@@ -206,40 +291,83 @@ func memberships(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents 
 	return members, nil
 }
 
-func isAssigned(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) (assigned bool, err error) {
-	err = tx.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM assignments WHERE tenant_id = ?1 AND target = 'group' AND target_id = ?2)`,
-		tenant, group).Scan(&assigned)
-	return assigned, fail("find the assignment", err)
-}
-
-// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and
-// leaves the trail.
-func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+func memberIDs(members []membership) []fleet.AgentID {
 	agents := make([]fleet.AgentID, len(members))
 	for i, m := range members {
 		agents[i] = m.agent
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE agents SET group_id = ?3 WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents), column.OrNull(to))
+	return agents
+}
+
+// moveMembers moves agents from the groups they are in to another, or to none if that is the zero one: with what they get
+// there by default, an event each, and the engine woken.
+func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []membership, to fleet.Group) error {
+	agents := memberIDs(members)
+	_, err := tx.ExecContext(ctx, "UPDATE agents SET group_id = ?3 WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents), column.OrNull(to.ID))
 	if err != nil {
 		return fail("move members", err)
+	}
+	if err := giveDefault(ctx, tx, by, agents, to); err != nil {
+		return err
 	}
 	if err := wakeBy(ctx, tx, by, agents...); err != nil {
 		return err
 	}
 	for _, m := range members {
-		if err := appendEvent(ctx, tx, trail.Moved(by, m.agent, m.group, to)); err != nil {
+		if err := appendEvent(ctx, tx, trail.Moved(by, m.agent, m.group, to.ID)); err != nil {
 			return err
 		}
 	}
-	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agents, to))
+	return nil
 }
 
-const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,
-	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id)`
+// giveDefault assigns the default of their group to agents that have just joined it, in the place of the one that they got
+// from the group before. A default of which nothing is published any more is left out.
+func giveDefault(ctx context.Context, tx *sql.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group) error {
+	_, err := tx.ExecContext(ctx, "DELETE FROM assignments WHERE tenant_id = ?1 AND target = 'default' AND target_id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents))
+	if err != nil {
+		return fail("take defaults away", err)
+	}
+	if to.Default.Config == "" {
+		return nil
+	}
+	version, err := published(ctx, tx, by.Tenant, to.Default.Config, to.Default.Version)
+	if errors.Is(err, store.ErrState) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO assignments (tenant_id, target, target_id, config_id, version, generation, created_by, created_at)
+		SELECT ?1, 'default', value, ?3, ?4, 1, ?5, ?6 FROM json_each(?2)`,
+		by.Tenant, asJSON(agents), to.Default.Config, version, by.Principal.Name, moment(by.At))
+	if err != nil {
+		return fail("give a default", err)
+	}
+	if err := appendAudit(ctx, tx, by, trail.DefaultGiven(to, version, agents)); err != nil {
+		return err
+	}
+	for _, a := range agents {
+		if err := appendEvent(ctx, tx, trail.GotDefault(by, to, version, a)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.selector, g.priority,
+	g.default_config, coalesce((SELECT c.name FROM configs c WHERE c.tenant_id = g.tenant_id AND c.id = g.default_config), ''),
+	g.default_version, g.default_on_claims, g.failing, g.failing_since, g.failure, g.created_at, g.deleted_at,
+	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id),
+	(SELECT count(*) FROM agents_waiting w WHERE w.tenant_id = g.tenant_id AND w.group_id = g.id),
+	EXISTS (SELECT 1 FROM assignments s WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id)`
 
 func scanGroup(row scanner) (g fleet.Group, err error) {
-	err = row.Scan(&g.Tenant, &g.ID, &g.Name, &g.Description, (*instant)(&g.CreatedAt), (*instant)(&g.DeletedAt), &g.MemberCount)
+	err = row.Scan(&g.Tenant, &g.ID, &g.Name, &g.Description, &g.Selector, &g.Priority,
+		(*text)(&g.Default.Config), &g.Default.ConfigName, &g.Default.Version, &g.DefaultOnClaims,
+		&g.Failing.Agents, (*instant)(&g.Failing.Since), &g.Failing.Words, (*instant)(&g.CreatedAt), (*instant)(&g.DeletedAt),
+		&g.MemberCount, &g.WaitingCount, &g.Assigned)
 	return g, err
 }
 

@@ -22,10 +22,10 @@ func (s *Store) CreateTokenPool(ctx context.Context, by fleet.By, p fleet.TokenP
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `
-			INSERT INTO token_pools (tenant_id, id, name, description, group_id, ttl_seconds, live_limit, per_hour, burst, hash,
+			INSERT INTO token_pools (tenant_id, id, name, description, group_id, tags, ttl_seconds, live_limit, per_hour, burst, hash,
 			                         rotated_at, created_by, created_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?11, ?12)`,
-			by.Tenant, p.ID, p.Name, p.Description, column.OrNull(p.Group), int64(p.TTL/time.Second), p.LiveLimit, p.PerHour, p.Burst,
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13, ?12, ?13)`,
+			by.Tenant, p.ID, p.Name, p.Description, column.OrNull(p.Group), asJSON(column.NotNullMap(p.Tags)), int64(p.TTL/time.Second), p.LiveLimit, p.PerHour, p.Burst,
 			p.Hash[:], p.CreatedBy, moment(by.At))
 		if err != nil {
 			return fail("create a token pool", err)
@@ -95,9 +95,9 @@ func (s *Store) UpdateTokenPool(ctx context.Context, by fleet.By, id fleet.PoolI
 		p = change.Of(before, by.At)
 		_, err = tx.ExecContext(ctx, `
 			UPDATE token_pools SET description = ?3, group_id = ?4, ttl_seconds = ?5, live_limit = ?6, per_hour = ?7, burst = ?8,
-				disabled_at = ?9, drawn_until = ?10
+				disabled_at = ?9, drawn_until = ?10, tags = ?11
 			WHERE tenant_id = ?1 AND id = ?2`,
-			by.Tenant, id, p.Description, column.OrNull(p.Group), int64(p.TTL/time.Second), p.LiveLimit, p.PerHour, p.Burst, moment(p.DisabledAt), moment(p.DrawnUntil))
+			by.Tenant, id, p.Description, column.OrNull(p.Group), int64(p.TTL/time.Second), p.LiveLimit, p.PerHour, p.Burst, moment(p.DisabledAt), moment(p.DrawnUntil), asJSON(column.NotNullMap(p.Tags)))
 		if err != nil {
 			return fail("update a token pool", err)
 		}
@@ -191,7 +191,7 @@ func livingPool(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet
 }
 
 const (
-	poolSettings = `tenant_id, id, name, description, group_id, ttl_seconds, live_limit, per_hour, burst, hash, previous_hash,
+	poolSettings = `tenant_id, id, name, description, group_id, tags, ttl_seconds, live_limit, per_hour, burst, hash, previous_hash,
 	previous_until, rotated_at, drawn_until, created_by, created_at, disabled_at, deleted_at`
 	// poolColumns are the settings, and the tokens that are live at ?2.
 	poolColumns = poolSettings + `, (SELECT count(*) FROM bootstrap_tokens t WHERE t.tenant_id = p.tenant_id AND t.pool_id = p.id
@@ -200,7 +200,7 @@ const (
 
 func scanTokenPool(row scanner) (p fleet.TokenPool, err error) {
 	var seconds int64
-	err = row.Scan(&p.Tenant, &p.ID, &p.Name, &p.Description, (*text)(&p.Group), &seconds, &p.LiveLimit, &p.PerHour, &p.Burst,
+	err = row.Scan(&p.Tenant, &p.ID, &p.Name, &p.Description, (*text)(&p.Group), document(&p.Tags), &seconds, &p.LiveLimit, &p.PerHour, &p.Burst,
 		(*hash)(&p.Hash), (*hash)(&p.PreviousHash), (*instant)(&p.PreviousUntil), (*instant)(&p.RotatedAt), (*instant)(&p.DrawnUntil),
 		&p.CreatedBy, (*instant)(&p.CreatedAt), (*instant)(&p.DisabledAt), (*instant)(&p.DeletedAt), &p.Live)
 	p.TTL = time.Duration(seconds) * time.Second

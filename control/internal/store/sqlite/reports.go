@@ -19,6 +19,7 @@ import (
 // writeReports writes what was judged.
 func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent, events []fleet.Event, at time.Time) error {
 	woken := map[fleet.AgentID]fleet.Traceparent{}
+	var seen []fleet.AgentID
 	for _, id := range slices.Sorted(maps.Keys(agents)) {
 		if err := writeAgent(ctx, tx, tenant, agents[id], at); err != nil {
 			return fail("write the reports", err)
@@ -26,11 +27,17 @@ func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents
 		if agents[id].Write.Wake {
 			woken[id] = agents[id].Write.Trace
 		}
+		if agents[id].Write.Seen {
+			seen = append(seen, id)
+		}
 	}
 	for _, e := range events {
 		if err := appendEvent(ctx, tx, e); err != nil {
 			return err
 		}
+	}
+	if err := noteChanged(ctx, tx, tenant, seen); err != nil {
+		return err
 	}
 	return wake(ctx, tx, tenant, at, woken)
 }

@@ -84,15 +84,15 @@ func readStanding(ctx context.Context, tx *sql.Tx, to *fleet.Situation) (group f
 	return group, nil
 }
 
-// readAssigned finds what the agent shall end up with: its own assignment before its group's.
+// readAssigned finds what the agent shall end up with: its own assignment, else its group's, else the default.
 func readAssigned(ctx context.Context, tx *sql.Tx, to *fleet.Situation, group fleet.GroupID) error {
 	var v fleet.VersionRef
 	err := tx.QueryRowContext(ctx, `
 		SELECT s.target, `+versionRef+`
 		FROM assignments s JOIN config_versions v USING (tenant_id, config_id, version)
 		JOIN configs c ON c.tenant_id = v.tenant_id AND c.id = v.config_id
-		WHERE s.tenant_id = ?1 AND (s.target, s.target_id) IN (VALUES ('agent', ?2), ('group', ?3))
-		ORDER BY s.target LIMIT 1`,
+		WHERE s.tenant_id = ?1 AND (s.target, s.target_id) IN (VALUES ('agent', ?2), ('group', ?3), ('default', ?2))
+		ORDER BY CASE s.target WHEN 'agent' THEN 1 WHEN 'group' THEN 2 ELSE 3 END LIMIT 1`,
 		to.Tenant, to.Agent, column.OrNull(group)).Scan(append([]any{&to.Through}, refOf(&v)...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil

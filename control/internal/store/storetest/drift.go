@@ -70,8 +70,8 @@ func (w *world) wantDrift(id fleet.AgentID, want fleet.Drift) {
 	}
 }
 
-// settled lets the engine settle a grant for the version.
-func (w *world) settled(v fleet.VersionRef, state fleet.GrantState) {
+// settles lets the engine settle a grant for the version.
+func (w *world) settles(v fleet.VersionRef, state fleet.GrantState) {
 	w.Helper()
 	g := fleet.Grant{Version: v, State: state, Reason: fleet.GrantAssigned, Generation: 1, OpenedAt: w.now, SettledAt: w.now}
 	w.apply(fleet.Step{Grant: &g})
@@ -111,14 +111,14 @@ func driftAfterGrant(w *world) {
 	}
 	w.pass(time.Minute)
 	w.assign(fleet.Target{Agent: s.id}, v) // wakes the engine
-	w.settled(v, fleet.GrantMet)
+	w.settles(v, fleet.GrantMet)
 	due := w.looks()
 	if len(due) != 1 || due[0].Assigned != v.Hash || due[0].Kind != fleet.KindCollector || due[0].Effective != nil {
 		w.Errorf("when it is met: %+v", due)
 	}
 	w.found(fleet.DriftUnknown, due...)
 	w.must(w.Unassign(w.Context(), w.by(), fleet.Target{Agent: s.id}))
-	w.settled(v, fleet.GrantClosed)
+	w.settles(v, fleet.GrantClosed)
 	due = w.looks()
 	if len(due) != 1 || !due[0].Assigned.IsZero() || due[0].Was != fleet.DriftUnknown {
 		w.Errorf("when it is closed: %+v", due)

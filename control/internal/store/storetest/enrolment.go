@@ -30,7 +30,7 @@ func (w *world) token(group fleet.GroupID) fleet.BootstrapToken {
 func (w *world) newToken(group fleet.GroupID) fleet.BootstrapToken {
 	id := newID[fleet.TokenID]()
 	return fleet.BootstrapToken{
-		ID: id, Tenant: w.tenant, Hash: sha256.Sum256([]byte(id)), Group: group, Description: "for a test", CreatedBy: "ci",
+		ID: id, Tenant: w.tenant, Hash: sha256.Sum256([]byte(id)), Group: group, Tags: fleet.Tags{"site": "berlin"}, Description: "for a test", CreatedBy: "ci",
 		CreatedAt: w.now, ExpiresAt: w.now.Add(time.Hour),
 	}
 }

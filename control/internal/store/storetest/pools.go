@@ -20,7 +20,7 @@ func hashOf(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 func (w *world) newPool(name string) fleet.TokenPool {
 	id := newID[fleet.PoolID]()
 	return fleet.TokenPool{
-		ID: id, Tenant: w.tenant, Name: name, Description: "for a test", TTL: time.Hour, PerHour: 1000, Burst: 3,
+		ID: id, Tenant: w.tenant, Name: name, Description: "for a test", Tags: fleet.Tags{"site": "paris", "rack": "7"}, TTL: time.Hour, PerHour: 1000, Burst: 3,
 		Hash: hashOf(string(id)), RotatedAt: w.now, CreatedBy: "ci", CreatedAt: w.now,
 	}
 }
@@ -231,7 +231,7 @@ var tokenPools = suite{
 		w.wantDraw(p, fleet.RefusedPoolRateLimited)
 		description, ttl, limit, rate, burst := "changed", 15*time.Minute, 5, 3600, 2
 		changed, err := w.UpdateTokenPool(w.Context(), w.by(), p.ID, fleet.PoolChange{
-			Description: &description, Group: &group.ID, TTL: &ttl, LiveLimit: &limit, PerHour: &rate, Burst: &burst,
+			Description: &description, Group: &group.ID, TTL: &ttl, LiveLimit: &limit, PerHour: &rate, Burst: &burst, Tags: &fleet.Tags{"site": "rome"},
 		})
 		w.must(err)
 		if audited := w.audited(string(p.ID)); !slices.Contains(audited, "token_pool.update") {
@@ -243,7 +243,7 @@ var tokenPools = suite{
 		}
 		w.pass(time.Second) // of the new rate: what was owed at the old one is owed no more
 		after := w.wantDraw(p, "").Token
-		if after.Group != group.ID || !after.ExpiresAt.Equal(w.now.Add(ttl)) {
+		if after.Group != group.ID || after.Tags["site"] != "rome" || len(after.Tags) != 1 || !after.ExpiresAt.Equal(w.now.Add(ttl)) {
 			w.Errorf("drawn %+v", after)
 		}
 		if stored, err := w.tokenByHash(before.Hash); err != nil || stored.Group != "" {

@@ -30,6 +30,7 @@ var suites = map[string]suite{
 	"SigningKeys":  signingKeys,
 	"Envelopes":    envelopes,
 	"Groups":       groups,
+	"Grouping":     grouping,
 	"Configs":      configs,
 	"ConfigRules":  configRules,
 	"Assignments":  assignments,

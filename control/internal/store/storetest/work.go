@@ -621,7 +621,7 @@ func renderedGranted(w *world) {
 		w.Errorf("the ledger has %+v", attempts)
 	}
 	w.must(w.retry(s.id, ""))
-	w.settled(rendered, fleet.GrantMet)
+	w.settles(rendered, fleet.GrantMet)
 	if due := w.looks(); len(due) != 1 || due[0].Assigned != rendered.Hash {
 		w.Errorf("to be compared is %+v", due)
 	}

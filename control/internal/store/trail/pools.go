@@ -40,8 +40,12 @@ func ofPool(action string, id fleet.PoolID, after Fields) Entry {
 }
 
 func ofSettings(p fleet.TokenPool) Fields {
-	return Fields{
+	settings := Fields{
 		"name": p.Name, "group": p.Group, "description": p.Description, "ttl": p.TTL.String(), "live_limit": p.LiveLimit,
 		"per_hour": p.PerHour, "burst": p.Burst, "disabled": !p.DisabledAt.IsZero(),
 	}
+	if len(p.Tags) > 0 {
+		settings["tags"] = p.Tags
+	}
+	return settings
 }

@@ -18,7 +18,11 @@ var (
 	at = time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
 	by = fleet.By{Tenant: "t", At: at}
 
-	group      = fleet.Group{ID: "g", Name: "edge", Description: "at the edge"}
+	group   = fleet.Group{ID: "g", Name: "edge", Description: "at the edge"}
+	dynamic = fleet.Group{
+		ID: "g", Name: "edge", Description: "at the edge", Selector: "true", Priority: 3,
+		Default: fleet.DefaultConfig{Config: "c", ConfigName: "base"}, DefaultOnClaims: true,
+	}
 	draft      = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionDraft, Revision: 1, Note: "first"}
 	published  = fleet.ConfigVersion{Config: "c", Version: 2, State: fleet.VersionPublished, Revision: 1, Note: "first"}
 	assignment = fleet.Assignment{Config: "c", ConfigName: "base", Version: 2, Generation: 3, Target: fleet.Target{Group: "g"}}
@@ -95,6 +99,18 @@ func TestEntries(t *testing.T) {
 		{trail.GroupCreated(group), "group.create group g", "", `{"description":"at the edge","name":"edge"}`},
 		{trail.GroupDeleted(group), "group.delete group g", `{"description":"at the edge","name":"edge"}`, ""},
 		{trail.GroupUndeleted(group), "group.undelete group g", "", `{"description":"at the edge","name":"edge"}`},
+		{
+			trail.GroupUpdated(group, dynamic), "group.update group g", `{"description":"at the edge","name":"edge"}`,
+			`{"default_config":"c","default_on_claims":true,"default_version":0,"description":"at the edge","name":"edge","priority":3,"selector":"true"}`,
+		},
+		{trail.Placed("g", []fleet.AgentID{"a"}, true), "group.place_members group g", "", `{"agents":["a"]}`},
+		{trail.Placed("g", []fleet.AgentID{"a"}, false), "group.release_members group g", "", `{"agents":["a"]}`},
+		{trail.DefaultGiven(dynamic, 2, []fleet.AgentID{"a"}), "group.give_default group g", "", `{"agents":["a"],"config":"c","name":"base","version":2}`},
+		{
+			trail.BootstrapTokenIssued(fleet.BootstrapToken{ID: "b", Tags: fleet.Tags{"site": "berlin"}, ExpiresAt: at}),
+			"bootstrap_token.issue bootstrap_token b", "",
+			`{"description":"","expires_at":"2026-05-04T09:00:00Z","group":"","tags":{"site":"berlin"}}`,
+		},
 		{trail.MembersMoved("g", []fleet.AgentID{"a", "k"}, "g"), "group.add_members group g", "", `{"agents":["a","k"]}`},
 		{trail.MembersMoved("g", []fleet.AgentID{"a"}, ""), "group.remove_members group g", "", `{"agents":["a"]}`},
 		{
@@ -152,6 +168,7 @@ func TestEvents(t *testing.T) {
 		},
 		{trail.Moved(by, "a", "", "g"), fleet.EventGroupChanged, "a", "Joined a group", "to=g"},
 		{trail.Moved(by, "a", "g", ""), fleet.EventGroupChanged, "a", trail.LeftGroup, "from=g"},
+		{trail.GotDefault(by, dynamic, 2, "a"), fleet.EventAssigned, "a", "base@2 is the default of its group", "target=default"},
 		{second(trail.VersionPublished(by, published)), fleet.EventConfigPublished, "", "version 2 published", "version=2"},
 		{second(trail.Assigned(by, ofAgent)), fleet.EventAssigned, "a", "base@2 assigned to the agent", "target=agent"},
 		{second(trail.Assigned(by, assignment)), fleet.EventAssigned, "", "base@2 assigned to the group", "id=g"},

@@ -136,6 +136,8 @@ type Write struct {
 	Answered, FullState, Wake, Park bool
 	// Drift says that what it runs may have changed.
 	Drift bool
+	// Seen says that something changed which selectors of groups can see.
+	Seen bool
 	// Trace is that of the latest uplink for which the engine is woken.
 	Trace fleet.Traceparent
 }
@@ -272,6 +274,7 @@ func (a *Agent) part(r *fleet.Report, p fleet.Part) *fleet.Event {
 		return nil
 	}
 	a.Write.Drift = a.Write.Drift || p.Kind == fleet.PartEffectiveConfig
+	a.Write.Seen = a.Write.Seen || p.Kind == fleet.PartDescription || p.Kind == fleet.PartCapabilities
 	// Capabilities travel with every message, so only their change says anything: what was skipped may be possible now.
 	a.Write.Wake = a.Write.Wake || p.Kind == fleet.PartCapabilities
 	return p.News

@@ -1325,7 +1325,7 @@ type ConfigDelivery struct {
 	ConfigName string `protobuf:"bytes,3,opt,name=config_name,json=configName,proto3" json:"config_name,omitempty"`
 	Version    int32  `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
 	OfferHash  string `protobuf:"bytes,5,opt,name=offer_hash,json=offerHash,proto3" json:"offer_hash,omitempty"`
-	// "agent" or "group": where the assignment stands.
+	// "agent", "group" or "default": where the assignment stands.
 	AssignedThrough string `protobuf:"bytes,6,opt,name=assigned_through,json=assignedThrough,proto3" json:"assigned_through,omitempty"`
 	// Why it is skipped, or the agent's own words when it failed.
 	Message string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`

@@ -118,7 +118,9 @@ type Assignment struct {
 	CreatedBy  string                 `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	CreatedAt  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Grows with every change of the target's assignment.
-	Generation    int64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation int64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The agent got it when it joined its group, whose default it is. Any other assignment comes before it.
+	Default       bool `protobuf:"varint,9,opt,name=default,proto3" json:"default,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +209,13 @@ func (x *Assignment) GetGeneration() int64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *Assignment) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
 }
 
 type AssignRequest struct {
@@ -515,7 +524,7 @@ const file_ampora_v1_assignments_proto_rawDesc = "" +
 	"\x06Target\x12%\n" +
 	"\bagent_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\aagentId\x12%\n" +
 	"\bgroup_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\agroupIdB\x0f\n" +
-	"\x06target\x12\x05\xbaH\x02\b\x01\"\xa8\x02\n" +
+	"\x06target\x12\x05\xbaH\x02\b\x01\"\xc2\x02\n" +
 	"\n" +
 	"Assignment\x12)\n" +
 	"\x06target\x18\x01 \x01(\v2\x11.ampora.v1.TargetR\x06target\x12\x1b\n" +
@@ -531,7 +540,8 @@ const file_ampora_v1_assignments_proto_rawDesc = "" +
 	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1e\n" +
 	"\n" +
 	"generation\x18\b \x01(\x03R\n" +
-	"generation\"\x8c\x01\n" +
+	"generation\x12\x18\n" +
+	"\adefault\x18\t \x01(\bR\adefault\"\x8c\x01\n" +
 	"\rAssignRequest\x121\n" +
 	"\x06target\x18\x01 \x01(\v2\x11.ampora.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12%\n" +
 	"\tconfig_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +

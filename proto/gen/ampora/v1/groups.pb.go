@@ -26,6 +26,106 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GroupKind int32
+
+const (
+	GroupKind_GROUP_KIND_UNSPECIFIED GroupKind = 0
+	GroupKind_GROUP_KIND_STATIC      GroupKind = 1
+	GroupKind_GROUP_KIND_DYNAMIC     GroupKind = 2
+)
+
+// Enum value maps for GroupKind.
+var (
+	GroupKind_name = map[int32]string{
+		0: "GROUP_KIND_UNSPECIFIED",
+		1: "GROUP_KIND_STATIC",
+		2: "GROUP_KIND_DYNAMIC",
+	}
+	GroupKind_value = map[string]int32{
+		"GROUP_KIND_UNSPECIFIED": 0,
+		"GROUP_KIND_STATIC":      1,
+		"GROUP_KIND_DYNAMIC":     2,
+	}
+)
+
+func (x GroupKind) Enum() *GroupKind {
+	p := new(GroupKind)
+	*p = x
+	return p
+}
+
+func (x GroupKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_groups_proto_enumTypes[0].Descriptor()
+}
+
+func (GroupKind) Type() protoreflect.EnumType {
+	return &file_ampora_v1_groups_proto_enumTypes[0]
+}
+
+func (x GroupKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupKind.Descriptor instead.
+func (GroupKind) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{0}
+}
+
+type LabelKind int32
+
+const (
+	LabelKind_LABEL_KIND_UNSPECIFIED LabelKind = 0
+	// What agents claim of themselves: agent.claimed.labels.
+	LabelKind_LABEL_KIND_LABEL LabelKind = 1
+	// What is known of them: agent.verified.tags.
+	LabelKind_LABEL_KIND_TAG LabelKind = 2
+)
+
+// Enum value maps for LabelKind.
+var (
+	LabelKind_name = map[int32]string{
+		0: "LABEL_KIND_UNSPECIFIED",
+		1: "LABEL_KIND_LABEL",
+		2: "LABEL_KIND_TAG",
+	}
+	LabelKind_value = map[string]int32{
+		"LABEL_KIND_UNSPECIFIED": 0,
+		"LABEL_KIND_LABEL":       1,
+		"LABEL_KIND_TAG":         2,
+	}
+)
+
+func (x LabelKind) Enum() *LabelKind {
+	p := new(LabelKind)
+	*p = x
+	return p
+}
+
+func (x LabelKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LabelKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_groups_proto_enumTypes[1].Descriptor()
+}
+
+func (LabelKind) Type() protoreflect.EnumType {
+	return &file_ampora_v1_groups_proto_enumTypes[1]
+}
+
+func (x LabelKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LabelKind.Descriptor instead.
+func (LabelKind) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{1}
+}
+
 type Group struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -34,7 +134,22 @@ type Group struct {
 	MemberCount int32                  `protobuf:"varint,4,opt,name=member_count,json=memberCount,proto3" json:"member_count,omitempty"`
 	CreatedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Set while the group is deleted.
-	DeletedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=deleted_at,json=deletedAt,proto3" json:"deleted_at,omitempty"`
+	DeletedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=deleted_at,json=deletedAt,proto3" json:"deleted_at,omitempty"`
+	Kind      GroupKind              `protobuf:"varint,7,opt,name=kind,proto3,enum=ampora.v1.GroupKind" json:"kind,omitempty"`
+	// CEL over agent.verified and agent.claimed; empty for a static group.
+	Selector string `protobuf:"bytes,8,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Where several selectors choose an agent: the highest, then the group that is older by its id.
+	Priority int32 `protobuf:"varint,9,opt,name=priority,proto3" json:"priority,omitempty"`
+	// What agents get that join.
+	DefaultConfig   *DefaultConfig `protobuf:"bytes,10,opt,name=default_config,json=defaultConfig,proto3" json:"default_config,omitempty"`
+	DefaultOnClaims bool           `protobuf:"varint,11,opt,name=default_on_claims,json=defaultOnClaims,proto3" json:"default_on_claims,omitempty"`
+	// Agents that the selector chose and that wait, and why.
+	WaitingCount   int32  `protobuf:"varint,12,opt,name=waiting_count,json=waitingCount,proto3" json:"waiting_count,omitempty"`
+	WaitingBecause string `protobuf:"bytes,13,opt,name=waiting_because,json=waitingBecause,proto3" json:"waiting_because,omitempty"`
+	// The selector failed for so many agents when all were looked at last, since then, with these words.
+	FailingCount  int32                  `protobuf:"varint,14,opt,name=failing_count,json=failingCount,proto3" json:"failing_count,omitempty"`
+	FailingSince  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	Failure       string                 `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -111,17 +226,156 @@ func (x *Group) GetDeletedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-type CreateGroupRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+func (x *Group) GetKind() GroupKind {
+	if x != nil {
+		return x.Kind
+	}
+	return GroupKind_GROUP_KIND_UNSPECIFIED
+}
+
+func (x *Group) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *Group) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Group) GetDefaultConfig() *DefaultConfig {
+	if x != nil {
+		return x.DefaultConfig
+	}
+	return nil
+}
+
+func (x *Group) GetDefaultOnClaims() bool {
+	if x != nil {
+		return x.DefaultOnClaims
+	}
+	return false
+}
+
+func (x *Group) GetWaitingCount() int32 {
+	if x != nil {
+		return x.WaitingCount
+	}
+	return 0
+}
+
+func (x *Group) GetWaitingBecause() string {
+	if x != nil {
+		return x.WaitingBecause
+	}
+	return ""
+}
+
+func (x *Group) GetFailingCount() int32 {
+	if x != nil {
+		return x.FailingCount
+	}
+	return 0
+}
+
+func (x *Group) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *Group) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+type DefaultConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty in an update: none.
+	ConfigId string `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	// Of the configuration; ignored in requests.
+	ConfigName string `protobuf:"bytes,2,opt,name=config_name,json=configName,proto3" json:"config_name,omitempty"`
+	// 0: the newest that is published when an agent joins.
+	Version       int32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *DefaultConfig) Reset() {
+	*x = DefaultConfig{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefaultConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefaultConfig) ProtoMessage() {}
+
+func (x *DefaultConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefaultConfig.ProtoReflect.Descriptor instead.
+func (*DefaultConfig) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DefaultConfig) GetConfigId() string {
+	if x != nil {
+		return x.ConfigId
+	}
+	return ""
+}
+
+func (x *DefaultConfig) GetConfigName() string {
+	if x != nil {
+		return x.ConfigName
+	}
+	return ""
+}
+
+func (x *DefaultConfig) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type CreateGroupRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// Given, it makes the group dynamic. Checked: EXPRESSION_INVALID, EXPRESSION_TOO_COSTLY.
+	Selector      string         `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"`
+	Priority      int32          `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	DefaultConfig *DefaultConfig `protobuf:"bytes,5,opt,name=default_config,json=defaultConfig,proto3" json:"default_config,omitempty"`
+	// Must be set if the selector reads what agents claim of themselves and there is a default: DEFAULT_ON_CLAIMS.
+	DefaultOnClaims bool `protobuf:"varint,6,opt,name=default_on_claims,json=defaultOnClaims,proto3" json:"default_on_claims,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[1]
+	mi := &file_ampora_v1_groups_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -133,7 +387,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[1]
+	mi := &file_ampora_v1_groups_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -146,7 +400,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{1}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateGroupRequest) GetName() string {
@@ -163,6 +417,34 @@ func (x *CreateGroupRequest) GetDescription() string {
 	return ""
 }
 
+func (x *CreateGroupRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *CreateGroupRequest) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *CreateGroupRequest) GetDefaultConfig() *DefaultConfig {
+	if x != nil {
+		return x.DefaultConfig
+	}
+	return nil
+}
+
+func (x *CreateGroupRequest) GetDefaultOnClaims() bool {
+	if x != nil {
+		return x.DefaultOnClaims
+	}
+	return false
+}
+
 type CreateGroupResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -172,7 +454,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[2]
+	mi := &file_ampora_v1_groups_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -184,7 +466,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[2]
+	mi := &file_ampora_v1_groups_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -197,7 +479,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{2}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -205,6 +487,599 @@ func (x *CreateGroupResponse) GetGroup() *Group {
 		return x.Group
 	}
 	return nil
+}
+
+type UpdateGroupRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Description *string                `protobuf:"bytes,2,opt,name=description,proto3,oneof" json:"description,omitempty"`
+	Selector    *string                `protobuf:"bytes,3,opt,name=selector,proto3,oneof" json:"selector,omitempty"`
+	Priority    *int32                 `protobuf:"varint,4,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	// Left out: as it is.
+	DefaultConfig   *DefaultConfig `protobuf:"bytes,5,opt,name=default_config,json=defaultConfig,proto3" json:"default_config,omitempty"`
+	DefaultOnClaims *bool          `protobuf:"varint,6,opt,name=default_on_claims,json=defaultOnClaims,proto3,oneof" json:"default_on_claims,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *UpdateGroupRequest) Reset() {
+	*x = UpdateGroupRequest{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupRequest) ProtoMessage() {}
+
+func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupRequest.ProtoReflect.Descriptor instead.
+func (*UpdateGroupRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UpdateGroupRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetDescription() string {
+	if x != nil && x.Description != nil {
+		return *x.Description
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetSelector() string {
+	if x != nil && x.Selector != nil {
+		return *x.Selector
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetPriority() int32 {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return 0
+}
+
+func (x *UpdateGroupRequest) GetDefaultConfig() *DefaultConfig {
+	if x != nil {
+		return x.DefaultConfig
+	}
+	return nil
+}
+
+func (x *UpdateGroupRequest) GetDefaultOnClaims() bool {
+	if x != nil && x.DefaultOnClaims != nil {
+		return *x.DefaultOnClaims
+	}
+	return false
+}
+
+type UpdateGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupResponse) Reset() {
+	*x = UpdateGroupResponse{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupResponse) ProtoMessage() {}
+
+func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupResponse.ProtoReflect.Descriptor instead.
+func (*UpdateGroupResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpdateGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type PreviewSelectorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the selector of the group.
+	Selector string `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
+	// The group whose selector it would be, by id or name; empty for a new one.
+	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// Left out: that of the group, 0 for a new one.
+	Priority      *int32 `protobuf:"varint,3,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewSelectorRequest) Reset() {
+	*x = PreviewSelectorRequest{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewSelectorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewSelectorRequest) ProtoMessage() {}
+
+func (x *PreviewSelectorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewSelectorRequest.ProtoReflect.Descriptor instead.
+func (*PreviewSelectorRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PreviewSelectorRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *PreviewSelectorRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *PreviewSelectorRequest) GetPriority() int32 {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return 0
+}
+
+type PreviewSelectorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Agents that were looked at, and how many the selector says yes to.
+	Agents  int32 `protobuf:"varint,1,opt,name=agents,proto3" json:"agents,omitempty"`
+	Matched int32 `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Each that matches is a member already, explicitly in a static group, chosen by a group that comes before, or would join.
+	Members   int32 `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
+	Explicit  int32 `protobuf:"varint,4,opt,name=explicit,proto3" json:"explicit,omitempty"`
+	Elsewhere int32 `protobuf:"varint,5,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	Joining   int32 `protobuf:"varint,6,opt,name=joining,proto3" json:"joining,omitempty"`
+	// What those that would join would leave.
+	Left []*LeftGroup `protobuf:"bytes,7,rep,name=left,proto3" json:"left,omitempty"`
+	// The selector fails for so many agents, with these words.
+	FailingCount int32  `protobuf:"varint,8,opt,name=failing_count,json=failingCount,proto3" json:"failing_count,omitempty"`
+	Failure      string `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Up to 50 that match.
+	Sample        []*MatchedAgent `protobuf:"bytes,10,rep,name=sample,proto3" json:"sample,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewSelectorResponse) Reset() {
+	*x = PreviewSelectorResponse{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewSelectorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewSelectorResponse) ProtoMessage() {}
+
+func (x *PreviewSelectorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewSelectorResponse.ProtoReflect.Descriptor instead.
+func (*PreviewSelectorResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PreviewSelectorResponse) GetAgents() int32 {
+	if x != nil {
+		return x.Agents
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetMatched() int32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetExplicit() int32 {
+	if x != nil {
+		return x.Explicit
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetElsewhere() int32 {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetJoining() int32 {
+	if x != nil {
+		return x.Joining
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetLeft() []*LeftGroup {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *PreviewSelectorResponse) GetFailingCount() int32 {
+	if x != nil {
+		return x.FailingCount
+	}
+	return 0
+}
+
+func (x *PreviewSelectorResponse) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *PreviewSelectorResponse) GetSample() []*MatchedAgent {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+type LeftGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for none.
+	GroupId       string `protobuf:"bytes,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	GroupName     string `protobuf:"bytes,2,opt,name=group_name,json=groupName,proto3" json:"group_name,omitempty"`
+	Agents        int32  `protobuf:"varint,3,opt,name=agents,proto3" json:"agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeftGroup) Reset() {
+	*x = LeftGroup{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeftGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeftGroup) ProtoMessage() {}
+
+func (x *LeftGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeftGroup.ProtoReflect.Descriptor instead.
+func (*LeftGroup) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LeftGroup) GetGroupId() string {
+	if x != nil {
+		return x.GroupId
+	}
+	return ""
+}
+
+func (x *LeftGroup) GetGroupName() string {
+	if x != nil {
+		return x.GroupName
+	}
+	return ""
+}
+
+func (x *LeftGroup) GetAgents() int32 {
+	if x != nil {
+		return x.Agents
+	}
+	return 0
+}
+
+type MatchedAgent struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	DisplayName string                 `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The group it is in; empty for none.
+	GroupId       string `protobuf:"bytes,3,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	GroupName     string `protobuf:"bytes,4,opt,name=group_name,json=groupName,proto3" json:"group_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchedAgent) Reset() {
+	*x = MatchedAgent{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchedAgent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchedAgent) ProtoMessage() {}
+
+func (x *MatchedAgent) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchedAgent.ProtoReflect.Descriptor instead.
+func (*MatchedAgent) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MatchedAgent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MatchedAgent) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *MatchedAgent) GetGroupId() string {
+	if x != nil {
+		return x.GroupId
+	}
+	return ""
+}
+
+func (x *MatchedAgent) GetGroupName() string {
+	if x != nil {
+		return x.GroupName
+	}
+	return ""
+}
+
+type ListLabelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  LabelKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=ampora.v1.LabelKind" json:"kind,omitempty"`
+	// The key whose values are asked for; empty for the keys.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLabelsRequest) Reset() {
+	*x = ListLabelsRequest{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLabelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLabelsRequest) ProtoMessage() {}
+
+func (x *ListLabelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLabelsRequest.ProtoReflect.Descriptor instead.
+func (*ListLabelsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListLabelsRequest) GetKind() LabelKind {
+	if x != nil {
+		return x.Kind
+	}
+	return LabelKind_LABEL_KIND_UNSPECIFIED
+}
+
+func (x *ListLabelsRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type ListLabelsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keys, or values of the key, the most frequent first; at most 1000.
+	Labels        []*LabelUse `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLabelsResponse) Reset() {
+	*x = ListLabelsResponse{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLabelsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLabelsResponse) ProtoMessage() {}
+
+func (x *ListLabelsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLabelsResponse.ProtoReflect.Descriptor instead.
+func (*ListLabelsResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListLabelsResponse) GetLabels() []*LabelUse {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+type LabelUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Agents        int32                  `protobuf:"varint,2,opt,name=agents,proto3" json:"agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelUse) Reset() {
+	*x = LabelUse{}
+	mi := &file_ampora_v1_groups_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelUse) ProtoMessage() {}
+
+func (x *LabelUse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_groups_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelUse.ProtoReflect.Descriptor instead.
+func (*LabelUse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LabelUse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *LabelUse) GetAgents() int32 {
+	if x != nil {
+		return x.Agents
+	}
+	return 0
 }
 
 type GetGroupRequest struct {
@@ -217,7 +1092,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[3]
+	mi := &file_ampora_v1_groups_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -229,7 +1104,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[3]
+	mi := &file_ampora_v1_groups_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -242,7 +1117,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{3}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetGroupRequest) GetGroup() string {
@@ -261,7 +1136,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[4]
+	mi := &file_ampora_v1_groups_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +1148,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[4]
+	mi := &file_ampora_v1_groups_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +1161,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{4}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -307,7 +1182,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[5]
+	mi := &file_ampora_v1_groups_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +1194,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[5]
+	mi := &file_ampora_v1_groups_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +1207,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{5}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListGroupsRequest) GetPageSize() int32 {
@@ -366,7 +1241,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[6]
+	mi := &file_ampora_v1_groups_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +1253,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[6]
+	mi := &file_ampora_v1_groups_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +1266,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{6}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -417,7 +1292,7 @@ type DeleteGroupRequest struct {
 
 func (x *DeleteGroupRequest) Reset() {
 	*x = DeleteGroupRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[7]
+	mi := &file_ampora_v1_groups_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +1304,7 @@ func (x *DeleteGroupRequest) String() string {
 func (*DeleteGroupRequest) ProtoMessage() {}
 
 func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[7]
+	mi := &file_ampora_v1_groups_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +1317,7 @@ func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{7}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteGroupRequest) GetId() string {
@@ -460,7 +1335,7 @@ type DeleteGroupResponse struct {
 
 func (x *DeleteGroupResponse) Reset() {
 	*x = DeleteGroupResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[8]
+	mi := &file_ampora_v1_groups_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +1347,7 @@ func (x *DeleteGroupResponse) String() string {
 func (*DeleteGroupResponse) ProtoMessage() {}
 
 func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[8]
+	mi := &file_ampora_v1_groups_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +1360,7 @@ func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{8}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{18}
 }
 
 type UndeleteGroupRequest struct {
@@ -497,7 +1372,7 @@ type UndeleteGroupRequest struct {
 
 func (x *UndeleteGroupRequest) Reset() {
 	*x = UndeleteGroupRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[9]
+	mi := &file_ampora_v1_groups_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +1384,7 @@ func (x *UndeleteGroupRequest) String() string {
 func (*UndeleteGroupRequest) ProtoMessage() {}
 
 func (x *UndeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[9]
+	mi := &file_ampora_v1_groups_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +1397,7 @@ func (x *UndeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*UndeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{9}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UndeleteGroupRequest) GetId() string {
@@ -541,7 +1416,7 @@ type UndeleteGroupResponse struct {
 
 func (x *UndeleteGroupResponse) Reset() {
 	*x = UndeleteGroupResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[10]
+	mi := &file_ampora_v1_groups_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +1428,7 @@ func (x *UndeleteGroupResponse) String() string {
 func (*UndeleteGroupResponse) ProtoMessage() {}
 
 func (x *UndeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[10]
+	mi := &file_ampora_v1_groups_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +1441,7 @@ func (x *UndeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*UndeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{10}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UndeleteGroupResponse) GetGroup() *Group {
@@ -586,7 +1461,7 @@ type AddGroupMembersRequest struct {
 
 func (x *AddGroupMembersRequest) Reset() {
 	*x = AddGroupMembersRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[11]
+	mi := &file_ampora_v1_groups_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +1473,7 @@ func (x *AddGroupMembersRequest) String() string {
 func (*AddGroupMembersRequest) ProtoMessage() {}
 
 func (x *AddGroupMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[11]
+	mi := &file_ampora_v1_groups_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +1486,7 @@ func (x *AddGroupMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddGroupMembersRequest.ProtoReflect.Descriptor instead.
 func (*AddGroupMembersRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{11}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AddGroupMembersRequest) GetId() string {
@@ -637,7 +1512,7 @@ type AddGroupMembersResponse struct {
 
 func (x *AddGroupMembersResponse) Reset() {
 	*x = AddGroupMembersResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[12]
+	mi := &file_ampora_v1_groups_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +1524,7 @@ func (x *AddGroupMembersResponse) String() string {
 func (*AddGroupMembersResponse) ProtoMessage() {}
 
 func (x *AddGroupMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[12]
+	mi := &file_ampora_v1_groups_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +1537,7 @@ func (x *AddGroupMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddGroupMembersResponse.ProtoReflect.Descriptor instead.
 func (*AddGroupMembersResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{12}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AddGroupMembersResponse) GetGroup() *Group {
@@ -682,7 +1557,7 @@ type RemoveGroupMembersRequest struct {
 
 func (x *RemoveGroupMembersRequest) Reset() {
 	*x = RemoveGroupMembersRequest{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[13]
+	mi := &file_ampora_v1_groups_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +1569,7 @@ func (x *RemoveGroupMembersRequest) String() string {
 func (*RemoveGroupMembersRequest) ProtoMessage() {}
 
 func (x *RemoveGroupMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[13]
+	mi := &file_ampora_v1_groups_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +1582,7 @@ func (x *RemoveGroupMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveGroupMembersRequest.ProtoReflect.Descriptor instead.
 func (*RemoveGroupMembersRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{13}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveGroupMembersRequest) GetId() string {
@@ -733,7 +1608,7 @@ type RemoveGroupMembersResponse struct {
 
 func (x *RemoveGroupMembersResponse) Reset() {
 	*x = RemoveGroupMembersResponse{}
-	mi := &file_ampora_v1_groups_proto_msgTypes[14]
+	mi := &file_ampora_v1_groups_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +1620,7 @@ func (x *RemoveGroupMembersResponse) String() string {
 func (*RemoveGroupMembersResponse) ProtoMessage() {}
 
 func (x *RemoveGroupMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_groups_proto_msgTypes[14]
+	mi := &file_ampora_v1_groups_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1633,7 @@ func (x *RemoveGroupMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveGroupMembersResponse.ProtoReflect.Descriptor instead.
 func (*RemoveGroupMembersResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{14}
+	return file_ampora_v1_groups_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveGroupMembersResponse) GetGroup() *Group {
@@ -772,7 +1647,7 @@ var File_ampora_v1_groups_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_groups_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/groups.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n" +
+	"\x16ampora/v1/groups.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x05\n" +
 	"\x05Group\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
@@ -781,12 +1656,82 @@ const file_ampora_v1_groups_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"deleted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tdeletedAt\"\x83\x01\n" +
+	"deleted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tdeletedAt\x12(\n" +
+	"\x04kind\x18\a \x01(\x0e2\x14.ampora.v1.GroupKindR\x04kind\x12\x1a\n" +
+	"\bselector\x18\b \x01(\tR\bselector\x12\x1a\n" +
+	"\bpriority\x18\t \x01(\x05R\bpriority\x12?\n" +
+	"\x0edefault_config\x18\n" +
+	" \x01(\v2\x18.ampora.v1.DefaultConfigR\rdefaultConfig\x12*\n" +
+	"\x11default_on_claims\x18\v \x01(\bR\x0fdefaultOnClaims\x12#\n" +
+	"\rwaiting_count\x18\f \x01(\x05R\fwaitingCount\x12'\n" +
+	"\x0fwaiting_because\x18\r \x01(\tR\x0ewaitingBecause\x12#\n" +
+	"\rfailing_count\x18\x0e \x01(\x05R\ffailingCount\x12?\n" +
+	"\rfailing_since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12\x18\n" +
+	"\afailure\x18\x10 \x01(\tR\afailure\"y\n" +
+	"\rDefaultConfig\x12$\n" +
+	"\tconfig_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\bconfigId\x12\x1f\n" +
+	"\vconfig_name\x18\x02 \x01(\tR\n" +
+	"configName\x12!\n" +
+	"\aversion\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\aversion\"\xc7\x02\n" +
 	"\x12CreateGroupRequest\x12A\n" +
 	"\x04name\x18\x01 \x01(\tB-\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$R\x04name\x12*\n" +
-	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\"=\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12$\n" +
+	"\bselector\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\bselector\x12/\n" +
+	"\bpriority\x18\x04 \x01(\x05B\x13\xbaH\x10\x1a\x0e\x18\xe8\a(\x98\xf8\xff\xff\xff\xff\xff\xff\xff\x01R\bpriority\x12?\n" +
+	"\x0edefault_config\x18\x05 \x01(\v2\x18.ampora.v1.DefaultConfigR\rdefaultConfig\x12*\n" +
+	"\x11default_on_claims\x18\x06 \x01(\bR\x0fdefaultOnClaims\"=\n" +
 	"\x13CreateGroupResponse\x12&\n" +
-	"\x05group\x18\x01 \x01(\v2\x10.ampora.v1.GroupR\x05group\"2\n" +
+	"\x05group\x18\x01 \x01(\v2\x10.ampora.v1.GroupR\x05group\"\xf2\x02\n" +
+	"\x12UpdateGroupRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12/\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bH\x00R\vdescription\x88\x01\x01\x12)\n" +
+	"\bselector\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 H\x01R\bselector\x88\x01\x01\x124\n" +
+	"\bpriority\x18\x04 \x01(\x05B\x13\xbaH\x10\x1a\x0e\x18\xe8\a(\x98\xf8\xff\xff\xff\xff\xff\xff\xff\x01H\x02R\bpriority\x88\x01\x01\x12?\n" +
+	"\x0edefault_config\x18\x05 \x01(\v2\x18.ampora.v1.DefaultConfigR\rdefaultConfig\x12/\n" +
+	"\x11default_on_claims\x18\x06 \x01(\bH\x03R\x0fdefaultOnClaims\x88\x01\x01B\x0e\n" +
+	"\f_descriptionB\v\n" +
+	"\t_selectorB\v\n" +
+	"\t_priorityB\x14\n" +
+	"\x12_default_on_claims\"=\n" +
+	"\x13UpdateGroupResponse\x12&\n" +
+	"\x05group\x18\x01 \x01(\v2\x10.ampora.v1.GroupR\x05group\"\xa0\x01\n" +
+	"\x16PreviewSelectorRequest\x12$\n" +
+	"\bselector\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\bselector\x12\x1d\n" +
+	"\x05group\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x05group\x124\n" +
+	"\bpriority\x18\x03 \x01(\x05B\x13\xbaH\x10\x1a\x0e\x18\xe8\a(\x98\xf8\xff\xff\xff\xff\xff\xff\xff\x01H\x00R\bpriority\x88\x01\x01B\v\n" +
+	"\t_priority\"\xd3\x02\n" +
+	"\x17PreviewSelectorResponse\x12\x16\n" +
+	"\x06agents\x18\x01 \x01(\x05R\x06agents\x12\x18\n" +
+	"\amatched\x18\x02 \x01(\x05R\amatched\x12\x18\n" +
+	"\amembers\x18\x03 \x01(\x05R\amembers\x12\x1a\n" +
+	"\bexplicit\x18\x04 \x01(\x05R\bexplicit\x12\x1c\n" +
+	"\telsewhere\x18\x05 \x01(\x05R\telsewhere\x12\x18\n" +
+	"\ajoining\x18\x06 \x01(\x05R\ajoining\x12(\n" +
+	"\x04left\x18\a \x03(\v2\x14.ampora.v1.LeftGroupR\x04left\x12#\n" +
+	"\rfailing_count\x18\b \x01(\x05R\ffailingCount\x12\x18\n" +
+	"\afailure\x18\t \x01(\tR\afailure\x12/\n" +
+	"\x06sample\x18\n" +
+	" \x03(\v2\x17.ampora.v1.MatchedAgentR\x06sample\"]\n" +
+	"\tLeftGroup\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\tR\agroupId\x12\x1d\n" +
+	"\n" +
+	"group_name\x18\x02 \x01(\tR\tgroupName\x12\x16\n" +
+	"\x06agents\x18\x03 \x01(\x05R\x06agents\"{\n" +
+	"\fMatchedAgent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x19\n" +
+	"\bgroup_id\x18\x03 \x01(\tR\agroupId\x12\x1d\n" +
+	"\n" +
+	"group_name\x18\x04 \x01(\tR\tgroupName\"e\n" +
+	"\x11ListLabelsRequest\x124\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x14.ampora.v1.LabelKindB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x1a\n" +
+	"\x03key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\"A\n" +
+	"\x12ListLabelsResponse\x12+\n" +
+	"\x06labels\x18\x01 \x03(\v2\x13.ampora.v1.LabelUseR\x06labels\"6\n" +
+	"\bLabelUse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x16\n" +
+	"\x06agents\x18\x02 \x01(\x05R\x06agents\"2\n" +
 	"\x0fGetGroupRequest\x12\x1f\n" +
 	"\x05group\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05group\":\n" +
 	"\x10GetGroupResponse\x12&\n" +
@@ -816,12 +1761,24 @@ const file_ampora_v1_groups_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x121\n" +
 	"\tagent_ids\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\b\x01\x10\xe8\a\x18\x01\"\x05r\x03\xb0\x01\x01R\bagentIds\"D\n" +
 	"\x1aRemoveGroupMembersResponse\x12&\n" +
-	"\x05group\x18\x01 \x01(\v2\x10.ampora.v1.GroupR\x05group2\xde\x05\n" +
+	"\x05group\x18\x01 \x01(\v2\x10.ampora.v1.GroupR\x05group*V\n" +
+	"\tGroupKind\x12\x1a\n" +
+	"\x16GROUP_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11GROUP_KIND_STATIC\x10\x01\x12\x16\n" +
+	"\x12GROUP_KIND_DYNAMIC\x10\x02*Q\n" +
+	"\tLabelKind\x12\x1a\n" +
+	"\x16LABEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10LABEL_KIND_LABEL\x10\x01\x12\x12\n" +
+	"\x0eLABEL_KIND_TAG\x10\x022\xfd\a\n" +
 	"\fGroupService\x12b\n" +
 	"\vCreateGroup\x12\x1d.ampora.v1.CreateGroupRequest\x1a\x1e.ampora.v1.CreateGroupResponse\"\x14\xaa\xd4\x18\x10\b\x02\x12\fgroup.create\x12N\n" +
 	"\bGetGroup\x12\x1a.ampora.v1.GetGroupRequest\x1a\x1b.ampora.v1.GetGroupResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12T\n" +
 	"\n" +
 	"ListGroups\x12\x1c.ampora.v1.ListGroupsRequest\x1a\x1d.ampora.v1.ListGroupsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12b\n" +
+	"\vUpdateGroup\x12\x1d.ampora.v1.UpdateGroupRequest\x1a\x1e.ampora.v1.UpdateGroupResponse\"\x14\xaa\xd4\x18\x10\b\x02\x12\fgroup.update\x12c\n" +
+	"\x0fPreviewSelector\x12!.ampora.v1.PreviewSelectorRequest\x1a\".ampora.v1.PreviewSelectorResponse\"\t\xaa\xd4\x18\x02\b\x02\x90\x02\x01\x12T\n" +
+	"\n" +
+	"ListLabels\x12\x1c.ampora.v1.ListLabelsRequest\x1a\x1d.ampora.v1.ListLabelsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12b\n" +
 	"\vDeleteGroup\x12\x1d.ampora.v1.DeleteGroupRequest\x1a\x1e.ampora.v1.DeleteGroupResponse\"\x14\xaa\xd4\x18\x10\b\x02\x12\fgroup.delete\x12j\n" +
 	"\rUndeleteGroup\x12\x1f.ampora.v1.UndeleteGroupRequest\x1a .ampora.v1.UndeleteGroupResponse\"\x16\xaa\xd4\x18\x12\b\x02\x12\x0egroup.undelete\x12s\n" +
 	"\x0fAddGroupMembers\x12!.ampora.v1.AddGroupMembersRequest\x1a\".ampora.v1.AddGroupMembersResponse\"\x19\xaa\xd4\x18\x15\b\x02\x12\x11group.add_members\x12\x7f\n" +
@@ -841,53 +1798,82 @@ func file_ampora_v1_groups_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_groups_proto_rawDescData
 }
 
-var file_ampora_v1_groups_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_ampora_v1_groups_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_ampora_v1_groups_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_ampora_v1_groups_proto_goTypes = []any{
-	(*Group)(nil),                      // 0: ampora.v1.Group
-	(*CreateGroupRequest)(nil),         // 1: ampora.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),        // 2: ampora.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),            // 3: ampora.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),           // 4: ampora.v1.GetGroupResponse
-	(*ListGroupsRequest)(nil),          // 5: ampora.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 6: ampora.v1.ListGroupsResponse
-	(*DeleteGroupRequest)(nil),         // 7: ampora.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),        // 8: ampora.v1.DeleteGroupResponse
-	(*UndeleteGroupRequest)(nil),       // 9: ampora.v1.UndeleteGroupRequest
-	(*UndeleteGroupResponse)(nil),      // 10: ampora.v1.UndeleteGroupResponse
-	(*AddGroupMembersRequest)(nil),     // 11: ampora.v1.AddGroupMembersRequest
-	(*AddGroupMembersResponse)(nil),    // 12: ampora.v1.AddGroupMembersResponse
-	(*RemoveGroupMembersRequest)(nil),  // 13: ampora.v1.RemoveGroupMembersRequest
-	(*RemoveGroupMembersResponse)(nil), // 14: ampora.v1.RemoveGroupMembersResponse
-	(*timestamppb.Timestamp)(nil),      // 15: google.protobuf.Timestamp
+	(GroupKind)(0),                     // 0: ampora.v1.GroupKind
+	(LabelKind)(0),                     // 1: ampora.v1.LabelKind
+	(*Group)(nil),                      // 2: ampora.v1.Group
+	(*DefaultConfig)(nil),              // 3: ampora.v1.DefaultConfig
+	(*CreateGroupRequest)(nil),         // 4: ampora.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),        // 5: ampora.v1.CreateGroupResponse
+	(*UpdateGroupRequest)(nil),         // 6: ampora.v1.UpdateGroupRequest
+	(*UpdateGroupResponse)(nil),        // 7: ampora.v1.UpdateGroupResponse
+	(*PreviewSelectorRequest)(nil),     // 8: ampora.v1.PreviewSelectorRequest
+	(*PreviewSelectorResponse)(nil),    // 9: ampora.v1.PreviewSelectorResponse
+	(*LeftGroup)(nil),                  // 10: ampora.v1.LeftGroup
+	(*MatchedAgent)(nil),               // 11: ampora.v1.MatchedAgent
+	(*ListLabelsRequest)(nil),          // 12: ampora.v1.ListLabelsRequest
+	(*ListLabelsResponse)(nil),         // 13: ampora.v1.ListLabelsResponse
+	(*LabelUse)(nil),                   // 14: ampora.v1.LabelUse
+	(*GetGroupRequest)(nil),            // 15: ampora.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),           // 16: ampora.v1.GetGroupResponse
+	(*ListGroupsRequest)(nil),          // 17: ampora.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 18: ampora.v1.ListGroupsResponse
+	(*DeleteGroupRequest)(nil),         // 19: ampora.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 20: ampora.v1.DeleteGroupResponse
+	(*UndeleteGroupRequest)(nil),       // 21: ampora.v1.UndeleteGroupRequest
+	(*UndeleteGroupResponse)(nil),      // 22: ampora.v1.UndeleteGroupResponse
+	(*AddGroupMembersRequest)(nil),     // 23: ampora.v1.AddGroupMembersRequest
+	(*AddGroupMembersResponse)(nil),    // 24: ampora.v1.AddGroupMembersResponse
+	(*RemoveGroupMembersRequest)(nil),  // 25: ampora.v1.RemoveGroupMembersRequest
+	(*RemoveGroupMembersResponse)(nil), // 26: ampora.v1.RemoveGroupMembersResponse
+	(*timestamppb.Timestamp)(nil),      // 27: google.protobuf.Timestamp
 }
 var file_ampora_v1_groups_proto_depIdxs = []int32{
-	15, // 0: ampora.v1.Group.created_at:type_name -> google.protobuf.Timestamp
-	15, // 1: ampora.v1.Group.deleted_at:type_name -> google.protobuf.Timestamp
-	0,  // 2: ampora.v1.CreateGroupResponse.group:type_name -> ampora.v1.Group
-	0,  // 3: ampora.v1.GetGroupResponse.group:type_name -> ampora.v1.Group
-	0,  // 4: ampora.v1.ListGroupsResponse.groups:type_name -> ampora.v1.Group
-	0,  // 5: ampora.v1.UndeleteGroupResponse.group:type_name -> ampora.v1.Group
-	0,  // 6: ampora.v1.AddGroupMembersResponse.group:type_name -> ampora.v1.Group
-	0,  // 7: ampora.v1.RemoveGroupMembersResponse.group:type_name -> ampora.v1.Group
-	1,  // 8: ampora.v1.GroupService.CreateGroup:input_type -> ampora.v1.CreateGroupRequest
-	3,  // 9: ampora.v1.GroupService.GetGroup:input_type -> ampora.v1.GetGroupRequest
-	5,  // 10: ampora.v1.GroupService.ListGroups:input_type -> ampora.v1.ListGroupsRequest
-	7,  // 11: ampora.v1.GroupService.DeleteGroup:input_type -> ampora.v1.DeleteGroupRequest
-	9,  // 12: ampora.v1.GroupService.UndeleteGroup:input_type -> ampora.v1.UndeleteGroupRequest
-	11, // 13: ampora.v1.GroupService.AddGroupMembers:input_type -> ampora.v1.AddGroupMembersRequest
-	13, // 14: ampora.v1.GroupService.RemoveGroupMembers:input_type -> ampora.v1.RemoveGroupMembersRequest
-	2,  // 15: ampora.v1.GroupService.CreateGroup:output_type -> ampora.v1.CreateGroupResponse
-	4,  // 16: ampora.v1.GroupService.GetGroup:output_type -> ampora.v1.GetGroupResponse
-	6,  // 17: ampora.v1.GroupService.ListGroups:output_type -> ampora.v1.ListGroupsResponse
-	8,  // 18: ampora.v1.GroupService.DeleteGroup:output_type -> ampora.v1.DeleteGroupResponse
-	10, // 19: ampora.v1.GroupService.UndeleteGroup:output_type -> ampora.v1.UndeleteGroupResponse
-	12, // 20: ampora.v1.GroupService.AddGroupMembers:output_type -> ampora.v1.AddGroupMembersResponse
-	14, // 21: ampora.v1.GroupService.RemoveGroupMembers:output_type -> ampora.v1.RemoveGroupMembersResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	27, // 0: ampora.v1.Group.created_at:type_name -> google.protobuf.Timestamp
+	27, // 1: ampora.v1.Group.deleted_at:type_name -> google.protobuf.Timestamp
+	0,  // 2: ampora.v1.Group.kind:type_name -> ampora.v1.GroupKind
+	3,  // 3: ampora.v1.Group.default_config:type_name -> ampora.v1.DefaultConfig
+	27, // 4: ampora.v1.Group.failing_since:type_name -> google.protobuf.Timestamp
+	3,  // 5: ampora.v1.CreateGroupRequest.default_config:type_name -> ampora.v1.DefaultConfig
+	2,  // 6: ampora.v1.CreateGroupResponse.group:type_name -> ampora.v1.Group
+	3,  // 7: ampora.v1.UpdateGroupRequest.default_config:type_name -> ampora.v1.DefaultConfig
+	2,  // 8: ampora.v1.UpdateGroupResponse.group:type_name -> ampora.v1.Group
+	10, // 9: ampora.v1.PreviewSelectorResponse.left:type_name -> ampora.v1.LeftGroup
+	11, // 10: ampora.v1.PreviewSelectorResponse.sample:type_name -> ampora.v1.MatchedAgent
+	1,  // 11: ampora.v1.ListLabelsRequest.kind:type_name -> ampora.v1.LabelKind
+	14, // 12: ampora.v1.ListLabelsResponse.labels:type_name -> ampora.v1.LabelUse
+	2,  // 13: ampora.v1.GetGroupResponse.group:type_name -> ampora.v1.Group
+	2,  // 14: ampora.v1.ListGroupsResponse.groups:type_name -> ampora.v1.Group
+	2,  // 15: ampora.v1.UndeleteGroupResponse.group:type_name -> ampora.v1.Group
+	2,  // 16: ampora.v1.AddGroupMembersResponse.group:type_name -> ampora.v1.Group
+	2,  // 17: ampora.v1.RemoveGroupMembersResponse.group:type_name -> ampora.v1.Group
+	4,  // 18: ampora.v1.GroupService.CreateGroup:input_type -> ampora.v1.CreateGroupRequest
+	15, // 19: ampora.v1.GroupService.GetGroup:input_type -> ampora.v1.GetGroupRequest
+	17, // 20: ampora.v1.GroupService.ListGroups:input_type -> ampora.v1.ListGroupsRequest
+	6,  // 21: ampora.v1.GroupService.UpdateGroup:input_type -> ampora.v1.UpdateGroupRequest
+	8,  // 22: ampora.v1.GroupService.PreviewSelector:input_type -> ampora.v1.PreviewSelectorRequest
+	12, // 23: ampora.v1.GroupService.ListLabels:input_type -> ampora.v1.ListLabelsRequest
+	19, // 24: ampora.v1.GroupService.DeleteGroup:input_type -> ampora.v1.DeleteGroupRequest
+	21, // 25: ampora.v1.GroupService.UndeleteGroup:input_type -> ampora.v1.UndeleteGroupRequest
+	23, // 26: ampora.v1.GroupService.AddGroupMembers:input_type -> ampora.v1.AddGroupMembersRequest
+	25, // 27: ampora.v1.GroupService.RemoveGroupMembers:input_type -> ampora.v1.RemoveGroupMembersRequest
+	5,  // 28: ampora.v1.GroupService.CreateGroup:output_type -> ampora.v1.CreateGroupResponse
+	16, // 29: ampora.v1.GroupService.GetGroup:output_type -> ampora.v1.GetGroupResponse
+	18, // 30: ampora.v1.GroupService.ListGroups:output_type -> ampora.v1.ListGroupsResponse
+	7,  // 31: ampora.v1.GroupService.UpdateGroup:output_type -> ampora.v1.UpdateGroupResponse
+	9,  // 32: ampora.v1.GroupService.PreviewSelector:output_type -> ampora.v1.PreviewSelectorResponse
+	13, // 33: ampora.v1.GroupService.ListLabels:output_type -> ampora.v1.ListLabelsResponse
+	20, // 34: ampora.v1.GroupService.DeleteGroup:output_type -> ampora.v1.DeleteGroupResponse
+	22, // 35: ampora.v1.GroupService.UndeleteGroup:output_type -> ampora.v1.UndeleteGroupResponse
+	24, // 36: ampora.v1.GroupService.AddGroupMembers:output_type -> ampora.v1.AddGroupMembersResponse
+	26, // 37: ampora.v1.GroupService.RemoveGroupMembers:output_type -> ampora.v1.RemoveGroupMembersResponse
+	28, // [28:38] is the sub-list for method output_type
+	18, // [18:28] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_groups_proto_init() }
@@ -896,18 +1882,21 @@ func file_ampora_v1_groups_proto_init() {
 		return
 	}
 	file_ampora_v1_access_proto_init()
+	file_ampora_v1_groups_proto_msgTypes[4].OneofWrappers = []any{}
+	file_ampora_v1_groups_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_groups_proto_rawDesc), len(file_ampora_v1_groups_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   15,
+			NumEnums:      2,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_ampora_v1_groups_proto_goTypes,
 		DependencyIndexes: file_ampora_v1_groups_proto_depIdxs,
+		EnumInfos:         file_ampora_v1_groups_proto_enumTypes,
 		MessageInfos:      file_ampora_v1_groups_proto_msgTypes,
 	}.Build()
 	File_ampora_v1_groups_proto = out.File

@@ -50,8 +50,10 @@ type TokenPool struct {
 	RotatedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=rotated_at,json=rotatedAt,proto3" json:"rotated_at,omitempty"`
 	// Until when the secret before that is good too, if it still is.
 	FormerSecretUntil *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=former_secret_until,json=formerSecretUntil,proto3" json:"former_secret_until,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Tags of the agents, from their enrolment on.
+	Tags          map[string]string `protobuf:"bytes,15,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TokenPool) Reset() {
@@ -182,6 +184,13 @@ func (x *TokenPool) GetFormerSecretUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TokenPool) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 type CreateTokenPoolRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -194,7 +203,9 @@ type CreateTokenPoolRequest struct {
 	// Default 60.
 	PerHour int32 `protobuf:"varint,6,opt,name=per_hour,json=perHour,proto3" json:"per_hour,omitempty"`
 	// Default 10.
-	Burst         int32 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
+	Burst int32 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
+	// Agents have these tags when they have enrolled.
+	Tags          map[string]string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -276,6 +287,13 @@ func (x *CreateTokenPoolRequest) GetBurst() int32 {
 		return x.Burst
 	}
 	return 0
+}
+
+func (x *CreateTokenPoolRequest) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
 }
 
 type CreateTokenPoolResponse struct {
@@ -535,7 +553,9 @@ type UpdateTokenPoolRequest struct {
 	PerHour   *int32               `protobuf:"varint,6,opt,name=per_hour,json=perHour,proto3,oneof" json:"per_hour,omitempty"`
 	Burst     *int32               `protobuf:"varint,7,opt,name=burst,proto3,oneof" json:"burst,omitempty"`
 	// A disabled pool hands out nothing. What it handed out before can be redeemed.
-	Disabled      *bool `protobuf:"varint,8,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	Disabled *bool `protobuf:"varint,8,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	// All of them; left out: as they are.
+	Tags          *Tags `protobuf:"bytes,9,opt,name=tags,proto3" json:"tags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -626,6 +646,57 @@ func (x *UpdateTokenPoolRequest) GetDisabled() bool {
 	return false
 }
 
+func (x *UpdateTokenPoolRequest) GetTags() *Tags {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+type Tags struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tags          map[string]string      `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tags) Reset() {
+	*x = Tags{}
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tags) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tags) ProtoMessage() {}
+
+func (x *Tags) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tags.ProtoReflect.Descriptor instead.
+func (*Tags) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Tags) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 type UpdateTokenPoolResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pool          *TokenPool             `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
@@ -635,7 +706,7 @@ type UpdateTokenPoolResponse struct {
 
 func (x *UpdateTokenPoolResponse) Reset() {
 	*x = UpdateTokenPoolResponse{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[8]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +718,7 @@ func (x *UpdateTokenPoolResponse) String() string {
 func (*UpdateTokenPoolResponse) ProtoMessage() {}
 
 func (x *UpdateTokenPoolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[8]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +731,7 @@ func (x *UpdateTokenPoolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTokenPoolResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTokenPoolResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{8}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateTokenPoolResponse) GetPool() *TokenPool {
@@ -681,7 +752,7 @@ type RotateTokenPoolSecretRequest struct {
 
 func (x *RotateTokenPoolSecretRequest) Reset() {
 	*x = RotateTokenPoolSecretRequest{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[9]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +764,7 @@ func (x *RotateTokenPoolSecretRequest) String() string {
 func (*RotateTokenPoolSecretRequest) ProtoMessage() {}
 
 func (x *RotateTokenPoolSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[9]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +777,7 @@ func (x *RotateTokenPoolSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateTokenPoolSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateTokenPoolSecretRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{9}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RotateTokenPoolSecretRequest) GetId() string {
@@ -734,7 +805,7 @@ type RotateTokenPoolSecretResponse struct {
 
 func (x *RotateTokenPoolSecretResponse) Reset() {
 	*x = RotateTokenPoolSecretResponse{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[10]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +817,7 @@ func (x *RotateTokenPoolSecretResponse) String() string {
 func (*RotateTokenPoolSecretResponse) ProtoMessage() {}
 
 func (x *RotateTokenPoolSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[10]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +830,7 @@ func (x *RotateTokenPoolSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateTokenPoolSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateTokenPoolSecretResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{10}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RotateTokenPoolSecretResponse) GetPool() *TokenPool {
@@ -785,7 +856,7 @@ type DeleteTokenPoolRequest struct {
 
 func (x *DeleteTokenPoolRequest) Reset() {
 	*x = DeleteTokenPoolRequest{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[11]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +868,7 @@ func (x *DeleteTokenPoolRequest) String() string {
 func (*DeleteTokenPoolRequest) ProtoMessage() {}
 
 func (x *DeleteTokenPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[11]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +881,7 @@ func (x *DeleteTokenPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenPoolRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenPoolRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{11}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteTokenPoolRequest) GetId() string {
@@ -830,7 +901,7 @@ type DeleteTokenPoolResponse struct {
 
 func (x *DeleteTokenPoolResponse) Reset() {
 	*x = DeleteTokenPoolResponse{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[12]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +913,7 @@ func (x *DeleteTokenPoolResponse) String() string {
 func (*DeleteTokenPoolResponse) ProtoMessage() {}
 
 func (x *DeleteTokenPoolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[12]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +926,7 @@ func (x *DeleteTokenPoolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenPoolResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTokenPoolResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{12}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteTokenPoolResponse) GetRevokedTokens() int32 {
@@ -875,7 +946,7 @@ type DrawTokenRequest struct {
 
 func (x *DrawTokenRequest) Reset() {
 	*x = DrawTokenRequest{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[13]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +958,7 @@ func (x *DrawTokenRequest) String() string {
 func (*DrawTokenRequest) ProtoMessage() {}
 
 func (x *DrawTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[13]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +971,7 @@ func (x *DrawTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrawTokenRequest.ProtoReflect.Descriptor instead.
 func (*DrawTokenRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{13}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DrawTokenRequest) GetDescription() string {
@@ -924,7 +995,7 @@ type DrawTokenResponse struct {
 
 func (x *DrawTokenResponse) Reset() {
 	*x = DrawTokenResponse{}
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[14]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1007,7 @@ func (x *DrawTokenResponse) String() string {
 func (*DrawTokenResponse) ProtoMessage() {}
 
 func (x *DrawTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_token_pools_proto_msgTypes[14]
+	mi := &file_ampora_v1_token_pools_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1020,7 @@ func (x *DrawTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrawTokenResponse.ProtoReflect.Descriptor instead.
 func (*DrawTokenResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{14}
+	return file_ampora_v1_token_pools_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DrawTokenResponse) GetSecret() string {
@@ -984,7 +1055,7 @@ var File_ampora_v1_token_pools_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_token_pools_proto_rawDesc = "" +
 	"\n" +
-	"\x1bampora/v1/token_pools.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x03\n" +
+	"\x1bampora/v1/token_pools.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x04\n" +
 	"\tTokenPool\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
@@ -1004,7 +1075,11 @@ const file_ampora_v1_token_pools_proto_rawDesc = "" +
 	"created_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"rotated_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\trotatedAt\x12J\n" +
-	"\x13former_secret_until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x11formerSecretUntil\"\xbd\x02\n" +
+	"\x13former_secret_until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x11formerSecretUntil\x122\n" +
+	"\x04tags\x18\x0f \x03(\v2\x1e.ampora.v1.TokenPool.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x04\n" +
 	"\x16CreateTokenPoolRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12\"\n" +
@@ -1014,7 +1089,11 @@ const file_ampora_v1_token_pools_proto_rawDesc = "" +
 	"live_limit\x18\x05 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\tliveLimit\x12&\n" +
 	"\bper_hour\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8d\x06(\x00R\aperHour\x12 \n" +
 	"\x05burst\x18\a \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05burst\"`\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05burst\x12\x88\x01\n" +
+	"\x04tags\x18\b \x03(\v2+.ampora.v1.CreateTokenPoolRequest.TagsEntryBG\xbaHD\x9a\x01A\x10@\"4r220^[A-Za-z0-9]([A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?$*\ar\x05\x10\x01(\x80\x02R\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
 	"\x17CreateTokenPoolResponse\x12(\n" +
 	"\x04pool\x18\x01 \x01(\v2\x14.ampora.v1.TokenPoolR\x04pool\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\"i\n" +
@@ -1029,7 +1108,7 @@ const file_ampora_v1_token_pools_proto_rawDesc = "" +
 	"\x13GetTokenPoolRequest\x12\x1d\n" +
 	"\x04pool\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04pool\"@\n" +
 	"\x14GetTokenPoolResponse\x12(\n" +
-	"\x04pool\x18\x01 \x01(\v2\x14.ampora.v1.TokenPoolR\x04pool\"\xc2\x03\n" +
+	"\x04pool\x18\x01 \x01(\v2\x14.ampora.v1.TokenPoolR\x04pool\"\xe7\x03\n" +
 	"\x16UpdateTokenPoolRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12/\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bH\x00R\vdescription\x88\x01\x01\x12'\n" +
@@ -1040,13 +1119,19 @@ const file_ampora_v1_token_pools_proto_rawDesc = "" +
 	"\bper_hour\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8d\x06(\x01H\x03R\aperHour\x88\x01\x01\x12%\n" +
 	"\x05burst\x18\a \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x01H\x04R\x05burst\x88\x01\x01\x12\x1f\n" +
-	"\bdisabled\x18\b \x01(\bH\x05R\bdisabled\x88\x01\x01B\x0e\n" +
+	"\bdisabled\x18\b \x01(\bH\x05R\bdisabled\x88\x01\x01\x12#\n" +
+	"\x04tags\x18\t \x01(\v2\x0f.ampora.v1.TagsR\x04tagsB\x0e\n" +
 	"\f_descriptionB\v\n" +
 	"\t_group_idB\r\n" +
 	"\v_live_limitB\v\n" +
 	"\t_per_hourB\b\n" +
 	"\x06_burstB\v\n" +
-	"\t_disabled\"C\n" +
+	"\t_disabled\"\xb7\x01\n" +
+	"\x04Tags\x12v\n" +
+	"\x04tags\x18\x01 \x03(\v2\x19.ampora.v1.Tags.TagsEntryBG\xbaHD\x9a\x01A\x10@\"4r220^[A-Za-z0-9]([A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?$*\ar\x05\x10\x01(\x80\x02R\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
 	"\x17UpdateTokenPoolResponse\x12(\n" +
 	"\x04pool\x18\x01 \x01(\v2\x14.ampora.v1.TokenPoolR\x04pool\"}\n" +
 	"\x1cRotateTokenPoolSecretRequest\x12\x18\n" +
@@ -1090,7 +1175,7 @@ func file_ampora_v1_token_pools_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_token_pools_proto_rawDescData
 }
 
-var file_ampora_v1_token_pools_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_ampora_v1_token_pools_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_ampora_v1_token_pools_proto_goTypes = []any{
 	(*TokenPool)(nil),                     // 0: ampora.v1.TokenPool
 	(*CreateTokenPoolRequest)(nil),        // 1: ampora.v1.CreateTokenPoolRequest
@@ -1100,49 +1185,57 @@ var file_ampora_v1_token_pools_proto_goTypes = []any{
 	(*GetTokenPoolRequest)(nil),           // 5: ampora.v1.GetTokenPoolRequest
 	(*GetTokenPoolResponse)(nil),          // 6: ampora.v1.GetTokenPoolResponse
 	(*UpdateTokenPoolRequest)(nil),        // 7: ampora.v1.UpdateTokenPoolRequest
-	(*UpdateTokenPoolResponse)(nil),       // 8: ampora.v1.UpdateTokenPoolResponse
-	(*RotateTokenPoolSecretRequest)(nil),  // 9: ampora.v1.RotateTokenPoolSecretRequest
-	(*RotateTokenPoolSecretResponse)(nil), // 10: ampora.v1.RotateTokenPoolSecretResponse
-	(*DeleteTokenPoolRequest)(nil),        // 11: ampora.v1.DeleteTokenPoolRequest
-	(*DeleteTokenPoolResponse)(nil),       // 12: ampora.v1.DeleteTokenPoolResponse
-	(*DrawTokenRequest)(nil),              // 13: ampora.v1.DrawTokenRequest
-	(*DrawTokenResponse)(nil),             // 14: ampora.v1.DrawTokenResponse
-	(*durationpb.Duration)(nil),           // 15: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),         // 16: google.protobuf.Timestamp
+	(*Tags)(nil),                          // 8: ampora.v1.Tags
+	(*UpdateTokenPoolResponse)(nil),       // 9: ampora.v1.UpdateTokenPoolResponse
+	(*RotateTokenPoolSecretRequest)(nil),  // 10: ampora.v1.RotateTokenPoolSecretRequest
+	(*RotateTokenPoolSecretResponse)(nil), // 11: ampora.v1.RotateTokenPoolSecretResponse
+	(*DeleteTokenPoolRequest)(nil),        // 12: ampora.v1.DeleteTokenPoolRequest
+	(*DeleteTokenPoolResponse)(nil),       // 13: ampora.v1.DeleteTokenPoolResponse
+	(*DrawTokenRequest)(nil),              // 14: ampora.v1.DrawTokenRequest
+	(*DrawTokenResponse)(nil),             // 15: ampora.v1.DrawTokenResponse
+	nil,                                   // 16: ampora.v1.TokenPool.TagsEntry
+	nil,                                   // 17: ampora.v1.CreateTokenPoolRequest.TagsEntry
+	nil,                                   // 18: ampora.v1.Tags.TagsEntry
+	(*durationpb.Duration)(nil),           // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),         // 20: google.protobuf.Timestamp
 }
 var file_ampora_v1_token_pools_proto_depIdxs = []int32{
-	15, // 0: ampora.v1.TokenPool.ttl:type_name -> google.protobuf.Duration
-	16, // 1: ampora.v1.TokenPool.created_at:type_name -> google.protobuf.Timestamp
-	16, // 2: ampora.v1.TokenPool.rotated_at:type_name -> google.protobuf.Timestamp
-	16, // 3: ampora.v1.TokenPool.former_secret_until:type_name -> google.protobuf.Timestamp
-	15, // 4: ampora.v1.CreateTokenPoolRequest.ttl:type_name -> google.protobuf.Duration
-	0,  // 5: ampora.v1.CreateTokenPoolResponse.pool:type_name -> ampora.v1.TokenPool
-	0,  // 6: ampora.v1.ListTokenPoolsResponse.pools:type_name -> ampora.v1.TokenPool
-	0,  // 7: ampora.v1.GetTokenPoolResponse.pool:type_name -> ampora.v1.TokenPool
-	15, // 8: ampora.v1.UpdateTokenPoolRequest.ttl:type_name -> google.protobuf.Duration
-	0,  // 9: ampora.v1.UpdateTokenPoolResponse.pool:type_name -> ampora.v1.TokenPool
-	15, // 10: ampora.v1.RotateTokenPoolSecretRequest.overlap:type_name -> google.protobuf.Duration
-	0,  // 11: ampora.v1.RotateTokenPoolSecretResponse.pool:type_name -> ampora.v1.TokenPool
-	16, // 12: ampora.v1.DrawTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 13: ampora.v1.TokenPoolService.CreateTokenPool:input_type -> ampora.v1.CreateTokenPoolRequest
-	3,  // 14: ampora.v1.TokenPoolService.ListTokenPools:input_type -> ampora.v1.ListTokenPoolsRequest
-	5,  // 15: ampora.v1.TokenPoolService.GetTokenPool:input_type -> ampora.v1.GetTokenPoolRequest
-	7,  // 16: ampora.v1.TokenPoolService.UpdateTokenPool:input_type -> ampora.v1.UpdateTokenPoolRequest
-	9,  // 17: ampora.v1.TokenPoolService.RotateTokenPoolSecret:input_type -> ampora.v1.RotateTokenPoolSecretRequest
-	11, // 18: ampora.v1.TokenPoolService.DeleteTokenPool:input_type -> ampora.v1.DeleteTokenPoolRequest
-	13, // 19: ampora.v1.TokenPoolService.DrawToken:input_type -> ampora.v1.DrawTokenRequest
-	2,  // 20: ampora.v1.TokenPoolService.CreateTokenPool:output_type -> ampora.v1.CreateTokenPoolResponse
-	4,  // 21: ampora.v1.TokenPoolService.ListTokenPools:output_type -> ampora.v1.ListTokenPoolsResponse
-	6,  // 22: ampora.v1.TokenPoolService.GetTokenPool:output_type -> ampora.v1.GetTokenPoolResponse
-	8,  // 23: ampora.v1.TokenPoolService.UpdateTokenPool:output_type -> ampora.v1.UpdateTokenPoolResponse
-	10, // 24: ampora.v1.TokenPoolService.RotateTokenPoolSecret:output_type -> ampora.v1.RotateTokenPoolSecretResponse
-	12, // 25: ampora.v1.TokenPoolService.DeleteTokenPool:output_type -> ampora.v1.DeleteTokenPoolResponse
-	14, // 26: ampora.v1.TokenPoolService.DrawToken:output_type -> ampora.v1.DrawTokenResponse
-	20, // [20:27] is the sub-list for method output_type
-	13, // [13:20] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	19, // 0: ampora.v1.TokenPool.ttl:type_name -> google.protobuf.Duration
+	20, // 1: ampora.v1.TokenPool.created_at:type_name -> google.protobuf.Timestamp
+	20, // 2: ampora.v1.TokenPool.rotated_at:type_name -> google.protobuf.Timestamp
+	20, // 3: ampora.v1.TokenPool.former_secret_until:type_name -> google.protobuf.Timestamp
+	16, // 4: ampora.v1.TokenPool.tags:type_name -> ampora.v1.TokenPool.TagsEntry
+	19, // 5: ampora.v1.CreateTokenPoolRequest.ttl:type_name -> google.protobuf.Duration
+	17, // 6: ampora.v1.CreateTokenPoolRequest.tags:type_name -> ampora.v1.CreateTokenPoolRequest.TagsEntry
+	0,  // 7: ampora.v1.CreateTokenPoolResponse.pool:type_name -> ampora.v1.TokenPool
+	0,  // 8: ampora.v1.ListTokenPoolsResponse.pools:type_name -> ampora.v1.TokenPool
+	0,  // 9: ampora.v1.GetTokenPoolResponse.pool:type_name -> ampora.v1.TokenPool
+	19, // 10: ampora.v1.UpdateTokenPoolRequest.ttl:type_name -> google.protobuf.Duration
+	8,  // 11: ampora.v1.UpdateTokenPoolRequest.tags:type_name -> ampora.v1.Tags
+	18, // 12: ampora.v1.Tags.tags:type_name -> ampora.v1.Tags.TagsEntry
+	0,  // 13: ampora.v1.UpdateTokenPoolResponse.pool:type_name -> ampora.v1.TokenPool
+	19, // 14: ampora.v1.RotateTokenPoolSecretRequest.overlap:type_name -> google.protobuf.Duration
+	0,  // 15: ampora.v1.RotateTokenPoolSecretResponse.pool:type_name -> ampora.v1.TokenPool
+	20, // 16: ampora.v1.DrawTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 17: ampora.v1.TokenPoolService.CreateTokenPool:input_type -> ampora.v1.CreateTokenPoolRequest
+	3,  // 18: ampora.v1.TokenPoolService.ListTokenPools:input_type -> ampora.v1.ListTokenPoolsRequest
+	5,  // 19: ampora.v1.TokenPoolService.GetTokenPool:input_type -> ampora.v1.GetTokenPoolRequest
+	7,  // 20: ampora.v1.TokenPoolService.UpdateTokenPool:input_type -> ampora.v1.UpdateTokenPoolRequest
+	10, // 21: ampora.v1.TokenPoolService.RotateTokenPoolSecret:input_type -> ampora.v1.RotateTokenPoolSecretRequest
+	12, // 22: ampora.v1.TokenPoolService.DeleteTokenPool:input_type -> ampora.v1.DeleteTokenPoolRequest
+	14, // 23: ampora.v1.TokenPoolService.DrawToken:input_type -> ampora.v1.DrawTokenRequest
+	2,  // 24: ampora.v1.TokenPoolService.CreateTokenPool:output_type -> ampora.v1.CreateTokenPoolResponse
+	4,  // 25: ampora.v1.TokenPoolService.ListTokenPools:output_type -> ampora.v1.ListTokenPoolsResponse
+	6,  // 26: ampora.v1.TokenPoolService.GetTokenPool:output_type -> ampora.v1.GetTokenPoolResponse
+	9,  // 27: ampora.v1.TokenPoolService.UpdateTokenPool:output_type -> ampora.v1.UpdateTokenPoolResponse
+	11, // 28: ampora.v1.TokenPoolService.RotateTokenPoolSecret:output_type -> ampora.v1.RotateTokenPoolSecretResponse
+	13, // 29: ampora.v1.TokenPoolService.DeleteTokenPool:output_type -> ampora.v1.DeleteTokenPoolResponse
+	15, // 30: ampora.v1.TokenPoolService.DrawToken:output_type -> ampora.v1.DrawTokenResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_token_pools_proto_init() }
@@ -1158,7 +1251,7 @@ func file_ampora_v1_token_pools_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_token_pools_proto_rawDesc), len(file_ampora_v1_token_pools_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

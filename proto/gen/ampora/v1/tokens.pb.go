@@ -95,8 +95,10 @@ type BootstrapToken struct {
 	// The agent that was enrolled with it.
 	AgentId string `protobuf:"bytes,9,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	// The pool it was drawn from, by id and name; empty if somebody issued it.
-	PoolId        string `protobuf:"bytes,10,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
-	Pool          string `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
+	PoolId string `protobuf:"bytes,10,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
+	Pool   string `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Tags of the agent, from its enrolment on: agent.verified.tags in selectors.
+	Tags          map[string]string `protobuf:"bytes,12,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,13 +210,22 @@ func (x *BootstrapToken) GetPool() string {
 	return ""
 }
 
+func (x *BootstrapToken) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 type IssueBootstrapTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 15 minutes to 7 days; default 24 hours.
 	Ttl *durationpb.Duration `protobuf:"bytes,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// The agent joins this group when it enrols.
-	GroupId       string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	Description   string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	GroupId     string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// The agent has these tags when it has enrolled.
+	Tags          map[string]string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +279,13 @@ func (x *IssueBootstrapTokenRequest) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *IssueBootstrapTokenRequest) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
 }
 
 type IssueBootstrapTokenResponse struct {
@@ -935,7 +953,7 @@ var File_ampora_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x03\n" +
+	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x04\n" +
 	"\x0eBootstrapToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x19\n" +
@@ -952,11 +970,19 @@ const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\bagent_id\x18\t \x01(\tR\aagentId\x12\x17\n" +
 	"\apool_id\x18\n" +
 	" \x01(\tR\x06poolId\x12\x12\n" +
-	"\x04pool\x18\v \x01(\tR\x04pool\"\xac\x01\n" +
+	"\x04pool\x18\v \x01(\tR\x04pool\x127\n" +
+	"\x04tags\x18\f \x03(\v2#.ampora.v1.BootstrapToken.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x02\n" +
 	"\x1aIssueBootstrapTokenRequest\x12>\n" +
 	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x04\b\x80\xf5$2\x03\b\x84\aR\x03ttl\x12\"\n" +
 	"\bgroup_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x12*\n" +
-	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\"k\n" +
+	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12\x8c\x01\n" +
+	"\x04tags\x18\x04 \x03(\v2/.ampora.v1.IssueBootstrapTokenRequest.TagsEntryBG\xbaHD\x9a\x01A\x10@\"4r220^[A-Za-z0-9]([A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?$*\ar\x05\x10\x01(\x80\x02R\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"k\n" +
 	"\x1bIssueBootstrapTokenResponse\x12/\n" +
 	"\x05token\x18\x01 \x01(\v2\x19.ampora.v1.BootstrapTokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\"n\n" +
@@ -1040,7 +1066,7 @@ func file_ampora_v1_tokens_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_v1_tokens_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ampora_v1_tokens_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_ampora_v1_tokens_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_ampora_v1_tokens_proto_goTypes = []any{
 	(TokenState)(0),                      // 0: ampora.v1.TokenState
 	(*BootstrapToken)(nil),               // 1: ampora.v1.BootstrapToken
@@ -1057,45 +1083,49 @@ var file_ampora_v1_tokens_proto_goTypes = []any{
 	(*ListApiTokensResponse)(nil),        // 12: ampora.v1.ListApiTokensResponse
 	(*RevokeApiTokenRequest)(nil),        // 13: ampora.v1.RevokeApiTokenRequest
 	(*RevokeApiTokenResponse)(nil),       // 14: ampora.v1.RevokeApiTokenResponse
-	(*timestamppb.Timestamp)(nil),        // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 16: google.protobuf.Duration
-	(Role)(0),                            // 17: ampora.v1.Role
+	nil,                                  // 15: ampora.v1.BootstrapToken.TagsEntry
+	nil,                                  // 16: ampora.v1.IssueBootstrapTokenRequest.TagsEntry
+	(*timestamppb.Timestamp)(nil),        // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 18: google.protobuf.Duration
+	(Role)(0),                            // 19: ampora.v1.Role
 }
 var file_ampora_v1_tokens_proto_depIdxs = []int32{
 	0,  // 0: ampora.v1.BootstrapToken.state:type_name -> ampora.v1.TokenState
-	15, // 1: ampora.v1.BootstrapToken.created_at:type_name -> google.protobuf.Timestamp
-	15, // 2: ampora.v1.BootstrapToken.expires_at:type_name -> google.protobuf.Timestamp
-	15, // 3: ampora.v1.BootstrapToken.redeemed_at:type_name -> google.protobuf.Timestamp
-	16, // 4: ampora.v1.IssueBootstrapTokenRequest.ttl:type_name -> google.protobuf.Duration
-	1,  // 5: ampora.v1.IssueBootstrapTokenResponse.token:type_name -> ampora.v1.BootstrapToken
-	1,  // 6: ampora.v1.ListBootstrapTokensResponse.tokens:type_name -> ampora.v1.BootstrapToken
-	1,  // 7: ampora.v1.RevokeBootstrapTokenResponse.token:type_name -> ampora.v1.BootstrapToken
-	17, // 8: ampora.v1.ApiToken.role:type_name -> ampora.v1.Role
-	0,  // 9: ampora.v1.ApiToken.state:type_name -> ampora.v1.TokenState
-	15, // 10: ampora.v1.ApiToken.created_at:type_name -> google.protobuf.Timestamp
-	15, // 11: ampora.v1.ApiToken.expires_at:type_name -> google.protobuf.Timestamp
-	17, // 12: ampora.v1.CreateApiTokenRequest.role:type_name -> ampora.v1.Role
-	16, // 13: ampora.v1.CreateApiTokenRequest.ttl:type_name -> google.protobuf.Duration
-	8,  // 14: ampora.v1.CreateApiTokenResponse.token:type_name -> ampora.v1.ApiToken
-	8,  // 15: ampora.v1.ListApiTokensResponse.tokens:type_name -> ampora.v1.ApiToken
-	8,  // 16: ampora.v1.RevokeApiTokenResponse.token:type_name -> ampora.v1.ApiToken
-	2,  // 17: ampora.v1.BootstrapTokenService.IssueBootstrapToken:input_type -> ampora.v1.IssueBootstrapTokenRequest
-	4,  // 18: ampora.v1.BootstrapTokenService.ListBootstrapTokens:input_type -> ampora.v1.ListBootstrapTokensRequest
-	6,  // 19: ampora.v1.BootstrapTokenService.RevokeBootstrapToken:input_type -> ampora.v1.RevokeBootstrapTokenRequest
-	9,  // 20: ampora.v1.ApiTokenService.CreateApiToken:input_type -> ampora.v1.CreateApiTokenRequest
-	11, // 21: ampora.v1.ApiTokenService.ListApiTokens:input_type -> ampora.v1.ListApiTokensRequest
-	13, // 22: ampora.v1.ApiTokenService.RevokeApiToken:input_type -> ampora.v1.RevokeApiTokenRequest
-	3,  // 23: ampora.v1.BootstrapTokenService.IssueBootstrapToken:output_type -> ampora.v1.IssueBootstrapTokenResponse
-	5,  // 24: ampora.v1.BootstrapTokenService.ListBootstrapTokens:output_type -> ampora.v1.ListBootstrapTokensResponse
-	7,  // 25: ampora.v1.BootstrapTokenService.RevokeBootstrapToken:output_type -> ampora.v1.RevokeBootstrapTokenResponse
-	10, // 26: ampora.v1.ApiTokenService.CreateApiToken:output_type -> ampora.v1.CreateApiTokenResponse
-	12, // 27: ampora.v1.ApiTokenService.ListApiTokens:output_type -> ampora.v1.ListApiTokensResponse
-	14, // 28: ampora.v1.ApiTokenService.RevokeApiToken:output_type -> ampora.v1.RevokeApiTokenResponse
-	23, // [23:29] is the sub-list for method output_type
-	17, // [17:23] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	17, // 1: ampora.v1.BootstrapToken.created_at:type_name -> google.protobuf.Timestamp
+	17, // 2: ampora.v1.BootstrapToken.expires_at:type_name -> google.protobuf.Timestamp
+	17, // 3: ampora.v1.BootstrapToken.redeemed_at:type_name -> google.protobuf.Timestamp
+	15, // 4: ampora.v1.BootstrapToken.tags:type_name -> ampora.v1.BootstrapToken.TagsEntry
+	18, // 5: ampora.v1.IssueBootstrapTokenRequest.ttl:type_name -> google.protobuf.Duration
+	16, // 6: ampora.v1.IssueBootstrapTokenRequest.tags:type_name -> ampora.v1.IssueBootstrapTokenRequest.TagsEntry
+	1,  // 7: ampora.v1.IssueBootstrapTokenResponse.token:type_name -> ampora.v1.BootstrapToken
+	1,  // 8: ampora.v1.ListBootstrapTokensResponse.tokens:type_name -> ampora.v1.BootstrapToken
+	1,  // 9: ampora.v1.RevokeBootstrapTokenResponse.token:type_name -> ampora.v1.BootstrapToken
+	19, // 10: ampora.v1.ApiToken.role:type_name -> ampora.v1.Role
+	0,  // 11: ampora.v1.ApiToken.state:type_name -> ampora.v1.TokenState
+	17, // 12: ampora.v1.ApiToken.created_at:type_name -> google.protobuf.Timestamp
+	17, // 13: ampora.v1.ApiToken.expires_at:type_name -> google.protobuf.Timestamp
+	19, // 14: ampora.v1.CreateApiTokenRequest.role:type_name -> ampora.v1.Role
+	18, // 15: ampora.v1.CreateApiTokenRequest.ttl:type_name -> google.protobuf.Duration
+	8,  // 16: ampora.v1.CreateApiTokenResponse.token:type_name -> ampora.v1.ApiToken
+	8,  // 17: ampora.v1.ListApiTokensResponse.tokens:type_name -> ampora.v1.ApiToken
+	8,  // 18: ampora.v1.RevokeApiTokenResponse.token:type_name -> ampora.v1.ApiToken
+	2,  // 19: ampora.v1.BootstrapTokenService.IssueBootstrapToken:input_type -> ampora.v1.IssueBootstrapTokenRequest
+	4,  // 20: ampora.v1.BootstrapTokenService.ListBootstrapTokens:input_type -> ampora.v1.ListBootstrapTokensRequest
+	6,  // 21: ampora.v1.BootstrapTokenService.RevokeBootstrapToken:input_type -> ampora.v1.RevokeBootstrapTokenRequest
+	9,  // 22: ampora.v1.ApiTokenService.CreateApiToken:input_type -> ampora.v1.CreateApiTokenRequest
+	11, // 23: ampora.v1.ApiTokenService.ListApiTokens:input_type -> ampora.v1.ListApiTokensRequest
+	13, // 24: ampora.v1.ApiTokenService.RevokeApiToken:input_type -> ampora.v1.RevokeApiTokenRequest
+	3,  // 25: ampora.v1.BootstrapTokenService.IssueBootstrapToken:output_type -> ampora.v1.IssueBootstrapTokenResponse
+	5,  // 26: ampora.v1.BootstrapTokenService.ListBootstrapTokens:output_type -> ampora.v1.ListBootstrapTokensResponse
+	7,  // 27: ampora.v1.BootstrapTokenService.RevokeBootstrapToken:output_type -> ampora.v1.RevokeBootstrapTokenResponse
+	10, // 28: ampora.v1.ApiTokenService.CreateApiToken:output_type -> ampora.v1.CreateApiTokenResponse
+	12, // 29: ampora.v1.ApiTokenService.ListApiTokens:output_type -> ampora.v1.ListApiTokensResponse
+	14, // 30: ampora.v1.ApiTokenService.RevokeApiToken:output_type -> ampora.v1.RevokeApiTokenResponse
+	25, // [25:31] is the sub-list for method output_type
+	19, // [19:25] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_tokens_proto_init() }
@@ -1110,7 +1140,7 @@ func file_ampora_v1_tokens_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_tokens_proto_rawDesc), len(file_ampora_v1_tokens_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

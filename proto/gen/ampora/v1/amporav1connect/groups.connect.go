@@ -33,6 +33,13 @@ const (
 	GroupServiceGetGroupProcedure = "/ampora.v1.GroupService/GetGroup"
 	// GroupServiceListGroupsProcedure is the procedure name of the GroupService's ListGroups RPC.
 	GroupServiceListGroupsProcedure = "/ampora.v1.GroupService/ListGroups"
+	// GroupServiceUpdateGroupProcedure is the procedure name of the GroupService's UpdateGroup RPC.
+	GroupServiceUpdateGroupProcedure = "/ampora.v1.GroupService/UpdateGroup"
+	// GroupServicePreviewSelectorProcedure is the procedure name of the GroupService's PreviewSelector
+	// RPC.
+	GroupServicePreviewSelectorProcedure = "/ampora.v1.GroupService/PreviewSelector"
+	// GroupServiceListLabelsProcedure is the procedure name of the GroupService's ListLabels RPC.
+	GroupServiceListLabelsProcedure = "/ampora.v1.GroupService/ListLabels"
 	// GroupServiceDeleteGroupProcedure is the procedure name of the GroupService's DeleteGroup RPC.
 	GroupServiceDeleteGroupProcedure = "/ampora.v1.GroupService/DeleteGroup"
 	// GroupServiceUndeleteGroupProcedure is the procedure name of the GroupService's UndeleteGroup RPC.
@@ -66,6 +73,29 @@ var (
 			StreamType:       connect.StreamTypeUnary,
 			Schema:           v1.File_ampora_v1_groups_proto.Services().ByName("GroupService").Methods().ByName("ListGroups"),
 			Procedure:        GroupServiceListGroupsProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	groupServiceUpdateGroupSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_groups_proto.Services().ByName("GroupService").Methods().ByName("UpdateGroup"),
+			Procedure:  GroupServiceUpdateGroupProcedure,
+		}
+	})
+	groupServicePreviewSelectorSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_groups_proto.Services().ByName("GroupService").Methods().ByName("PreviewSelector"),
+			Procedure:        GroupServicePreviewSelectorProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	groupServiceListLabelsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_groups_proto.Services().ByName("GroupService").Methods().ByName("ListLabels"),
+			Procedure:        GroupServiceListLabelsProcedure,
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
@@ -104,11 +134,18 @@ type GroupServiceClient interface {
 	CreateGroup(context.Context, *v1.CreateGroupRequest) (*v1.CreateGroupResponse, error)
 	GetGroup(context.Context, *v1.GetGroupRequest) (*v1.GetGroupResponse, error)
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
+	// UpdateGroup changes what is given. Members keep what they have; a dynamic group chooses anew, within 30 seconds. A
+	// group keeps its kind: GROUP_KIND.
+	UpdateGroup(context.Context, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error)
+	// PreviewSelector says what a selector would do, and does nothing.
+	PreviewSelector(context.Context, *v1.PreviewSelectorRequest) (*v1.PreviewSelectorResponse, error)
+	// ListLabels says which labels or tags agents have, for whoever writes a selector.
+	ListLabels(context.Context, *v1.ListLabelsRequest) (*v1.ListLabelsResponse, error)
 	// DeleteGroup hides the group and frees its name and its members. It can be undone.
 	DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error)
-	// UndeleteGroup brings a deleted group back, without members, if its name is still free.
+	// UndeleteGroup brings a deleted group back, without members, if its name is still free. A dynamic one chooses anew.
 	UndeleteGroup(context.Context, *v1.UndeleteGroupRequest) (*v1.UndeleteGroupResponse, error)
-	// AddGroupMembers puts agents into the group, out of whichever group they were in. More than 20 agents whose
+	// AddGroupMembers puts agents into a static group, out of whichever group they were in. More than 20 agents whose
 	// configuration would change need a rollout: ROLLOUT_REQUIRED.
 	AddGroupMembers(context.Context, *v1.AddGroupMembersRequest) (*v1.AddGroupMembersResponse, error)
 	RemoveGroupMembers(context.Context, *v1.RemoveGroupMembersRequest) (*v1.RemoveGroupMembersResponse, error)
@@ -125,11 +162,18 @@ type GroupServiceHandler interface {
 	CreateGroup(context.Context, *v1.CreateGroupRequest) (*v1.CreateGroupResponse, error)
 	GetGroup(context.Context, *v1.GetGroupRequest) (*v1.GetGroupResponse, error)
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
+	// UpdateGroup changes what is given. Members keep what they have; a dynamic group chooses anew, within 30 seconds. A
+	// group keeps its kind: GROUP_KIND.
+	UpdateGroup(context.Context, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error)
+	// PreviewSelector says what a selector would do, and does nothing.
+	PreviewSelector(context.Context, *v1.PreviewSelectorRequest) (*v1.PreviewSelectorResponse, error)
+	// ListLabels says which labels or tags agents have, for whoever writes a selector.
+	ListLabels(context.Context, *v1.ListLabelsRequest) (*v1.ListLabelsResponse, error)
 	// DeleteGroup hides the group and frees its name and its members. It can be undone.
 	DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error)
-	// UndeleteGroup brings a deleted group back, without members, if its name is still free.
+	// UndeleteGroup brings a deleted group back, without members, if its name is still free. A dynamic one chooses anew.
 	UndeleteGroup(context.Context, *v1.UndeleteGroupRequest) (*v1.UndeleteGroupResponse, error)
-	// AddGroupMembers puts agents into the group, out of whichever group they were in. More than 20 agents whose
+	// AddGroupMembers puts agents into a static group, out of whichever group they were in. More than 20 agents whose
 	// configuration would change need a rollout: ROLLOUT_REQUIRED.
 	AddGroupMembers(context.Context, *v1.AddGroupMembersRequest) (*v1.AddGroupMembersResponse, error)
 	RemoveGroupMembers(context.Context, *v1.RemoveGroupMembersRequest) (*v1.RemoveGroupMembersResponse, error)
@@ -142,6 +186,9 @@ func RegisterGroupServiceHandler(server *connect.Server, svc GroupServiceHandler
 		connect.Method{Spec: groupServiceCreateGroupSpec(), Handler: adapter.createGroup},
 		connect.Method{Spec: groupServiceGetGroupSpec(), Handler: adapter.getGroup},
 		connect.Method{Spec: groupServiceListGroupsSpec(), Handler: adapter.listGroups},
+		connect.Method{Spec: groupServiceUpdateGroupSpec(), Handler: adapter.updateGroup},
+		connect.Method{Spec: groupServicePreviewSelectorSpec(), Handler: adapter.previewSelector},
+		connect.Method{Spec: groupServiceListLabelsSpec(), Handler: adapter.listLabels},
 		connect.Method{Spec: groupServiceDeleteGroupSpec(), Handler: adapter.deleteGroup},
 		connect.Method{Spec: groupServiceUndeleteGroupSpec(), Handler: adapter.undeleteGroup},
 		connect.Method{Spec: groupServiceAddGroupMembersSpec(), Handler: adapter.addGroupMembers},
@@ -162,6 +209,18 @@ func (UnimplementedGroupServiceHandler) GetGroup(context.Context, *v1.GetGroupRe
 
 func (UnimplementedGroupServiceHandler) ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.GroupService.ListGroups is not implemented")
+}
+
+func (UnimplementedGroupServiceHandler) UpdateGroup(context.Context, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.GroupService.UpdateGroup is not implemented")
+}
+
+func (UnimplementedGroupServiceHandler) PreviewSelector(context.Context, *v1.PreviewSelectorRequest) (*v1.PreviewSelectorResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.GroupService.PreviewSelector is not implemented")
+}
+
+func (UnimplementedGroupServiceHandler) ListLabels(context.Context, *v1.ListLabelsRequest) (*v1.ListLabelsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.GroupService.ListLabels is not implemented")
 }
 
 func (UnimplementedGroupServiceHandler) DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error) {
@@ -203,6 +262,30 @@ func (c *groupServiceClient) GetGroup(ctx context.Context, req *v1.GetGroupReque
 func (c *groupServiceClient) ListGroups(ctx context.Context, req *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error) {
 	var res v1.ListGroupsResponse
 	if err := c.client.CallUnary(ctx, groupServiceListGroupsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *groupServiceClient) UpdateGroup(ctx context.Context, req *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error) {
+	var res v1.UpdateGroupResponse
+	if err := c.client.CallUnary(ctx, groupServiceUpdateGroupSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *groupServiceClient) PreviewSelector(ctx context.Context, req *v1.PreviewSelectorRequest) (*v1.PreviewSelectorResponse, error) {
+	var res v1.PreviewSelectorResponse
+	if err := c.client.CallUnary(ctx, groupServicePreviewSelectorSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *groupServiceClient) ListLabels(ctx context.Context, req *v1.ListLabelsRequest) (*v1.ListLabelsResponse, error) {
+	var res v1.ListLabelsResponse
+	if err := c.client.CallUnary(ctx, groupServiceListLabelsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -272,6 +355,42 @@ func (h groupServiceHandler) listGroups(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	res, err := h.svc.ListGroups(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h groupServiceHandler) updateGroup(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UpdateGroupRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UpdateGroup(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h groupServiceHandler) previewSelector(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PreviewSelectorRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PreviewSelector(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h groupServiceHandler) listLabels(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListLabelsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListLabels(ctx, &req)
 	if err != nil {
 		return err
 	}
