@@ -132,7 +132,7 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 		})
 		return Identity{}, err
 	}
-	key := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	key := csr.KeyHash()
 	if token.State(e.now()) == fleet.TokenRedeemed {
 		return e.again(ctx, token, key, r)
 	}
