@@ -5,6 +5,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -57,6 +58,38 @@ func TestATokenRevokedWhileItsCertificateIsSigned(t *testing.T) {
 		}
 		if refused != 1 {
 			t.Errorf("%d refusals on record: %+v", refused, list)
+		}
+	})
+}
+
+// contended is a store in which others are in the way of each redemption.
+type contended struct{ store.Store }
+
+func (contended) Redeem(_ context.Context, list []store.Redemption) []error {
+	return slices.Repeat([]error{fmt.Errorf("redeem: %w", store.ErrContended)}, len(list))
+}
+
+// TestOthersInTheWaySpendNoToken: whoever lost against other transactions is told to come again, and not that the token was
+// redeemed.
+func TestOthersInTheWaySpendNoToken(t *testing.T) {
+	t.Parallel()
+	onBackends(t, func(t *testing.T, db store.Store) {
+		b := newBus(t)
+		p := start(t, contended{db}, b, newMasterKey())
+		c := newCrowd(t, p, b, 0)
+		issued, err := p.tokens.IssueBootstrapToken(t.Context(), &amporav1.IssueBootstrapTokenRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.control.Enroll(t.Context(), &internalv1.EnrollRequest{
+			Token: issued.GetSecret(), CsrPem: newCSR(t), Method: internalv1.EnrollmentMethod_ENROLLMENT_METHOD_EST, GatewayId: "g",
+		})
+		if connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("enrolled with %v", err)
+		}
+		list, err := p.tokens.ListBootstrapTokens(t.Context(), &amporav1.ListBootstrapTokensRequest{})
+		if err != nil || list.GetTokens()[0].GetState() != amporav1.TokenState_TOKEN_STATE_LIVE {
+			t.Errorf("the token is %v, %v", list, err)
 		}
 	})
 }

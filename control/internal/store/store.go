@@ -39,6 +39,9 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrUnavailable: the database cannot be reached or has no room; nothing was written. Worth trying again.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrContended: other transactions were in the way, several times over; nothing was written, and what was expected may
+	// still be so. Worth trying again.
+	ErrContended = errors.New("others were in the way")
 	// ErrUnknown: the answer to a commit was lost. Nobody knows whether it was written; doing it again is for the caller
 	// to decide.
 	ErrUnknown = errors.New("not known whether it was written")

@@ -6,6 +6,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -106,17 +108,43 @@ func (s *Store) RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.
 	return t, nil
 }
 
-// SweepBootstrapTokens implements store.Enrolment.
+// SweepBootstrapTokens implements store.Enrolment. The worker sees the tokens of all tenants, and locks those of one that it
+// enters, in the order in which tokens are redeemed.
 func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most int) (n int, err error) {
 	err = s.asWorker(ctx, func(tx pgx.Tx) error {
-		deleted, err := tx.Exec(ctx, `
-			DELETE FROM bootstrap_tokens WHERE (tenant_id, id) IN (
-				SELECT tenant_id, id FROM bootstrap_tokens WHERE redeemed_at IS NULL AND expires_at < $1 ORDER BY expires_at LIMIT $2)
-			AND redeemed_at IS NULL`, moment(before), most)
-		n = int(deleted.RowsAffected())
-		return fail("sweep bootstrap tokens", err)
+		n = 0
+		over, err := list(ctx, tx, scanBootstrapToken, `
+			SELECT `+enrolmentColumns+` FROM bootstrap_tokens WHERE redeemed_at IS NULL AND expires_at < $1 ORDER BY expires_at LIMIT $2`,
+			moment(before), most)
+		if err != nil {
+			return fail("list bootstrap tokens that are over", err)
+		}
+		of := map[fleet.TenantID][]fleet.BootstrapToken{}
+		for _, t := range over {
+			of[t.Tenant] = append(of[t.Tenant], t)
+		}
+		for _, tenant := range slices.Sorted(maps.Keys(of)) {
+			deleted, err := deleteTokens(ctx, tx, tenant, of[tenant])
+			if err != nil {
+				return err
+			}
+			n += deleted
+		}
+		return nil
 	})
 	return n, err
+}
+
+// deleteTokens deletes tokens of a tenant, unless they were redeemed meanwhile.
+func deleteTokens(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, tokens []fleet.BootstrapToken) (int, error) {
+	if err := enter(ctx, tx, tenant); err != nil {
+		return 0, err
+	}
+	n, err := affected(tx.Exec(ctx, `
+		DELETE FROM bootstrap_tokens WHERE tenant_id = $1 AND id IN (
+			SELECT id FROM bootstrap_tokens WHERE tenant_id = $1 AND id `+among+` AND redeemed_at IS NULL ORDER BY id FOR UPDATE)`,
+		tenant, ids(tokens, func(t fleet.BootstrapToken) fleet.TokenID { return t.ID })))
+	return n, fail("sweep bootstrap tokens", err)
 }
 
 const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
