@@ -128,7 +128,7 @@ type Access interface {
 
 // Enrolment keeps bootstrap tokens, and turns them into identities.
 type Enrolment interface {
-	// IssueBootstrapToken stores the token. ErrNotFound if its group is none.
+	// IssueBootstrapToken stores the token. ErrNotFound if its group or the identity that it is for is none.
 	IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error
 	// BootstrapTokensByHash finds tokens of any tenants and any state. A hash that is none's is not in the map.
 	BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error)
@@ -141,9 +141,18 @@ type Enrolment interface {
 	SweepBootstrapTokens(ctx context.Context, before time.Time, max int) (int, error)
 
 	// Redeem consumes tokens and records for each identity, certificate, group membership, audit and event, all or nothing.
-	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At:
-	// ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one succeeds.
+	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At,
+	// and for no identity: ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one
+	// succeeds.
 	Redeem(ctx context.Context, list []Redemption) []error
+
+	// Returnable says why the identity may not come back by a token, as it stands; empty if it may. ErrNotFound.
+	Returnable(ctx context.Context, r fleet.Return) (reason string, err error)
+	// Return consumes a token that is for the identity r.Agent and gives that the certificate, with audit and event; where the
+	// token replaces, what was good of the others is revoked as by RevokeCertificates. Group, assignments and all else stay.
+	// A reason other than empty is why the identity may not come back; then nothing is written. Errors are those of Redeem,
+	// and ErrState if the token is for another one; of two that redeem one token, exactly one succeeds.
+	Return(ctx context.Context, r Redemption) (reason string, err error)
 }
 
 // TokenPools keeps pools of bootstrap tokens.
@@ -184,7 +193,8 @@ type Certificates interface {
 	// RevokeCertificates revokes what is neither revoked nor expired at by.At, closes the sessions that were opened with
 	// it, and returns what it has revoked; audit and events go along. No claim that is decided later gets a session with
 	// it. ErrNotFound if an agent, a serial or a key is none of the tenant's; then nothing is revoked. Of a key's
-	// certificates, fleet.RevocationBatch are revoked at once: the next time others.
+	// certificates, fleet.RevocationBatch are revoked at once: the next time others. Live tokens that are for the identity of
+	// an agent end with its certificates, also where none was left to revoke.
 	RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error)
 	// RevokedSince returns what was revoked after the revocation of that number and is not yet expired at now, at most max
 	// serials. A revocation that is committed later has a higher number than all that are returned.
@@ -264,14 +274,14 @@ type Voided struct{ Sessions, BootstrapTokens, JoinTokens int }
 // Imported counts what a list names: revoked by it, and not on record.
 type Imported struct{ Revoked, Unknown int }
 
-// Redemption is a bootstrap token turned into an identity.
+// Redemption is a bootstrap token turned into an identity, or into the certificate of one that comes back.
 type Redemption struct {
 	By          fleet.By
 	Token       fleet.TokenID
 	Agent       fleet.AgentID
 	Method      fleet.EnrolmentMethod
 	Certificate fleet.Certificate
-	Partition   int // of the agent, for resyncs
+	Partition   int // of a new agent, for resyncs
 }
 
 // Fleet reads agents and changes what an operator may change of them.

@@ -41,9 +41,10 @@ func groupOrNone(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, group fl
 // issue stores a token, with its audit.
 func issue(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.BootstrapToken) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, pool_id, created_by, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, description, pool_id, for_agent_id, replaces, created_by, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), t.Description, column.OrNull(t.Pool), column.OrNull(t.For), t.Replaces,
+		t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 	if err != nil {
 		return fail("issue a bootstrap token", err)
 	}
@@ -148,13 +149,13 @@ func deleteTokens(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, tokens 
 }
 
 const enrolmentColumns = `tenant_id, id, hash, group_id, description, created_by, created_at, expires_at, revoked_at,
-	redeemed_at, agent_id, public_key, serial, pool_id,
+	redeemed_at, agent_id, public_key, serial, for_agent_id, replaces, pool_id,
 	coalesce((SELECT p.name FROM token_pools p WHERE p.tenant_id = bootstrap_tokens.tenant_id AND p.id = bootstrap_tokens.pool_id), '')`
 
 func scanBootstrapToken(row pgx.Row) (t fleet.BootstrapToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
-		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.Pool), &t.PoolName)
+		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.For), &t.Replaces, (*text)(&t.Pool), &t.PoolName)
 	return t, err
 }
 

@@ -30,6 +30,9 @@ func BootstrapTokenIssued(t fleet.BootstrapToken) Entry {
 	if t.Pool != "" {
 		after["pool"] = t.PoolName
 	}
+	if t.For != "" {
+		after["agent"], after["replace"] = t.For, t.Replaces
+	}
 	return Entry{Action: "bootstrap_token.issue", EntityKind: "bootstrap_token", EntityID: string(t.ID), After: after}
 }
 

@@ -95,8 +95,12 @@ type BootstrapToken struct {
 	// The agent that was enrolled with it.
 	AgentId string `protobuf:"bytes,9,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	// The pool it was drawn from, by id and name; empty if somebody issued it.
-	PoolId        string `protobuf:"bytes,10,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
-	Pool          string `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
+	PoolId string `protobuf:"bytes,10,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
+	Pool   string `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
+	// The agent that comes back by it under its identity; empty: it makes a new one.
+	ForAgentId string `protobuf:"bytes,12,opt,name=for_agent_id,json=forAgentId,proto3" json:"for_agent_id,omitempty"`
+	// What is good of that agent's certificates is revoked when it comes back.
+	Replace       bool `protobuf:"varint,13,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,13 +212,32 @@ func (x *BootstrapToken) GetPool() string {
 	return ""
 }
 
+func (x *BootstrapToken) GetForAgentId() string {
+	if x != nil {
+		return x.ForAgentId
+	}
+	return ""
+}
+
+func (x *BootstrapToken) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
 type IssueBootstrapTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 15 minutes to 7 days; default 24 hours.
 	Ttl *durationpb.Duration `protobuf:"bytes,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// The agent joins this group when it enrols.
-	GroupId       string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	Description   string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	GroupId     string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// The agent that comes back by the token, under its identity: id, group, assignments and history stay. It must not be
+	// quarantined, and have no certificate that is good or was revoked before its end.
+	AgentId string `protobuf:"bytes,4,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// For an Admin: the agent may have such certificates. What is good of them is revoked when the token is redeemed.
+	Replace       bool `protobuf:"varint,5,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +291,20 @@ func (x *IssueBootstrapTokenRequest) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *IssueBootstrapTokenRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *IssueBootstrapTokenRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
 }
 
 type IssueBootstrapTokenResponse struct {
@@ -935,7 +972,7 @@ var File_ampora_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x03\n" +
+	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x03\n" +
 	"\x0eBootstrapToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x19\n" +
@@ -952,11 +989,17 @@ const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\bagent_id\x18\t \x01(\tR\aagentId\x12\x17\n" +
 	"\apool_id\x18\n" +
 	" \x01(\tR\x06poolId\x12\x12\n" +
-	"\x04pool\x18\v \x01(\tR\x04pool\"\xac\x01\n" +
+	"\x04pool\x18\v \x01(\tR\x04pool\x12 \n" +
+	"\ffor_agent_id\x18\f \x01(\tR\n" +
+	"forAgentId\x12\x18\n" +
+	"\areplace\x18\r \x01(\bR\areplace\"\xc8\x03\n" +
 	"\x1aIssueBootstrapTokenRequest\x12>\n" +
 	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x04\b\x80\xf5$2\x03\b\x84\aR\x03ttl\x12\"\n" +
 	"\bgroup_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x12*\n" +
-	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\"k\n" +
+	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12Y\n" +
+	"\bagent_id\x18\x04 \x01(\tB>\xbaH;r927^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$R\aagentId\x12\x18\n" +
+	"\areplace\x18\x05 \x01(\bR\areplace:\xa4\x01\xbaH\xa0\x01\x1a\x9d\x01\n" +
+	"\x10for_one_identity\x12Nan agent that comes back keeps its group; replace is about such an agent alone\x1a9this.agent_id == '' ? !this.replace : this.group_id == ''\"k\n" +
 	"\x1bIssueBootstrapTokenResponse\x12/\n" +
 	"\x05token\x18\x01 \x01(\v2\x19.ampora.v1.BootstrapTokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\"n\n" +
