@@ -211,6 +211,10 @@ type Upkeep interface {
 	// It says how many it did. Left out is what was decided on something else than there is: on another version, or, for an
 	// offer, another session; that agent stays due. An offer raises the number of offers and the generation by one.
 	ApplyUpkeep(ctx context.Context, tenant fleet.TenantID, decided []UpkeepDecision, at time.Time) (done int, err error)
+	// OfferAgain forgets the offers that were made in the place of the certificate an agent shows, so many, and the remark
+	// about it; the agent is due at by.At, and what is said of an offer that was forgotten does not count. A reason other than
+	// empty is why it is not to be offered one; then nothing is written. ErrNotFound.
+	OfferAgain(ctx context.Context, by fleet.By, agent fleet.AgentID) (forgotten int, reason string, err error)
 }
 
 // UpkeepDecision is a step for an agent's certificate, with what it was decided on.

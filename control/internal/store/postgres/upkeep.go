@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
@@ -164,6 +165,42 @@ func queueUpkeepTold(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Upkee
 		told[i] = verdict.Told{By: fleet.System(tenant, at), Entry: entry}
 	}
 	return queueAudit(batch, told)
+}
+
+// OfferAgain implements store.Upkeep. The agent is locked first, as by whoever makes offers.
+func (s *Store) OfferAgain(ctx context.Context, by fleet.By, id fleet.AgentID) (forgotten int, reason string, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if err := lockAgent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		var on *fleet.Upkeep
+		known, err := list(ctx, tx, scanUpkeep, selectUpkeep, by.Tenant, ids([]fleet.AgentID{id}, itself), moment(by.At))
+		if err != nil {
+			return fail("read about the certificate", err)
+		}
+		if len(known) > 0 {
+			on = &known[0]
+		}
+		if reason = verdict.OfOfferAgain(on, by.At); reason != "" {
+			return nil
+		}
+		forgotten = on.Offers
+		var batch pgx.Batch
+		batch.Queue(`
+			UPDATE certificate_upkeep SET version = version + 1, look_at = $3, offers = 0, generation = generation + 1,
+				offered_at = NULL, offer_epoch = 0, offer_hash = '', failure = ''
+			WHERE tenant_id = $1 AND agent_id = $2`, by.Tenant, id, moment(by.At))
+		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'renew'`, by.Tenant, id)
+		batch.Queue(`UPDATE agents SET attention = $3 WHERE tenant_id = $1 AND id = $2`, by.Tenant, id, fleet.WithUpkeep(on.Attention, nil))
+		if err := queueAudit(&batch, []verdict.Told{{By: by, Entry: trail.OfferedAgain(id, forgotten)}}); err != nil {
+			return err
+		}
+		return fail("forget the offers", tx.SendBatch(ctx, &batch).Close())
+	})
+	if err != nil {
+		return 0, "", err
+	}
+	return forgotten, reason, nil
 }
 
 // queueShown begins anew with certificates that agents have not shown before. What was to be offered is of the past.

@@ -57,6 +57,13 @@ func CertificateAttention(e fleet.Event) Entry {
 	return ofAgent("agent.certificate_attention", e.Agent, Fields{"message": e.Message, "serial": e.Attributes["serial"]})
 }
 
+// OfferedAgain is the entry of an agent to which certificates are offered anew, so many offers being forgotten.
+func OfferedAgain(id fleet.AgentID, forgotten int) Entry {
+	entry := ofAgent("agent.offer_certificate", id, nil)
+	entry.Before = Fields{"offers": forgotten}
+	return entry
+}
+
 // CertificatesRevoked is what certificates leave behind that are not good any more: one entry that names them all, and
 // an event for each agent.
 func CertificatesRevoked(by fleet.By, r fleet.Revocation, revoked []fleet.Certificate) (Entry, []fleet.Event) {
