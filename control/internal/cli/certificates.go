@@ -55,7 +55,9 @@ times again, the first within seconds if it is connected. Find out first why it 
 		if err != nil {
 			return err
 		}
-		return p.show(answer, func() view { return sentence("it is offered a certificate anew; %d offers are forgotten", answer.GetForgotten()) })
+		return p.show(answer, func() view {
+			return sentence("it is offered a certificate anew; %d offers are forgotten", answer.GetForgotten())
+		})
 	})
 }
 
