@@ -59,23 +59,28 @@ type keyedAgent struct {
 // newKeyedAgent enrols over OpAMP, as the stock supervisor does.
 func newKeyedAgent(t *testing.T, s *rig.Server) *keyedAgent {
 	t.Helper()
-	issued := s.Issue()
 	a := &keyedAgent{t: t, s: s, uid: rawopamp.NewUID()}
-	conn, err := s.Stranger().Bearing(issued.GetSecret()).Dial(t.Context())
+	a.enrol(s.Issue())
+	return a
+}
+
+// enrol brings a token, and connects with what is offered for it.
+func (a *keyedAgent) enrol(issued *amporav1.IssueBootstrapTokenResponse) {
+	a.t.Helper()
+	conn, err := a.s.Stranger().Bearing(issued.GetSecret()).Dial(a.t.Context())
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	hello := rawopamp.Hello(a.uid, "keyed")
 	hello.Capabilities |= settingsBit
 	answer, err := conn.Exchange(hello, answerTime)
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	a.identity = a.offered(answer)
-	a.id = s.AwaitAgent(issued.GetToken().GetId())
+	a.id = a.s.AwaitAgent(issued.GetToken().GetId())
 	a.connect(a.identity)
-	return a
 }
 
 // offered is the certificate in an offer.
@@ -212,8 +217,9 @@ func TestUpkeepOfAnAgent(t *testing.T) {
 	})
 }
 
-// TestUpkeepThatIsIgnored: three offers, each in a session of its own, and then somebody is told. With the end of its
-// certificate the agent is refused, and a new token makes a new one of it.
+// TestUpkeepThatIsIgnored: three offers, each in a session of its own, and then somebody is told, who has it offered another.
+// With the end of its certificate the agent is refused. A new token makes a new one of it, and one that is for it brings it
+// back.
 func TestUpkeepThatIsIgnored(t *testing.T) {
 	shortLived(t, func(t *testing.T, s *rig.Server) {
 		a := newKeyedAgent(t, s)
@@ -235,10 +241,13 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 			t.Errorf("it is not listed: %s", list)
 		}
 
-		<-time.After(time.Until(a.identity.Leaf.NotAfter))
 		if n := s.Database.Count(t, "SELECT offers FROM certificate_upkeep"); n != 3 {
 			t.Errorf("it was offered %d times", n)
 		}
+		s.Do("certificates", "offer", a.id)
+		a.await()
+
+		<-time.After(time.Until(a.identity.Leaf.NotAfter))
 		if end, err := a.conn.ReceiveClose(10 * time.Second); err != nil || !strings.Contains(end.Text, "expired") {
 			t.Errorf("its session ended with %v, %v", end, err)
 		}
@@ -261,6 +270,15 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 		if answer, err := conn.Exchange(rawopamp.Hello(a.uid, "keyed"), answerTime); err != nil || !strings.Contains(answer.GetErrorResponse().GetErrorMessage(), "UID_FOREIGN") {
 			t.Errorf("with the uid of its former identity it is answered %v, %v", answer, err)
 		}
+		former := a.id
+		a.enrol(s.Issue("--agent", a.id))
+		if a.id != former {
+			t.Errorf("it came back as %s, was %s", a.id, former)
+		}
+		s.AwaitAgentTo(a.id, "be back", func(agent *amporav1.Agent) string {
+			online := agent.GetPresence() == amporav1.Presence_PRESENCE_ONLINE
+			return unless(online && len(agent.GetAttention()) == 0, agent.String())
+		})
 	})
 }
 
