@@ -217,9 +217,28 @@ func TestUpkeepOfAnAgent(t *testing.T) {
 	})
 }
 
-// TestUpkeepThatIsIgnored: three offers, each in a session of its own, and then somebody is told, who has it offered another.
-// With the end of its certificate the agent is refused. A new token makes a new one of it, and one that is for it brings it
-// back.
+// TestOffersBeginAnew: what was offered in vain is forgotten when somebody says so, and another offer comes in the same
+// session, which else it would not.
+func TestOffersBeginAnew(t *testing.T) {
+	shortLived(t, func(t *testing.T, s *rig.Server) {
+		a := newKeyedAgent(t, s)
+		if result := s.CLI("certificates", "offer", a.id); result.Code == 0 || !strings.Contains(result.Stderr, "CERTIFICATE_NOT_OFFERED") {
+			t.Errorf("an offer before its time: %+v", result)
+		}
+		a.await()
+		a.fails("it does not suit me")
+		s.Do("certificates", "offer", a.id)
+		next := a.await()
+		a.connect(next)
+		s.AwaitAgentTo(a.id, "show its next certificate", func(agent *amporav1.Agent) string {
+			serial := agent.GetCredential().GetSerial()
+			return unless(serial == next.Leaf.SerialNumber.Text(16), "it shows "+serial)
+		})
+	})
+}
+
+// TestUpkeepThatIsIgnored: three offers, each in a session of its own, and then somebody is told. With the end of its
+// certificate the agent is refused. A new token makes a new one of it, and one that is for it brings it back.
 func TestUpkeepThatIsIgnored(t *testing.T) {
 	shortLived(t, func(t *testing.T, s *rig.Server) {
 		a := newKeyedAgent(t, s)
@@ -241,13 +260,10 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 			t.Errorf("it is not listed: %s", list)
 		}
 
+		<-time.After(time.Until(a.identity.Leaf.NotAfter))
 		if n := s.Database.Count(t, "SELECT offers FROM certificate_upkeep"); n != 3 {
 			t.Errorf("it was offered %d times", n)
 		}
-		s.Do("certificates", "offer", a.id)
-		a.await()
-
-		<-time.After(time.Until(a.identity.Leaf.NotAfter))
 		if end, err := a.conn.ReceiveClose(10 * time.Second); err != nil || !strings.Contains(end.Text, "expired") {
 			t.Errorf("its session ended with %v, %v", end, err)
 		}

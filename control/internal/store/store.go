@@ -148,8 +148,9 @@ type Enrolment interface {
 
 	// Returnable says why the identity may not come back by a token, as it stands; empty if it may. ErrNotFound.
 	Returnable(ctx context.Context, r fleet.Return) (reason string, err error)
-	// Return consumes a token that is for the identity r.Agent and gives that the certificate, with audit and event; where the
-	// token replaces, what was good of the others is revoked as by RevokeCertificates. Group, assignments and all else stay.
+	// Return consumes a token that is for the identity r.Agent and gives that the certificate, with audit and event. What was
+	// good of the others is revoked as by RevokeCertificates: all where the token replaces, else those that were offered in
+	// vain. Group, assignments and all else stay.
 	// A reason other than empty is why the identity may not come back; then nothing is written. Errors are those of Redeem,
 	// and ErrState if the token is for another one; of two that redeem one token, exactly one succeeds.
 	Return(ctx context.Context, r Redemption) (reason string, err error)

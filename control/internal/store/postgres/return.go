@@ -19,7 +19,7 @@ import (
 func (s *Store) Returnable(ctx context.Context, r fleet.Return) (reason string, err error) {
 	err = s.reading(ctx, r.Tenant, func(tx pgx.Tx) error {
 		on, err := readReturning(ctx, tx, r, "")
-		reason = verdict.OfReturn(on, r.Replaces)
+		reason, _ = verdict.OfReturn(on, r.Replaces)
 		return err
 	})
 	if err != nil {
@@ -43,10 +43,11 @@ func (s *Store) Return(ctx context.Context, r store.Redemption) (reason string, 
 		if err := verdict.OfRedemption(token, r.Agent, r.By.At); err != nil {
 			return err
 		}
-		if reason = verdict.OfReturn(on, token.Replaces); reason != "" {
+		var lost []fleet.Serial
+		if reason, lost = verdict.OfReturn(on, token.Replaces); reason != "" {
 			return nil
 		}
-		return bringBack(ctx, tx, token, r)
+		return bringBack(ctx, tx, token, r, lost)
 	})
 	if err != nil {
 		return "", err
@@ -56,21 +57,19 @@ func (s *Store) Return(ctx context.Context, r store.Redemption) (reason string, 
 
 // readReturning reads what is decided by, the agent's row first, with its lock.
 func readReturning(ctx context.Context, tx pgx.Tx, r fleet.Return, lock string) (on verdict.Returning, err error) {
-	err = tx.QueryRow(ctx, `SELECT parent_id, quarantined_at FROM agents WHERE tenant_id = $1 AND id = $2 `+lock, r.Tenant, r.Agent).
-		Scan((*text)(&on.Parent), (*instant)(&on.QuarantinedAt))
+	err = tx.QueryRow(ctx, `SELECT parent_id, method, quarantined_at, serial FROM agents WHERE tenant_id = $1 AND id = $2 `+lock, r.Tenant, r.Agent).
+		Scan((*text)(&on.Parent), &on.Method, (*instant)(&on.QuarantinedAt), &on.Shown)
 	if err != nil {
 		return on, fail("read the agent", err)
 	}
-	err = tx.QueryRow(ctx, `
-		SELECT count(*) FILTER (WHERE revoked_at IS NULL AND NOT `+keyRetired+`),
-		       count(*) FILTER (WHERE revoked_at IS NOT NULL AND revocation_reason <> $4)
-		FROM certificates WHERE tenant_id = $1 AND agent_id = $2 AND not_after > $3`,
-		r.Tenant, r.Agent, moment(r.At), fleet.ReasonSuperseded).Scan(&on.Good, &on.Revoked)
-	return on, fail("count the certificates", err)
+	on.Certificates, err = list(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates
+		WHERE tenant_id = $1 AND agent_id = $2 AND not_after > $3`, r.Tenant, r.Agent, moment(r.At))
+	return on, fail("read the certificates", err)
 }
 
-// bringBack uses the token up and gives the identity its certificate, in the place of all others if the token says so.
-func bringBack(ctx context.Context, tx pgx.Tx, token fleet.BootstrapToken, r store.Redemption) error {
+// bringBack uses the token up and gives the identity its certificate, in the place of all others if the token says so, and of
+// what is lost.
+func bringBack(ctx context.Context, tx pgx.Tx, token fleet.BootstrapToken, r store.Redemption, lost []fleet.Serial) error {
 	used, err := affected(tx.Exec(ctx, `
 		UPDATE bootstrap_tokens SET redeemed_at = $3, agent_id = $4, public_key = $5, serial = $6
 		WHERE tenant_id = $1 AND id = $2 AND redeemed_at IS NULL AND revoked_at IS NULL`,
@@ -81,14 +80,15 @@ func bringBack(ctx context.Context, tx pgx.Tx, token fleet.BootstrapToken, r sto
 	if used != 1 {
 		return fmt.Errorf("redeem a bootstrap token: %w", errLost)
 	}
+	agents, superseded := []fleet.AgentID{r.Agent}, fleet.Revocation{Serials: lost, Reason: fleet.ReasonSuperseded}
 	if token.Replaces {
-		agents := []fleet.AgentID{r.Agent}
+		superseded.Agents = agents
 		if err := endReturns(ctx, tx, r.By, agents); err != nil {
 			return err
 		}
-		if _, err := revoke(ctx, tx, r.By, fleet.Revocation{Agents: agents, Reason: fleet.ReasonSuperseded}, agents); err != nil {
-			return err
-		}
+	}
+	if _, err := revoke(ctx, tx, r.By, superseded, agents); err != nil {
+		return err
 	}
 	if err := putCertificate(ctx, tx, r.Certificate); err != nil {
 		return err

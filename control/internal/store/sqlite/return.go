@@ -17,7 +17,7 @@ import (
 func (s *Store) Returnable(ctx context.Context, r fleet.Return) (reason string, err error) {
 	err = s.reading(ctx, r.Tenant, func(tx *sql.Tx) error {
 		on, err := readReturning(ctx, tx, r)
-		reason = verdict.OfReturn(on, r.Replaces)
+		reason, _ = verdict.OfReturn(on, r.Replaces)
 		return err
 	})
 	if err != nil {
@@ -40,10 +40,11 @@ func (s *Store) Return(ctx context.Context, r store.Redemption) (reason string, 
 		if err := verdict.OfRedemption(token, r.Agent, r.By.At); err != nil {
 			return err
 		}
-		if reason = verdict.OfReturn(on, token.Replaces); reason != "" {
+		var lost []fleet.Serial
+		if reason, lost = verdict.OfReturn(on, token.Replaces); reason != "" {
 			return nil
 		}
-		return bringBack(ctx, tx, token, r)
+		return bringBack(ctx, tx, token, r, lost)
 	})
 	if err != nil {
 		return "", err
@@ -53,32 +54,31 @@ func (s *Store) Return(ctx context.Context, r store.Redemption) (reason string, 
 
 // readReturning reads what is decided by.
 func readReturning(ctx context.Context, tx *sql.Tx, r fleet.Return) (on verdict.Returning, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT parent_id, quarantined_at FROM agents WHERE tenant_id = ?1 AND id = ?2`, r.Tenant, r.Agent).
-		Scan((*text)(&on.Parent), (*instant)(&on.QuarantinedAt))
+	err = tx.QueryRowContext(ctx, `SELECT parent_id, method, quarantined_at, serial FROM agents WHERE tenant_id = ?1 AND id = ?2`, r.Tenant, r.Agent).
+		Scan((*text)(&on.Parent), &on.Method, (*instant)(&on.QuarantinedAt), &on.Shown)
 	if err != nil {
 		return on, fail("read the agent", err)
 	}
-	err = tx.QueryRowContext(ctx, `
-		SELECT count(*) FILTER (WHERE revoked_at IS NULL AND NOT `+keyRetired+`),
-		       count(*) FILTER (WHERE revoked_at IS NOT NULL AND revocation_reason <> ?4)
-		FROM certificates WHERE tenant_id = ?1 AND agent_id = ?2 AND not_after > ?3`,
-		r.Tenant, r.Agent, moment(r.At), fleet.ReasonSuperseded).Scan(&on.Good, &on.Revoked)
-	return on, fail("count the certificates", err)
+	on.Certificates, err = list(ctx, tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates
+		WHERE tenant_id = ?1 AND agent_id = ?2 AND not_after > ?3`, r.Tenant, r.Agent, moment(r.At))
+	return on, fail("read the certificates", err)
 }
 
-// bringBack uses the token up and gives the identity its certificate, in the place of all others if the token says so.
-func bringBack(ctx context.Context, tx *sql.Tx, token fleet.BootstrapToken, r store.Redemption) error {
+// bringBack uses the token up and gives the identity its certificate, in the place of all others if the token says so, and of
+// what is lost.
+func bringBack(ctx context.Context, tx *sql.Tx, token fleet.BootstrapToken, r store.Redemption, lost []fleet.Serial) error {
 	if err := spend(ctx, tx, r); err != nil {
 		return err
 	}
+	superseded := fleet.Revocation{Serials: lost, Reason: fleet.ReasonSuperseded}
 	if token.Replaces {
-		all := fleet.Revocation{Agents: []fleet.AgentID{r.Agent}, Reason: fleet.ReasonSuperseded}
-		if err := endReturns(ctx, tx, r.By, all); err != nil {
+		superseded.Agents = []fleet.AgentID{r.Agent}
+		if err := endReturns(ctx, tx, r.By, superseded); err != nil {
 			return err
 		}
-		if _, err := revoke(ctx, tx, r.By, all); err != nil {
-			return err
-		}
+	}
+	if _, err := revoke(ctx, tx, r.By, superseded); err != nil {
+		return err
 	}
 	if err := putCertificate(ctx, tx, r.Certificate); err != nil {
 		return err

@@ -156,6 +156,23 @@ var returns = suite{
 		w.pass(year) // what was revoked is over
 		w.wantReturnable(a.id, "", "")
 	},
+	"what was offered in vain keeps nobody out, and is not good any more": func(w *world) {
+		s := w.serverKeyed(w.gateway("gw-1", 7), true)
+		w.pass(year - 48*time.Hour) // over tomorrow; what was renewed is good for a year
+		untaken, v := w.given(s.agent, "untaken", w.offered())
+		if !v.Open() {
+			w.Fatalf("no certificate for the offer: %+v", v)
+		}
+		w.wantReturnable(s.id, fleet.RefusedHasCertificate, "") // what it shows is good
+		w.pass(48 * time.Hour)
+		w.wantReturnable(s.id, "", "")
+		back := w.comesBack(s.agent, w.wayBack(s.agent, false))
+		g := w.gateway("gw-1", 8)
+		if got := w.claim(w.claimOf(untaken, g)); got.Reason != fleet.RefusedRevoked {
+			w.Errorf("a claim with what was offered gives %+v", got)
+		}
+		w.connect(back, g)
+	},
 	"what a retired key has signed keeps nobody out": func(w *world) {
 		key := w.signingKey(fleet.SigningKeyIntermediate, fleet.SigningKeyRetired)
 		w.must(w.CreateSigningKeys(w.Context(), w.tenant, []fleet.SigningKey{key}))

@@ -27,28 +27,46 @@ func OfRedemption(t fleet.BootstrapToken, identity fleet.AgentID, at time.Time) 
 // Returning is what is on record about an identity that is to come back.
 type Returning struct {
 	Parent        fleet.AgentID
+	Method        fleet.EnrolmentMethod
 	QuarantinedAt time.Time
-	// Of its certificates that are not over, so many are good, and so many were revoked for another reason than that others
-	// took their place.
-	Good, Revoked int
+	// Shown is the certificate that it showed last; Certificates are those of it that are not over.
+	Shown        fleet.Serial
+	Certificates []fleet.Certificate
 }
 
-// OfReturn says why an identity may not come back by a token; empty: it may. Who replaces takes it from whoever has it.
-func OfReturn(on Returning, replaces bool) (reason string) {
+// OfReturn says why an identity may not come back by a token; empty: it may. Who replaces takes it from whoever has it. Else
+// nobody may have it: what is lost are certificates that were offered to an agent in vain, which must not be good after it
+// came back.
+func OfReturn(on Returning, replaces bool) (reason string, lost []fleet.Serial) {
 	switch {
 	case on.Parent != "":
-		return fleet.RefusedChild
+		return fleet.RefusedChild, nil
 	case !on.QuarantinedAt.IsZero():
-		return fleet.RefusedQuarantined
+		return fleet.RefusedQuarantined, nil
 	case replaces:
-		return ""
-	case on.Revoked > 0:
-		return fleet.RefusedWasRevoked
-	case on.Good > 0:
-		return fleet.RefusedHasCertificate
-	default:
-		return ""
+		return "", nil
 	}
+	for _, c := range on.Certificates {
+		revoked := !c.RevokedAt.IsZero()
+		switch {
+		case revoked && c.Reason != fleet.ReasonSuperseded:
+			return fleet.RefusedWasRevoked, nil
+		case revoked, c.KeyRetired:
+		case on.offeredInVain(c):
+			lost = append(lost, c.Serial)
+		default:
+			reason = fleet.RefusedHasCertificate
+		}
+	}
+	if reason != "" {
+		return reason, nil
+	}
+	return "", lost
+}
+
+// offeredInVain: an agent whose keys the server makes has no key but those of certificates that it showed.
+func (on *Returning) offeredInVain(c fleet.Certificate) bool {
+	return on.Method == fleet.EnrolledByServerKey && on.Shown != "" && c.Serial != on.Shown
 }
 
 // Redeemed is a redemption that is to be, with its token as it was found.

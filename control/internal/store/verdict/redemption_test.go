@@ -5,6 +5,7 @@ package verdict_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,22 +45,36 @@ func TestOfRedemption(t *testing.T) {
 
 func TestOfReturn(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
+	good, retired := fleet.Certificate{Serial: "1"}, fleet.Certificate{Serial: "2", KeyRetired: true}
+	revoked := fleet.Certificate{Serial: "3", RevokedAt: now, Reason: fleet.ReasonKeyCompromise}
+	superseded := fleet.Certificate{Serial: "4", RevokedAt: now, Reason: fleet.ReasonSuperseded}
+	of := func(certificates ...fleet.Certificate) verdict.Returning { return verdict.Returning{Certificates: certificates} }
+	keyed := func(shown fleet.Serial, certificates ...fleet.Certificate) verdict.Returning {
+		return verdict.Returning{Method: fleet.EnrolledByServerKey, Shown: shown, Certificates: certificates}
+	}
 	for name, c := range map[string]struct {
 		on            verdict.Returning
 		without, with string
+		lost          []fleet.Serial
 	}{
-		"whose certificates are over": {},
-		"with a good one":             {on: verdict.Returning{Good: 1}, without: fleet.RefusedHasCertificate},
-		"revoked":                     {on: verdict.Returning{Revoked: 1}, without: fleet.RefusedWasRevoked},
-		"revoked, with a good one":    {on: verdict.Returning{Good: 1, Revoked: 1}, without: fleet.RefusedWasRevoked},
-		"quarantined":                 {on: verdict.Returning{QuarantinedAt: now}, without: fleet.RefusedQuarantined, with: fleet.RefusedQuarantined},
-		"a child":                     {on: verdict.Returning{Parent: "p", QuarantinedAt: now}, without: fleet.RefusedChild, with: fleet.RefusedChild},
+		"whose certificates are over":           {},
+		"with a good one":                       {on: of(superseded, good), without: fleet.RefusedHasCertificate},
+		"of a retired key":                      {on: of(retired)},
+		"superseded":                            {on: of(superseded)},
+		"revoked":                               {on: of(revoked), without: fleet.RefusedWasRevoked},
+		"revoked, with a good one":              {on: of(good, revoked), without: fleet.RefusedWasRevoked},
+		"quarantined":                           {on: verdict.Returning{QuarantinedAt: now}, without: fleet.RefusedQuarantined, with: fleet.RefusedQuarantined},
+		"a child":                               {on: verdict.Returning{Parent: "p", QuarantinedAt: now}, without: fleet.RefusedChild, with: fleet.RefusedChild},
+		"keyed, with one that it shows":         {on: keyed("1", good), without: fleet.RefusedHasCertificate},
+		"keyed, never seen":                     {on: keyed("", good), without: fleet.RefusedHasCertificate},
+		"keyed, with one that it did not take":  {on: keyed("9", retired, good), lost: []fleet.Serial{"1"}},
+		"keyed, with one taken and one revoked": {on: keyed("9", good, revoked), without: fleet.RefusedWasRevoked},
 	} {
-		if got := verdict.OfReturn(c.on, false); got != c.without {
-			t.Errorf("%s: %q, want %q", name, got, c.without)
+		if got, lost := verdict.OfReturn(c.on, false); got != c.without || !slices.Equal(lost, c.lost) {
+			t.Errorf("%s: %q and lost %v, want %q and %v", name, got, lost, c.without, c.lost)
 		}
-		if got := verdict.OfReturn(c.on, true); got != c.with {
-			t.Errorf("%s, replacing: %q, want %q", name, got, c.with)
+		if got, lost := verdict.OfReturn(c.on, true); got != c.with || lost != nil {
+			t.Errorf("%s, replacing: %q and lost %v, want %q", name, got, lost, c.with)
 		}
 	}
 }
