@@ -288,6 +288,7 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 		}
 		former := a.id
 		a.enrol(s.Issue("--agent", a.id))
+		defer func() { _ = a.conn.Close() }() // or it would be closed when it is collected
 		if a.id != former {
 			t.Errorf("it came back as %s, was %s", a.id, former)
 		}
