@@ -5,7 +5,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -70,15 +69,10 @@ func readReturning(ctx context.Context, tx pgx.Tx, r fleet.Return, lock string) 
 // bringBack uses the token up and gives the identity its certificate, in the place of all others if the token says so, and of
 // what is lost.
 func bringBack(ctx context.Context, tx pgx.Tx, token fleet.BootstrapToken, r store.Redemption, lost []fleet.Serial) error {
-	used, err := affected(tx.Exec(ctx, `
-		UPDATE bootstrap_tokens SET redeemed_at = $3, agent_id = $4, public_key = $5, serial = $6
-		WHERE tenant_id = $1 AND id = $2 AND redeemed_at IS NULL AND revoked_at IS NULL`,
-		r.By.Tenant, r.Token, moment(r.By.At), r.Agent, r.Certificate.PublicKey[:], r.Certificate.Serial))
-	if err != nil {
+	var batch pgx.Batch
+	queueRedeemed(&batch, r.By.Tenant, []verdict.Redeemed{{Redemption: r, Of: token}})
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fail("redeem a bootstrap token", err)
-	}
-	if used != 1 {
-		return fmt.Errorf("redeem a bootstrap token: %w", errLost)
 	}
 	agents, superseded := []fleet.AgentID{r.Agent}, fleet.Revocation{Serials: lost, Reason: fleet.ReasonSuperseded}
 	if token.Replaces {

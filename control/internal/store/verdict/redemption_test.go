@@ -48,7 +48,9 @@ func TestOfReturn(t *testing.T) {
 	good, retired := fleet.Certificate{Serial: "1"}, fleet.Certificate{Serial: "2", KeyRetired: true}
 	revoked := fleet.Certificate{Serial: "3", RevokedAt: now, Reason: fleet.ReasonKeyCompromise}
 	superseded := fleet.Certificate{Serial: "4", RevokedAt: now, Reason: fleet.ReasonSuperseded}
-	of := func(certificates ...fleet.Certificate) verdict.Returning { return verdict.Returning{Certificates: certificates} }
+	of := func(certificates ...fleet.Certificate) verdict.Returning {
+		return verdict.Returning{Certificates: certificates}
+	}
 	keyed := func(shown fleet.Serial, certificates ...fleet.Certificate) verdict.Returning {
 		return verdict.Returning{Method: fleet.EnrolledByServerKey, Shown: shown, Certificates: certificates}
 	}
