@@ -174,4 +174,4 @@ services-down: ## Stop them and delete their data.
 
 .PHONY: ci
 ci: export TEST_FLAGS += -count=1
-ci: lint verify build test-race e2e ## What a pipeline runs, from empty caches.
+ci: lint verify build pkcs11 test-race e2e ## What a pipeline runs, from empty caches.

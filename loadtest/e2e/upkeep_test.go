@@ -59,23 +59,28 @@ type keyedAgent struct {
 // newKeyedAgent enrols over OpAMP, as the stock supervisor does.
 func newKeyedAgent(t *testing.T, s *rig.Server) *keyedAgent {
 	t.Helper()
-	issued := s.Issue()
 	a := &keyedAgent{t: t, s: s, uid: rawopamp.NewUID()}
-	conn, err := s.Stranger().Bearing(issued.GetSecret()).Dial(t.Context())
+	a.enrol(s.Issue())
+	return a
+}
+
+// enrol brings a token, and connects with what is offered for it.
+func (a *keyedAgent) enrol(issued *amporav1.IssueBootstrapTokenResponse) {
+	a.t.Helper()
+	conn, err := a.s.Stranger().Bearing(issued.GetSecret()).Dial(a.t.Context())
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	hello := rawopamp.Hello(a.uid, "keyed")
 	hello.Capabilities |= settingsBit
 	answer, err := conn.Exchange(hello, answerTime)
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	a.identity = a.offered(answer)
-	a.id = s.AwaitAgent(issued.GetToken().GetId())
+	a.id = a.s.AwaitAgent(issued.GetToken().GetId())
 	a.connect(a.identity)
-	return a
 }
 
 // offered is the certificate in an offer.
@@ -212,8 +217,28 @@ func TestUpkeepOfAnAgent(t *testing.T) {
 	})
 }
 
+// TestOffersBeginAnew: what was offered in vain is forgotten when somebody says so, and another offer comes in the same
+// session, which else it would not.
+func TestOffersBeginAnew(t *testing.T) {
+	shortLived(t, func(t *testing.T, s *rig.Server) {
+		a := newKeyedAgent(t, s)
+		if result := s.CLI("certificates", "offer", a.id); result.Code == 0 || !strings.Contains(result.Stderr, "CERTIFICATE_NOT_OFFERED") {
+			t.Errorf("an offer before its time: %+v", result)
+		}
+		a.await()
+		a.fails("it does not suit me")
+		s.Do("certificates", "offer", a.id)
+		next := a.await()
+		a.connect(next)
+		s.AwaitAgentTo(a.id, "show its next certificate", func(agent *amporav1.Agent) string {
+			serial := agent.GetCredential().GetSerial()
+			return unless(serial == next.Leaf.SerialNumber.Text(16), "it shows "+serial)
+		})
+	})
+}
+
 // TestUpkeepThatIsIgnored: three offers, each in a session of its own, and then somebody is told. With the end of its
-// certificate the agent is refused, and a new token makes a new one of it.
+// certificate the agent is refused. A new token makes a new one of it, and one that is for it brings it back.
 func TestUpkeepThatIsIgnored(t *testing.T) {
 	shortLived(t, func(t *testing.T, s *rig.Server) {
 		a := newKeyedAgent(t, s)
@@ -261,6 +286,16 @@ func TestUpkeepThatIsIgnored(t *testing.T) {
 		if answer, err := conn.Exchange(rawopamp.Hello(a.uid, "keyed"), answerTime); err != nil || !strings.Contains(answer.GetErrorResponse().GetErrorMessage(), "UID_FOREIGN") {
 			t.Errorf("with the uid of its former identity it is answered %v, %v", answer, err)
 		}
+		former := a.id
+		a.enrol(s.Issue("--agent", a.id))
+		defer func() { _ = a.conn.Close() }() // or it would be closed when it is collected
+		if a.id != former {
+			t.Errorf("it came back as %s, was %s", a.id, former)
+		}
+		s.AwaitAgentTo(a.id, "be back", func(agent *amporav1.Agent) string {
+			online := agent.GetPresence() == amporav1.Presence_PRESENCE_ONLINE
+			return unless(online && len(agent.GetAttention()) == 0, agent.String())
+		})
 	})
 }
 

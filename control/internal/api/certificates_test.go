@@ -5,6 +5,7 @@ package api_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect/v2"
@@ -56,4 +57,24 @@ func TestCertificates(t *testing.T) {
 		_, err := admin.certificates.RevokeCertificates(t.Context(), malformed)
 		refused(t, err, connect.CodeInvalidArgument, auth.ReasonInvalidField)
 	}
+}
+
+// TestOfferCertificate: what is decided is the store's; here are who may, and what is said to who may not.
+func TestOfferCertificate(t *testing.T) {
+	w := newWorld(t)
+	id := string(w.agent())
+	ask := &amporav1.OfferCertificateRequest{AgentId: id}
+	_, err := w.as(fleet.RoleViewer).certificates.OfferCertificate(t.Context(), ask)
+	refused(t, err, connect.CodePermissionDenied, auth.ReasonRoleTooLow)
+	operator := w.as(fleet.RoleOperator)
+	_, err = operator.certificates.OfferCertificate(t.Context(), ask)
+	refused(t, err, connect.CodeFailedPrecondition, fleet.RefusedNotShown)
+	w.connect(fleet.AgentID(id), nil)
+	_, err = operator.certificates.OfferCertificate(t.Context(), ask)
+	refused(t, err, connect.CodeFailedPrecondition, fleet.RefusedKeepsKey)
+	if err == nil || !strings.Contains(err.Error(), "its machine renews") {
+		t.Errorf("error %v", err)
+	}
+	_, err = operator.certificates.OfferCertificate(t.Context(), &amporav1.OfferCertificateRequest{AgentId: string(newID[fleet.AgentID]())})
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
 }

@@ -27,6 +27,7 @@ func bootstrapTokenAt(now time.Time) func(fleet.BootstrapToken) *amporav1.Bootst
 			Id: string(t.ID), Description: t.Description, GroupId: string(t.Group), State: tokenStates.encode(t.State(now)),
 			CreatedBy: t.CreatedBy, CreatedAt: moment(t.CreatedAt), ExpiresAt: moment(t.ExpiresAt),
 			RedeemedAt: moment(t.RedeemedAt), AgentId: string(t.Agent), PoolId: string(t.Pool), Pool: t.PoolName, Tags: t.Tags,
+			ForAgentId: string(t.For), Replace: t.Replaces,
 		}
 	}
 }

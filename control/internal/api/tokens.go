@@ -35,13 +35,43 @@ func (s *bootstrapTokens) IssueBootstrapToken(ctx context.Context, r *amporav1.I
 	by, secret := auth.By(ctx), identity.NewToken(identity.BootstrapToken)
 	token := fleet.BootstrapToken{
 		ID: newID[fleet.TokenID](), Tenant: by.Tenant, Hash: secret.Hash(), Group: fleet.GroupID(r.GetGroupId()), Tags: r.GetTags(),
-		Description: r.GetDescription(), CreatedBy: by.Principal.Name, CreatedAt: by.At,
+		Description: r.GetDescription(), For: fleet.AgentID(strings.ToLower(r.GetAgentId())), Replaces: r.GetReplace(),
+		CreatedBy: by.Principal.Name, CreatedAt: by.At,
 		ExpiresAt: by.At.Add(ttl(r.GetTtl(), fleet.BootstrapTokenDefaultTTL)),
+	}
+	if err := s.returnable(ctx, by, token); err != nil {
+		return nil, err
 	}
 	if err := s.store.IssueBootstrapToken(ctx, by, token); err != nil {
 		return nil, err
 	}
 	return &amporav1.IssueBootstrapTokenResponse{Token: bootstrapTokenAt(by.At)(token), Secret: secret.Reveal()}, nil
+}
+
+// returnable refuses a token for an identity that may not come back by it. Who takes an identity from whoever has it, or
+// lets one back in that an Admin threw out, must be one. It is decided again when the token is redeemed.
+func (s *bootstrapTokens) returnable(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error {
+	if t.For == "" {
+		return nil
+	}
+	if t.Replaces {
+		if err := auth.Needs(by.Principal, fleet.RoleAdmin); err != nil {
+			return err
+		}
+	}
+	reason, err := s.store.Returnable(ctx, fleet.Return{Tenant: by.Tenant, Agent: t.For, Replaces: t.Replaces, At: by.At})
+	if err != nil || reason == "" {
+		return err
+	}
+	return fault.New(fault.FailedPrecondition, reason, "%s", barred[reason])
+}
+
+// barred says why an agent does not come back by a token.
+var barred = map[string]string{
+	fleet.RefusedChild:          "another agent speaks for this one: that is the one to bring back",
+	fleet.RefusedQuarantined:    "the agent is quarantined: release it first",
+	fleet.RefusedHasCertificate: "the agent has a certificate that is good: an Admin may replace it",
+	fleet.RefusedWasRevoked:     "the agent's certificates were revoked: an Admin may let it back in, with replace",
 }
 
 // ListBootstrapTokens lists newest first.

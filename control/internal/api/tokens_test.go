@@ -54,6 +54,47 @@ func TestBootstrapTokens(t *testing.T) {
 	refused(t, err, connect.CodeFailedPrecondition, auth.ReasonWrongState)
 }
 
+// TestAWayBack: a token for an identity is an Operator's where that has nothing that is good, and else an Admin's.
+func TestAWayBack(t *testing.T) {
+	w := newWorld(t)
+	operator, admin := w.as(fleet.RoleOperator), w.as(fleet.RoleAdmin)
+	id := string(w.agent())
+	ask := func(replace bool) *amporav1.IssueBootstrapTokenRequest {
+		return &amporav1.IssueBootstrapTokenRequest{AgentId: strings.ToUpper(id), Replace: replace}
+	}
+	_, err := operator.bootstrapTokens.IssueBootstrapToken(t.Context(), ask(false))
+	refused(t, err, connect.CodeFailedPrecondition, fleet.RefusedHasCertificate)
+	_, err = operator.bootstrapTokens.IssueBootstrapToken(t.Context(), ask(true))
+	if metadata := refused(t, err, connect.CodePermissionDenied, auth.ReasonRoleTooLow); metadata["needed"] != "admin" {
+		t.Errorf("metadata %v", metadata)
+	}
+	token := must(admin.bootstrapTokens.IssueBootstrapToken(t.Context(), ask(true)))(t).GetToken()
+	if token.GetForAgentId() != id || !token.GetReplace() || token.GetAgentId() != "" {
+		t.Errorf("the token is %v", token)
+	}
+	must(admin.certificates.RevokeCertificates(t.Context(), &amporav1.RevokeCertificatesRequest{AgentIds: []string{id}}))(t)
+	_, err = operator.bootstrapTokens.IssueBootstrapToken(t.Context(), ask(false))
+	refused(t, err, connect.CodeFailedPrecondition, fleet.RefusedWasRevoked)
+	listed := must(operator.bootstrapTokens.ListBootstrapTokens(t.Context(), &amporav1.ListBootstrapTokensRequest{}))(t).GetTokens()
+	if len(listed) == 0 || listed[0].GetId() != token.GetId() || listed[0].GetState() != amporav1.TokenState_TOKEN_STATE_REVOKED {
+		t.Errorf("tokens are %v", listed)
+	}
+	w.pass(366 * 24 * time.Hour)
+	operator = w.as(fleet.RoleOperator)
+	token = must(operator.bootstrapTokens.IssueBootstrapToken(t.Context(), ask(false)))(t).GetToken()
+	if token.GetForAgentId() != id || token.GetReplace() {
+		t.Errorf("the token is %v", token)
+	}
+	for _, malformed := range []*amporav1.IssueBootstrapTokenRequest{
+		{AgentId: "web-17"}, {AgentId: id, GroupId: string(newID[fleet.GroupID]())}, {Replace: true},
+	} {
+		_, err := operator.bootstrapTokens.IssueBootstrapToken(t.Context(), malformed)
+		refused(t, err, connect.CodeInvalidArgument, auth.ReasonInvalidField)
+	}
+	_, err = operator.bootstrapTokens.IssueBootstrapToken(t.Context(), &amporav1.IssueBootstrapTokenRequest{AgentId: string(newID[fleet.AgentID]())})
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
+}
+
 func TestAPITokens(t *testing.T) {
 	w := newWorld(t)
 	admin := w.as(fleet.RoleAdmin)

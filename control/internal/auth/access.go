@@ -60,13 +60,24 @@ func permit(p fleet.Principal, spec connect.Spec) *fault.Error {
 	case access.GetPoolSecret() != (p.Kind == fleet.PrincipalTokenPool):
 		return fault.New(fault.PermissionDenied, ReasonProcedureNotAllowed, "the procedure is not for this kind of caller")
 	case p.Role < RoleFrom(access.GetRole()):
-		needed := RoleFrom(access.GetRole()).String()
-		return fault.New(fault.PermissionDenied, ReasonRoleTooLow, "this needs the role %s", needed).
-			With("role", p.Role.String()).With("needed", needed)
+		return tooLow(p, RoleFrom(access.GetRole()))
 	case len(p.Procedures) > 0 && !slices.Contains(p.Procedures, spec.Procedure):
 		return fault.New(fault.PermissionDenied, ReasonProcedureNotAllowed, "the token is limited to other procedures")
 	}
 	return nil
+}
+
+// Needs returns nil if the principal has the role: for the part of a procedure that needs a stronger one than the procedure.
+func Needs(p fleet.Principal, role fleet.Role) error {
+	if p.Role < role {
+		return tooLow(p, role)
+	}
+	return nil
+}
+
+func tooLow(p fleet.Principal, needed fleet.Role) *fault.Error {
+	return fault.New(fault.PermissionDenied, ReasonRoleTooLow, "this needs the role %s", needed).
+		With("role", p.Role.String()).With("needed", needed.String())
 }
 
 // actionOf is what the audit log calls a procedure: its audit kind, or its name if it only reads.

@@ -46,6 +46,7 @@ var sentinels = []struct {
 	{store.ErrDynamic, fault.New(fault.FailedPrecondition, ReasonGroupKind, "a dynamic group chooses its members itself, a static one does not; a group keeps its kind")},
 	{store.ErrLimit, fault.New(fault.FailedPrecondition, ReasonRolloutRequired, "this would change too many agents at once: start a rollout")},
 	{store.ErrLeaseLost, fault.New(fault.FailedPrecondition, ReasonLeaseLost, "the gateway's lease is lost; register anew")},
+	{store.ErrContended, fault.New(fault.Unavailable, ReasonUnavailable, "others are changing the same at the moment; try again")},
 	{store.ErrUnavailable, fault.New(fault.Unavailable, ReasonUnavailable, "the database cannot be used at the moment")},
 }
 

@@ -30,6 +30,7 @@ func TestAnswers(t *testing.T) {
 	}{
 		"not found":         {fmt.Errorf("group x: %w", store.ErrNotFound), connect.CodeNotFound, ReasonNotFound},
 		"exists":            {store.ErrExists, connect.CodeAlreadyExists, ReasonAlreadyExists},
+		"contended":         {store.ErrContended, connect.CodeUnavailable, ReasonUnavailable},
 		"conflict":          {store.ErrConflict, connect.CodeAborted, ReasonChangedMeanwhile},
 		"state":             {store.ErrState, connect.CodeFailedPrecondition, ReasonWrongState},
 		"limit":             {store.ErrLimit, connect.CodeFailedPrecondition, ReasonRolloutRequired},

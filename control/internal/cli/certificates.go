@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) certificateCommands() *cobra.Command {
-	return noun("certificates", "Certificates of agents", p.certificatesList(), p.certificatesRevoke())
+	return noun("certificates", "Certificates of agents", p.certificatesList(), p.certificatesOffer(), p.certificatesRevoke())
 }
 
 func (p *program) certificatesList() *cobra.Command {
@@ -38,6 +38,27 @@ func (p *program) certificateTable(certificates []*amporav1.Certificate) view {
 			relative(p.now(), c.GetRevokedAt()), word(c.GetRevocationReason()))
 	}
 	return t
+}
+
+func (p *program) certificatesOffer() *cobra.Command {
+	return p.remote(verb{
+		use: "offer AGENT", short: "Offer an agent a certificate anew that it has not taken", args: cobra.ExactArgs(1),
+		long: `Begin anew with offering an agent another certificate, after it was offered some in vain and needs attention: up to three
+times again, the first within seconds if it is connected. Find out first why it took none.`,
+		example: "amporactl agents list --attention\namporactl certificates offer web-17",
+	}, func(ctx context.Context, api *api, args []string) error {
+		id, err := api.agentID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		answer, err := api.certificates.OfferCertificate(ctx, &amporav1.OfferCertificateRequest{AgentId: id})
+		if err != nil {
+			return err
+		}
+		return p.show(answer, func() view {
+			return sentence("it is offered a certificate anew; %d offers are forgotten", answer.GetForgotten())
+		})
+	})
 }
 
 func (p *program) certificatesRevoke() *cobra.Command {

@@ -84,8 +84,12 @@ func verdictOf(code connect.Code) verdict {
 
 // adviceFor knows better than the code what to do about some reasons.
 func adviceFor(reason string) (string, bool) {
+	const replaceIdentity = "an Admin adds --replace: what is good of the agent's certificates is revoked when the token is redeemed"
 	const correctFile = "correct the file; what is no collector configuration goes into one made with --kind opaque"
 	advice, known := map[string]string{
+		"AGENT_HAS_CERTIFICATE": replaceIdentity,
+		"AGENT_KEEPS_ITS_KEY":   "on its machine: amporactl renew",
+		"AGENT_WAS_REVOKED":     replaceIdentity,
 		"ROLLOUT_REQUIRED":      "make the change in smaller steps, or agent by agent",
 		"REQUIRES_POSTGRES":     "run the control plane on PostgreSQL (AMPORA_DATABASE_URL)",
 		"CONFIG_NOT_YAML":       correctFile,

@@ -43,6 +43,14 @@ func (a *api) agentID(ctx context.Context, ref string) (string, error) {
 	}
 }
 
+// agentOrNone is agentID, but "" stays "".
+func (a *api) agentOrNone(ctx context.Context, ref string) (string, error) {
+	if ref == "" {
+		return "", nil
+	}
+	return a.agentID(ctx, ref)
+}
+
 func (a *api) agentIDs(ctx context.Context, refs []string) ([]string, error) {
 	ids := make([]string, 0, len(refs))
 	seen := make(map[string]bool, len(refs))

@@ -698,8 +698,7 @@ func (s tokenServer) IssueBootstrapToken(_ context.Context, r *amporav1.IssueBoo
 		ttl = r.GetTtl().AsDuration()
 	}
 	token := &amporav1.BootstrapToken{
-		Tags: r.GetTags(),
-		Id:   mintedID, Description: r.GetDescription(), GroupId: r.GetGroupId(), State: amporav1.TokenState_TOKEN_STATE_LIVE,
+		Tags: r.GetTags(), Id: mintedID, Description: r.GetDescription(), GroupId: r.GetGroupId(), ForAgentId: r.GetAgentId(), Replace: r.GetReplace(), State: amporav1.TokenState_TOKEN_STATE_LIVE,
 		CreatedAt: timestamppb.Now(), ExpiresAt: timestamppb.New(time.Now().Add(ttl)),
 	}
 	s.tokens = append(s.tokens, token)
@@ -717,6 +716,17 @@ func (s tokenServer) RevokeBootstrapToken(_ context.Context, r *amporav1.RevokeB
 		token.State = amporav1.TokenState_TOKEN_STATE_REVOKED
 	}
 	return &amporav1.RevokeBootstrapTokenResponse{Token: token}, err
+}
+
+type certificateServer struct {
+	amporav1connect.UnimplementedCertificateServiceHandler
+	*state
+}
+
+func (s certificateServer) OfferCertificate(context.Context, *amporav1.OfferCertificateRequest) (*amporav1.OfferCertificateResponse, error) {
+	unlock, err := s.change()
+	defer unlock()
+	return &amporav1.OfferCertificateResponse{Forgotten: 3}, err
 }
 
 type apiTokenServer struct{ *state }

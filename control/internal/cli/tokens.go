@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -19,21 +20,33 @@ func (p *program) tokenCommands() *cobra.Command {
 
 func (p *program) tokensIssue() *cobra.Command {
 	var ttl lifetime
-	var group, description, out string
+	var group, agent, description, out string
+	var replace bool
 	var tags map[string]string
 	cmd := p.remote(verb{
 		use: "issue [flags]", short: "Issue a token for one agent", args: cobra.NoArgs,
 		long: `Issue a bootstrap token for one agent. The secret is shown this once: alone on standard output, or in the file
-that --out names.`,
+that --out names.
+
+With --agent no new agent comes in by it: that one comes back under its id, with its group, assignments and history. It
+must have no certificate that is good, or was revoked before its end, unless an Admin says --replace: then what is good
+is revoked when the token is redeemed.`,
 		example: "amporactl tokens issue --group berlin --out token\namporactl tokens issue | amporactl enroll --token-file - --server https://gateway:4320 --out-dir .",
 	}, func(ctx context.Context, api *api, _ []string) error {
+		if agent == "" && replace || agent != "" && group != "" {
+			return usage("an agent that comes back keeps its group, and --replace is about one that --agent names")
+		}
 		groupID, err := api.groupID(ctx, group)
+		if err != nil {
+			return err
+		}
+		agentID, err := api.agentOrNone(ctx, agent)
 		if err != nil {
 			return err
 		}
 		return p.mint(out, func() (minted, error) {
 			answer, err := api.tokens.IssueBootstrapToken(ctx,
-				&amporav1.IssueBootstrapTokenRequest{Ttl: ttl.proto(), GroupId: groupID, Description: description, Tags: tags})
+				&amporav1.IssueBootstrapTokenRequest{Ttl: ttl.proto(), GroupId: groupID, Description: description, Tags: tags, AgentId: agentID, Replace: replace})
 			return minted{
 				answer, answer.GetSecret(), func() { answer.Secret = "" },
 				"token " + answer.GetToken().GetId() + " expires " + stamp(answer.GetToken().GetExpiresAt()),
@@ -42,6 +55,8 @@ that --out names.`,
 	})
 	cmd.Flags().Var(&ttl, "ttl", "redeemable for `DURATION`, 15m to 7d (the server's default is 24h)")
 	cmd.Flags().StringVar(&group, "group", "", "the `GROUP` the agent joins (name or id)")
+	cmd.Flags().StringVar(&agent, "agent", "", "the `AGENT` that comes back by it (name or id)")
+	cmd.Flags().BoolVar(&replace, "replace", false, "let it back in though it has a good certificate, or was revoked (Admin)")
 	cmd.Flags().StringVar(&description, "description", "", "what it is for, `TEXT`")
 	tagsFlag(cmd, &tags)
 	outFlag(cmd, &out)
@@ -72,7 +87,7 @@ func (p *program) tokenTable(tokens []*amporav1.BootstrapToken) view {
 	for _, token := range tokens {
 		t.row(or(token.GetId()), word(token.GetState()), relative(p.now(), token.GetExpiresAt()),
 			relative(p.now(), token.GetCreatedAt()), or(token.GetCreatedBy()), or(token.GetPool()), or(token.GetGroupId()),
-			or(token.GetAgentId()), or(token.GetDescription()))
+			or(cmp.Or(token.GetAgentId(), token.GetForAgentId())), or(token.GetDescription()))
 	}
 	return t
 }

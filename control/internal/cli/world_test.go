@@ -169,6 +169,7 @@ func (s *state) server(t *testing.T) *connect.Server {
 	amporav1connect.RegisterGroupServiceHandler(server, groupServer{s})
 	amporav1connect.RegisterSystemServiceHandler(server, systemServer{s})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, tokenServer{s})
+	amporav1connect.RegisterCertificateServiceHandler(server, certificateServer{state: s})
 	amporav1connect.RegisterTokenPoolServiceHandler(server, tokenPoolServer{s})
 	amporav1connect.RegisterApiTokenServiceHandler(server, apiTokenServer{s})
 	amporav1connect.RegisterGatewayServiceHandler(server, gatewayServer{s})

@@ -1,12 +1,12 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enrolment turns a bootstrap token and a certificate request into an identity, once, and a certificate of an
-// identity into its next one.
+// Package enrolment turns a bootstrap token and a certificate request into an identity, once, or brings one back that exists,
+// and turns a certificate of an identity into its next one.
 //
 // The token is checked, the certificate is signed outside of any transaction (a key service may take seconds), and one
 // transaction then consumes the token and records identity, certificate and audit. A crash in between leaves a
-// certificate that was never recorded and is therefore never admitted. Until the identity's first mTLS connection, and
+// certificate that was never recorded and is therefore never admitted. Until the identity is seen with it over mTLS, and
 // for fleet.RedemptionWindow at most, the same token with the same public key is given the same certificate again:
 // a lost answer costs the agent nothing. With any other key the token is dead.
 package enrolment
@@ -110,7 +110,7 @@ type Identity struct {
 }
 
 // Check says, while Run runs, for which tenant a token may enrol, without using it up. Errors are faults of kind Unauthenticated with
-// one of this package's reasons.
+// one of this package's reasons, or with that for which the identity may not come back that the token is for.
 func (e *Enrolment) Check(ctx context.Context, p Presented) (fleet.TenantID, error) {
 	token, err := e.token(ctx, p)
 	if err != nil {
@@ -132,34 +132,46 @@ func (e *Enrolment) Enrol(ctx context.Context, r Request) (Identity, error) {
 		})
 		return Identity{}, err
 	}
-	key := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	key := csr.KeyHash()
 	if token.State(e.now()) == fleet.TokenRedeemed {
 		return e.again(ctx, token, key, r)
 	}
 	now := e.now()
-	agent := fleet.AgentID(identity.NewAgentID())
+	agent := cmp.Or(token.For, fleet.AgentID(identity.NewAgentID()))
 	leaf, err := e.pki.Issue(ctx, pki.LeafRequest{Tenant: token.Tenant, Agent: agent, CSR: csr, Now: now})
 	if err != nil {
 		err = e.unsigned(ctx, fleet.Refusal{By: e.by(token.Tenant, r.Presented, now), Action: actionEnrol, Entity: string(token.ID)}, err)
 		return Identity{}, fmt.Errorf("enrol: %w", err)
 	}
 	certificate := record(token.Tenant, agent, leaf, key, now)
-	refused, err := e.redeem.Do(ctx, store.Redemption{
+	reason, err := e.record(ctx, token, store.Redemption{
 		By: e.by(token.Tenant, r.Presented, now), Token: token.ID, Agent: agent, Method: r.Method, Certificate: certificate,
 		Partition: bus.PartitionOf(identity.AgentID(agent)),
 	})
-	if errors.Is(refused, store.ErrConflict) || errors.Is(refused, store.ErrState) {
+	switch {
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrState):
 		// Somebody redeemed or revoked it while we signed. If that was the same agent asking twice, it gets what was recorded.
 		if token, err = e.token(ctx, r.Presented); err != nil {
 			return Identity{}, err
 		}
 		return e.again(ctx, token, key, r)
-	}
-	if err = cmp.Or(err, refused); err != nil {
+	case err != nil:
 		return Identity{}, fmt.Errorf("enrol: %w", busy(err))
+	case reason != "":
+		return Identity{}, e.refuse(ctx, token, reason, r.Presented)
 	}
-	e.log.InfoContext(ctx, "agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method, "peer", r.Peer)
+	e.log.InfoContext(ctx, "agent enrolled", "tenant", token.Tenant, "agent", agent, "token", token.ID, "method", r.Method,
+		"returned", token.For != "", "peer", r.Peer)
 	return e.identity(ctx, certificate)
+}
+
+// record spends the token for a new identity, or for the one that it is for. The reason says why that may not come back.
+func (e *Enrolment) record(ctx context.Context, token fleet.BootstrapToken, r store.Redemption) (reason string, err error) {
+	if token.For != "" {
+		return e.store.Return(ctx, r)
+	}
+	refused, err := e.redeem.Do(ctx, r)
+	return "", cmp.Or(err, refused)
 }
 
 // busy says of a queue that is full what it means to callers: come again.
@@ -199,8 +211,8 @@ func (e *Enrolment) identity(ctx context.Context, c fleet.Certificate) (Identity
 	return Identity{Tenant: c.Tenant, Agent: c.Agent, ChainPEM: c.ChainPEM, CAPEM: bundle.PEM, NotAfter: c.NotAfter}, nil
 }
 
-// token finds the token behind a secret if it may still enrol: live, or redeemed a moment ago by an agent that was
-// never seen with its certificate.
+// token finds the token behind a secret if it may still enrol: live, with the identity that it is for free to come back; or
+// redeemed a moment ago by an agent that was not seen since.
 func (e *Enrolment) token(ctx context.Context, p Presented) (fleet.BootstrapToken, error) {
 	parsed, err := identity.ParseToken(identity.BootstrapToken, p.Secret)
 	switch {
@@ -238,7 +250,7 @@ func (e *Enrolment) spent(ctx context.Context, token fleet.BootstrapToken) (stri
 	now := e.now()
 	switch token.State(now) {
 	case fleet.TokenLive:
-		return "", nil
+		return e.barred(ctx, token, now)
 	case fleet.TokenExpired:
 		return ReasonExpired, nil
 	case fleet.TokenRevoked:
@@ -252,10 +264,22 @@ func (e *Enrolment) spent(ctx context.Context, token fleet.BootstrapToken) (stri
 	if err != nil {
 		return "", fmt.Errorf("enrolment token: %w", err)
 	}
-	if !agent.FirstSeenAt.IsZero() {
+	if token.Seen(agent) {
 		return ReasonRedeemed, nil
 	}
 	return "", nil
+}
+
+// barred names the reason why the identity that a live token is for may not come back, which costs no signature.
+func (e *Enrolment) barred(ctx context.Context, token fleet.BootstrapToken, now time.Time) (string, error) {
+	if token.For == "" {
+		return "", nil
+	}
+	reason, err := e.store.Returnable(ctx, fleet.Return{Tenant: token.Tenant, Agent: token.For, Replaces: token.Replaces, At: now})
+	if err != nil {
+		return "", fmt.Errorf("enrolment token: %w", err)
+	}
+	return reason, nil
 }
 
 // refuse counts a refusal of a token that exists, and returns it.

@@ -5,7 +5,6 @@ package enrolment
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -38,7 +37,7 @@ func (e *Enrolment) Renew(ctx context.Context, r Renewal) (Identity, error) {
 	}
 	asked := fleet.CertificateRenewal{
 		Tenant: r.Tenant, Agent: r.Agent, Serial: r.Serial, Fingerprint: r.Fingerprint,
-		PublicKey: sha256.Sum256(csr.RawSubjectPublicKeyInfo), Offer: r.Offer, At: now,
+		PublicKey: csr.KeyHash(), Offer: r.Offer, At: now,
 	}
 	verdict, err := e.store.Renewable(ctx, asked)
 	if err != nil {

@@ -110,6 +110,10 @@ type BootstrapToken struct {
 	Group       GroupID  // joined at enrolment; empty for none
 	Tags        Tags     // of the agent, from its enrolment on
 	Description string
+	// For is the identity that comes back by the token; empty: it makes a new one. Replaces says that what is good of the
+	// identity's certificates is revoked then.
+	For      AgentID
+	Replaces bool
 	// Pool is the one that it was drawn from, with its name; empty if an operator issued it.
 	Pool       PoolID
 	PoolName   string
@@ -118,8 +122,8 @@ type BootstrapToken struct {
 	ExpiresAt  time.Time
 	RevokedAt  time.Time
 	RedeemedAt time.Time
-	// What it was redeemed for. The same token with the same public key gets the same certificate again until
-	// the identity's first mTLS connection (Agent.FirstSeenAt) and for at most RedemptionWindow.
+	// What it was redeemed for. The same token with the same public key gets the same certificate again until the identity
+	// was seen with it, and for at most RedemptionWindow.
 	Agent     AgentID
 	PublicKey [32]byte // SHA-256 of the SubjectPublicKeyInfo
 	Serial    Serial
@@ -129,6 +133,32 @@ type BootstrapToken struct {
 func (t BootstrapToken) State(now time.Time) TokenState {
 	return tokenState(now, t.RevokedAt, t.RedeemedAt, t.ExpiresAt)
 }
+
+// Seen says of a redeemed token that its identity was seen over mTLS since then.
+func (t BootstrapToken) Seen(a Agent) bool {
+	if t.For == "" {
+		return !a.FirstSeenAt.IsZero()
+	}
+	return a.Serial == t.Serial || a.Session.ConnectedAt.After(t.RedeemedAt)
+}
+
+// Return asks whether an identity may come back by a token at the time.
+type Return struct {
+	Tenant   TenantID
+	Agent    AgentID
+	Replaces bool
+	At       time.Time
+}
+
+// Reasons for which no token brings an identity back, besides RefusedQuarantined.
+const (
+	// RefusedChild: another identity speaks for it, so it has no certificate of its own.
+	RefusedChild = "AGENT_IS_CHILD"
+	// RefusedHasCertificate: it has one that is good.
+	RefusedHasCertificate = "AGENT_HAS_CERTIFICATE"
+	// RefusedWasRevoked: its certificates were revoked before their end.
+	RefusedWasRevoked = "AGENT_WAS_REVOKED"
+)
 
 func tokenState(now, revoked, redeemed, expires time.Time) TokenState {
 	switch {

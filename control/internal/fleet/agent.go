@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// EnrolmentMethod is how an identity got its first certificate.
+// EnrolmentMethod is how an identity got its first certificate, or the first since it came back.
 type EnrolmentMethod string
 
 // The methods (product specification, section 4).

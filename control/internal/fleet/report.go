@@ -215,6 +215,7 @@ type EventKind string
 // The kinds of event.
 const (
 	EventAgentEnrolled          EventKind = "agent.enrolled"
+	EventAgentReturned          EventKind = "agent.returned"
 	EventCertificateRenewed     EventKind = "agent.certificate_renewed"
 	EventCertificateInUse       EventKind = "agent.certificate_in_use"
 	EventCertificateExpiring    EventKind = "agent.certificate_expiring"

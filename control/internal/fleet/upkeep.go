@@ -65,6 +65,19 @@ const (
 	AttentionCertificate = "CERTIFICATE_NEEDS_ATTENTION"
 )
 
+// Reasons for which an agent is not offered a certificate again, besides RefusedQuarantined, RefusedRevoked and
+// RefusedExpired.
+const (
+	// RefusedNotShown: it has never shown a certificate of its own.
+	RefusedNotShown = "CERTIFICATE_NOT_SHOWN"
+	// RefusedKeepsKey: it made its key itself, or has it in files: whoever has those renews them.
+	RefusedKeepsKey = "AGENT_KEEPS_ITS_KEY"
+	// RefusedNoSettings: it does not take connection settings.
+	RefusedNoSettings = "AGENT_TAKES_NO_SETTINGS"
+	// RefusedNotOffered: nothing was offered to it in vain.
+	RefusedNotOffered = "CERTIFICATE_NOT_OFFERED"
+)
+
 // WithUpkeep returns list with the remark in the place of all others about certificates.
 func WithUpkeep(list []Attention, remark *Attention) []Attention {
 	switch {

@@ -102,7 +102,7 @@ func (s *Service) certify(ctx context.Context, gateway fleet.GatewayID, csrPEM [
 		return key, leaf, err
 	}
 	leaf, err = s.d.Authority.IssueGateway(ctx, pki.GatewayRequest{Gateway: gateway, CSR: csr, Now: now})
-	return sha256.Sum256(csr.RawSubjectPublicKeyInfo), leaf, err
+	return csr.KeyHash(), leaf, err
 }
 
 // peerOf is the address of the caller.

@@ -68,7 +68,7 @@ func (p *Placer) Look(ctx context.Context) error {
 	}
 	for _, tenant := range due {
 		switch err := p.tenant(ctx, tenant); {
-		case errors.Is(err, store.ErrConflict):
+		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrContended):
 			p.d.Log.DebugContext(ctx, "groups were changed while they chose; they choose anew", "tenant", tenant)
 		case err != nil:
 			return fmt.Errorf("groups of tenant %s: %w", tenant, err)

@@ -355,7 +355,7 @@ func (r *reader) write(ctx context.Context, uplinks []fleet.Uplink, next bus.Pos
 // position, read again with the lease, says what is left of it.
 func retryable(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) ||
-		errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrConflict)
+		errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrContended)
 }
 
 func (r *reader) count(ctx context.Context, done store.Recorded) {

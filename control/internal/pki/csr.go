@@ -5,10 +5,12 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 
@@ -19,27 +21,51 @@ import (
 // RSA-4096 key and some names takes about 2 KiB.
 const MaxCSRSize = 8 << 10
 
+// Request is what is left of a certificate signing request once it was checked: a
+// public key that is certified here, whose holder signed the request. Only
+// [CheckCSR] makes one, so nobody needs to check it again; the zero Request is
+// none, and refused.
+type Request struct {
+	key  crypto.PublicKey
+	hash [sha256.Size]byte
+}
+
+// KeyHash is the SHA-256 of the public key as the request encodes it.
+func (r Request) KeyHash() [sha256.Size]byte { return r.hash }
+
 // CheckCSR reads a PKCS #10 certificate signing request (RFC 2986) from the
 // network: DER, or exactly one PEM block and nothing beside white space. It
 // accepts keys that are certified here (ECDSA on P-256 or P-384, Ed25519, RSA of
 // 2048 to 4096 bits) whose holder signed the request. Errors are faults of kind
 // Invalid with [ReasonCSRInvalid] or [ReasonCSRKeyRefused].
-func CheckCSR(raw []byte) (*x509.CertificateRequest, error) {
+func CheckCSR(raw []byte) (Request, error) {
 	if len(raw) > MaxCSRSize {
-		return nil, fault.New(fault.Invalid, ReasonCSRInvalid, "a certificate request has at most %d bytes", MaxCSRSize)
+		return Request{}, fault.New(fault.Invalid, ReasonCSRInvalid, "a certificate request has at most %d bytes", MaxCSRSize)
 	}
 	der, err := unwrapPEM(raw)
 	if err != nil {
-		return nil, err
+		return Request{}, err
 	}
 	request, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, ReasonCSRInvalid, "this is not a PKCS #10 certificate request").WithCause(err)
+		return Request{}, fault.New(fault.Invalid, ReasonCSRInvalid, "this is not a PKCS #10 certificate request").WithCause(err)
 	}
-	if err := checkRequest(request); err != nil {
-		return nil, err
+	// The key comes first: one that is not certified could make the signature expensive.
+	if why := keyRefusal(request.PublicKey); why != "" {
+		return Request{}, fault.New(fault.Invalid, ReasonCSRKeyRefused, "%s", why)
 	}
-	return request, nil
+	if err := request.CheckSignature(); err != nil {
+		return Request{}, fault.New(fault.Invalid, ReasonCSRInvalid, "the certificate request is not signed by its own key").WithCause(err)
+	}
+	return Request{key: request.PublicKey, hash: sha256.Sum256(request.RawSubjectPublicKeyInfo)}, nil
+}
+
+// publicKey is the key to certify. The error is a fault with [ReasonCSRInvalid] if nothing was checked.
+func (r Request) publicKey() (crypto.PublicKey, error) {
+	if r.key == nil {
+		return nil, fault.New(fault.Invalid, ReasonCSRInvalid, "there is no certificate request")
+	}
+	return r.key, nil
 }
 
 var pemBegin = []byte("-----BEGIN ")
@@ -59,21 +85,6 @@ func unwrapPEM(raw []byte) ([]byte, error) {
 		return nil, fault.New(fault.Invalid, ReasonCSRInvalid, "the PEM block is not a CERTIFICATE REQUEST")
 	}
 	return block.Bytes, nil
-}
-
-// checkRequest refuses keys that are not certified before it spends time on the
-// signature, which such a key could make expensive.
-func checkRequest(request *x509.CertificateRequest) error {
-	if request == nil {
-		return fault.New(fault.Invalid, ReasonCSRInvalid, "there is no certificate request")
-	}
-	if why := keyRefusal(request.PublicKey); why != "" {
-		return fault.New(fault.Invalid, ReasonCSRKeyRefused, "%s", why)
-	}
-	if err := request.CheckSignature(); err != nil {
-		return fault.New(fault.Invalid, ReasonCSRInvalid, "the certificate request is not signed by its own key").WithCause(err)
-	}
-	return nil
 }
 
 // keyRefusal says why a public key is not certified, or nothing if it is.

@@ -24,8 +24,8 @@ const gatewayLifetime = 30 * 24 * time.Hour
 // GatewayRequest asks for the certificate of a gateway. Who may ask is decided before.
 type GatewayRequest struct {
 	Gateway fleet.GatewayID
-	// CSR gives the public key, as for [LeafRequest].
-	CSR *x509.CertificateRequest
+	// CSR has the public key, as for [LeafRequest].
+	CSR Request
 	Now time.Time
 }
 
@@ -37,7 +37,8 @@ func (a *Authority) IssueGateway(ctx context.Context, r GatewayRequest) (Leaf, e
 	if err != nil {
 		return Leaf{}, fmt.Errorf("pki: issue: %w", err)
 	}
-	if err := checkRequest(r.CSR); err != nil {
+	key, err := r.CSR.publicKey()
+	if err != nil {
 		return Leaf{}, err
 	}
 	h, err := a.installed(ctx, fleet.SigningKeyGatewayRoot, r.Now)
@@ -48,7 +49,7 @@ func (a *Authority) IssueGateway(ctx context.Context, r GatewayRequest) (Leaf, e
 	if err != nil {
 		return Leaf{}, err
 	}
-	certificate, err := h.active.sign(ctx, r.CSR, a.gatewayTemplate(name, valid))
+	certificate, err := h.active.sign(key, a.gatewayTemplate(name, valid))
 	if err != nil {
 		return Leaf{}, err
 	}

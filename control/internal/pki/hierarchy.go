@@ -133,7 +133,7 @@ func (a *Authority) openIssuer(key parsedKey, root *x509.Certificate) (*issuer, 
 	if !kms.Same(key.certificate.PublicKey, signer.Public()) {
 		return nil, fmt.Errorf("the private key is not that of the certificate")
 	}
-	return newIssuer(key.ID, key.certificate, root, signer)
+	return newIssuer(key.ID, key.certificate, root, signer), nil
 }
 
 func (a *Authority) unsealKey(key fleet.SigningKey) (crypto.Signer, error) {

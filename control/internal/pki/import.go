@@ -6,6 +6,9 @@ package pki
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -65,7 +68,7 @@ func (a *Authority) Import(ctx context.Context, i Import) (Imported, error) {
 	}
 	imported := Imported{Active: len(there) == 0, OCSP: !slices.ContainsFunc(i.Chain, without(x509.ExtKeyUsageOCSPSigning))}
 	imported.Keys = stateOf(keys, imported.Active, i.Now)
-	if err := a.probe(ctx, i.Tenant, imported, keys[1].signer, i.Now); err != nil {
+	if err := a.probe(i.Tenant, imported, keys[1].signer, i.Now); err != nil {
 		a.abandonMade(i, imported.Keys)
 		return Imported{}, err
 	}
@@ -162,17 +165,14 @@ func (a *Authority) abandonMade(i Import, keys []fleet.SigningKey) {
 
 // probe issues a certificate as agents get it and verifies it as gateways do. What it finds wrong is what every agent
 // would be refused for.
-func (a *Authority) probe(ctx context.Context, tenant fleet.TenantID, imported Imported, signer crypto.Signer, now time.Time) error {
+func (a *Authority) probe(tenant fleet.TenantID, imported Imported, signer crypto.Signer, now time.Time) error {
 	trusted, err := parseTrusted(tenant, imported.Keys)
 	if err != nil {
 		return refuseChain("%s", err)
 	}
 	below := trusted[slices.IndexFunc(trusted, func(k parsedKey) bool { return k.Kind == fleet.SigningKeyIntermediate })]
-	by, err := newIssuer(below.ID, below.certificate, trusted.rootOf(below), signer)
-	if err != nil {
-		return err
-	}
-	_, request, err := newServerKey() // a key and a request like any other
+	by := newIssuer(below.ID, below.certificate, trusted.rootOf(below), signer)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // like that of any agent
 	if err != nil {
 		return err
 	}
@@ -184,11 +184,11 @@ func (a *Authority) probe(ctx context.Context, tenant fleet.TenantID, imported I
 	if err != nil {
 		return err
 	}
-	leaf, err := by.sign(ctx, request, a.leafTemplate(agent, by, valid))
+	leaf, err := by.sign(key.Public(), a.leafTemplate(agent, by, valid))
 	switch {
 	case fault.Is(err, ReasonKMSUnavailable), fault.Is(err, ReasonKMSWrongKey):
 		return err
-	case err != nil: // the library looks at the constraints of the authority
+	case err != nil:
 		return refuseCertificate("no certificate can be issued below it: %s", err)
 	}
 	return verifies(leaf, trusted.bundle(), now)

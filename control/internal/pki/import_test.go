@@ -256,6 +256,8 @@ func TestAuthoritiesThatAreRefused(t *testing.T) {
 		"a root without room below":     {root: ca + ",pathlen:0" + signs + id, reason: pki.ReasonCARefused, says: "pathlen 0"},
 		"for servers only":              {root: ca + signs + id + "\nextendedKeyUsage=serverAuth", reason: pki.ReasonCARefused, says: "clientAuth"},
 		"names of others":               {root: ca + signs + id + "\nnameConstraints=critical,permitted;URI:other.example", reason: pki.ReasonCARefused, says: "spiffe://fleet.example/"},
+		"no names in capitals":          {root: ca + signs + id + "\nnameConstraints=critical,excluded;URI:FLEET.example", reason: pki.ReasonCARefused, says: "name constraints"},
+		"no names around ours":          {root: ca + signs + id + "\nnameConstraints=critical,excluded;URI:example", reason: pki.ReasonCARefused, says: "name constraints"},
 		"no names of ours":              {root: ca + signs + id + "\nnameConstraints=critical,excluded;URI:fleet.example", reason: pki.ReasonCARefused, says: "name constraints"},
 		"an unknown critical word":      {root: ca + signs + id + "\n1.2.3.4=critical,ASN1:UTF8String:x", reason: pki.ReasonCARefused, says: "1.2.3.4"},
 		"below a root without room":     {root: ca + ",pathlen:0" + signs + id, middle: intermediateExtensions, reason: pki.ReasonCARefused, says: "pathlen 0"},
@@ -273,6 +275,32 @@ func TestAuthoritiesThatAreRefused(t *testing.T) {
 				names = []string{"middle", "root"}
 			}
 			refused(t, corp.read(names...), c.reason, c.says)
+		})
+	}
+}
+
+// TestAConstrainedAuthoritySignsNoOtherNames: not even where another trust domain was configured after the import, be it the
+// root or what is below it that does not permit the names.
+func TestAConstrainedAuthoritySignsNoOtherNames(t *testing.T) {
+	const ours = "\nnameConstraints=critical,permitted;URI:fleet.example"
+	for name, c := range map[string]struct{ root, middle string }{
+		"the root": {rootExtensions + ours, intermediateExtensions}, "the intermediate": {rootExtensions, intermediateExtensions + ours},
+	} {
+		t.Run(name, func(t *testing.T) {
+			corp, store := newCorporate(t), &memory{}
+			corp.root(ecKey, c.root)
+			corp.intermediate(c.middle)
+			authority := open(t, store, policy)
+			if _, err := authority.Import(t.Context(), corp.read("middle", "root")); err != nil {
+				t.Fatal(err)
+			}
+			corp.certifies(authority)
+			elsewhere := policy
+			elsewhere.TrustDomain = "other.example"
+			_, err := open(t, store, elsewhere).Issue(t.Context(), request(t, acme, time.Now()))
+			if err == nil || !strings.Contains(err.Error(), "name constraints") {
+				t.Errorf("error %v", err)
+			}
 		})
 	}
 }

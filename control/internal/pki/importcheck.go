@@ -132,14 +132,18 @@ func (a *Authority) checkAuthority(c *x509.Certificate, now time.Time, name stri
 }
 
 // permits says whether the name constraints of an authority let URIs of a host be certified (RFC 5280, section 4.2.1.10).
+// Some who verify take a domain for all that is below it, where the RFC means the one host: what is excluded either way is
+// not permitted.
 func permits(c *x509.Certificate, host string) bool {
-	within := func(domain string) bool {
-		if strings.HasPrefix(domain, ".") {
-			return strings.HasSuffix(host, domain)
-		}
-		return host == domain
+	host = strings.ToLower(host)
+	named := func(domain string) bool {
+		domain = strings.ToLower(domain)
+		return host == domain || strings.HasPrefix(domain, ".") && strings.HasSuffix(host, domain)
 	}
-	return (len(c.PermittedURIDomains) == 0 || slices.ContainsFunc(c.PermittedURIDomains, within)) && !slices.ContainsFunc(c.ExcludedURIDomains, within)
+	below := func(domain string) bool {
+		return named(domain) || strings.HasSuffix(host, "."+strings.ToLower(domain))
+	}
+	return (len(c.PermittedURIDomains) == 0 || slices.ContainsFunc(c.PermittedURIDomains, named)) && !slices.ContainsFunc(c.ExcludedURIDomains, below)
 }
 
 // without says of an authority that it does not allow the usage.

@@ -140,7 +140,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 }
 
 // csr signs a request with the key and passes it through CheckCSR.
-func csr(t testing.TB, key crypto.Signer, wishes x509.CertificateRequest) *x509.CertificateRequest {
+func csr(t testing.TB, key crypto.Signer, wishes x509.CertificateRequest) pki.Request {
 	t.Helper()
 	der, err := x509.CreateCertificateRequest(rand.Reader, &wishes, key)
 	if err != nil {

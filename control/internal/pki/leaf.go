@@ -20,9 +20,8 @@ import (
 type LeafRequest struct {
 	Tenant fleet.TenantID
 	Agent  fleet.AgentID
-	// CSR gives the public key and proves its possession, as [CheckCSR] returns it.
-	// Whatever else it asks for is ignored.
-	CSR *x509.CertificateRequest
+	// CSR has the public key, whose possession was proved.
+	CSR Request
 	Now time.Time
 }
 
@@ -39,14 +38,15 @@ type Leaf struct {
 
 // Issue signs a certificate for an agent with the tenant's active key. Signing
 // may take seconds where the key is in a key service, so call it outside of any
-// transaction. Errors are faults with [ReasonNoAuthority], [ReasonAuthorityExpired]
-// or those of [CheckCSR]; what is no fault is ours to explain.
+// transaction. Errors are faults with [ReasonNoAuthority] or [ReasonAuthorityExpired],
+// or [ReasonCSRInvalid] for the zero Request; what is no fault is ours to explain.
 func (a *Authority) Issue(ctx context.Context, r LeafRequest) (Leaf, error) {
 	agent, err := a.agent(r)
 	if err != nil {
 		return Leaf{}, err
 	}
-	if err := checkRequest(r.CSR); err != nil {
+	key, err := r.CSR.publicKey()
+	if err != nil {
 		return Leaf{}, err
 	}
 	h, err := a.hierarchy(ctx, ofTenant(r.Tenant))
@@ -57,7 +57,7 @@ func (a *Authority) Issue(ctx context.Context, r LeafRequest) (Leaf, error) {
 	if err != nil {
 		return Leaf{}, err
 	}
-	certificate, err := h.active.sign(ctx, r.CSR, a.leafTemplate(agent, h.active, valid))
+	certificate, err := h.active.sign(key, a.leafTemplate(agent, h.active, valid))
 	if err != nil {
 		return Leaf{}, err
 	}

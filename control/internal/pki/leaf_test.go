@@ -15,7 +15,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
-	"math/big"
 	"net"
 	"net/url"
 	"slices"
@@ -30,8 +29,8 @@ import (
 	"gitlab.com/ampora/ampora/shared/identity"
 )
 
-// TestALeafSaysNothingThatTheRequestAskedFor is about the library's habit of
-// copying names, usages and extensions out of the request.
+// TestALeafSaysNothingThatTheRequestAskedFor: names, usages and extensions that a
+// stranger chose end with the request.
 func TestALeafSaysNothingThatTheRequestAskedFor(t *testing.T) {
 	store := &memory{}
 	authority := open(t, store, policy, acme)
@@ -133,8 +132,7 @@ func TestSerialsDoNotRepeat(t *testing.T) {
 	}
 }
 
-// TestALeafLivesWithinPolicyAndIssuer is about a library that bounds nothing and
-// gives certificates without dates no life at all.
+// TestALeafLivesWithinPolicyAndIssuer is about a library that bounds nothing.
 func TestALeafLivesWithinPolicyAndIssuer(t *testing.T) {
 	store := &memory{}
 	open(t, store, policy, acme)
@@ -207,43 +205,14 @@ func TestKeysThatAreCertified(t *testing.T) {
 	}
 }
 
-func TestKeysThatAreRefused(t *testing.T) {
-	authority := open(t, &memory{}, policy, acme)
-	rsaKey := func(bits uint, e int) *rsa.PublicKey {
-		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
-		return &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: e}
-	}
-	for name, key := range map[string]any{
-		"P-224":            &ecdsa.PublicKey{Curve: elliptic.P224()},
-		"P-521":            &ecdsa.PublicKey{Curve: elliptic.P521()},
-		"RSA-1024":         rsaKey(1024, 65537),
-		"RSA-2047":         rsaKey(2047, 65537),
-		"RSA-4097":         rsaKey(4097, 65537),
-		"RSA with e = 3":   rsaKey(2048, 3),
-		"RSA with even e":  rsaKey(2048, 65538),
-		"an unknown key":   nil,
-		"a private key":    newKey(t),
-		"bytes of no kind": []byte("key"),
-	} {
-		r := request(t, acme, start)
-		r.CSR = &x509.CertificateRequest{PublicKey: key}
-		if _, err := authority.Issue(t.Context(), r); !fault.Is(err, pki.ReasonCSRKeyRefused) {
-			t.Errorf("%s: error %v", name, err)
-		}
-	}
-}
-
 func TestRequestsThatAreRefused(t *testing.T) {
 	authority := open(t, &memory{}, policy, acme)
 	good := request(t, acme, start)
-	stolen := *good.CSR
-	stolen.PublicKey = newKey(t).Public()
 	for name, test := range map[string]struct {
 		edit   func(*pki.LeafRequest)
 		reason string
 	}{
-		"no request":                   {func(r *pki.LeafRequest) { r.CSR = nil }, pki.ReasonCSRInvalid},
-		"another's key":                {func(r *pki.LeafRequest) { r.CSR = &stolen }, pki.ReasonCSRInvalid},
+		"no request":                   {func(r *pki.LeafRequest) { r.CSR = pki.Request{} }, pki.ReasonCSRInvalid},
 		"a tenant without authority":   {func(r *pki.LeafRequest) { r.Tenant = globex }, pki.ReasonNoAuthority},
 		"the installation as tenant":   {func(r *pki.LeafRequest) { r.Tenant = "" }, fault.ReasonInternal},
 		"a tenant that is a path":      {func(r *pki.LeafRequest) { r.Tenant = "acme/agent" }, fault.ReasonInternal},

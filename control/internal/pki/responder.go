@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	_ "crypto/sha1" //nolint:gosec // for crypto.SHA1, by which issuers are named; nothing is proven with it
 	"crypto/sha256"
@@ -59,11 +60,11 @@ func (a *Authority) IssueResponder(ctx context.Context, tenant fleet.TenantID, k
 	if err != nil {
 		return fleet.Responder{}, err
 	}
-	own, request, err := newServerKey()
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fleet.Responder{}, fmt.Errorf("pki: responder key: %w", err)
 	}
-	certificate, err := by.sign(ctx, request, x509.Certificate{
+	certificate, err := by.sign(own.Public(), x509.Certificate{
 		SerialNumber:          newSerial(),
 		Subject:               pkix.Name{Organization: []string{"Ampora"}, CommonName: "ocsp " + string(key)},
 		NotBefore:             valid.notBefore,

@@ -50,29 +50,15 @@ func (a *Authority) issueServer(ctx context.Context, root fleet.SigningKeyKind, 
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
-	key, request, err := newServerKey()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, nil, fmt.Errorf("pki: server key: %w", err)
 	}
-	leaf, err := h.active.sign(ctx, request, template(valid))
+	leaf, err := h.active.sign(key.Public(), template(valid))
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, h.bundle.PEM, nil
-}
-
-// newServerKey makes a key and the request by which the library certifies it.
-func newServerKey() (*ecdsa.PrivateKey, *x509.CertificateRequest, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		return nil, nil, err
-	}
-	request, err := x509.ParseCertificateRequest(der)
-	return key, request, err
 }
 
 // serverTemplate has no subject: the names are in the alternative names, the only

@@ -41,6 +41,9 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrUnavailable: the database cannot be reached or has no room; nothing was written. Worth trying again.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrContended: other transactions were in the way, several times over; nothing was written, and what was expected may
+	// still be so. Worth trying again.
+	ErrContended = errors.New("others were in the way")
 	// ErrUnknown: the answer to a commit was lost. Nobody knows whether it was written; doing it again is for the caller
 	// to decide.
 	ErrUnknown = errors.New("not known whether it was written")
@@ -130,7 +133,8 @@ type Access interface {
 
 // Enrolment keeps bootstrap tokens, and turns them into identities.
 type Enrolment interface {
-	// IssueBootstrapToken stores the token. ErrNotFound if its group is none, ErrDynamic if that chooses its members itself.
+	// IssueBootstrapToken stores the token. ErrNotFound if its group or the identity that it is for is none, ErrDynamic if the
+	// group chooses its members itself.
 	IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.BootstrapToken) error
 	// BootstrapTokensByHash finds tokens of any tenants and any state. A hash that is none's is not in the map.
 	BootstrapTokensByHash(ctx context.Context, hashes ...[32]byte) (map[[32]byte]fleet.BootstrapToken, error)
@@ -143,9 +147,19 @@ type Enrolment interface {
 	SweepBootstrapTokens(ctx context.Context, before time.Time, max int) (int, error)
 
 	// Redeem consumes tokens and records for each identity, certificate, group membership, tags, audit and event, all or nothing.
-	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At:
-	// ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one succeeds.
+	// The results are in order, and each redemption stands for itself: nil if it was done. A token must be live at its By.At,
+	// and for no identity: ErrNotFound, ErrState, and ErrConflict if it is redeemed; of two that redeem one token, exactly one
+	// succeeds.
 	Redeem(ctx context.Context, list []Redemption) []error
+
+	// Returnable says why the identity may not come back by a token, as it stands; empty if it may. ErrNotFound.
+	Returnable(ctx context.Context, r fleet.Return) (reason string, err error)
+	// Return consumes a token that is for the identity r.Agent and gives that the certificate, with audit and event. What was
+	// good of the others is revoked as by RevokeCertificates: all where the token replaces, else those that were offered in
+	// vain. Group, assignments and all else stay.
+	// A reason other than empty is why the identity may not come back; then nothing is written. Errors are those of Redeem,
+	// and ErrState if the token is for another one; of two that redeem one token, exactly one succeeds.
+	Return(ctx context.Context, r Redemption) (reason string, err error)
 }
 
 // TokenPools keeps pools of bootstrap tokens.
@@ -188,7 +202,8 @@ type Certificates interface {
 	// RevokeCertificates revokes what is neither revoked nor expired at by.At, closes the sessions that were opened with
 	// it, and returns what it has revoked; audit and events go along. No claim that is decided later gets a session with
 	// it. ErrNotFound if an agent, a serial or a key is none of the tenant's; then nothing is revoked. Of a key's
-	// certificates, fleet.RevocationBatch are revoked at once: the next time others.
+	// certificates, fleet.RevocationBatch are revoked at once: the next time others. Live tokens that are for the identity of
+	// an agent end with its certificates, also where none was left to revoke.
 	RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error)
 	// RevokedSince returns what was revoked after the revocation of that number and is not yet expired at now, at most max
 	// serials. A revocation that is committed later has a higher number than all that are returned.
@@ -205,6 +220,10 @@ type Upkeep interface {
 	// It says how many it did. Left out is what was decided on something else than there is: on another version, or, for an
 	// offer, another session; that agent stays due. An offer raises the number of offers and the generation by one.
 	ApplyUpkeep(ctx context.Context, tenant fleet.TenantID, decided []UpkeepDecision, at time.Time) (done int, err error)
+	// OfferAgain forgets the offers that were made in the place of the certificate an agent shows, so many, and the remark
+	// about it; the agent is due at by.At, and what is said of an offer that was forgotten does not count. A reason other than
+	// empty is why it is not to be offered one; then nothing is written. ErrNotFound.
+	OfferAgain(ctx context.Context, by fleet.By, agent fleet.AgentID) (forgotten int, reason string, err error)
 }
 
 // UpkeepDecision is a step for an agent's certificate, with what it was decided on.
@@ -268,14 +287,14 @@ type Voided struct{ Sessions, BootstrapTokens, JoinTokens int }
 // Imported counts what a list names: revoked by it, and not on record.
 type Imported struct{ Revoked, Unknown int }
 
-// Redemption is a bootstrap token turned into an identity.
+// Redemption is a bootstrap token turned into an identity, or into the certificate of one that comes back.
 type Redemption struct {
 	By          fleet.By
 	Token       fleet.TokenID
 	Agent       fleet.AgentID
 	Method      fleet.EnrolmentMethod
 	Certificate fleet.Certificate
-	Partition   int // of the agent, for resyncs
+	Partition   int // of a new agent, for resyncs
 }
 
 // Fleet reads agents and changes what an operator may change of them.

@@ -62,36 +62,42 @@ func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Rev
 		if err != nil {
 			return err
 		}
-		revoked, err = list(ctx, tx, scanCertificate, `
-			UPDATE certificates SET revoked_at = $2, revocation_reason = $3
-			WHERE tenant_id = $1 AND revoked_at IS NULL AND not_after > $2 AND (agent_id = ANY($4) OR serial = ANY($5))
-			RETURNING `+certificateColumns,
-			by.Tenant, moment(by.At), r.Reason, ids(r.Agents, itself), texts(r.Serials))
-		if err != nil {
-			return fail("revoke certificates", err)
-		}
-		if len(revoked) == 0 {
-			return nil
-		}
-		_, err = tx.Exec(ctx, `
-			INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
-			SELECT tenant_id, id, $2, $3, $4 FROM agents
-			WHERE tenant_id = $1 AND epoch > 0 AND ended_at IS NULL AND serial = ANY($5) AND (id = ANY($6) OR parent_id = ANY($6))
-			ORDER BY id`+onDispatch,
-			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At),
-			serials(revoked), ids(agents, itself))
-		if err != nil {
-			return fail("close the sessions", err)
-		}
-		if err := tellCertificatesRevoked(ctx, tx, by, r, revoked); err != nil {
+		if err := endReturns(ctx, tx, by, agents); err != nil {
 			return err
 		}
-		return numberRevoked(ctx, tx, by.Tenant, revoked)
+		revoked, err = revoke(ctx, tx, by, r, agents)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return revoked, nil
+}
+
+// revoke revokes certificates of agents that are locked, and closes what was opened with them.
+func revoke(ctx context.Context, tx pgx.Tx, by fleet.By, r fleet.Revocation, agents []fleet.AgentID) ([]fleet.Certificate, error) {
+	revoked, err := list(ctx, tx, scanCertificate, `
+		UPDATE certificates SET revoked_at = $2, revocation_reason = $3
+		WHERE tenant_id = $1 AND revoked_at IS NULL AND not_after > $2 AND (agent_id = ANY($4) OR serial = ANY($5))
+		RETURNING `+certificateColumns,
+		by.Tenant, moment(by.At), r.Reason, ids(r.Agents, itself), texts(r.Serials))
+	if err != nil || len(revoked) == 0 {
+		return nil, fail("revoke certificates", err)
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
+		SELECT tenant_id, id, $2, $3, $4 FROM agents
+		WHERE tenant_id = $1 AND epoch > 0 AND ended_at IS NULL AND serial = ANY($5) AND (id = ANY($6) OR parent_id = ANY($6))
+		ORDER BY id`+onDispatch,
+		by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At),
+		serials(revoked), ids(agents, itself))
+	if err != nil {
+		return nil, fail("close the sessions", err)
+	}
+	if err := tellCertificatesRevoked(ctx, tx, by, r, revoked); err != nil {
+		return nil, err
+	}
+	return revoked, numberRevoked(ctx, tx, by.Tenant, revoked)
 }
 
 // serialsOf are the single certificates to be revoked: those named, or the next of a key.

@@ -6,6 +6,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,9 +44,10 @@ func groupOrNone(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, group fl
 // issue stores a token, with its audit.
 func issue(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.BootstrapToken) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, tags, description, pool_id, created_by, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), column.NotNullMap(t.Tags), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, tags, description, pool_id, for_agent_id, replaces, created_by, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), column.NotNullMap(t.Tags), t.Description, column.OrNull(t.Pool), column.OrNull(t.For), t.Replaces,
+		t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 	if err != nil {
 		return fail("issue a bootstrap token", err)
 	}
@@ -109,27 +112,53 @@ func (s *Store) RevokeBootstrapToken(ctx context.Context, by fleet.By, id fleet.
 	return t, nil
 }
 
-// SweepBootstrapTokens implements store.Enrolment.
+// SweepBootstrapTokens implements store.Enrolment. The worker sees the tokens of all tenants, and locks those of one that it
+// enters, in the order in which tokens are redeemed.
 func (s *Store) SweepBootstrapTokens(ctx context.Context, before time.Time, most int) (n int, err error) {
 	err = s.asWorker(ctx, func(tx pgx.Tx) error {
-		deleted, err := tx.Exec(ctx, `
-			DELETE FROM bootstrap_tokens WHERE (tenant_id, id) IN (
-				SELECT tenant_id, id FROM bootstrap_tokens WHERE redeemed_at IS NULL AND expires_at < $1 ORDER BY expires_at LIMIT $2)
-			AND redeemed_at IS NULL`, moment(before), most)
-		n = int(deleted.RowsAffected())
-		return fail("sweep bootstrap tokens", err)
+		n = 0
+		over, err := list(ctx, tx, scanBootstrapToken, `
+			SELECT `+enrolmentColumns+` FROM bootstrap_tokens WHERE redeemed_at IS NULL AND expires_at < $1 ORDER BY expires_at LIMIT $2`,
+			moment(before), most)
+		if err != nil {
+			return fail("list bootstrap tokens that are over", err)
+		}
+		of := map[fleet.TenantID][]fleet.BootstrapToken{}
+		for _, t := range over {
+			of[t.Tenant] = append(of[t.Tenant], t)
+		}
+		for _, tenant := range slices.Sorted(maps.Keys(of)) {
+			deleted, err := deleteTokens(ctx, tx, tenant, of[tenant])
+			if err != nil {
+				return err
+			}
+			n += deleted
+		}
+		return nil
 	})
 	return n, err
 }
 
+// deleteTokens deletes tokens of a tenant, unless they were redeemed meanwhile.
+func deleteTokens(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, tokens []fleet.BootstrapToken) (int, error) {
+	if err := enter(ctx, tx, tenant); err != nil {
+		return 0, err
+	}
+	n, err := affected(tx.Exec(ctx, `
+		DELETE FROM bootstrap_tokens WHERE tenant_id = $1 AND id IN (
+			SELECT id FROM bootstrap_tokens WHERE tenant_id = $1 AND id `+among+` AND redeemed_at IS NULL ORDER BY id FOR UPDATE)`,
+		tenant, ids(tokens, func(t fleet.BootstrapToken) fleet.TokenID { return t.ID })))
+	return n, fail("sweep bootstrap tokens", err)
+}
+
 const enrolmentColumns = `tenant_id, id, hash, group_id, tags, description, created_by, created_at, expires_at, revoked_at,
-	redeemed_at, agent_id, public_key, serial, pool_id,
+	redeemed_at, agent_id, public_key, serial, for_agent_id, replaces, pool_id,
 	coalesce((SELECT p.name FROM token_pools p WHERE p.tenant_id = bootstrap_tokens.tenant_id AND p.id = bootstrap_tokens.pool_id), '')`
 
 func scanBootstrapToken(row pgx.Row) (t fleet.BootstrapToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), &t.Tags, &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
-		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.Pool), &t.PoolName)
+		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.For), &t.Replaces, (*text)(&t.Pool), &t.PoolName)
 	return t, err
 }
 

@@ -18,8 +18,8 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
-// errLost marks a transaction that lost against another and may be run again; to callers it is ErrConflict.
-var errLost = fmt.Errorf("lost against another transaction: %w", store.ErrConflict)
+// errLost marks a transaction that lost against another and may be run again; to callers it is ErrContended.
+var errLost = fmt.Errorf("lost against another transaction: %w", store.ErrContended)
 
 // fail is where errors of the driver die: what leaves is nil, an error of the context, or a sentinel of the store
 // wrapped with what was tried. Only an error nobody foresaw keeps the driver's as its cause.

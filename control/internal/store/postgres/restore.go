@@ -78,33 +78,29 @@ func voidOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, at time.Time)
 	if err != nil {
 		return v, fail("raise epochs", err)
 	}
-	v.BootstrapTokens, err = affected(tx.Exec(ctx, `UPDATE bootstrap_tokens SET revoked_at = $2 WHERE tenant_id = $1 AND redeemed_at IS NULL AND revoked_at IS NULL AND expires_at > $2`,
-		tenant, moment(at)))
+	v.BootstrapTokens, err = affected(tx.Exec(ctx, `
+		UPDATE bootstrap_tokens SET revoked_at = $2 WHERE tenant_id = $1 AND id IN (
+			SELECT id FROM bootstrap_tokens WHERE tenant_id = $1 AND redeemed_at IS NULL AND revoked_at IS NULL AND expires_at > $2
+			ORDER BY id FOR UPDATE)`, tenant, moment(at))) // locked in the order in which tokens are redeemed
 	return v, fail("revoke bootstrap tokens", err)
 }
 
 // ImportRevocationList implements store.Restoration.
 func (s *Store) ImportRevocationList(ctx context.Context, by fleet.By, l fleet.RevocationList, names []fleet.Revoked) (i store.Imported, err error) {
-	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		var revoked []fleet.Certificate
-		for _, name := range names {
-			c, known, err := revokeListed(ctx, tx, l, name)
-			if err != nil {
-				return err
-			}
-			if !known {
-				i.Unknown++
-			} else if c.Serial != "" {
-				revoked = append(revoked, c)
-			}
+	err = s.bulkInTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		revoked, err := revokeListed(ctx, tx, l, names)
+		if err != nil {
+			return err
 		}
-		i.Revoked = len(revoked)
-		if i.Revoked > 0 {
+		if i.Unknown, err = noteForeign(ctx, tx, l, names); err != nil {
+			return err
+		}
+		if i.Revoked = len(revoked); i.Revoked > 0 {
 			if err := numberRevoked(ctx, tx, by.Tenant, revoked); err != nil {
 				return err
 			}
 		}
-		_, err := tx.Exec(ctx, `
+		_, err = tx.Exec(ctx, `
 			INSERT INTO revocation_lists AS l (tenant_id, key_id, number, der, this_update, next_update) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (tenant_id, key_id) DO UPDATE SET number = excluded.number, der = excluded.der,
 				this_update = excluded.this_update, next_update = excluded.next_update
@@ -118,24 +114,31 @@ func (s *Store) ImportRevocationList(ctx context.Context, by fleet.By, l fleet.R
 	return i, err
 }
 
-// revokeListed revokes what a list names. It says whether that is on record, and returns the certificate if it was good.
-func revokeListed(ctx context.Context, tx pgx.Tx, l fleet.RevocationList, name fleet.Revoked) (c fleet.Certificate, known bool, err error) {
+// revokeListed revokes what a list names and returns what of it was good.
+func revokeListed(ctx context.Context, tx pgx.Tx, l fleet.RevocationList, names []fleet.Revoked) ([]fleet.Certificate, error) {
 	revoked, err := list(ctx, tx, scanCertificate, `
-		UPDATE certificates SET revoked_at = $4, revocation_reason = $5, listed = $6
-		WHERE tenant_id = $1 AND key_id = $2 AND serial = $3 AND revoked_at IS NULL RETURNING `+certificateColumns,
-		l.Tenant, l.Key, name.Serial, moment(name.At), name.Reason, l.Number)
-	if err != nil {
-		return c, false, fail("revoke what the list names", err)
-	}
-	if len(revoked) > 0 {
-		return revoked[0], true, nil
-	}
-	err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM certificates WHERE tenant_id = $1 AND serial = $2)", l.Tenant, name.Serial).Scan(&known)
-	if err != nil || known {
-		return c, known, fail("find what the list names", err)
-	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO foreign_revocations (tenant_id, key_id, serial, revoked_at, reason) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT DO NOTHING`, l.Tenant, l.Key, name.Serial, moment(name.At), name.Reason)
-	return c, false, fail("note what the list names", err)
+		UPDATE certificates SET revoked_at = n.at, revocation_reason = n.why, listed = $6
+		FROM (SELECT unnest($3::text[]) AS named, unnest($4::timestamptz[]) AS at, unnest($5::integer[]) AS why) AS n
+		WHERE tenant_id = $1 AND key_id = $2 AND serial = n.named AND revoked_at IS NULL RETURNING `+certificateColumns,
+		l.Tenant, l.Key, array(names, revokedSerial), moments(names, revokedAt), array(names, revokedWhy), l.Number)
+	return revoked, fail("revoke what the list names", err)
 }
+
+// noteForeign notes what a list names that is not on record, so that further lists name it, and says how much that is.
+func noteForeign(ctx context.Context, tx pgx.Tx, l fleet.RevocationList, names []fleet.Revoked) (unknown int, err error) {
+	err = tx.QueryRow(ctx, `
+		WITH foreigners AS (
+			SELECT n.* FROM (SELECT unnest($3::text[]) AS named, unnest($4::timestamptz[]) AS at, unnest($5::integer[]) AS why) AS n
+			WHERE NOT EXISTS (SELECT FROM certificates WHERE tenant_id = $1 AND serial = n.named)
+		), noted AS (
+			INSERT INTO foreign_revocations (tenant_id, key_id, serial, revoked_at, reason)
+			SELECT $1, $2, named, at, why FROM foreigners ON CONFLICT DO NOTHING
+		)
+		SELECT count(*) FROM foreigners`,
+		l.Tenant, l.Key, array(names, revokedSerial), moments(names, revokedAt), array(names, revokedWhy)).Scan(&unknown)
+	return unknown, fail("note what the list names", err)
+}
+
+func revokedSerial(r fleet.Revoked) string { return string(r.Serial) }
+func revokedAt(r fleet.Revoked) time.Time  { return r.At }
+func revokedWhy(r fleet.Revoked) int32     { return int32(r.Reason) } //nolint:gosec // RFC 5280 has ten of them

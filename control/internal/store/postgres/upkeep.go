@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
@@ -53,7 +54,8 @@ func scanDueUpkeep(row pgx.Row) (u fleet.Upkeep, err error) {
 }
 
 // selectUpkeep reads what is known of agents' certificates. A key that another has replaced was so at the moment at which
-// that one was activated.
+// that one was activated. That a certificate is not revoked is asked so that the partial index certificates_key, by which all
+// of a tenant's would be read, does not come into question: without statistics it seems as good as certificates_agent.
 const selectUpkeep = `
 		SELECT u.tenant_id, u.agent_id, u.version, u.serial, u.offers, u.generation, u.offered_at, u.offer_epoch, u.failure, u.told,
 		       a.method, a.capabilities, a.quarantined_at IS NOT NULL, a.epoch, a.transport,
@@ -62,7 +64,7 @@ const selectUpkeep = `
 		       (SELECT n.activated_at FROM signing_keys k JOIN signing_keys n ON n.tenant_id = k.tenant_id AND n.kind = k.kind AND n.state = 'active'
 		        WHERE k.tenant_id = c.tenant_id AND k.id = c.key_id AND k.state = 'trusted'),
 		       EXISTS (SELECT FROM certificates m WHERE m.tenant_id = u.tenant_id AND m.agent_id = u.agent_id
-		               AND m.created_at > c.created_at AND m.not_after > $3 AND m.revoked_at IS NULL),
+		               AND m.created_at > c.created_at AND m.not_after > $3 AND coalesce(m.revoked_at, 'infinity') = 'infinity'),
 		       EXISTS (SELECT FROM outbox o WHERE o.tenant_id = u.tenant_id AND o.agent_id = u.agent_id AND o.kind = 'renew')
 		FROM certificate_upkeep u
 		JOIN agents a ON a.tenant_id = u.tenant_id AND a.id = u.agent_id
@@ -164,6 +166,42 @@ func queueUpkeepTold(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Upkee
 		told[i] = verdict.Told{By: fleet.System(tenant, at), Entry: entry}
 	}
 	return queueAudit(batch, told)
+}
+
+// OfferAgain implements store.Upkeep. The agent is locked first, as by whoever makes offers.
+func (s *Store) OfferAgain(ctx context.Context, by fleet.By, id fleet.AgentID) (forgotten int, reason string, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if err := lockAgent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		var on *fleet.Upkeep
+		known, err := list(ctx, tx, scanUpkeep, selectUpkeep, by.Tenant, ids([]fleet.AgentID{id}, itself), moment(by.At))
+		if err != nil {
+			return fail("read about the certificate", err)
+		}
+		if len(known) > 0 {
+			on = &known[0]
+		}
+		if reason = verdict.OfOfferAgain(on, by.At); reason != "" {
+			return nil
+		}
+		forgotten = on.Offers
+		var batch pgx.Batch
+		batch.Queue(`
+			UPDATE certificate_upkeep SET version = version + 1, look_at = $3, offers = 0, generation = generation + 1,
+				offered_at = NULL, offer_epoch = 0, offer_hash = '', failure = ''
+			WHERE tenant_id = $1 AND agent_id = $2`, by.Tenant, id, moment(by.At))
+		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id = $2 AND kind = 'renew'`, by.Tenant, id)
+		batch.Queue(`UPDATE agents SET attention = $3 WHERE tenant_id = $1 AND id = $2`, by.Tenant, id, fleet.WithUpkeep(on.Attention, nil))
+		if err := queueAudit(&batch, []verdict.Told{{By: by, Entry: trail.OfferedAgain(id, forgotten)}}); err != nil {
+			return err
+		}
+		return fail("forget the offers", tx.SendBatch(ctx, &batch).Close())
+	})
+	if err != nil {
+		return 0, "", err
+	}
+	return forgotten, reason, nil
 }
 
 // queueShown begins anew with certificates that agents have not shown before. What was to be offered is of the past.

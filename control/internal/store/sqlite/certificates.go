@@ -58,35 +58,41 @@ func (s *Store) RevokeCertificates(ctx context.Context, by fleet.By, r fleet.Rev
 		if err := knowRevoked(ctx, tx, by.Tenant, r); err != nil {
 			return err
 		}
-		revoked, err = list(ctx, tx, scanCertificate, `
-			UPDATE certificates SET revoked_at = ?2, revocation_reason = ?3
-			WHERE tenant_id = ?1 AND revoked_at IS NULL AND not_after > ?2
-			  AND (agent_id IN (SELECT value FROM json_each(?4)) OR serial IN (SELECT value FROM json_each(?5)))
-			RETURNING `+certificateColumns,
-			by.Tenant, moment(by.At), r.Reason, asJSON(r.Agents), asJSON(r.Serials))
-		if err != nil {
-			return fail("revoke certificates", err)
-		}
-		if len(revoked) == 0 {
-			return nil
-		}
-		_, err = tx.ExecContext(ctx, `
-			INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
-			SELECT tenant_id, id, ?2, ?3, ?4 FROM agents
-			WHERE tenant_id = ?1 AND epoch > 0 AND ended_at IS NULL AND serial IN (SELECT value FROM json_each(?5))`+onDispatch,
-			by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At), asJSON(serials(revoked)))
-		if err != nil {
-			return fail("close the sessions", err)
-		}
-		if err := tellCertificatesRevoked(ctx, tx, by, r, revoked); err != nil {
+		if err := endReturns(ctx, tx, by, r); err != nil {
 			return err
 		}
-		return numberRevoked(ctx, tx, by.Tenant, revoked)
+		revoked, err = revoke(ctx, tx, by, r)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return revoked, nil
+}
+
+// revoke revokes certificates, and closes what was opened with them.
+func revoke(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Revocation) ([]fleet.Certificate, error) {
+	revoked, err := list(ctx, tx, scanCertificate, `
+		UPDATE certificates SET revoked_at = ?2, revocation_reason = ?3
+		WHERE tenant_id = ?1 AND revoked_at IS NULL AND not_after > ?2
+		  AND (agent_id IN (SELECT value FROM json_each(?4)) OR serial IN (SELECT value FROM json_each(?5)))
+		RETURNING `+certificateColumns,
+		by.Tenant, moment(by.At), r.Reason, asJSON(r.Agents), asJSON(r.Serials))
+	if err != nil || len(revoked) == 0 {
+		return nil, fail("revoke certificates", err)
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at)
+		SELECT tenant_id, id, ?2, ?3, ?4 FROM agents
+		WHERE tenant_id = ?1 AND epoch > 0 AND ended_at IS NULL AND serial IN (SELECT value FROM json_each(?5))`+onDispatch,
+		by.Tenant, fleet.DispatchClose, fleet.EndRevoked, moment(by.At), asJSON(serials(revoked)))
+	if err != nil {
+		return nil, fail("close the sessions", err)
+	}
+	if err := tellCertificatesRevoked(ctx, tx, by, r, revoked); err != nil {
+		return nil, err
+	}
+	return revoked, numberRevoked(ctx, tx, by.Tenant, revoked)
 }
 
 // serialsOf are the single certificates to be revoked: those named, or the next of a key.

@@ -24,6 +24,11 @@ func (s *Store) IssueBootstrapToken(ctx context.Context, by fleet.By, t fleet.Bo
 		if err := groupOrNone(ctx, tx, by.Tenant, t.Group); err != nil {
 			return err
 		}
+		if t.For != "" {
+			if err := checkAgent(ctx, tx, by.Tenant, t.For); err != nil {
+				return err
+			}
+		}
 		return issue(ctx, tx, by, t)
 	})
 }
@@ -43,9 +48,10 @@ func groupOrNone(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group f
 // issue stores a token, with its audit.
 func issue(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.BootstrapToken) error {
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, tags, description, pool_id, created_by, created_at, expires_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
-		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), asJSON(column.NotNullMap(t.Tags)), t.Description, column.OrNull(t.Pool), t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
+		INSERT INTO bootstrap_tokens (tenant_id, id, hash, group_id, tags, description, pool_id, for_agent_id, replaces, created_by, created_at, expires_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
+		by.Tenant, t.ID, t.Hash[:], column.OrNull(t.Group), asJSON(column.NotNullMap(t.Tags)), t.Description, column.OrNull(t.Pool), column.OrNull(t.For), t.Replaces,
+		t.CreatedBy, moment(t.CreatedAt), moment(t.ExpiresAt))
 	if err != nil {
 		return fail("issue a bootstrap token", err)
 	}
@@ -142,19 +148,15 @@ func (s *Store) redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		if err != nil {
 			return err
 		}
-		if err := verdict.OfRedemption(token, by.At); err != nil {
+		if err := verdict.OfRedemption(token, "", by.At); err != nil {
 			return err
 		}
 		group, err := enrol(ctx, tx, by, token, r)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `
-			UPDATE bootstrap_tokens SET redeemed_at = ?3, agent_id = ?4, public_key = ?5, serial = ?6
-			WHERE tenant_id = ?1 AND id = ?2`,
-			by.Tenant, r.Token, moment(by.At), r.Agent, r.Certificate.PublicKey[:], r.Certificate.Serial)
-		if err != nil {
-			return fail("redeem a bootstrap token", err)
+		if err := spend(ctx, tx, r); err != nil {
+			return err
 		}
 		entry, event := trail.Enrolled(r, token, group)
 		if err := appendAudit(ctx, tx, by, entry); err != nil {
@@ -162,6 +164,15 @@ func (s *Store) redeem(ctx context.Context, by fleet.By, r store.Redemption) err
 		}
 		return appendEvent(ctx, tx, event)
 	})
+}
+
+// spend uses the token up.
+func spend(ctx context.Context, tx *sql.Tx, r store.Redemption) error {
+	_, err := tx.ExecContext(ctx, `
+		UPDATE bootstrap_tokens SET redeemed_at = ?3, agent_id = ?4, public_key = ?5, serial = ?6
+		WHERE tenant_id = ?1 AND id = ?2`,
+		r.By.Tenant, r.Token, moment(r.By.At), r.Agent, r.Certificate.PublicKey[:], r.Certificate.Serial)
+	return fail("redeem a bootstrap token", err)
 }
 
 // enrol writes the identity, as a member of the token's group unless that was deleted meanwhile, with its tags, what it
@@ -204,13 +215,13 @@ func enrolDefault(ctx context.Context, tx *sql.Tx, by fleet.By, agent fleet.Agen
 }
 
 const enrolmentColumns = `tenant_id, id, hash, group_id, tags, description, created_by, created_at, expires_at, revoked_at,
-	redeemed_at, agent_id, public_key, serial, pool_id,
+	redeemed_at, agent_id, public_key, serial, for_agent_id, replaces, pool_id,
 	coalesce((SELECT p.name FROM token_pools p WHERE p.tenant_id = bootstrap_tokens.tenant_id AND p.id = bootstrap_tokens.pool_id), '')`
 
 func scanBootstrapToken(row scanner) (t fleet.BootstrapToken, err error) {
 	err = row.Scan(&t.Tenant, &t.ID, (*hash)(&t.Hash), (*text)(&t.Group), document(&t.Tags), &t.Description, &t.CreatedBy,
 		(*instant)(&t.CreatedAt), (*instant)(&t.ExpiresAt), (*instant)(&t.RevokedAt),
-		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.Pool), &t.PoolName)
+		(*instant)(&t.RedeemedAt), (*text)(&t.Agent), (*hash)(&t.PublicKey), (*text)(&t.Serial), (*text)(&t.For), &t.Replaces, (*text)(&t.Pool), &t.PoolName)
 	return t, err
 }
 

@@ -85,25 +85,19 @@ func voidOf(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, at time.Time
 // ImportRevocationList implements store.Restoration.
 func (s *Store) ImportRevocationList(ctx context.Context, by fleet.By, l fleet.RevocationList, names []fleet.Revoked) (i store.Imported, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
-		var revoked []fleet.Certificate
-		for _, name := range names {
-			c, known, err := revokeListed(ctx, tx, l, name)
-			if err != nil {
-				return err
-			}
-			if !known {
-				i.Unknown++
-			} else if c.Serial != "" {
-				revoked = append(revoked, c)
-			}
+		revoked, err := revokeListed(ctx, tx, l, names)
+		if err != nil {
+			return err
 		}
-		i.Revoked = len(revoked)
-		if i.Revoked > 0 {
+		if i.Unknown, err = noteForeign(ctx, tx, l, names); err != nil {
+			return err
+		}
+		if i.Revoked = len(revoked); i.Revoked > 0 {
 			if err := numberRevoked(ctx, tx, by.Tenant, revoked); err != nil {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `
+		_, err = tx.ExecContext(ctx, `
 			INSERT INTO revocation_lists AS l (tenant_id, key_id, number, der, this_update, next_update) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 			ON CONFLICT (tenant_id, key_id) DO UPDATE SET number = excluded.number, der = excluded.der,
 				this_update = excluded.this_update, next_update = excluded.next_update
@@ -117,24 +111,34 @@ func (s *Store) ImportRevocationList(ctx context.Context, by fleet.By, l fleet.R
 	return i, err
 }
 
-// revokeListed revokes what a list names. It says whether that is on record, and returns the certificate if it was good.
-func revokeListed(ctx context.Context, tx *sql.Tx, l fleet.RevocationList, name fleet.Revoked) (c fleet.Certificate, known bool, err error) {
+// revokeListed revokes what a list names and returns what of it was good.
+func revokeListed(ctx context.Context, tx *sql.Tx, l fleet.RevocationList, names []fleet.Revoked) ([]fleet.Certificate, error) {
 	revoked, err := list(ctx, tx, scanCertificate, `
-		UPDATE certificates SET revoked_at = ?4, revocation_reason = ?5, listed = ?6
-		WHERE tenant_id = ?1 AND key_id = ?2 AND serial = ?3 AND revoked_at IS NULL RETURNING `+certificateColumns,
-		l.Tenant, l.Key, name.Serial, moment(name.At), name.Reason, l.Number)
+		UPDATE certificates SET revoked_at = n.value ->> 1, revocation_reason = n.value ->> 2, listed = ?4
+		FROM json_each(?3) AS n
+		WHERE tenant_id = ?1 AND key_id = ?2 AND serial = n.value ->> 0 AND revoked_at IS NULL RETURNING `+certificateColumns,
+		l.Tenant, l.Key, asRows(names), l.Number)
+	return revoked, fail("revoke what the list names", err)
+}
+
+// noteForeign notes what a list names that is not on record, so that further lists name it, and says how much that is.
+func noteForeign(ctx context.Context, tx *sql.Tx, l fleet.RevocationList, names []fleet.Revoked) (unknown int, err error) {
+	const foreigners = `FROM json_each(?2) AS n WHERE NOT EXISTS (SELECT 1 FROM certificates WHERE tenant_id = ?1 AND serial = n.value ->> 0)`
+	err = tx.QueryRowContext(ctx, `SELECT count(*) `+foreigners, l.Tenant, asRows(names)).Scan(&unknown)
 	if err != nil {
-		return c, false, fail("revoke what the list names", err)
-	}
-	if len(revoked) > 0 {
-		return revoked[0], true, nil
-	}
-	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM certificates WHERE tenant_id = ?1 AND serial = ?2)", l.Tenant, name.Serial).Scan(&known)
-	if err != nil || known {
-		return c, known, fail("find what the list names", err)
+		return 0, fail("count what is not on record", err)
 	}
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO foreign_revocations (tenant_id, key_id, serial, revoked_at, reason) VALUES (?1, ?2, ?3, ?4, ?5)
-		ON CONFLICT DO NOTHING`, l.Tenant, l.Key, name.Serial, moment(name.At), name.Reason)
-	return c, false, fail("note what the list names", err)
+		INSERT INTO foreign_revocations (tenant_id, key_id, serial, revoked_at, reason)
+		SELECT ?1, ?3, n.value ->> 0, n.value ->> 1, n.value ->> 2 `+foreigners+` ON CONFLICT DO NOTHING`, l.Tenant, asRows(names), l.Key)
+	return unknown, fail("note what the list names", err)
+}
+
+// asRows are serial, time and reason of each, as a parameter.
+func asRows(names []fleet.Revoked) string {
+	rows := make([][3]any, len(names))
+	for i, n := range names {
+		rows[i] = [3]any{n.Serial, moment(n.At), n.Reason}
+	}
+	return asJSON(rows)
 }

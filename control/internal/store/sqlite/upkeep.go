@@ -12,31 +12,35 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // DueUpkeep implements store.Upkeep.
 func (s *Store) DueUpkeep(ctx context.Context, now time.Time, max int) (due []fleet.Upkeep, err error) {
 	err = s.readingAsWorker(ctx, func(tx *sql.Tx) error {
-		due, err = list(ctx, tx, scanUpkeep, `
-			SELECT u.tenant_id, u.agent_id, u.version, u.serial, u.offers, u.generation, u.offered_at, u.offer_epoch, u.failure, u.told,
-			       a.method, a.capabilities, a.quarantined_at IS NOT NULL, a.epoch, a.transport,
-			       a.epoch > 0 AND a.ended_at IS NULL AND coalesce(g.lease_until > ?1, false), a.attention,
-			       c.created_at, c.not_after, c.revoked_at,
-			       (SELECT n.activated_at FROM signing_keys k JOIN signing_keys n ON n.tenant_id = k.tenant_id AND n.kind = k.kind AND n.state = 'active'
-			        WHERE k.tenant_id = c.tenant_id AND k.id = c.key_id AND k.state = 'trusted'),
-			       EXISTS (SELECT 1 FROM certificates m WHERE m.tenant_id = u.tenant_id AND m.agent_id = u.agent_id
-			               AND m.created_at > c.created_at AND m.not_after > ?1 AND m.revoked_at IS NULL),
-			       EXISTS (SELECT 1 FROM outbox o WHERE o.tenant_id = u.tenant_id AND o.agent_id = u.agent_id AND o.kind = 'renew')
-			FROM certificate_upkeep u
-			JOIN agents a ON a.tenant_id = u.tenant_id AND a.id = u.agent_id
-			JOIN certificates c ON c.tenant_id = u.tenant_id AND c.serial = u.serial
-			LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
-			WHERE u.look_at <= ?1 ORDER BY u.look_at LIMIT ?2`, moment(now), max)
+		due, err = list(ctx, tx, scanUpkeep, selectUpkeep+`WHERE u.look_at <= ?1 ORDER BY u.look_at LIMIT ?2`, moment(now), max)
 		return fail("find certificates that are due", err)
 	})
 	return due, err
 }
+
+// selectUpkeep reads what is known of agents' certificates at ?1.
+const selectUpkeep = `
+	SELECT u.tenant_id, u.agent_id, u.version, u.serial, u.offers, u.generation, u.offered_at, u.offer_epoch, u.failure, u.told,
+	       a.method, a.capabilities, a.quarantined_at IS NOT NULL, a.epoch, a.transport,
+	       a.epoch > 0 AND a.ended_at IS NULL AND coalesce(g.lease_until > ?1, false), a.attention,
+	       c.created_at, c.not_after, c.revoked_at,
+	       (SELECT n.activated_at FROM signing_keys k JOIN signing_keys n ON n.tenant_id = k.tenant_id AND n.kind = k.kind AND n.state = 'active'
+	        WHERE k.tenant_id = c.tenant_id AND k.id = c.key_id AND k.state = 'trusted'),
+	       EXISTS (SELECT 1 FROM certificates m WHERE m.tenant_id = u.tenant_id AND m.agent_id = u.agent_id
+	               AND m.created_at > c.created_at AND m.not_after > ?1 AND m.revoked_at IS NULL),
+	       EXISTS (SELECT 1 FROM outbox o WHERE o.tenant_id = u.tenant_id AND o.agent_id = u.agent_id AND o.kind = 'renew')
+	FROM certificate_upkeep u
+	JOIN agents a ON a.tenant_id = u.tenant_id AND a.id = u.agent_id
+	JOIN certificates c ON c.tenant_id = u.tenant_id AND c.serial = u.serial
+	LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
+	`
 
 func scanUpkeep(row scanner) (u fleet.Upkeep, err error) {
 	var capabilities int64
@@ -131,6 +135,52 @@ func applyUpkeep(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, d store
 		SELECT tenant_id, agent_id, ?3, generation, ?4 FROM certificate_upkeep WHERE tenant_id = ?1 AND agent_id = ?2`+onDispatch,
 		tenant, d.On.Agent, fleet.DispatchRenew, moment(at))
 	return err
+}
+
+// OfferAgain implements store.Upkeep.
+func (s *Store) OfferAgain(ctx context.Context, by fleet.By, id fleet.AgentID) (forgotten int, reason string, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		if err := checkAgent(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
+		var on *fleet.Upkeep
+		known, err := list(ctx, tx, scanUpkeep, selectUpkeep+`WHERE u.tenant_id = ?2 AND u.agent_id = ?3`, moment(by.At), by.Tenant, id)
+		if err != nil {
+			return fail("read about the certificate", err)
+		}
+		if len(known) > 0 {
+			on = &known[0]
+		}
+		if reason = verdict.OfOfferAgain(on, by.At); reason != "" {
+			return nil
+		}
+		forgotten = on.Offers
+		return offerAgain(ctx, tx, by, on)
+	})
+	if err != nil {
+		return 0, "", err
+	}
+	return forgotten, reason, nil
+}
+
+// offerAgain forgets the offers, what is on its way of them, and the remark.
+func offerAgain(ctx context.Context, tx *sql.Tx, by fleet.By, on *fleet.Upkeep) error {
+	_, err := tx.ExecContext(ctx, `
+		UPDATE certificate_upkeep SET version = version + 1, look_at = ?3, offers = 0, generation = generation + 1,
+			offered_at = NULL, offer_epoch = 0, offer_hash = x'', failure = ''
+		WHERE tenant_id = ?1 AND agent_id = ?2`, by.Tenant, on.Agent, moment(by.At))
+	if err != nil {
+		return fail("forget the offers", err)
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'renew'`, by.Tenant, on.Agent); err != nil {
+		return fail("drop the offer", err)
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET attention = ?3 WHERE tenant_id = ?1 AND id = ?2`,
+		by.Tenant, on.Agent, asJSON(fleet.WithUpkeep(on.Attention, nil)))
+	if err != nil {
+		return fail("take the remark away", err)
+	}
+	return appendAudit(ctx, tx, by, trail.OfferedAgain(on.Agent, on.Offers))
 }
 
 // showCertificate begins anew with a certificate that an agent has not shown before. What was to be offered is of the past.

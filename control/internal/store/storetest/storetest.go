@@ -22,6 +22,7 @@ var suites = map[string]suite{
 	"Audit":        audit,
 	"Enrolment":    enrolment,
 	"TokenPools":   tokenPools,
+	"Returns":      returns,
 	"Revocation":   revocation,
 	"Upkeep":       upkeep,
 	"Lists":        revocationLists,

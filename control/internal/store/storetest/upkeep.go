@@ -85,6 +85,8 @@ var upkeep = suite{
 	"an offer for an agent that is away waits for it, unless it comes with another":  upkeepAway,
 	"a certificate of the agent's that it has not shown is known while it stands":    upkeepNewer,
 	"a certificate that is revoked is known as such":                                 upkeepRevoked,
+	"offers that were made in vain are forgotten, and begin anew":                    upkeepAgain,
+	"who is not to be offered a certificate is not, and the reason is told":          upkeepNotAgain,
 }
 
 func upkeepKnown(w *world) {
@@ -451,5 +453,96 @@ func upkeepRevoked(w *world) {
 	w.must(err)
 	if on := w.dueAlone(); !on.RevokedAt.Equal(w.now) || on.Quarantined {
 		w.Errorf("known is %+v", on)
+	}
+}
+
+// serverKeyed is a new agent whose key the server made, with a session in which it said that it takes settings, or not.
+func (w *world) serverKeyed(g fleet.Gateway, takes bool) session {
+	w.Helper()
+	r := w.redemption(w.token("").ID)
+	r.Method = fleet.EnrolledByServerKey
+	w.must(w.redeem(r))
+	s := w.connect(agent{
+		id: r.Agent, serial: r.Certificate.Serial, fingerprint: r.Certificate.Fingerprint, key: r.Certificate.PublicKey, uid: newUID(), partition: r.Partition,
+	}, g)
+	said := w.report(s, 1, "c", fleet.PartCapabilities)
+	bits := fleet.Capabilities(1)
+	if takes {
+		bits |= fleet.AcceptsConnectionSettings
+	}
+	said.Summary.Capabilities = &bits
+	w.said(said)
+	return s
+}
+
+func upkeepAgain(w *world) {
+	s := w.serverKeyed(w.gateway("gw-1", 7), true)
+	offer := w.offered()
+	w.record(w.word(s, offer, fleet.Delivered, "hash"), w.word(s, offer, fleet.Refused, ""))
+	remark := fleet.Attention{Reason: fleet.AttentionCertificate, Message: "in vain", Since: w.now}
+	w.keep(w.dueAlone(), fleet.UpkeepStep{LookAt: w.now.Add(time.Hour), Remark: &remark, Told: 2})
+	w.pass(time.Second)
+	before := w.agent(s.id)
+	forgotten, reason, err := w.OfferAgain(w.Context(), w.by(), s.id)
+	w.must(err)
+	if forgotten != 1 || reason != "" || len(before.Attention) != 1 {
+		w.Errorf("forgotten are %d, reason %q, it had the remarks %+v", forgotten, reason, before.Attention)
+	}
+	w.wantAudit(string(s.id), "agent.offer_certificate")
+	if got := w.agent(s.id).Attention; len(got) != 0 {
+		w.Errorf("its remarks are %+v", got)
+	}
+	on := w.dueAlone()
+	if on.Offers != 0 || on.Pending || on.Failure != "" || !on.OfferedAt.IsZero() || on.Generation <= offer || on.Told != 2 {
+		w.Errorf("known is %+v", on)
+	}
+	// What was forgotten makes no certificate, and words about it are none.
+	if _, v := w.given(s.agent, "late", offer); v.Reason != fleet.RefusedNoOffer {
+		w.Errorf("a certificate for the former offer: %+v", v)
+	}
+	w.record(w.word(s, offer, fleet.NotCapable, ""))
+	if got := w.dueAlone(); got.Failure != "" {
+		w.Errorf("known is %+v", got)
+	}
+	w.sendsNothing()
+	next := w.offered()
+	if _, v := w.given(s.agent, "next", next); !v.Open() {
+		w.Errorf("a certificate for the next offer: %+v", v)
+	}
+	// One that is on its way is forgotten too, and with it that it was to be sent.
+	forgotten, reason, err = w.OfferAgain(w.Context(), w.by(), s.id)
+	w.must(err)
+	if forgotten != 1 || reason != "" {
+		w.Errorf("forgotten are %d, reason %q", forgotten, reason)
+	}
+	w.sendsNothing()
+}
+
+func upkeepNotAgain(w *world) {
+	g := w.gateway("gw-1", 7)
+	keeps, cannot, fine := w.connect(w.enrol(), g), w.serverKeyed(g, false), w.serverKeyed(g, true)
+	over, revoked := w.serverKeyed(g, true), w.serverKeyed(g, true)
+	w.revokes(fleet.Revocation{Agents: []fleet.AgentID{revoked.id}})
+	for id, want := range map[fleet.AgentID]string{
+		w.enrol().id: fleet.RefusedNotShown, keeps.id: fleet.RefusedKeepsKey, cannot.id: fleet.RefusedNoSettings,
+		fine.id: fleet.RefusedNotOffered, revoked.id: fleet.RefusedRevoked,
+	} {
+		before := w.audited(string(id))
+		_, reason, err := w.OfferAgain(w.Context(), w.by(), id)
+		w.must(err)
+		if reason != want || !slices.Equal(w.audited(string(id)), before) {
+			w.Errorf("reason %q, want %q; audited %v", reason, want, w.audited(string(id)))
+		}
+	}
+	_, _, err := w.OfferAgain(w.Context(), w.by(), newID[fleet.AgentID]())
+	w.want(err, store.ErrNotFound)
+	theirs := w.in("theirs")
+	_, _, err = theirs.OfferAgain(w.Context(), theirs.by(), fine.id)
+	w.want(err, store.ErrNotFound)
+	w.pass(year)
+	_, reason, err := w.OfferAgain(w.Context(), w.by(), over.id)
+	w.must(err)
+	if reason != fleet.RefusedExpired {
+		w.Errorf("reason %q", reason)
 	}
 }

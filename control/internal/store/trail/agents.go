@@ -30,6 +30,18 @@ func Enrolled(r store.Redemption, token fleet.BootstrapToken, group fleet.GroupI
 	return entry, event
 }
 
+// Returned is what a token leaves behind by which an identity came back.
+func Returned(r store.Redemption, token fleet.BootstrapToken) (Entry, fleet.Event) {
+	entry := ofAgent("agent.return", r.Agent, Fields{
+		"token": r.Token, "issued_by": token.CreatedBy, "replace": token.Replaces, "method": r.Method,
+		"serial": r.Certificate.Serial, "fingerprint": r.Certificate.Fingerprint,
+	})
+	return entry, fleet.Event{
+		Tenant: r.By.Tenant, At: r.By.At, Kind: fleet.EventAgentReturned, Agent: r.Agent,
+		Message: "came back (" + string(r.Method) + ")", Attributes: map[string]string{"method": string(r.Method), "serial": string(r.Certificate.Serial)},
+	}
+}
+
 // Renewed is what a renewed certificate leaves behind.
 func Renewed(by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (Entry, fleet.Event) {
 	entry := ofAgent("agent.renew_certificate", r.Agent, Fields{"serial": c.Serial, "fingerprint": c.Fingerprint, "not_after": c.NotAfter.UTC()})
@@ -43,6 +55,13 @@ func Renewed(by fleet.By, r fleet.CertificateRenewal, c fleet.Certificate) (Entr
 // CertificateAttention is the entry of an agent whose certificate somebody must look after, as an event says it.
 func CertificateAttention(e fleet.Event) Entry {
 	return ofAgent("agent.certificate_attention", e.Agent, Fields{"message": e.Message, "serial": e.Attributes["serial"]})
+}
+
+// OfferedAgain is the entry of an agent to which certificates are offered anew, so many offers being forgotten.
+func OfferedAgain(id fleet.AgentID, forgotten int) Entry {
+	entry := ofAgent("agent.offer_certificate", id, nil)
+	entry.Before = Fields{"offers": forgotten}
+	return entry
 }
 
 // CertificatesRevoked is what certificates leave behind that are not good any more: one entry that names them all, and

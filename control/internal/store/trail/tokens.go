@@ -33,6 +33,9 @@ func BootstrapTokenIssued(t fleet.BootstrapToken) Entry {
 	if len(t.Tags) > 0 {
 		after["tags"] = t.Tags
 	}
+	if t.For != "" {
+		after["agent"], after["replace"] = t.For, t.Replaces
+	}
 	return Entry{Action: "bootstrap_token.issue", EntityKind: "bootstrap_token", EntityID: string(t.ID), After: after}
 }
 

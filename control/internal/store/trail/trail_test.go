@@ -35,6 +35,7 @@ var (
 		ID: "p", Name: "asg", Group: "g", TTL: time.Hour, LiveLimit: 5, PerHour: 60, Burst: 10, Hash: [32]byte{1}, PreviousHash: [32]byte{2},
 	}
 	drawn   = fleet.BootstrapToken{ID: "b", Pool: "p", PoolName: "asg", Group: "g", Hash: [32]byte{1}, ExpiresAt: at}
+	back    = fleet.BootstrapToken{ID: "b", For: "a", Replaces: true, CreatedBy: "ci", Hash: [32]byte{1}, ExpiresAt: at}
 	gateway = fleet.Gateway{ID: "gw", Scope: fleet.ScopeOf("t", "theirs"), Serial: "5e", NotAfter: at}
 	claim   = fleet.Claim{Tenant: "t", Identity: "a", Gateway: "gw", Peer: "192.0.2.1:7", At: at, Takeover: fleet.TakeoverClone}
 )
@@ -87,6 +88,15 @@ func TestEntries(t *testing.T) {
 			trail.BootstrapTokenIssued(drawn), "bootstrap_token.issue bootstrap_token b", "",
 			`{"description":"","expires_at":"2026-05-04T09:00:00Z","group":"g","pool":"asg"}`,
 		},
+		{
+			trail.BootstrapTokenIssued(back), "bootstrap_token.issue bootstrap_token b", "",
+			`{"agent":"a","description":"","expires_at":"2026-05-04T09:00:00Z","group":"","replace":true}`,
+		},
+		{
+			first(trail.Returned(redemption, back)), "agent.return agent a", "",
+			fmt.Sprintf(`{"fingerprint":"f1","issued_by":"ci","method":%q,"replace":true,"serial":"5e","token":"b"}`, fleet.EnrolledAsChild),
+		},
+		{trail.OfferedAgain("a", 3), "agent.offer_certificate agent a", `{"offers":3}`, ""},
 		{trail.PoolCreated(pool), "token_pool.create token_pool p", "", poolIs(false)},
 		{trail.PoolUpdated(pool, fleet.PoolChange{Disabled: &disabled}.Of(pool, at)), "token_pool.update token_pool p", poolIs(false), poolIs(true)},
 		{trail.PoolRotated(pool, at), "token_pool.rotate_secret token_pool p", "", `{"former_until":"2026-05-04T09:00:00Z","name":"asg"}`},

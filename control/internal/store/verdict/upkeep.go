@@ -6,6 +6,7 @@ package verdict
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -69,6 +70,28 @@ func OfUpkeep(decided []store.UpkeepDecision, on map[fleet.AgentID]*UpkeepStandi
 		todo = append(todo, d)
 	}
 	return todo
+}
+
+// OfOfferAgain says why an agent is not to be offered certificates anew; empty: it is. on is nil if it never showed one.
+func OfOfferAgain(on *fleet.Upkeep, at time.Time) (reason string) {
+	switch {
+	case on == nil:
+		return fleet.RefusedNotShown
+	case on.Method != fleet.EnrolledByServerKey:
+		return fleet.RefusedKeepsKey
+	case on.Quarantined:
+		return fleet.RefusedQuarantined
+	case !on.RevokedAt.IsZero():
+		return fleet.RefusedRevoked
+	case !at.Before(on.NotAfter):
+		return fleet.RefusedExpired
+	case !on.TakesSettings:
+		return fleet.RefusedNoSettings
+	case on.Offers == 0 && !slices.ContainsFunc(on.Attention, func(a fleet.Attention) bool { return a.Reason == fleet.AttentionCertificate }):
+		return fleet.RefusedNotOffered
+	default:
+		return ""
+	}
 }
 
 // UpkeepOffers are the decisions that make an offer.

@@ -399,6 +399,95 @@ func (x *RevokeCertificatesResponse) GetCertificates() []*Certificate {
 	return nil
 }
 
+type OfferCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AgentId       string                 `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferCertificateRequest) Reset() {
+	*x = OfferCertificateRequest{}
+	mi := &file_ampora_v1_certificates_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferCertificateRequest) ProtoMessage() {}
+
+func (x *OfferCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_certificates_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferCertificateRequest.ProtoReflect.Descriptor instead.
+func (*OfferCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_certificates_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *OfferCertificateRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+type OfferCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many offers are forgotten.
+	Forgotten     int32 `protobuf:"varint,1,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferCertificateResponse) Reset() {
+	*x = OfferCertificateResponse{}
+	mi := &file_ampora_v1_certificates_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferCertificateResponse) ProtoMessage() {}
+
+func (x *OfferCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_certificates_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferCertificateResponse.ProtoReflect.Descriptor instead.
+func (*OfferCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_certificates_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OfferCertificateResponse) GetForgotten() int32 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
+}
+
 var File_ampora_v1_certificates_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_certificates_proto_rawDesc = "" +
@@ -428,17 +517,22 @@ const file_ampora_v1_certificates_proto_rawDesc = "" +
 	"\x0esigning_key_id\x18\x04 \x01(\tB\x18\xbaH\x15r\x132\x11^([0-9a-f]{32})?$R\fsigningKeyId:\x91\x02\xbaH\x8d\x02\x1a\x8a\x02\n" +
 	"\x11agents_or_serials\x12<name agents or serials, at most a thousand, or a signing key\x1a\xb6\x01this.signing_key_id == '' ? this.agent_ids.size() + this.serials.size() >= 1 && this.agent_ids.size() + this.serials.size() <= 1000 : this.agent_ids.size() + this.serials.size() == 0\"X\n" +
 	"\x1aRevokeCertificatesResponse\x12:\n" +
-	"\fcertificates\x18\x01 \x03(\v2\x16.ampora.v1.CertificateR\fcertificates*\x81\x02\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x16.ampora.v1.CertificateR\fcertificates\">\n" +
+	"\x17OfferCertificateRequest\x12#\n" +
+	"\bagent_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\aagentId\"8\n" +
+	"\x18OfferCertificateResponse\x12\x1c\n" +
+	"\tforgotten\x18\x01 \x01(\x05R\tforgotten*\x81\x02\n" +
 	"\x10RevocationReason\x12!\n" +
 	"\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12$\n" +
 	" REVOCATION_REASON_KEY_COMPROMISE\x10\x01\x12)\n" +
 	"%REVOCATION_REASON_AFFILIATION_CHANGED\x10\x03\x12 \n" +
 	"\x1cREVOCATION_REASON_SUPERSEDED\x10\x04\x12,\n" +
 	"(REVOCATION_REASON_CESSATION_OF_OPERATION\x10\x05\x12)\n" +
-	"%REVOCATION_REASON_PRIVILEGE_WITHDRAWN\x10\t2\xfb\x01\n" +
+	"%REVOCATION_REASON_PRIVILEGE_WITHDRAWN\x10\t2\xf9\x02\n" +
 	"\x12CertificateService\x12f\n" +
 	"\x10ListCertificates\x12\".ampora.v1.ListCertificatesRequest\x1a#.ampora.v1.ListCertificatesResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12}\n" +
-	"\x12RevokeCertificates\x12$.ampora.v1.RevokeCertificatesRequest\x1a%.ampora.v1.RevokeCertificatesResponse\"\x1a\xaa\xd4\x18\x16\b\x03\x12\x12certificate.revokeB\x9e\x01\n" +
+	"\x12RevokeCertificates\x12$.ampora.v1.RevokeCertificatesRequest\x1a%.ampora.v1.RevokeCertificatesResponse\"\x1a\xaa\xd4\x18\x16\b\x03\x12\x12certificate.revoke\x12|\n" +
+	"\x10OfferCertificate\x12\".ampora.v1.OfferCertificateRequest\x1a#.ampora.v1.OfferCertificateResponse\"\x1f\xaa\xd4\x18\x1b\b\x02\x12\x17agent.offer_certificateB\x9e\x01\n" +
 	"\rcom.ampora.v1B\x11CertificatesProtoP\x01Z5gitlab.com/ampora/ampora/proto/gen/ampora/v1;amporav1\xa2\x02\x03AXX\xaa\x02\tAmpora.V1\xca\x02\tAmpora\\V1\xe2\x02\x15Ampora\\V1\\GPBMetadata\xea\x02\n" +
 	"Ampora::V1b\x06proto3"
 
@@ -455,7 +549,7 @@ func file_ampora_v1_certificates_proto_rawDescGZIP() []byte {
 }
 
 var file_ampora_v1_certificates_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ampora_v1_certificates_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_ampora_v1_certificates_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_ampora_v1_certificates_proto_goTypes = []any{
 	(RevocationReason)(0),              // 0: ampora.v1.RevocationReason
 	(*Certificate)(nil),                // 1: ampora.v1.Certificate
@@ -463,23 +557,27 @@ var file_ampora_v1_certificates_proto_goTypes = []any{
 	(*ListCertificatesResponse)(nil),   // 3: ampora.v1.ListCertificatesResponse
 	(*RevokeCertificatesRequest)(nil),  // 4: ampora.v1.RevokeCertificatesRequest
 	(*RevokeCertificatesResponse)(nil), // 5: ampora.v1.RevokeCertificatesResponse
-	(*timestamppb.Timestamp)(nil),      // 6: google.protobuf.Timestamp
+	(*OfferCertificateRequest)(nil),    // 6: ampora.v1.OfferCertificateRequest
+	(*OfferCertificateResponse)(nil),   // 7: ampora.v1.OfferCertificateResponse
+	(*timestamppb.Timestamp)(nil),      // 8: google.protobuf.Timestamp
 }
 var file_ampora_v1_certificates_proto_depIdxs = []int32{
-	6,  // 0: ampora.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	6,  // 1: ampora.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	6,  // 2: ampora.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
-	6,  // 3: ampora.v1.Certificate.revoked_at:type_name -> google.protobuf.Timestamp
+	8,  // 0: ampora.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	8,  // 1: ampora.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	8,  // 2: ampora.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
+	8,  // 3: ampora.v1.Certificate.revoked_at:type_name -> google.protobuf.Timestamp
 	0,  // 4: ampora.v1.Certificate.revocation_reason:type_name -> ampora.v1.RevocationReason
 	1,  // 5: ampora.v1.ListCertificatesResponse.certificates:type_name -> ampora.v1.Certificate
 	0,  // 6: ampora.v1.RevokeCertificatesRequest.reason:type_name -> ampora.v1.RevocationReason
 	1,  // 7: ampora.v1.RevokeCertificatesResponse.certificates:type_name -> ampora.v1.Certificate
 	2,  // 8: ampora.v1.CertificateService.ListCertificates:input_type -> ampora.v1.ListCertificatesRequest
 	4,  // 9: ampora.v1.CertificateService.RevokeCertificates:input_type -> ampora.v1.RevokeCertificatesRequest
-	3,  // 10: ampora.v1.CertificateService.ListCertificates:output_type -> ampora.v1.ListCertificatesResponse
-	5,  // 11: ampora.v1.CertificateService.RevokeCertificates:output_type -> ampora.v1.RevokeCertificatesResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
+	6,  // 10: ampora.v1.CertificateService.OfferCertificate:input_type -> ampora.v1.OfferCertificateRequest
+	3,  // 11: ampora.v1.CertificateService.ListCertificates:output_type -> ampora.v1.ListCertificatesResponse
+	5,  // 12: ampora.v1.CertificateService.RevokeCertificates:output_type -> ampora.v1.RevokeCertificatesResponse
+	7,  // 13: ampora.v1.CertificateService.OfferCertificate:output_type -> ampora.v1.OfferCertificateResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -497,7 +595,7 @@ func file_ampora_v1_certificates_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_certificates_proto_rawDesc), len(file_ampora_v1_certificates_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

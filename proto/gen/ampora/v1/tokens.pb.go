@@ -98,7 +98,11 @@ type BootstrapToken struct {
 	PoolId string `protobuf:"bytes,10,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
 	Pool   string `protobuf:"bytes,11,opt,name=pool,proto3" json:"pool,omitempty"`
 	// Tags of the agent, from its enrolment on: agent.verified.tags in selectors.
-	Tags          map[string]string `protobuf:"bytes,12,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Tags map[string]string `protobuf:"bytes,12,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The agent that comes back by it under its identity; empty: it makes a new one.
+	ForAgentId string `protobuf:"bytes,13,opt,name=for_agent_id,json=forAgentId,proto3" json:"for_agent_id,omitempty"`
+	// What is good of that agent's certificates is revoked when it comes back.
+	Replace       bool `protobuf:"varint,14,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,6 +221,20 @@ func (x *BootstrapToken) GetTags() map[string]string {
 	return nil
 }
 
+func (x *BootstrapToken) GetForAgentId() string {
+	if x != nil {
+		return x.ForAgentId
+	}
+	return ""
+}
+
+func (x *BootstrapToken) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
 type IssueBootstrapTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 15 minutes to 7 days; default 24 hours.
@@ -225,7 +243,12 @@ type IssueBootstrapTokenRequest struct {
 	GroupId     string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	// The agent has these tags when it has enrolled.
-	Tags          map[string]string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Tags map[string]string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The agent that comes back by the token, under its identity: id, group, assignments and history stay. It must not be
+	// quarantined, and have no certificate that is good or was revoked before its end.
+	AgentId string `protobuf:"bytes,5,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// For an Admin: the agent may have such certificates. What is good of them is revoked when the token is redeemed.
+	Replace       bool `protobuf:"varint,6,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -286,6 +309,20 @@ func (x *IssueBootstrapTokenRequest) GetTags() map[string]string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *IssueBootstrapTokenRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *IssueBootstrapTokenRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
 }
 
 type IssueBootstrapTokenResponse struct {
@@ -953,7 +990,7 @@ var File_ampora_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x04\n" +
+	"\x16ampora/v1/tokens.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x04\n" +
 	"\x0eBootstrapToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x19\n" +
@@ -971,18 +1008,24 @@ const file_ampora_v1_tokens_proto_rawDesc = "" +
 	"\apool_id\x18\n" +
 	" \x01(\tR\x06poolId\x12\x12\n" +
 	"\x04pool\x18\v \x01(\tR\x04pool\x127\n" +
-	"\x04tags\x18\f \x03(\v2#.ampora.v1.BootstrapToken.TagsEntryR\x04tags\x1a7\n" +
+	"\x04tags\x18\f \x03(\v2#.ampora.v1.BootstrapToken.TagsEntryR\x04tags\x12 \n" +
+	"\ffor_agent_id\x18\r \x01(\tR\n" +
+	"forAgentId\x12\x18\n" +
+	"\areplace\x18\x0e \x01(\bR\areplace\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x05\n" +
 	"\x1aIssueBootstrapTokenRequest\x12>\n" +
 	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x04\b\x80\xf5$2\x03\b\x84\aR\x03ttl\x12\"\n" +
 	"\bgroup_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x12*\n" +
 	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12\x8c\x01\n" +
-	"\x04tags\x18\x04 \x03(\v2/.ampora.v1.IssueBootstrapTokenRequest.TagsEntryBG\xbaHD\x9a\x01A\x10@\"4r220^[A-Za-z0-9]([A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?$*\ar\x05\x10\x01(\x80\x02R\x04tags\x1a7\n" +
+	"\x04tags\x18\x04 \x03(\v2/.ampora.v1.IssueBootstrapTokenRequest.TagsEntryBG\xbaHD\x9a\x01A\x10@\"4r220^[A-Za-z0-9]([A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?$*\ar\x05\x10\x01(\x80\x02R\x04tags\x12Y\n" +
+	"\bagent_id\x18\x05 \x01(\tB>\xbaH;r927^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$R\aagentId\x12\x18\n" +
+	"\areplace\x18\x06 \x01(\bR\areplace\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"k\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n" +
+	"\x10for_one_identity\x12[an agent that comes back keeps its group and its tags; replace is about such an agent alone\x1aRthis.agent_id == '' ? !this.replace : this.group_id == '' && this.tags.size() == 0\"k\n" +
 	"\x1bIssueBootstrapTokenResponse\x12/\n" +
 	"\x05token\x18\x01 \x01(\v2\x19.ampora.v1.BootstrapTokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\"n\n" +

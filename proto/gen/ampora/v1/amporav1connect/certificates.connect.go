@@ -33,6 +33,9 @@ const (
 	// CertificateServiceRevokeCertificatesProcedure is the procedure name of the CertificateService's
 	// RevokeCertificates RPC.
 	CertificateServiceRevokeCertificatesProcedure = "/ampora.v1.CertificateService/RevokeCertificates"
+	// CertificateServiceOfferCertificateProcedure is the procedure name of the CertificateService's
+	// OfferCertificate RPC.
+	CertificateServiceOfferCertificateProcedure = "/ampora.v1.CertificateService/OfferCertificate"
 )
 
 var (
@@ -51,6 +54,13 @@ var (
 			Procedure:  CertificateServiceRevokeCertificatesProcedure,
 		}
 	})
+	certificateServiceOfferCertificateSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_certificates_proto.Services().ByName("CertificateService").Methods().ByName("OfferCertificate"),
+			Procedure:  CertificateServiceOfferCertificateProcedure,
+		}
+	})
 )
 
 // CertificateServiceClient is a client for the ampora.v1.CertificateService service.
@@ -61,6 +71,10 @@ type CertificateServiceClient interface {
 	// after an error, none. Those of a signing key are revoked a thousand at a time: call again until nothing is left. Sessions that were opened with them end at once, and nothing opens another. NOT_FOUND if an
 	// agent or a serial is unknown. An act that finds nothing left to revoke succeeds.
 	RevokeCertificates(context.Context, *v1.RevokeCertificatesRequest) (*v1.RevokeCertificatesResponse, error)
+	// OfferCertificate begins anew with offering an agent another certificate, after it was offered some in vain: these are
+	// forgotten, and so is the remark CERTIFICATE_NEEDS_ATTENTION. FAILED_PRECONDITION with the reason if it is not to be
+	// offered one.
+	OfferCertificate(context.Context, *v1.OfferCertificateRequest) (*v1.OfferCertificateResponse, error)
 }
 
 // NewCertificateServiceClient constructs a client for the ampora.v1.CertificateService service.
@@ -77,6 +91,10 @@ type CertificateServiceHandler interface {
 	// after an error, none. Those of a signing key are revoked a thousand at a time: call again until nothing is left. Sessions that were opened with them end at once, and nothing opens another. NOT_FOUND if an
 	// agent or a serial is unknown. An act that finds nothing left to revoke succeeds.
 	RevokeCertificates(context.Context, *v1.RevokeCertificatesRequest) (*v1.RevokeCertificatesResponse, error)
+	// OfferCertificate begins anew with offering an agent another certificate, after it was offered some in vain: these are
+	// forgotten, and so is the remark CERTIFICATE_NEEDS_ATTENTION. FAILED_PRECONDITION with the reason if it is not to be
+	// offered one.
+	OfferCertificate(context.Context, *v1.OfferCertificateRequest) (*v1.OfferCertificateResponse, error)
 }
 
 // RegisterCertificateServiceHandler registers svc as the ampora.v1.CertificateService
@@ -86,6 +104,7 @@ func RegisterCertificateServiceHandler(server *connect.Server, svc CertificateSe
 	server.Register(
 		connect.Method{Spec: certificateServiceListCertificatesSpec(), Handler: adapter.listCertificates},
 		connect.Method{Spec: certificateServiceRevokeCertificatesSpec(), Handler: adapter.revokeCertificates},
+		connect.Method{Spec: certificateServiceOfferCertificateSpec(), Handler: adapter.offerCertificate},
 	)
 }
 
@@ -98,6 +117,10 @@ func (UnimplementedCertificateServiceHandler) ListCertificates(context.Context, 
 
 func (UnimplementedCertificateServiceHandler) RevokeCertificates(context.Context, *v1.RevokeCertificatesRequest) (*v1.RevokeCertificatesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.CertificateService.RevokeCertificates is not implemented")
+}
+
+func (UnimplementedCertificateServiceHandler) OfferCertificate(context.Context, *v1.OfferCertificateRequest) (*v1.OfferCertificateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.CertificateService.OfferCertificate is not implemented")
 }
 
 type certificateServiceClient struct {
@@ -115,6 +138,14 @@ func (c *certificateServiceClient) ListCertificates(ctx context.Context, req *v1
 func (c *certificateServiceClient) RevokeCertificates(ctx context.Context, req *v1.RevokeCertificatesRequest) (*v1.RevokeCertificatesResponse, error) {
 	var res v1.RevokeCertificatesResponse
 	if err := c.client.CallUnary(ctx, certificateServiceRevokeCertificatesSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *certificateServiceClient) OfferCertificate(ctx context.Context, req *v1.OfferCertificateRequest) (*v1.OfferCertificateResponse, error) {
+	var res v1.OfferCertificateResponse
+	if err := c.client.CallUnary(ctx, certificateServiceOfferCertificateSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -140,6 +171,18 @@ func (h certificateServiceHandler) revokeCertificates(ctx context.Context, _ con
 		return err
 	}
 	res, err := h.svc.RevokeCertificates(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h certificateServiceHandler) offerCertificate(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.OfferCertificateRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.OfferCertificate(ctx, &req)
 	if err != nil {
 		return err
 	}

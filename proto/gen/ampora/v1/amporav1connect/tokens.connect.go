@@ -76,7 +76,7 @@ var (
 
 // BootstrapTokenServiceClient is a client for the ampora.v1.BootstrapTokenService service.
 type BootstrapTokenServiceClient interface {
-	// IssueBootstrapToken returns the secret once; only its SHA-256 is kept.
+	// IssueBootstrapToken returns the secret once; only its SHA-256 is kept. NOT_FOUND if the group or the agent is none.
 	IssueBootstrapToken(context.Context, *v1.IssueBootstrapTokenRequest) (*v1.IssueBootstrapTokenResponse, error)
 	ListBootstrapTokens(context.Context, *v1.ListBootstrapTokensRequest) (*v1.ListBootstrapTokensResponse, error)
 	// RevokeBootstrapToken kills a token that has not been redeemed.
@@ -91,7 +91,7 @@ func NewBootstrapTokenServiceClient(client *connect.Client) BootstrapTokenServic
 
 // BootstrapTokenServiceHandler is an implementation of the ampora.v1.BootstrapTokenService service.
 type BootstrapTokenServiceHandler interface {
-	// IssueBootstrapToken returns the secret once; only its SHA-256 is kept.
+	// IssueBootstrapToken returns the secret once; only its SHA-256 is kept. NOT_FOUND if the group or the agent is none.
 	IssueBootstrapToken(context.Context, *v1.IssueBootstrapTokenRequest) (*v1.IssueBootstrapTokenResponse, error)
 	ListBootstrapTokens(context.Context, *v1.ListBootstrapTokensRequest) (*v1.ListBootstrapTokensResponse, error)
 	// RevokeBootstrapToken kills a token that has not been redeemed.
