@@ -32,7 +32,11 @@ func (s *agents) ListAgents(ctx context.Context, r *amporav1.ListAgentsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.store.Agents(ctx, by.Tenant, filterFrom(r.GetFilter()), by.At, page)
+	filter, err := filterFrom(r.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.store.Agents(ctx, by.Tenant, filter, by.At, page)
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ func Register(server *connect.Server, d Deps) error {
 		return err
 	}
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
+	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})

@@ -6,6 +6,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,13 +20,13 @@ import (
 func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
 		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren(),
-		p.agentsReleaseQuarantine())
+		p.agentsReleaseQuarantine(), p.agentsTag())
 }
 
 // agentSelection is the flags that choose agents.
 type agentSelection struct {
 	group, presence, state, namePrefix string
-	labels                             map[string]string
+	labels, tags                       map[string]string
 	unhealthy, attention               bool
 }
 
@@ -36,9 +39,13 @@ func (s *agentSelection) flags(cmd *cobra.Command) {
 		strings.Join(enumWords[amporav1.DeliveryState](), ", "))
 	flags.StringVar(&s.namePrefix, "name-prefix", "", "only agents whose host or service name begins with `PREFIX`")
 	flags.StringToStringVar(&s.labels, "label", nil, "only agents with this label, as `KEY=VALUE`; may be given several times")
+	flags.StringToStringVar(&s.tags, "tag", nil, "only agents with this tag, as `KEY=VALUE`; may be given several times")
 	flags.BoolVar(&s.unhealthy, "unhealthy", false, "only agents that call themselves unhealthy")
 	flags.BoolVar(&s.attention, "attention", false, "only agents that a person should look at")
 }
+
+// empty says that no flag was given.
+func (s *agentSelection) empty() bool { return reflect.DeepEqual(*s, agentSelection{}) }
 
 func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentFilter, error) {
 	presence, err := enumNamed[amporav1.Presence]("presence", s.presence)
@@ -55,7 +62,7 @@ func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentF
 	}
 	return &amporav1.AgentFilter{
 		GroupId: group, Presence: presence, DeliveryState: state,
-		NamePrefix: s.namePrefix, Labels: s.labels, Unhealthy: s.unhealthy, Attention: s.attention,
+		NamePrefix: s.namePrefix, Labels: s.labels, Tags: s.tags, Unhealthy: s.unhealthy, Attention: s.attention,
 	}, nil
 }
 
@@ -87,13 +94,13 @@ func limitFlag(cmd *cobra.Command, limit *int, normally int) {
 }
 
 func (p *program) agentTable(agents []*amporav1.Agent) view {
-	t := newTable("ID", "NAME", "GROUP", "PRESENCE", "LAST SEEN", "HEALTH", "CONFIG", "STATE", "ATTENTION")
+	t := newTable("ID", "NAME", "GROUP", "PRESENCE", "LAST SEEN", "HEALTH", "CONFIG", "STATE", "TAGS", "ATTENTION")
 	for _, agent := range agents {
 		t.row(
 			or(agent.GetId()), or(agent.GetDisplayName()), or(agent.GetGroupName()), word(agent.GetPresence()),
 			lastSeen(p.now(), agent), healthWord(agent.GetHealth()),
 			configOf(agent.GetConfigDelivery()), word(agent.GetConfigDelivery().GetState()),
-			or(strings.Join(reasons(agent.GetAttention()), ",")),
+			or(tagList(agent.GetTags())), or(strings.Join(reasons(agent.GetAttention()), ",")),
 		)
 	}
 	return t
@@ -124,6 +131,14 @@ func configOf(delivery *amporav1.ConfigDelivery) string {
 		return none
 	}
 	return fmt.Sprintf("%s@%d", escape(delivery.GetConfigName()), delivery.GetVersion())
+}
+
+func tagList(tags map[string]*amporav1.Tag) string {
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, key+"="+tags[key].GetValue())
+	}
+	return strings.Join(list, ",")
 }
 
 func reasons(list []*amporav1.Attention) []string {

@@ -83,6 +83,10 @@ func newState(token identity.Token) *state {
 			Id: agentOne, DisplayName: "otelcol@web-1", ServiceName: "otelcol", ServiceVersion: "0.149.0", HostName: "web-1",
 			InstanceUid: "01890000-0000-7000-8000-00000000f001", EnrolledAt: ago(90 * time.Hour), GroupId: groupEdge, GroupName: "edge",
 			Presence: amporav1.Presence_PRESENCE_ONLINE,
+			Tags: map[string]*amporav1.Tag{
+				"site": {Value: "berlin", Origin: amporav1.TagOrigin_TAG_ORIGIN_OPERATOR},
+				"pool": {Value: "spot", Origin: amporav1.TagOrigin_TAG_ORIGIN_ENROLMENT},
+			},
 			Session: &amporav1.Session{
 				GatewayId: "gw-a", Epoch: 7, Transport: amporav1.Transport_TRANSPORT_WEBSOCKET, Peer: "192.0.2.7:50000",
 				ConnectedAt: ago(3 * time.Hour), LastSeenAt: ago(12 * time.Second),

@@ -46,6 +46,9 @@ type Agent struct {
 	AcceptsConfig  bool
 	Healthy        *bool // nil: never said
 
+	// Tags are what operators and the enrolment say of it.
+	Tags map[string]Tag
+
 	Session   Session
 	Serial    Serial // of the certificate last presented
 	Delivery  Delivery
@@ -298,7 +301,7 @@ type Certificate struct {
 type AgentFilter struct {
 	Group         GroupID
 	Presence      Presence
-	Labels        map[string]string
+	Labels, Tags  map[string]string
 	DeliveryState DeliveryState
 	NamePrefix    string // of host name or service name
 	Unhealthy     bool

@@ -231,6 +231,7 @@ const (
 	EventConfigGranted          EventKind = "agent.config_granted"
 	EventConfigSettled          EventKind = "agent.config_settled"
 	EventGroupChanged           EventKind = "agent.group_changed"
+	EventTagsChanged            EventKind = "agent.tags_changed"
 	EventConfigPublished        EventKind = "config.published"
 	EventAssigned               EventKind = "assignment.changed"
 )

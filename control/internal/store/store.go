@@ -35,6 +35,8 @@ var (
 	ErrState = errors.New("not in a state that allows this")
 	// ErrLimit: more agents than the caller's limit would change.
 	ErrLimit = errors.New("more agents than may change at once")
+	// ErrTooMany: more agents are selected than one act may be about.
+	ErrTooMany = errors.New("too many agents")
 	// ErrLeaseLost: a lease is no longer held; nothing was written.
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrUnavailable: the database cannot be reached or has no room; nothing was written. Worth trying again.
@@ -56,6 +58,7 @@ type Store interface {
 	Responders
 	Restoration
 	Fleet
+	Bulk
 	Groups
 	Configs
 	Bodies
@@ -288,6 +291,15 @@ type Fleet interface {
 	// ReleaseQuarantine lets a quarantined agent in again and forgets its takeovers. ErrNotFound; ErrState if it is not
 	// quarantined.
 	ReleaseQuarantine(ctx context.Context, by fleet.By, id fleet.AgentID) (fleet.Agent, error)
+}
+
+// Bulk does one thing to many agents.
+type Bulk interface {
+	// Act does to the selected agents what can be done to each, and says who was left alone and why; of a preview it only
+	// says it. There is one audit event, which names every agent, and an event for each agent that it was done to; nothing is
+	// written if it was done to none. ErrTooMany if more than Most are selected; ErrConflict if another selection is
+	// expected.
+	Act(ctx context.Context, by fleet.By, act fleet.Act) (fleet.ActOutcome, error)
 }
 
 // Groups keeps static groups.

@@ -20,6 +20,10 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
+// tagsOfAgent are the tags of agent a, as one object; NULL if it has none.
+const tagsOfAgent = `(SELECT json_object_agg(t.key, json_build_object('value', t.value, 'origin', t.origin))
+			FROM agent_tags t WHERE t.tenant_id = a.tenant_id AND t.agent_id = a.id)`
+
 // selectAgent reads agents a with group, and with the lease of the gateway boot that holds the session.
 const selectAgent = `
 		SELECT a.tenant_id, a.id, a.enrolled_at, a.method, a.first_seen_at, a.parent_id, a.max_children,
@@ -27,7 +31,7 @@ const selectAgent = `
 		       a.quarantined_at, a.service_name, a.service_version, a.host_name, a.capabilities,
 		       coalesce(a.accepts_config, false), a.healthy, a.epoch, a.gateway_id, a.boot_id, a.transport, a.peer,
 		       a.connected_at, a.last_seen_at, a.ended_at, a.end_reason, g.lease_until, coalesce(g.bus_lost, false), a.serial,
-		       coalesce(d.state, 'none'), coalesce(d.delivery, '{}'), a.attention
+		       coalesce(d.state, 'none'), coalesce(d.delivery, '{}'), a.attention, ` + tagsOfAgent + `
 		FROM agents a
 		LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
 		LEFT JOIN groups gr ON gr.tenant_id = a.tenant_id AND gr.id = a.group_id
@@ -43,7 +47,7 @@ func scanAgent(row pgx.Row) (a fleet.Agent, err error) {
 		(*instant)(&a.QuarantinedAt), &a.ServiceName, &a.ServiceVersion, &a.HostName, &capabilities,
 		&a.AcceptsConfig, &a.Healthy, &s.Epoch, &s.Gateway, &boot, &s.Transport, &s.Peer,
 		(*instant)(&s.ConnectedAt), (*instant)(&s.LastSeenAt), (*instant)(&s.EndedAt), &s.EndReason, (*instant)(&s.GatewayLeaseUntil), &s.GatewayBusLost, &a.Serial,
-		&state, &a.Delivery, &a.Attention)
+		&state, &a.Delivery, &a.Attention, &a.Tags)
 	a.Capabilities, s.BootID, a.Delivery.State = fleet.Capabilities(column.Unbits(capabilities)), column.Unbits(boot), state
 	return a, err
 }
@@ -62,26 +66,43 @@ func agent(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.Agent
 	return a, fail("read the agent", err)
 }
 
-// Agents implements store.Fleet.
+// Agents implements store.Fleet. Who it is is found first, and then all that is known of these.
 func (s *Store) Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (agents []fleet.Agent, next string, err error) {
-	where := conditions{args: []any{tenant}}
-	where.filter(f, now)
-	if page.After != "" {
-		where.and("a.id > %s", page.After)
-	}
-	query := selectAgent + where.sql.String() + where.number(" ORDER BY a.id LIMIT %s", keyset.Limit(page))
+	query, args := matching(tenant, f, now, fleet.AgentID(page.After), keyset.Limit(page))
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		agents, err = list(ctx, tx, scanAgent, query, where.args...)
+		found, err := list(ctx, tx, scanAgentID, query, args...)
+		if err == nil {
+			agents, err = agentsOf(ctx, tx, tenant, found)
+		}
 		return fail("list agents", err)
 	})
 	agents, next = keyset.Cut(agents, page, func(a fleet.Agent) string { return string(a.ID) })
 	return agents, next, err
 }
 
+// agentsOf are agents, by id.
+func agentsOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, page []fleet.AgentID) ([]fleet.Agent, error) {
+	return list(ctx, tx, scanAgent, selectAgent+` AND a.id `+among+` ORDER BY a.id`, tenant, ids(page, itself))
+}
+
+// matching is the query for the ids of those that a filter selects, ascending, after one of them and at most so many.
+func matching(tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, after fleet.AgentID, most int) (query string, args []any) {
+	where := conditions{args: []any{tenant}}
+	where.filter(f, now)
+	if after != "" {
+		where.and("a.id > %s", after)
+	}
+	from := " FROM agents a" + where.from.String()
+	limit := where.number(" ORDER BY a.id LIMIT %s", most)
+	return "SELECT a.id" + from + " WHERE a.tenant_id = $1" + where.sql.String() + limit, where.args
+}
+
 // conditions grows a query by what a filter asks, so that each is planned for what it is.
 type conditions struct {
-	sql  strings.Builder
-	args []any
+	from  strings.Builder // what is joined to agents a
+	joins int
+	sql   strings.Builder
+	args  []any
 }
 
 func (c *conditions) and(condition string, args ...any) {
@@ -105,9 +126,9 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 	switch f.DeliveryState {
 	case "":
 	case fleet.DeliveryNone: // with a row or without
-		c.and("coalesce(d.state, 'none') = 'none'")
-	default: // by the index
-		c.and("d.state = %s", f.DeliveryState)
+		c.and("NOT EXISTS (SELECT FROM deliveries d WHERE d.tenant_id = a.tenant_id AND d.agent_id = a.id AND d.state <> 'none')")
+	default:
+		c.join("deliveries", "j.state = %s", f.DeliveryState)
 	}
 	if f.Unhealthy {
 		c.and("a.healthy = false")
@@ -121,12 +142,29 @@ func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
 		from, to := f.NamePrefix, f.NamePrefix+"\U0010FFFF"
 		c.and("(a.host_name ~>=~ %s AND a.host_name ~<~ %s OR a.service_name ~>=~ %s AND a.service_name ~<~ %s)", from, to, from, to)
 	}
-	for _, key := range slices.Sorted(maps.Keys(f.Labels)) {
-		c.and("EXISTS (SELECT FROM agent_labels l WHERE l.tenant_id = a.tenant_id AND l.agent_id = a.id AND l.key = %s AND l.value = %s)",
-			key, f.Labels[key])
-	}
+	c.carry("agent_labels", f.Labels)
+	c.carry("agent_tags", f.Tags)
 	c.presence(f.Presence, now)
 }
+
+// carry wants agents that have these keys and values in a table of such.
+func (c *conditions) carry(table string, values map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		c.join(table, "j.key = %s AND j.value = %s", key, values[key])
+	}
+}
+
+// join wants a row j of a table, of which there is one for the agent at most. It is joined: its index on what is asked
+// for may lead, and gives the agents in the order of their ids.
+func (c *conditions) join(table, condition string, args ...any) {
+	c.joins++
+	row := fmt.Sprintf("j%d", c.joins)
+	on := strings.ReplaceAll("j.tenant_id = a.tenant_id AND j.agent_id = a.id AND "+condition, "j.", row+".")
+	c.from.WriteString(" JOIN " + table + " " + row + " ON " + c.number(on, args...))
+}
+
+// heard is of whom the gateway has its lease and its bus.
+const heard = "(a.gateway_id, a.boot_id) IN (SELECT id, boot_id FROM gateways WHERE lease_until > %s AND NOT bus_lost)"
 
 // presence is fleet.Session.Presence as a condition.
 func (c *conditions) presence(p fleet.Presence, now time.Time) {
@@ -135,9 +173,9 @@ func (c *conditions) presence(p fleet.Presence, now time.Time) {
 	case fleet.PresenceOffline:
 		c.and("(a.epoch = 0 OR a.ended_at <= %s OR a.ended_at IS NOT NULL AND a.end_reason <> %s)", since, fleet.EndDrained)
 	case fleet.PresenceOnline:
-		c.and("a.epoch > 0 AND a.ended_at IS NULL AND g.lease_until > %s AND NOT g.bus_lost", moment(now))
+		c.and("a.epoch > 0 AND a.ended_at IS NULL AND "+heard, moment(now))
 	case fleet.PresenceUnknown:
-		c.and(`a.epoch > 0 AND (a.ended_at IS NULL AND (g.lease_until > %s AND NOT g.bus_lost) IS NOT TRUE
+		c.and(`a.epoch > 0 AND (a.ended_at IS NULL AND NOT `+heard+`
 			OR a.ended_at > %s AND a.end_reason = %s)`, moment(now), since, fleet.EndDrained)
 	}
 }

@@ -29,6 +29,7 @@ var suites = map[string]suite{
 	"Restoration":  restoration,
 	"SigningKeys":  signingKeys,
 	"Envelopes":    envelopes,
+	"Bulk":         bulk,
 	"Groups":       groups,
 	"Configs":      configs,
 	"Assignments":  assignments,

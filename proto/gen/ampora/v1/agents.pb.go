@@ -81,6 +81,58 @@ func (Presence) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{0}
 }
 
+// TagOrigin is who set a tag.
+type TagOrigin int32
+
+const (
+	TagOrigin_TAG_ORIGIN_UNSPECIFIED TagOrigin = 0
+	// An operator. Nothing else changes it any more.
+	TagOrigin_TAG_ORIGIN_OPERATOR TagOrigin = 1
+	// The token or pool that the agent enrolled with.
+	TagOrigin_TAG_ORIGIN_ENROLMENT TagOrigin = 2
+)
+
+// Enum value maps for TagOrigin.
+var (
+	TagOrigin_name = map[int32]string{
+		0: "TAG_ORIGIN_UNSPECIFIED",
+		1: "TAG_ORIGIN_OPERATOR",
+		2: "TAG_ORIGIN_ENROLMENT",
+	}
+	TagOrigin_value = map[string]int32{
+		"TAG_ORIGIN_UNSPECIFIED": 0,
+		"TAG_ORIGIN_OPERATOR":    1,
+		"TAG_ORIGIN_ENROLMENT":   2,
+	}
+)
+
+func (x TagOrigin) Enum() *TagOrigin {
+	p := new(TagOrigin)
+	*p = x
+	return p
+}
+
+func (x TagOrigin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TagOrigin) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_agents_proto_enumTypes[1].Descriptor()
+}
+
+func (TagOrigin) Type() protoreflect.EnumType {
+	return &file_ampora_v1_agents_proto_enumTypes[1]
+}
+
+func (x TagOrigin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TagOrigin.Descriptor instead.
+func (TagOrigin) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+}
+
 type Transport int32
 
 const (
@@ -114,11 +166,11 @@ func (x Transport) String() string {
 }
 
 func (Transport) Descriptor() protoreflect.EnumDescriptor {
-	return file_ampora_v1_agents_proto_enumTypes[1].Descriptor()
+	return file_ampora_v1_agents_proto_enumTypes[2].Descriptor()
 }
 
 func (Transport) Type() protoreflect.EnumType {
-	return &file_ampora_v1_agents_proto_enumTypes[1]
+	return &file_ampora_v1_agents_proto_enumTypes[2]
 }
 
 func (x Transport) Number() protoreflect.EnumNumber {
@@ -127,7 +179,7 @@ func (x Transport) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Transport.Descriptor instead.
 func (Transport) EnumDescriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
 }
 
 type ConfigState int32
@@ -166,11 +218,11 @@ func (x ConfigState) String() string {
 }
 
 func (ConfigState) Descriptor() protoreflect.EnumDescriptor {
-	return file_ampora_v1_agents_proto_enumTypes[2].Descriptor()
+	return file_ampora_v1_agents_proto_enumTypes[3].Descriptor()
 }
 
 func (ConfigState) Type() protoreflect.EnumType {
-	return &file_ampora_v1_agents_proto_enumTypes[2]
+	return &file_ampora_v1_agents_proto_enumTypes[3]
 }
 
 func (x ConfigState) Number() protoreflect.EnumNumber {
@@ -179,7 +231,7 @@ func (x ConfigState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigState.Descriptor instead.
 func (ConfigState) EnumDescriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
 }
 
 type DeliveryState int32
@@ -240,11 +292,11 @@ func (x DeliveryState) String() string {
 }
 
 func (DeliveryState) Descriptor() protoreflect.EnumDescriptor {
-	return file_ampora_v1_agents_proto_enumTypes[3].Descriptor()
+	return file_ampora_v1_agents_proto_enumTypes[4].Descriptor()
 }
 
 func (DeliveryState) Type() protoreflect.EnumType {
-	return &file_ampora_v1_agents_proto_enumTypes[3]
+	return &file_ampora_v1_agents_proto_enumTypes[4]
 }
 
 func (x DeliveryState) Number() protoreflect.EnumNumber {
@@ -253,7 +305,7 @@ func (x DeliveryState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeliveryState.Descriptor instead.
 func (DeliveryState) EnumDescriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
 }
 
 // Agent is one identity and what is known of it.
@@ -291,8 +343,10 @@ type Agent struct {
 	Credential *Credential  `protobuf:"bytes,23,opt,name=credential,proto3" json:"credential,omitempty"`
 	// Custom capabilities the agent listed.
 	CustomCapabilities []string `protobuf:"bytes,24,rep,name=custom_capabilities,json=customCapabilities,proto3" json:"custom_capabilities,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What operators and the enrolment say of it, by key. Labels, in the description, are what it says of itself.
+	Tags          map[string]*Tag `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Agent) Reset() {
@@ -493,6 +547,66 @@ func (x *Agent) GetCustomCapabilities() []string {
 	return nil
 }
 
+func (x *Agent) GetTags() map[string]*Tag {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// Tag is the value of a tag.
+type Tag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	Origin        TagOrigin              `protobuf:"varint,2,opt,name=origin,proto3,enum=ampora.v1.TagOrigin" json:"origin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tag) Reset() {
+	*x = Tag{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tag) ProtoMessage() {}
+
+func (x *Tag) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tag.ProtoReflect.Descriptor instead.
+func (*Tag) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Tag) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Tag) GetOrigin() TagOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return TagOrigin_TAG_ORIGIN_UNSPECIFIED
+}
+
 // Attention is a standing remark that a person should look at the agent.
 type Attention struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -506,7 +620,7 @@ type Attention struct {
 
 func (x *Attention) Reset() {
 	*x = Attention{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	mi := &file_ampora_v1_agents_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +632,7 @@ func (x *Attention) String() string {
 func (*Attention) ProtoMessage() {}
 
 func (x *Attention) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	mi := &file_ampora_v1_agents_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +645,7 @@ func (x *Attention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attention.ProtoReflect.Descriptor instead.
 func (*Attention) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Attention) GetReason() string {
@@ -576,7 +690,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[2]
+	mi := &file_ampora_v1_agents_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +702,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[2]
+	mi := &file_ampora_v1_agents_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +715,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Session) GetGatewayId() string {
@@ -675,7 +789,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[3]
+	mi := &file_ampora_v1_agents_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +801,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[3]
+	mi := &file_ampora_v1_agents_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +814,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Credential) GetSerial() string {
@@ -749,7 +863,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[4]
+	mi := &file_ampora_v1_agents_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +875,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[4]
+	mi := &file_ampora_v1_agents_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +888,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Description) GetIdentifying() []*Attribute {
@@ -801,7 +915,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[5]
+	mi := &file_ampora_v1_agents_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +927,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[5]
+	mi := &file_ampora_v1_agents_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +940,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Attribute) GetKey() string {
@@ -859,7 +973,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[6]
+	mi := &file_ampora_v1_agents_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +985,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[6]
+	mi := &file_ampora_v1_agents_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +998,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{6}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Health) GetHealthy() bool {
@@ -940,7 +1054,7 @@ type EffectiveConfig struct {
 
 func (x *EffectiveConfig) Reset() {
 	*x = EffectiveConfig{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[7]
+	mi := &file_ampora_v1_agents_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1066,7 @@ func (x *EffectiveConfig) String() string {
 func (*EffectiveConfig) ProtoMessage() {}
 
 func (x *EffectiveConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[7]
+	mi := &file_ampora_v1_agents_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1079,7 @@ func (x *EffectiveConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EffectiveConfig.ProtoReflect.Descriptor instead.
 func (*EffectiveConfig) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{7}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EffectiveConfig) GetFiles() []*ConfigFile {
@@ -996,7 +1110,7 @@ type ConfigFile struct {
 
 func (x *ConfigFile) Reset() {
 	*x = ConfigFile{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[8]
+	mi := &file_ampora_v1_agents_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1122,7 @@ func (x *ConfigFile) String() string {
 func (*ConfigFile) ProtoMessage() {}
 
 func (x *ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[8]
+	mi := &file_ampora_v1_agents_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1135,7 @@ func (x *ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigFile.ProtoReflect.Descriptor instead.
 func (*ConfigFile) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{8}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConfigFile) GetName() string {
@@ -1067,7 +1181,7 @@ type RemoteConfigStatus struct {
 
 func (x *RemoteConfigStatus) Reset() {
 	*x = RemoteConfigStatus{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[9]
+	mi := &file_ampora_v1_agents_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1193,7 @@ func (x *RemoteConfigStatus) String() string {
 func (*RemoteConfigStatus) ProtoMessage() {}
 
 func (x *RemoteConfigStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[9]
+	mi := &file_ampora_v1_agents_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1206,7 @@ func (x *RemoteConfigStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteConfigStatus.ProtoReflect.Descriptor instead.
 func (*RemoteConfigStatus) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{9}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoteConfigStatus) GetLastOfferHash() string {
@@ -1137,7 +1251,7 @@ type PackageStatus struct {
 
 func (x *PackageStatus) Reset() {
 	*x = PackageStatus{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[10]
+	mi := &file_ampora_v1_agents_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1263,7 @@ func (x *PackageStatus) String() string {
 func (*PackageStatus) ProtoMessage() {}
 
 func (x *PackageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[10]
+	mi := &file_ampora_v1_agents_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1276,7 @@ func (x *PackageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PackageStatus.ProtoReflect.Descriptor instead.
 func (*PackageStatus) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{10}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PackageStatus) GetName() string {
@@ -1211,7 +1325,7 @@ type AvailableComponents struct {
 
 func (x *AvailableComponents) Reset() {
 	*x = AvailableComponents{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[11]
+	mi := &file_ampora_v1_agents_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1337,7 @@ func (x *AvailableComponents) String() string {
 func (*AvailableComponents) ProtoMessage() {}
 
 func (x *AvailableComponents) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[11]
+	mi := &file_ampora_v1_agents_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1350,7 @@ func (x *AvailableComponents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AvailableComponents.ProtoReflect.Descriptor instead.
 func (*AvailableComponents) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{11}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AvailableComponents) GetHash() string {
@@ -1267,7 +1381,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[12]
+	mi := &file_ampora_v1_agents_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1393,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[12]
+	mi := &file_ampora_v1_agents_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1406,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{12}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Component) GetKind() string {
@@ -1340,7 +1454,7 @@ type ConfigDelivery struct {
 
 func (x *ConfigDelivery) Reset() {
 	*x = ConfigDelivery{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[13]
+	mi := &file_ampora_v1_agents_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1466,7 @@ func (x *ConfigDelivery) String() string {
 func (*ConfigDelivery) ProtoMessage() {}
 
 func (x *ConfigDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[13]
+	mi := &file_ampora_v1_agents_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1479,7 @@ func (x *ConfigDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDelivery.ProtoReflect.Descriptor instead.
 func (*ConfigDelivery) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{13}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigDelivery) GetState() DeliveryState {
@@ -1457,7 +1571,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[14]
+	mi := &file_ampora_v1_agents_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1583,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[14]
+	mi := &file_ampora_v1_agents_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1596,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{14}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListAgentsRequest) GetPageSize() int32 {
@@ -1519,14 +1633,16 @@ type AgentFilter struct {
 	// Only agents that reported themselves unhealthy.
 	Unhealthy bool `protobuf:"varint,6,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	// Only agents with standing remarks.
-	Attention     bool `protobuf:"varint,7,opt,name=attention,proto3" json:"attention,omitempty"`
+	Attention bool `protobuf:"varint,7,opt,name=attention,proto3" json:"attention,omitempty"`
+	// Exact values of tags.
+	Tags          map[string]string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AgentFilter) Reset() {
 	*x = AgentFilter{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[15]
+	mi := &file_ampora_v1_agents_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1654,7 @@ func (x *AgentFilter) String() string {
 func (*AgentFilter) ProtoMessage() {}
 
 func (x *AgentFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[15]
+	mi := &file_ampora_v1_agents_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1667,7 @@ func (x *AgentFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentFilter.ProtoReflect.Descriptor instead.
 func (*AgentFilter) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{15}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AgentFilter) GetGroupId() string {
@@ -1603,6 +1719,13 @@ func (x *AgentFilter) GetAttention() bool {
 	return false
 }
 
+func (x *AgentFilter) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 type ListAgentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without description details, components and package statuses.
@@ -1614,7 +1737,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[16]
+	mi := &file_ampora_v1_agents_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1749,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[16]
+	mi := &file_ampora_v1_agents_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1762,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{16}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*Agent {
@@ -1665,7 +1788,7 @@ type GetAgentRequest struct {
 
 func (x *GetAgentRequest) Reset() {
 	*x = GetAgentRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	mi := &file_ampora_v1_agents_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1800,7 @@ func (x *GetAgentRequest) String() string {
 func (*GetAgentRequest) ProtoMessage() {}
 
 func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	mi := &file_ampora_v1_agents_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1813,7 @@ func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{17}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetAgentRequest) GetId() string {
@@ -1709,7 +1832,7 @@ type GetAgentResponse struct {
 
 func (x *GetAgentResponse) Reset() {
 	*x = GetAgentResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	mi := &file_ampora_v1_agents_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1844,7 @@ func (x *GetAgentResponse) String() string {
 func (*GetAgentResponse) ProtoMessage() {}
 
 func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	mi := &file_ampora_v1_agents_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1857,7 @@ func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentResponse.ProtoReflect.Descriptor instead.
 func (*GetAgentResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{18}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetAgentResponse) GetAgent() *Agent {
@@ -1753,7 +1876,7 @@ type GetEffectiveConfigRequest struct {
 
 func (x *GetEffectiveConfigRequest) Reset() {
 	*x = GetEffectiveConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[19]
+	mi := &file_ampora_v1_agents_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1888,7 @@ func (x *GetEffectiveConfigRequest) String() string {
 func (*GetEffectiveConfigRequest) ProtoMessage() {}
 
 func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[19]
+	mi := &file_ampora_v1_agents_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1901,7 @@ func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{19}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetEffectiveConfigRequest) GetId() string {
@@ -1797,7 +1920,7 @@ type GetEffectiveConfigResponse struct {
 
 func (x *GetEffectiveConfigResponse) Reset() {
 	*x = GetEffectiveConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[20]
+	mi := &file_ampora_v1_agents_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1932,7 @@ func (x *GetEffectiveConfigResponse) String() string {
 func (*GetEffectiveConfigResponse) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[20]
+	mi := &file_ampora_v1_agents_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1945,7 @@ func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetEffectiveConfigResponse) GetFiles() []*GetEffectiveConfigResponse_File {
@@ -1841,7 +1964,7 @@ type RetryConfigRequest struct {
 
 func (x *RetryConfigRequest) Reset() {
 	*x = RetryConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[21]
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1976,7 @@ func (x *RetryConfigRequest) String() string {
 func (*RetryConfigRequest) ProtoMessage() {}
 
 func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[21]
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +1989,7 @@ func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigRequest.ProtoReflect.Descriptor instead.
 func (*RetryConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RetryConfigRequest) GetId() string {
@@ -1886,7 +2009,7 @@ type RetryConfigResponse struct {
 
 func (x *RetryConfigResponse) Reset() {
 	*x = RetryConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2021,7 @@ func (x *RetryConfigResponse) String() string {
 func (*RetryConfigResponse) ProtoMessage() {}
 
 func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2034,7 @@ func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigResponse.ProtoReflect.Descriptor instead.
 func (*RetryConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RetryConfigResponse) GetCleared() int32 {
@@ -1931,7 +2054,7 @@ type AllowChildrenRequest struct {
 
 func (x *AllowChildrenRequest) Reset() {
 	*x = AllowChildrenRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2066,7 @@ func (x *AllowChildrenRequest) String() string {
 func (*AllowChildrenRequest) ProtoMessage() {}
 
 func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2079,7 @@ func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenRequest.ProtoReflect.Descriptor instead.
 func (*AllowChildrenRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AllowChildrenRequest) GetId() string {
@@ -1982,7 +2105,7 @@ type AllowChildrenResponse struct {
 
 func (x *AllowChildrenResponse) Reset() {
 	*x = AllowChildrenResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2117,7 @@ func (x *AllowChildrenResponse) String() string {
 func (*AllowChildrenResponse) ProtoMessage() {}
 
 func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2130,7 @@ func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenResponse.ProtoReflect.Descriptor instead.
 func (*AllowChildrenResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AllowChildrenResponse) GetAgent() *Agent {
@@ -2026,7 +2149,7 @@ type ReleaseQuarantineRequest struct {
 
 func (x *ReleaseQuarantineRequest) Reset() {
 	*x = ReleaseQuarantineRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2161,7 @@ func (x *ReleaseQuarantineRequest) String() string {
 func (*ReleaseQuarantineRequest) ProtoMessage() {}
 
 func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2174,7 @@ func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReleaseQuarantineRequest) GetId() string {
@@ -2070,7 +2193,7 @@ type ReleaseQuarantineResponse struct {
 
 func (x *ReleaseQuarantineResponse) Reset() {
 	*x = ReleaseQuarantineResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2205,7 @@ func (x *ReleaseQuarantineResponse) String() string {
 func (*ReleaseQuarantineResponse) ProtoMessage() {}
 
 func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2218,7 @@ func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReleaseQuarantineResponse) GetAgent() *Agent {
@@ -2115,7 +2238,7 @@ type GetEffectiveConfigResponse_File struct {
 
 func (x *GetEffectiveConfigResponse_File) Reset() {
 	*x = GetEffectiveConfigResponse_File{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[29]
+	mi := &file_ampora_v1_agents_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2250,7 @@ func (x *GetEffectiveConfigResponse_File) String() string {
 func (*GetEffectiveConfigResponse_File) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[29]
+	mi := &file_ampora_v1_agents_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2263,7 @@ func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse_File.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse_File) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20, 0}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *GetEffectiveConfigResponse_File) GetFile() *ConfigFile {
@@ -2161,7 +2284,7 @@ var File_ampora_v1_agents_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\b\n" +
+	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\t\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12!\n" +
@@ -2191,7 +2314,14 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\n" +
 	"credential\x18\x17 \x01(\v2\x15.ampora.v1.CredentialR\n" +
 	"credential\x12/\n" +
-	"\x13custom_capabilities\x18\x18 \x03(\tR\x12customCapabilities\"o\n" +
+	"\x13custom_capabilities\x18\x18 \x03(\tR\x12customCapabilities\x12.\n" +
+	"\x04tags\x18\x19 \x03(\v2\x1a.ampora.v1.Agent.TagsEntryR\x04tags\x1aG\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12$\n" +
+	"\x05value\x18\x02 \x01(\v2\x0e.ampora.v1.TagR\x05value:\x028\x01\"I\n" +
+	"\x03Tag\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12,\n" +
+	"\x06origin\x18\x02 \x01(\x0e2\x14.ampora.v1.TagOriginR\x06origin\"o\n" +
 	"\tAttention\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
@@ -2288,7 +2418,7 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12.\n" +
-	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x9f\x03\n" +
+	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x98\x04\n" +
 	"\vAgentFilter\x12\"\n" +
 	"\bgroup_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x129\n" +
 	"\bpresence\x18\x02 \x01(\x0e2\x13.ampora.v1.PresenceB\b\xbaH\x05\x82\x01\x02\x10\x01R\bpresence\x12D\n" +
@@ -2297,8 +2427,12 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\vname_prefix\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\n" +
 	"namePrefix\x12\x1c\n" +
 	"\tunhealthy\x18\x06 \x01(\bR\tunhealthy\x12\x1c\n" +
-	"\tattention\x18\a \x01(\bR\tattention\x1a9\n" +
+	"\tattention\x18\a \x01(\bR\tattention\x12>\n" +
+	"\x04tags\x18\b \x03(\v2 .ampora.v1.AgentFilter.TagsEntryB\b\xbaH\x05\x9a\x01\x02\x10\bR\x04tags\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
 	"\x12ListAgentsResponse\x12(\n" +
@@ -2333,7 +2467,11 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPRESENCE_ONLINE\x10\x01\x12\x14\n" +
 	"\x10PRESENCE_OFFLINE\x10\x02\x12\x14\n" +
-	"\x10PRESENCE_UNKNOWN\x10\x03*S\n" +
+	"\x10PRESENCE_UNKNOWN\x10\x03*Z\n" +
+	"\tTagOrigin\x12\x1a\n" +
+	"\x16TAG_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13TAG_ORIGIN_OPERATOR\x10\x01\x12\x18\n" +
+	"\x14TAG_ORIGIN_ENROLMENT\x10\x02*S\n" +
 	"\tTransport\x12\x19\n" +
 	"\x15TRANSPORT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13TRANSPORT_WEBSOCKET\x10\x01\x12\x12\n" +
@@ -2376,107 +2514,115 @@ func file_ampora_v1_agents_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_agents_proto_rawDescData
 }
 
-var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_ampora_v1_agents_proto_goTypes = []any{
 	(Presence)(0),                           // 0: ampora.v1.Presence
-	(Transport)(0),                          // 1: ampora.v1.Transport
-	(ConfigState)(0),                        // 2: ampora.v1.ConfigState
-	(DeliveryState)(0),                      // 3: ampora.v1.DeliveryState
-	(*Agent)(nil),                           // 4: ampora.v1.Agent
-	(*Attention)(nil),                       // 5: ampora.v1.Attention
-	(*Session)(nil),                         // 6: ampora.v1.Session
-	(*Credential)(nil),                      // 7: ampora.v1.Credential
-	(*Description)(nil),                     // 8: ampora.v1.Description
-	(*Attribute)(nil),                       // 9: ampora.v1.Attribute
-	(*Health)(nil),                          // 10: ampora.v1.Health
-	(*EffectiveConfig)(nil),                 // 11: ampora.v1.EffectiveConfig
-	(*ConfigFile)(nil),                      // 12: ampora.v1.ConfigFile
-	(*RemoteConfigStatus)(nil),              // 13: ampora.v1.RemoteConfigStatus
-	(*PackageStatus)(nil),                   // 14: ampora.v1.PackageStatus
-	(*AvailableComponents)(nil),             // 15: ampora.v1.AvailableComponents
-	(*Component)(nil),                       // 16: ampora.v1.Component
-	(*ConfigDelivery)(nil),                  // 17: ampora.v1.ConfigDelivery
-	(*ListAgentsRequest)(nil),               // 18: ampora.v1.ListAgentsRequest
-	(*AgentFilter)(nil),                     // 19: ampora.v1.AgentFilter
-	(*ListAgentsResponse)(nil),              // 20: ampora.v1.ListAgentsResponse
-	(*GetAgentRequest)(nil),                 // 21: ampora.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),                // 22: ampora.v1.GetAgentResponse
-	(*GetEffectiveConfigRequest)(nil),       // 23: ampora.v1.GetEffectiveConfigRequest
-	(*GetEffectiveConfigResponse)(nil),      // 24: ampora.v1.GetEffectiveConfigResponse
-	(*RetryConfigRequest)(nil),              // 25: ampora.v1.RetryConfigRequest
-	(*RetryConfigResponse)(nil),             // 26: ampora.v1.RetryConfigResponse
-	(*AllowChildrenRequest)(nil),            // 27: ampora.v1.AllowChildrenRequest
-	(*AllowChildrenResponse)(nil),           // 28: ampora.v1.AllowChildrenResponse
-	(*ReleaseQuarantineRequest)(nil),        // 29: ampora.v1.ReleaseQuarantineRequest
-	(*ReleaseQuarantineResponse)(nil),       // 30: ampora.v1.ReleaseQuarantineResponse
-	nil,                                     // 31: ampora.v1.Health.ComponentsEntry
-	nil,                                     // 32: ampora.v1.AgentFilter.LabelsEntry
-	(*GetEffectiveConfigResponse_File)(nil), // 33: ampora.v1.GetEffectiveConfigResponse.File
-	(*timestamppb.Timestamp)(nil),           // 34: google.protobuf.Timestamp
-	(*structpb.Value)(nil),                  // 35: google.protobuf.Value
+	(TagOrigin)(0),                          // 1: ampora.v1.TagOrigin
+	(Transport)(0),                          // 2: ampora.v1.Transport
+	(ConfigState)(0),                        // 3: ampora.v1.ConfigState
+	(DeliveryState)(0),                      // 4: ampora.v1.DeliveryState
+	(*Agent)(nil),                           // 5: ampora.v1.Agent
+	(*Tag)(nil),                             // 6: ampora.v1.Tag
+	(*Attention)(nil),                       // 7: ampora.v1.Attention
+	(*Session)(nil),                         // 8: ampora.v1.Session
+	(*Credential)(nil),                      // 9: ampora.v1.Credential
+	(*Description)(nil),                     // 10: ampora.v1.Description
+	(*Attribute)(nil),                       // 11: ampora.v1.Attribute
+	(*Health)(nil),                          // 12: ampora.v1.Health
+	(*EffectiveConfig)(nil),                 // 13: ampora.v1.EffectiveConfig
+	(*ConfigFile)(nil),                      // 14: ampora.v1.ConfigFile
+	(*RemoteConfigStatus)(nil),              // 15: ampora.v1.RemoteConfigStatus
+	(*PackageStatus)(nil),                   // 16: ampora.v1.PackageStatus
+	(*AvailableComponents)(nil),             // 17: ampora.v1.AvailableComponents
+	(*Component)(nil),                       // 18: ampora.v1.Component
+	(*ConfigDelivery)(nil),                  // 19: ampora.v1.ConfigDelivery
+	(*ListAgentsRequest)(nil),               // 20: ampora.v1.ListAgentsRequest
+	(*AgentFilter)(nil),                     // 21: ampora.v1.AgentFilter
+	(*ListAgentsResponse)(nil),              // 22: ampora.v1.ListAgentsResponse
+	(*GetAgentRequest)(nil),                 // 23: ampora.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),                // 24: ampora.v1.GetAgentResponse
+	(*GetEffectiveConfigRequest)(nil),       // 25: ampora.v1.GetEffectiveConfigRequest
+	(*GetEffectiveConfigResponse)(nil),      // 26: ampora.v1.GetEffectiveConfigResponse
+	(*RetryConfigRequest)(nil),              // 27: ampora.v1.RetryConfigRequest
+	(*RetryConfigResponse)(nil),             // 28: ampora.v1.RetryConfigResponse
+	(*AllowChildrenRequest)(nil),            // 29: ampora.v1.AllowChildrenRequest
+	(*AllowChildrenResponse)(nil),           // 30: ampora.v1.AllowChildrenResponse
+	(*ReleaseQuarantineRequest)(nil),        // 31: ampora.v1.ReleaseQuarantineRequest
+	(*ReleaseQuarantineResponse)(nil),       // 32: ampora.v1.ReleaseQuarantineResponse
+	nil,                                     // 33: ampora.v1.Agent.TagsEntry
+	nil,                                     // 34: ampora.v1.Health.ComponentsEntry
+	nil,                                     // 35: ampora.v1.AgentFilter.LabelsEntry
+	nil,                                     // 36: ampora.v1.AgentFilter.TagsEntry
+	(*GetEffectiveConfigResponse_File)(nil), // 37: ampora.v1.GetEffectiveConfigResponse.File
+	(*timestamppb.Timestamp)(nil),           // 38: google.protobuf.Timestamp
+	(*structpb.Value)(nil),                  // 39: google.protobuf.Value
 }
 var file_ampora_v1_agents_proto_depIdxs = []int32{
-	34, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
+	38, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: ampora.v1.Agent.presence:type_name -> ampora.v1.Presence
-	6,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
-	8,  // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
-	10, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
-	11, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
-	13, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
-	14, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
-	15, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
-	17, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
-	5,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
-	7,  // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
-	34, // 12: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
-	1,  // 13: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
-	34, // 14: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
-	34, // 15: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
-	34, // 16: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
-	34, // 17: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
-	34, // 18: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
-	9,  // 19: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
-	9,  // 20: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
-	35, // 21: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
-	34, // 22: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
-	34, // 23: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
-	31, // 24: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
-	12, // 25: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
-	34, // 26: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
-	2,  // 27: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
-	34, // 28: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
-	16, // 29: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
-	3,  // 30: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
-	34, // 31: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
-	19, // 32: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
-	0,  // 33: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
-	32, // 34: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
-	3,  // 35: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
-	4,  // 36: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
-	4,  // 37: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
-	33, // 38: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
-	4,  // 39: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
-	4,  // 40: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
-	10, // 41: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
-	12, // 42: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
-	18, // 43: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
-	21, // 44: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
-	23, // 45: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
-	25, // 46: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
-	27, // 47: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
-	29, // 48: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
-	20, // 49: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
-	22, // 50: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
-	24, // 51: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
-	26, // 52: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
-	28, // 53: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
-	30, // 54: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
-	49, // [49:55] is the sub-list for method output_type
-	43, // [43:49] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	8,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
+	10, // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
+	12, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
+	13, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
+	15, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
+	16, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
+	17, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
+	19, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
+	7,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
+	9,  // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
+	33, // 12: ampora.v1.Agent.tags:type_name -> ampora.v1.Agent.TagsEntry
+	1,  // 13: ampora.v1.Tag.origin:type_name -> ampora.v1.TagOrigin
+	38, // 14: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
+	2,  // 15: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
+	38, // 16: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
+	38, // 17: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
+	38, // 18: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
+	38, // 19: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
+	38, // 20: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
+	11, // 21: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
+	11, // 22: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
+	39, // 23: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
+	38, // 24: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
+	38, // 25: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
+	34, // 26: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
+	14, // 27: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
+	38, // 28: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
+	3,  // 29: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
+	38, // 30: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
+	18, // 31: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
+	4,  // 32: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
+	38, // 33: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
+	21, // 34: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	0,  // 35: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
+	35, // 36: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
+	4,  // 37: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
+	36, // 38: ampora.v1.AgentFilter.tags:type_name -> ampora.v1.AgentFilter.TagsEntry
+	5,  // 39: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
+	5,  // 40: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
+	37, // 41: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
+	5,  // 42: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
+	5,  // 43: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
+	6,  // 44: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
+	12, // 45: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
+	14, // 46: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
+	20, // 47: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
+	23, // 48: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
+	25, // 49: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
+	27, // 50: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
+	29, // 51: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
+	31, // 52: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
+	22, // 53: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
+	24, // 54: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
+	26, // 55: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
+	28, // 56: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
+	30, // 57: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
+	32, // 58: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
+	53, // [53:59] is the sub-list for method output_type
+	47, // [47:53] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_agents_proto_init() }
@@ -2490,8 +2636,8 @@ func file_ampora_v1_agents_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_agents_proto_rawDesc), len(file_ampora_v1_agents_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   30,
+			NumEnums:      5,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,189 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
+)
+
+// bulkFlags say whom a command is about that is about many: agents that are named, or those that the filter's flags
+// select.
+type bulkFlags struct {
+	selection        agentSelection
+	all, dryRun, yes bool
+	expect           string
+}
+
+func (f *bulkFlags) flags(cmd *cobra.Command) {
+	f.selection.flags(cmd)
+	flags := cmd.Flags()
+	flags.BoolVar(&f.all, "all", false, "every agent")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only show what would be done")
+	flags.BoolVar(&f.yes, "yes", false, "do it to whomever the flags select, without looking first")
+	flags.StringVar(&f.expect, "expect", "", "do it to exactly those of the dry run that showed this `MARK`")
+	cmd.MarkFlagsMutuallyExclusive("dry-run", "yes", "expect")
+}
+
+// targets says whom the command is about. Agents are named or selected, not both, and everybody only on purpose.
+func (f *bulkFlags) targets(ctx context.Context, api *api, agents []string) (*amporav1.AgentTargets, error) {
+	targets := &amporav1.AgentTargets{DryRun: f.dryRun, Expect: f.expect}
+	filter, err := f.selection.filter(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	selecting := !f.selection.empty()
+	switch {
+	case len(agents) > 0 && (selecting || f.all):
+		return nil, usage("name agents or select them by flags, not both")
+	case len(agents) > 0:
+		named, err := api.agentIDs(ctx, agents)
+		targets.Of = &amporav1.AgentTargets_Ids{Ids: &amporav1.AgentIds{Ids: named}}
+		return targets, err
+	case selecting == f.all:
+		return nil, usage("name agents, select them by flags, or say --all")
+	default:
+		targets.Of = &amporav1.AgentTargets_Filter{Filter: filter}
+		return targets, nil
+	}
+}
+
+// bulkVerb is a command that does one thing to many agents.
+type bulkVerb struct {
+	verb
+	// split parts the arguments into names of agents and the rest; nil: all are agents.
+	split func(args []string) (agents []string, rest []string)
+	// do calls the procedure; done says what was done, after the number of agents.
+	do   func(ctx context.Context, api *api, targets *amporav1.AgentTargets, rest []string) (*amporav1.BulkOutcome, error)
+	done string
+}
+
+// bulk is the command of a bulkVerb. Whom a filter selects is looked at first: without --yes or --expect that is all.
+func (p *program) bulk(v bulkVerb) *cobra.Command {
+	var whom bulkFlags
+	cmd := p.remote(v.verb, func(ctx context.Context, api *api, args []string) error {
+		agents, rest := args, []string(nil)
+		if v.split != nil {
+			agents, rest = v.split(args)
+		}
+		targets, err := whom.targets(ctx, api, agents)
+		if err != nil {
+			return err
+		}
+		if targets.GetFilter() != nil && targets.GetExpect() == "" {
+			targets.DryRun = true
+			preview, err := v.do(ctx, api, targets, rest)
+			if err != nil || !whom.yes {
+				return p.showBulk(preview, err, true, v.done)
+			}
+			targets.DryRun, targets.Expect = false, preview.GetMark()
+		}
+		outcome, err := v.do(ctx, api, targets, rest)
+		return p.showBulk(outcome, err, targets.GetDryRun(), v.done)
+	})
+	whom.flags(cmd)
+	return cmd
+}
+
+func (p *program) showBulk(outcome *amporav1.BulkOutcome, err error, preview bool, done string) error {
+	if err != nil {
+		return err
+	}
+	return p.show(outcome, func() view { return bulkView{p, outcome, preview, done} })
+}
+
+// bulkView is what was done, or would be, and to whom it could not.
+type bulkView struct {
+	p       *program
+	outcome *amporav1.BulkOutcome
+	preview bool
+	done    string
+}
+
+func (v bulkView) write(out io.Writer) error {
+	text := &strings.Builder{}
+	if v.preview {
+		_, _ = fmt.Fprintf(text, "%s would be %s", counted(v.outcome.GetChanged(), "agent"), v.done)
+	} else {
+		_, _ = fmt.Fprintf(text, "%s %s", counted(v.outcome.GetChanged(), "agent"), v.done)
+	}
+	for _, skipped := range v.outcome.GetSkipped() {
+		_, _ = fmt.Fprintf(text, "; %d skipped: %s", skipped.GetCount(), escape(skipped.GetReason()))
+	}
+	_, _ = fmt.Fprintln(text)
+	if sample := v.outcome.GetSample(); len(sample) > 0 {
+		if err := v.p.agentTable(sample).write(text); err != nil {
+			return err
+		}
+	}
+	if rest := int(v.outcome.GetChanged()) - len(v.outcome.GetSample()); v.preview && rest > 0 {
+		_, _ = fmt.Fprintf(text, "and %d more\n", rest)
+	}
+	if v.preview {
+		_, _ = fmt.Fprintf(text, "do it to exactly these with: --expect %s\n", escape(v.outcome.GetMark()))
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+func (p *program) agentsTag() *cobra.Command {
+	return p.bulk(bulkVerb{
+		verb: verb{
+			use: "tag [AGENT...] KEY=VALUE|KEY-... [flags]", short: "Set and remove tags of agents", args: cobra.MinimumNArgs(1),
+			long: `Set tags with KEY=VALUE, remove them with KEY-. Tags are what operators say of agents, and what came with their
+enrolment; labels are what agents say of themselves. An operator has the last word: what one sets takes the place
+of what came with the enrolment.`,
+			example: "amporactl agents tag web-1 site=berlin canary-\namporactl agents tag --label deployment.environment=prod tier=gold --dry-run",
+		},
+		split: splitTags, done: "tagged",
+		do: func(ctx context.Context, api *api, targets *amporav1.AgentTargets, rest []string) (*amporav1.BulkOutcome, error) {
+			set, remove, err := parseTags(rest)
+			if err != nil {
+				return nil, err
+			}
+			return api.bulk.TagAgents(ctx, &amporav1.TagAgentsRequest{Targets: targets, Set: set, Remove: remove})
+		},
+	})
+}
+
+// splitTags parts names of agents from what becomes of tags: neither ids nor names of agents hold "=" or end with "-".
+func splitTags(args []string) (agents, tags []string) {
+	for _, arg := range args {
+		if strings.Contains(arg, "=") || strings.HasSuffix(arg, "-") {
+			tags = append(tags, arg)
+		} else {
+			agents = append(agents, arg)
+		}
+	}
+	return agents, tags
+}
+
+func parseTags(args []string) (set map[string]string, remove []string, err error) {
+	set = map[string]string{}
+	for _, arg := range args {
+		key, value, sets := strings.Cut(arg, "=")
+		if !sets {
+			key = strings.TrimSuffix(arg, "-")
+		}
+		if _, twice := set[key]; twice || slices.Contains(remove, key) {
+			return nil, nil, usage("the tag %q is named twice", key)
+		}
+		if sets {
+			set[key] = value
+		} else {
+			remove = append(remove, key)
+		}
+	}
+	if len(args) == 0 {
+		return nil, nil, usage("no tag is named: KEY=VALUE sets one, KEY- removes one")
+	}
+	return set, remove, nil
+}

@@ -1,0 +1,114 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// Act implements store.Bulk. Whom it is about is decided on rows that are locked until the commit, in the order of their
+// ids.
+func (s *Store) Act(ctx context.Context, by fleet.By, act fleet.Act) (outcome fleet.ActOutcome, err error) {
+	in := s.inTenant
+	if act.Preview {
+		in = s.reading
+	}
+	err = in(ctx, by.Tenant, func(tx pgx.Tx) error {
+		if outcome, err = decideAct(ctx, tx, by, act); err != nil {
+			return err
+		}
+		switch {
+		case act.Preview:
+			outcome.Sample, err = agentsOf(ctx, tx, by.Tenant, outcome.Done[:min(len(outcome.Done), fleet.SampleSize)])
+			err = fail("read a sample", err)
+		case len(outcome.Done) > 0:
+			err = doAct(ctx, tx, by, act, outcome)
+		}
+		return err
+	})
+	if err != nil {
+		return fleet.ActOutcome{}, err
+	}
+	return outcome, nil
+}
+
+func decideAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act) (fleet.ActOutcome, error) {
+	agents, err := selected(ctx, tx, by, act)
+	if err != nil {
+		return fleet.ActOutcome{}, err
+	}
+	mark, err := verdict.Selected(act, agents)
+	if err != nil {
+		return fleet.ActOutcome{}, err
+	}
+	subjects, err := readSubjects(ctx, tx, by.Tenant, act, agents)
+	if err != nil {
+		return fleet.ActOutcome{}, err
+	}
+	outcome := verdict.OfAct(act, agents, subjects)
+	outcome.Mark = mark
+	return outcome, nil
+}
+
+// selected are the ids of whom an act is about, and of one more than it may be about if there are too many.
+func selected(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act) ([]fleet.AgentID, error) {
+	if act.Agents != nil {
+		return verdict.Named(act.Agents), nil
+	}
+	query, args := matching(by.Tenant, act.Filter, by.At, "", act.Most+1)
+	agents, err := list(ctx, tx, scanAgentID, query, args...)
+	return agents, fail("select the agents", err)
+}
+
+// readSubjects reads what an act depends on, of agents whose rows it locks unless it is a preview.
+func readSubjects(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, act fleet.Act, agents []fleet.AgentID) (map[fleet.AgentID]verdict.Subject, error) {
+	named := ids(agents, itself)
+	if !act.Preview {
+		_, err := tx.Exec(ctx, `SELECT FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, named)
+		if err != nil {
+			return nil, fail("lock the agents", err)
+		}
+	}
+	subjects := make(map[fleet.AgentID]verdict.Subject, len(agents))
+	_, err := list(ctx, tx, func(row pgx.Row) (s verdict.Subject, err error) {
+		err = row.Scan(&s.ID, &s.Tags)
+		subjects[s.ID] = s
+		return s, err
+	}, `SELECT a.id, `+tagsOfAgent+` FROM agents a WHERE a.tenant_id = $1 AND a.id `+among, tenant, named)
+	return subjects, fail("read the agents", err)
+}
+
+// doAct does it to those it can be done to, and leaves the trail.
+func doAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act, outcome fleet.ActOutcome) error {
+	var batch pgx.Batch
+	switch act.Kind {
+	case fleet.ActTag:
+		queueTags(&batch, by, act.Tags, outcome.Done)
+	}
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return fail(string(act.Kind), err)
+	}
+	return appendAudit(ctx, tx, by, trail.Acted(act, outcome))
+}
+
+// queueTags changes the tags of agents. What an operator sets is the operator's, whoever set it before.
+func queueTags(batch *pgx.Batch, by fleet.By, change fleet.TagChange, agents []fleet.AgentID) {
+	of := ids(agents, itself)
+	batch.Queue(`DELETE FROM agent_tags WHERE tenant_id = $1 AND agent_id `+among+` AND key = ANY($3)`, by.Tenant, of, texts(change.Remove))
+	keys := slices.Sorted(maps.Keys(change.Set))
+	batch.Queue(`
+		INSERT INTO agent_tags (tenant_id, agent_id, key, value, origin)
+		SELECT $1, a.id, s.key, s.value, $5 FROM unnest($2::uuid[]) AS a (id), unnest($3::text[], $4::text[]) AS s (key, value)
+		ON CONFLICT (tenant_id, agent_id, key) DO UPDATE SET value = excluded.value, origin = excluded.origin`,
+		by.Tenant, of, texts(keys), array(keys, func(key string) string { return change.Set[key] }), fleet.TagOfOperator)
+	queueEvents(batch, array(agents, func(id fleet.AgentID) fleet.Event { return trail.Tagged(by, id, change) }))
+}
