@@ -23,6 +23,7 @@ type agents struct {
 	store       store.Store
 	content     *content.Content
 	trustDomain string
+	filters     filters
 }
 
 // ListAgents lists without what agents say in detail.
@@ -32,7 +33,7 @@ func (s *agents) ListAgents(ctx context.Context, r *amporav1.ListAgentsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	filter, err := filterFrom(r.GetFilter())
+	filter, err := s.filters.from(r.GetFilter())
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +42,20 @@ func (s *agents) ListAgents(ctx context.Context, r *amporav1.ListAgentsRequest) 
 		return nil, err
 	}
 	return &amporav1.ListAgentsResponse{Agents: each(list, agentAt(by.At)), NextPageToken: place(listAgents, next)}, nil
+}
+
+// countLimit is how far agents are counted: in a larger fleet nobody needs to know exactly.
+const countLimit = 100_000
+
+// CountAgents counts whom a filter selects.
+func (s *agents) CountAgents(ctx context.Context, r *amporav1.CountAgentsRequest) (*amporav1.CountAgentsResponse, error) {
+	by := auth.By(ctx)
+	filter, err := s.filters.from(r.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.store.CountAgents(ctx, by.Tenant, filter, by.At, countLimit+1)
+	return &amporav1.CountAgentsResponse{Count: count(min(n, countLimit)), More: n > countLimit}, err
 }
 
 // GetAgent returns one agent with its parts and its credential.

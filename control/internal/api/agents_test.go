@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gitlab.com/ampora/ampora/control/internal/api"
 	"gitlab.com/ampora/ampora/control/internal/auth"
@@ -180,5 +181,41 @@ func TestAgentsThatAreNotThere(t *testing.T) {
 	}
 	if cleared := must(admin.agents.RetryConfig(t.Context(), &amporav1.RetryConfigRequest{Id: string(silent)}))(t).GetCleared(); cleared != 0 {
 		t.Errorf("cleared %d attempts of an agent without any", cleared)
+	}
+}
+
+func TestAgentsAreSearchedAndCounted(t *testing.T) {
+	w := newWorld(t)
+	id := w.agent()
+	w.agents(2)
+	w.connect(id, nil)
+	viewer := w.as(fleet.RoleViewer)
+	for name, c := range map[string]struct {
+		filter *amporav1.AgentFilter
+		want   int
+	}{
+		"all":       {nil, 3},
+		"gateway":   {&amporav1.AgentFilter{GatewayId: "gateway"}, 1},
+		"method":    {&amporav1.AgentFilter{EnrolmentMethod: amporav1.EnrolmentMethod_ENROLMENT_METHOD_EST}, 3},
+		"an id":     {&amporav1.AgentFilter{Text: " " + string(id) + " "}, 1},
+		"enrolment": {&amporav1.AgentFilter{EnrolledBefore: timestamppb.New(w.now().Add(-time.Hour))}, 0},
+		"bits":      {&amporav1.AgentFilter{Capabilities: []string{"ReportsStatus", "AcceptsRestartCommand"}}, 0},
+		"expiry":    {&amporav1.AgentFilter{CertificateExpiresBefore: timestamppb.New(w.now().Add(48 * time.Hour))}, 1},
+	} {
+		listed := must(viewer.agents.ListAgents(t.Context(), &amporav1.ListAgentsRequest{Filter: c.filter}))(t).GetAgents()
+		counted := must(viewer.agents.CountAgents(t.Context(), &amporav1.CountAgentsRequest{Filter: c.filter}))(t)
+		if len(listed) != c.want || int(counted.GetCount()) != c.want || counted.GetMore() {
+			t.Errorf("%s: %d are listed, %v counted, want %d", name, len(listed), counted, c.want)
+		}
+	}
+	for name, filter := range map[string]*amporav1.AgentFilter{
+		"a capability":     {Capabilities: []string{"Flies"}},
+		"nine words":       {Text: "a b c d e f g h i"},
+		"only the version": {ConfigVersion: 2},
+	} {
+		_, err := viewer.agents.CountAgents(t.Context(), &amporav1.CountAgentsRequest{Filter: filter})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"gitlab.com/ampora/ampora/control/internal/content"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
@@ -30,6 +31,8 @@ type Deps struct {
 	Version     string // of the program
 	TrustDomain string // of agents' identities
 	OpAMPURL    string // that agents connect to
+	// Capability is the bit of one of OpAMP's AgentCapabilities by its name.
+	Capability func(name string) (fleet.Capabilities, bool)
 	// ImmediateLimit is how many agents one act may change.
 	ImmediateLimit int
 	// Meter measures what the interceptors do not.
@@ -42,8 +45,8 @@ func Register(server *connect.Server, d Deps) error {
 	if err != nil {
 		return err
 	}
-	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
-	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store})
+	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain, filters{d.Capability}})
+	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store, filters{d.Capability}})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})

@@ -31,7 +31,8 @@ const (
 
 // bulk is the BulkService.
 type bulk struct {
-	store store.Bulk
+	store   store.Bulk
+	filters filters
 }
 
 // TagAgents sets and removes tags.
@@ -54,7 +55,7 @@ func (s *bulk) act(ctx context.Context, targets *amporav1.AgentTargets, act flee
 			return nil, fault.New(fault.FailedPrecondition, ReasonNoPreview,
 				"whom a filter selects is looked at first: make a dry run, and expect the mark that it gives")
 		}
-		filter, err := filterFrom(targets.GetFilter())
+		filter, err := s.filters.from(targets.GetFilter())
 		if err != nil {
 			return nil, err
 		}

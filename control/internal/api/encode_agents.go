@@ -38,20 +38,6 @@ var tagOrigins = word[fleet.TagOrigin, amporav1.TagOrigin]{
 	{fleet.TagOfEnrolment, amporav1.TagOrigin_TAG_ORIGIN_ENROLMENT},
 }
 
-// filterFrom reads a filter; an absent one holds for all.
-func filterFrom(f *amporav1.AgentFilter) (fleet.AgentFilter, error) {
-	return fleet.AgentFilter{
-		Group:         fleet.GroupID(f.GetGroupId()),
-		Presence:      presences.decode(f.GetPresence()),
-		Labels:        f.GetLabels(),
-		DeliveryState: deliveryStates.decode(f.GetDeliveryState()),
-		NamePrefix:    f.GetNamePrefix(),
-		Unhealthy:     f.GetUnhealthy(),
-		Attention:     f.GetAttention(),
-		Tags:          f.GetTags(),
-	}, nil
-}
-
 // agentAt encodes what an agent's row knows, its presence judged at now.
 func agentAt(now time.Time) func(fleet.Agent) *amporav1.Agent {
 	return func(a fleet.Agent) *amporav1.Agent {
@@ -71,6 +57,8 @@ func agentAt(now time.Time) func(fleet.Agent) *amporav1.Agent {
 			ConfigDelivery: delivery(a.Delivery),
 			Attention:      each(a.Attention, attention),
 			Tags:           tags(a.Tags),
+
+			EnrolmentMethod: methods.encode(a.Method),
 		}
 		if !a.InstanceUID.IsZero() {
 			encoded.InstanceUid = a.InstanceUID.String()

@@ -26,6 +26,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/inbox"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store/sqlite"
@@ -88,7 +89,7 @@ func (w *world) serve(adjust []func(*auth.Config)) {
 		err := api.Register(server, api.Deps{
 			Store: w.store, Content: w.content, Authority: w.authority, Now: w.now, Changed: w.waitForChange,
 			Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
-			ImmediateLimit: limit, Meter: noop.Meter{},
+			ImmediateLimit: limit, Capability: inbox.CapabilityNamed, Meter: noop.Meter{},
 		})
 		if err != nil {
 			w.t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -19,51 +18,8 @@ import (
 
 func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
-		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren(),
+		p.agentsList(), p.agentsCount(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren(),
 		p.agentsReleaseQuarantine(), p.agentsTag())
-}
-
-// agentSelection is the flags that choose agents.
-type agentSelection struct {
-	group, presence, state, namePrefix string
-	labels, tags                       map[string]string
-	unhealthy, attention               bool
-}
-
-func (s *agentSelection) flags(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&s.group, "group", "", "only members of this `GROUP` (name or id)")
-	flags.StringVar(&s.presence, "presence", "", "only agents that are `PRESENCE`: "+
-		strings.Join(enumWords[amporav1.Presence](), ", "))
-	flags.StringVar(&s.state, "state", "", "only agents whose configuration is in this `STATE`: "+
-		strings.Join(enumWords[amporav1.DeliveryState](), ", "))
-	flags.StringVar(&s.namePrefix, "name-prefix", "", "only agents whose host or service name begins with `PREFIX`")
-	flags.StringToStringVar(&s.labels, "label", nil, "only agents with this label, as `KEY=VALUE`; may be given several times")
-	flags.StringToStringVar(&s.tags, "tag", nil, "only agents with this tag, as `KEY=VALUE`; may be given several times")
-	flags.BoolVar(&s.unhealthy, "unhealthy", false, "only agents that call themselves unhealthy")
-	flags.BoolVar(&s.attention, "attention", false, "only agents that a person should look at")
-}
-
-// empty says that no flag was given.
-func (s *agentSelection) empty() bool { return reflect.DeepEqual(*s, agentSelection{}) }
-
-func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentFilter, error) {
-	presence, err := enumNamed[amporav1.Presence]("presence", s.presence)
-	if err != nil {
-		return nil, err
-	}
-	state, err := enumNamed[amporav1.DeliveryState]("state", s.state)
-	if err != nil {
-		return nil, err
-	}
-	group, err := api.groupID(ctx, s.group)
-	if err != nil {
-		return nil, err
-	}
-	return &amporav1.AgentFilter{
-		GroupId: group, Presence: presence, DeliveryState: state,
-		NamePrefix: s.namePrefix, Labels: s.labels, Tags: s.tags, Unhealthy: s.unhealthy, Attention: s.attention,
-	}, nil
 }
 
 func (p *program) agentsList() *cobra.Command {
@@ -73,7 +29,7 @@ func (p *program) agentsList() *cobra.Command {
 		use: "list [flags]", short: "List agents", args: cobra.NoArgs,
 		example: "amporactl agents list --state failed\namporactl agents list --label deployment.environment=prod -o json",
 	}, func(ctx context.Context, api *api, _ []string) error {
-		filter, err := selection.filter(ctx, api)
+		filter, err := selection.filter(ctx, p.now(), api)
 		if err != nil {
 			return err
 		}
@@ -85,6 +41,30 @@ func (p *program) agentsList() *cobra.Command {
 	})
 	selection.flags(cmd)
 	limitFlag(cmd, &limit, 0)
+	return cmd
+}
+
+func (p *program) agentsCount() *cobra.Command {
+	var selection agentSelection
+	cmd := p.remote(verb{
+		use: "count [flags]", short: "Count agents", args: cobra.NoArgs, example: "amporactl agents count --presence offline",
+	}, func(ctx context.Context, api *api, _ []string) error {
+		filter, err := selection.filter(ctx, p.now(), api)
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.CountAgents(ctx, &amporav1.CountAgentsRequest{Filter: filter})
+		if err != nil {
+			return err
+		}
+		return p.show(answer, func() view {
+			if answer.GetMore() {
+				return sentence("more than %d", answer.GetCount())
+			}
+			return sentence("%d", answer.GetCount())
+		})
+	})
+	selection.flags(cmd)
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,9 +35,9 @@ func (f *bulkFlags) flags(cmd *cobra.Command) {
 }
 
 // targets says whom the command is about. Agents are named or selected, not both, and everybody only on purpose.
-func (f *bulkFlags) targets(ctx context.Context, api *api, agents []string) (*amporav1.AgentTargets, error) {
+func (f *bulkFlags) targets(ctx context.Context, now time.Time, api *api, agents []string) (*amporav1.AgentTargets, error) {
 	targets := &amporav1.AgentTargets{DryRun: f.dryRun, Expect: f.expect}
-	filter, err := f.selection.filter(ctx, api)
+	filter, err := f.selection.filter(ctx, now, api)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (p *program) bulk(v bulkVerb) *cobra.Command {
 		if v.split != nil {
 			agents, rest = v.split(args)
 		}
-		targets, err := whom.targets(ctx, api, agents)
+		targets, err := whom.targets(ctx, p.now(), api, agents)
 		if err != nil {
 			return err
 		}

@@ -240,6 +240,10 @@ func (s agentServer) ListAgents(_ context.Context, r *amporav1.ListAgentsRequest
 	return &amporav1.ListAgentsResponse{Agents: page, NextPageToken: next}, nil
 }
 
+func (s agentServer) CountAgents(_ context.Context, r *amporav1.CountAgentsRequest) (*amporav1.CountAgentsResponse, error) {
+	return &amporav1.CountAgentsResponse{Count: 100_000, More: r.GetFilter().GetPresence() == 0}, nil
+}
+
 func (s agentServer) agent(id string) (*amporav1.Agent, error) {
 	return find(s.agents, func(a *amporav1.Agent) bool { return a.GetId() == id }, "agent")
 }

@@ -48,6 +48,12 @@ func CapabilityNames(bits uint64) []string {
 	return names
 }
 
+// CapabilityNamed is the bit of the name that CapabilityNames gives it, if it has one of OpAMP's.
+func CapabilityNamed(name string) (fleet.Capabilities, bool) {
+	bit, known := protobufs.AgentCapabilities_value["AgentCapabilities_"+name]
+	return fleet.Capabilities(bit), known && bit > 0 //nolint:gosec // constants, and none is negative
+}
+
 // Labels are the description's scalar attributes as text, identifying ones winning: what agents are searched by.
 // Values longer than a label are left out, not cut: half a value would match wrongly.
 func Labels(d fleet.Description) map[string]string {

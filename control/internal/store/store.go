@@ -280,6 +280,8 @@ type Fleet interface {
 	Agent(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.Agent, error)
 	// Agents lists by id. Presence is judged at now.
 	Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (list []fleet.Agent, next string, err error)
+	// CountAgents counts whom the filter selects, and no further than to most.
+	CountAgents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, most int) (int, error)
 	// Parts returns what the agent last said, by kind.
 	Parts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (map[fleet.PartKind]fleet.Part, error)
 	// Attempts returns the ledger of an agent, newest first, at most 100.

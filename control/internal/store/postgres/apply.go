@@ -225,8 +225,8 @@ func queueOffers(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision,
 
 // delivering is the summary of a delivery, as JSON.
 type delivering struct {
-	agent    fleet.AgentID
-	state    fleet.DeliveryState
+	agent fleet.AgentID
+	fleet.Delivery
 	document json.RawMessage
 }
 
@@ -247,18 +247,21 @@ func queueDeliveries(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decis
 			}
 			encoded[d] = document
 		}
-		changed = append(changed, delivering{of.Item.Agent, d.State, encoded[d]})
+		changed = append(changed, delivering{of.Item.Agent, d, encoded[d]})
 	}
 	if len(changed) == 0 {
 		return nil
 	}
 	batch.Queue(`
-		INSERT INTO deliveries (tenant_id, agent_id, state, delivery)
-		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::json[])
-		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery`,
+		INSERT INTO deliveries (tenant_id, agent_id, state, delivery, config_id, version)
+		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::json[]), nullif(unnest($5::uuid[]), '00000000-0000-0000-0000-000000000000'), unnest($6::int[])
+		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery,
+			config_id = excluded.config_id, version = excluded.version`,
 		tenant, ids(changed, func(d delivering) fleet.AgentID { return d.agent }),
-		array(changed, func(d delivering) string { return string(d.state) }),
-		array(changed, func(d delivering) json.RawMessage { return d.document }))
+		array(changed, func(d delivering) string { return string(d.State) }),
+		array(changed, func(d delivering) json.RawMessage { return d.document }),
+		ids(changed, func(d delivering) fleet.ConfigID { return d.Desired.Config }),
+		array(changed, func(d delivering) int { return d.Desired.Version }))
 	return nil
 }
 

@@ -80,6 +80,16 @@ func (s *Store) Agents(ctx context.Context, tenant fleet.TenantID, f fleet.Agent
 	return agents, next, err
 }
 
+// CountAgents implements store.Fleet.
+func (s *Store) CountAgents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, most int) (n int, err error) {
+	query, args := matching(tenant, f, now, "", most)
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		err = tx.QueryRow(ctx, "SELECT count(*) FROM ("+query+") AS matching", args...).Scan(&n)
+		return fail("count agents", err)
+	})
+	return n, err
+}
+
 // agentsOf are agents, by id.
 func agentsOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, page []fleet.AgentID) ([]fleet.Agent, error) {
 	return list(ctx, tx, scanAgent, selectAgent+` AND a.id `+among+` ORDER BY a.id`, tenant, ids(page, itself))
@@ -120,31 +130,114 @@ func (c *conditions) number(sql string, args ...any) string {
 }
 
 func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
+	c.place(f, now)
+	c.name(f)
+	c.state(f)
+	c.enrolment(f)
+	c.carry("agent_labels", f.Labels)
+	c.carry("agent_tags", f.Tags)
+}
+
+// place is where agents are: groups and sessions.
+func (c *conditions) place(f fleet.AgentFilter, now time.Time) {
 	if f.Group != "" {
 		c.and("a.group_id = %s", f.Group)
 	}
-	switch f.DeliveryState {
-	case "":
-	case fleet.DeliveryNone: // with a row or without
-		c.and("NOT EXISTS (SELECT FROM deliveries d WHERE d.tenant_id = a.tenant_id AND d.agent_id = a.id AND d.state <> 'none')")
-	default:
-		c.join("deliveries", "j.state = %s", f.DeliveryState)
+	if f.NoGroup {
+		c.and("a.group_id IS NULL")
+	}
+	if f.Gateway != "" {
+		c.and("a.gateway_id = %s", f.Gateway)
+	}
+	c.presence(f.Presence, now)
+}
+
+// name is what agents call themselves.
+func (c *conditions) name(f fleet.AgentFilter) {
+	if f.NamePrefix != "" {
+		c.and("(" + c.beginning("a.host_name", f.NamePrefix) + " OR " + c.beginning("a.service_name", f.NamePrefix) + ")")
+	}
+	for _, word := range f.Words {
+		c.word(word)
+	}
+	if f.HostPrefix != "" {
+		c.and(c.beginning("a.host_name", f.HostPrefix))
+	}
+	if f.Service != "" {
+		c.and("a.service_name = %s", f.Service)
+	}
+	if f.Version != "" {
+		c.and("a.service_version = %s", f.Version)
+	}
+}
+
+// word wants agents of which one of the names begins with the word.
+func (c *conditions) word(word string) {
+	names := []string{c.beginning("a.host_name", word), c.beginning("a.service_name", word)}
+	if first, last, ok := fleet.IDRange(word); ok {
+		names = append(names, c.number("a.id BETWEEN %s AND %s", first, last))
+	}
+	c.and("(" + strings.Join(names, " OR ") + ")")
+}
+
+// beginning is what begins with a prefix, in bytes. The operators are leakproof, and so may use an index behind the
+// policy; the last character of Unicode ends the range.
+func (c *conditions) beginning(column, prefix string) string {
+	return c.number(column+" ~>=~ %s AND "+column+" ~<~ %s", prefix, prefix+"\U0010FFFF")
+}
+
+// state is how agents are, what they can do and what they run.
+func (c *conditions) state(f fleet.AgentFilter) {
+	if f.Healthy {
+		c.and("a.healthy = true")
 	}
 	if f.Unhealthy {
 		c.and("a.healthy = false")
 	}
-	if f.Attention {
+	if f.Attention || f.AttentionReason != "" {
 		c.and("a.attention <> '[]'")
 	}
-	if f.NamePrefix != "" {
-		// Operators that are leakproof and so may use the index behind the policy; the last character of Unicode ends
-		// the range of what begins with the prefix.
-		from, to := f.NamePrefix, f.NamePrefix+"\U0010FFFF"
-		c.and("(a.host_name ~>=~ %s AND a.host_name ~<~ %s OR a.service_name ~>=~ %s AND a.service_name ~<~ %s)", from, to, from, to)
+	if f.AttentionReason != "" {
+		c.and("a.attention @> jsonb_build_array(jsonb_build_object('reason', %s::text))", f.AttentionReason)
 	}
-	c.carry("agent_labels", f.Labels)
-	c.carry("agent_tags", f.Tags)
-	c.presence(f.Presence, now)
+	if bits := column.Bits(uint64(f.Capabilities)); bits != 0 {
+		c.and("a.capabilities & %s = %s", bits, bits)
+	}
+	c.delivery(f)
+}
+
+// delivery is what agents shall run, and how far that is. An agent for which nothing was ever decided has no row.
+func (c *conditions) delivery(f fleet.AgentFilter) {
+	switch f.DeliveryState {
+	case "":
+	case fleet.DeliveryNone:
+		c.and("NOT EXISTS (SELECT FROM deliveries d WHERE d.tenant_id = a.tenant_id AND d.agent_id = a.id AND d.state <> 'none')")
+	default:
+		c.join("deliveries", "j.state = %s", f.DeliveryState)
+	}
+	switch {
+	case f.Config == "":
+	case f.ConfigVersion == 0:
+		c.join("deliveries", "j.config_id = %s", f.Config)
+	default:
+		c.join("deliveries", "j.config_id = %s AND j.version = %s", f.Config, f.ConfigVersion)
+	}
+}
+
+// enrolment is how agents came to be, and until when they may.
+func (c *conditions) enrolment(f fleet.AgentFilter) {
+	if f.Method != "" {
+		c.and("a.method = %s", f.Method)
+	}
+	if !f.EnrolledAfter.IsZero() {
+		c.and("a.enrolled_at >= %s", moment(f.EnrolledAfter))
+	}
+	if !f.EnrolledBefore.IsZero() {
+		c.and("a.enrolled_at < %s", moment(f.EnrolledBefore))
+	}
+	if !f.ExpiresBefore.IsZero() {
+		c.join("certificates", "j.serial = a.serial AND j.not_after < %s", moment(f.ExpiresBefore))
+	}
 }
 
 // carry wants agents that have these keys and values in a table of such.
@@ -171,7 +264,8 @@ func (c *conditions) presence(p fleet.Presence, now time.Time) {
 	since := moment(now.Add(-fleet.MoveGrace)) // whose session ended later, for a move, may be on the way
 	switch p {
 	case fleet.PresenceOffline:
-		c.and("(a.epoch = 0 OR a.ended_at <= %s OR a.ended_at IS NOT NULL AND a.end_reason <> %s)", since, fleet.EndDrained)
+		c.and("(a.epoch = 0 OR a.ended_at IS NOT NULL)") // as agents_away says
+		c.and("(a.epoch = 0 OR a.ended_at <= %s OR a.end_reason <> %s)", since, fleet.EndDrained)
 	case fleet.PresenceOnline:
 		c.and("a.epoch > 0 AND a.ended_at IS NULL AND "+heard, moment(now))
 	case fleet.PresenceUnknown:

@@ -308,6 +308,65 @@ func (DeliveryState) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
 }
 
+// EnrolmentMethod is how an identity got its first certificate.
+type EnrolmentMethod int32
+
+const (
+	EnrolmentMethod_ENROLMENT_METHOD_UNSPECIFIED EnrolmentMethod = 0
+	// By a certificate request over OpAMP.
+	EnrolmentMethod_ENROLMENT_METHOD_AGENT_CSR EnrolmentMethod = 1
+	// By an offer of key and certificate over OpAMP.
+	EnrolmentMethod_ENROLMENT_METHOD_SERVER_KEY EnrolmentMethod = 2
+	EnrolmentMethod_ENROLMENT_METHOD_EST        EnrolmentMethod = 3
+	// Another identity speaks for it.
+	EnrolmentMethod_ENROLMENT_METHOD_CHILD EnrolmentMethod = 4
+)
+
+// Enum value maps for EnrolmentMethod.
+var (
+	EnrolmentMethod_name = map[int32]string{
+		0: "ENROLMENT_METHOD_UNSPECIFIED",
+		1: "ENROLMENT_METHOD_AGENT_CSR",
+		2: "ENROLMENT_METHOD_SERVER_KEY",
+		3: "ENROLMENT_METHOD_EST",
+		4: "ENROLMENT_METHOD_CHILD",
+	}
+	EnrolmentMethod_value = map[string]int32{
+		"ENROLMENT_METHOD_UNSPECIFIED": 0,
+		"ENROLMENT_METHOD_AGENT_CSR":   1,
+		"ENROLMENT_METHOD_SERVER_KEY":  2,
+		"ENROLMENT_METHOD_EST":         3,
+		"ENROLMENT_METHOD_CHILD":       4,
+	}
+)
+
+func (x EnrolmentMethod) Enum() *EnrolmentMethod {
+	p := new(EnrolmentMethod)
+	*p = x
+	return p
+}
+
+func (x EnrolmentMethod) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EnrolmentMethod) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_agents_proto_enumTypes[5].Descriptor()
+}
+
+func (EnrolmentMethod) Type() protoreflect.EnumType {
+	return &file_ampora_v1_agents_proto_enumTypes[5]
+}
+
+func (x EnrolmentMethod) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EnrolmentMethod.Descriptor instead.
+func (EnrolmentMethod) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
+}
+
 // Agent is one identity and what is known of it.
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -344,9 +403,10 @@ type Agent struct {
 	// Custom capabilities the agent listed.
 	CustomCapabilities []string `protobuf:"bytes,24,rep,name=custom_capabilities,json=customCapabilities,proto3" json:"custom_capabilities,omitempty"`
 	// What operators and the enrolment say of it, by key. Labels, in the description, are what it says of itself.
-	Tags          map[string]*Tag `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Tags            map[string]*Tag `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	EnrolmentMethod EnrolmentMethod `protobuf:"varint,26,opt,name=enrolment_method,json=enrolmentMethod,proto3,enum=ampora.v1.EnrolmentMethod" json:"enrolment_method,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Agent) Reset() {
@@ -552,6 +612,13 @@ func (x *Agent) GetTags() map[string]*Tag {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *Agent) GetEnrolmentMethod() EnrolmentMethod {
+	if x != nil {
+		return x.EnrolmentMethod
+	}
+	return EnrolmentMethod_ENROLMENT_METHOD_UNSPECIFIED
 }
 
 // Tag is the value of a tag.
@@ -1635,9 +1702,34 @@ type AgentFilter struct {
 	// Only agents with standing remarks.
 	Attention bool `protobuf:"varint,7,opt,name=attention,proto3" json:"attention,omitempty"`
 	// Exact values of tags.
-	Tags          map[string]string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Tags map[string]string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Only agents in no group.
+	NoGroup bool `protobuf:"varint,9,opt,name=no_group,json=noGroup,proto3" json:"no_group,omitempty"`
+	// The gateway that holds the agent's session, or held its last one.
+	GatewayId string `protobuf:"bytes,10,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	// Words, with each of which the host name or the service name begins, or the id if the word has at least six of its
+	// digits; at most eight.
+	Text           string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
+	HostPrefix     string `protobuf:"bytes,12,opt,name=host_prefix,json=hostPrefix,proto3" json:"host_prefix,omitempty"`
+	ServiceName    string `protobuf:"bytes,13,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
+	ServiceVersion string `protobuf:"bytes,14,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
+	// Only agents that reported themselves healthy. One that never said is neither healthy nor unhealthy.
+	Healthy bool `protobuf:"varint,15,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	// Only agents with a standing remark of this reason.
+	AttentionReason string `protobuf:"bytes,16,opt,name=attention_reason,json=attentionReason,proto3" json:"attention_reason,omitempty"`
+	// Names of OpAMP AgentCapabilities, all of which the agent has set.
+	Capabilities []string `protobuf:"bytes,17,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// What the agent shall end up with; delivery_state says how far that is.
+	ConfigId string `protobuf:"bytes,18,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	// Narrows config_id to one version; 0: any.
+	ConfigVersion   int32                  `protobuf:"varint,19,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	EnrolmentMethod EnrolmentMethod        `protobuf:"varint,20,opt,name=enrolment_method,json=enrolmentMethod,proto3,enum=ampora.v1.EnrolmentMethod" json:"enrolment_method,omitempty"`
+	EnrolledAfter   *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=enrolled_after,json=enrolledAfter,proto3" json:"enrolled_after,omitempty"`
+	EnrolledBefore  *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=enrolled_before,json=enrolledBefore,proto3" json:"enrolled_before,omitempty"`
+	// Of the certificate that the agent presented last.
+	CertificateExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=certificate_expires_before,json=certificateExpiresBefore,proto3" json:"certificate_expires_before,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *AgentFilter) Reset() {
@@ -1726,6 +1818,208 @@ func (x *AgentFilter) GetTags() map[string]string {
 	return nil
 }
 
+func (x *AgentFilter) GetNoGroup() bool {
+	if x != nil {
+		return x.NoGroup
+	}
+	return false
+}
+
+func (x *AgentFilter) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetHostPrefix() string {
+	if x != nil {
+		return x.HostPrefix
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetServiceName() string {
+	if x != nil {
+		return x.ServiceName
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetServiceVersion() string {
+	if x != nil {
+		return x.ServiceVersion
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *AgentFilter) GetAttentionReason() string {
+	if x != nil {
+		return x.AttentionReason
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetConfigId() string {
+	if x != nil {
+		return x.ConfigId
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetConfigVersion() int32 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *AgentFilter) GetEnrolmentMethod() EnrolmentMethod {
+	if x != nil {
+		return x.EnrolmentMethod
+	}
+	return EnrolmentMethod_ENROLMENT_METHOD_UNSPECIFIED
+}
+
+func (x *AgentFilter) GetEnrolledAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnrolledAfter
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetEnrolledBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnrolledBefore
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetCertificateExpiresBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpiresBefore
+	}
+	return nil
+}
+
+type CountAgentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *AgentFilter           `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountAgentsRequest) Reset() {
+	*x = CountAgentsRequest{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountAgentsRequest) ProtoMessage() {}
+
+func (x *CountAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountAgentsRequest.ProtoReflect.Descriptor instead.
+func (*CountAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CountAgentsRequest) GetFilter() *AgentFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type CountAgentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Count int32                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// There are more than the count says: counting ends at 100000.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountAgentsResponse) Reset() {
+	*x = CountAgentsResponse{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountAgentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountAgentsResponse) ProtoMessage() {}
+
+func (x *CountAgentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountAgentsResponse.ProtoReflect.Descriptor instead.
+func (*CountAgentsResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CountAgentsResponse) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *CountAgentsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type ListAgentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without description details, components and package statuses.
@@ -1737,7 +2031,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	mi := &file_ampora_v1_agents_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2043,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	mi := &file_ampora_v1_agents_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2056,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{17}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*Agent {
@@ -1788,7 +2082,7 @@ type GetAgentRequest struct {
 
 func (x *GetAgentRequest) Reset() {
 	*x = GetAgentRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	mi := &file_ampora_v1_agents_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2094,7 @@ func (x *GetAgentRequest) String() string {
 func (*GetAgentRequest) ProtoMessage() {}
 
 func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	mi := &file_ampora_v1_agents_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2107,7 @@ func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{18}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetAgentRequest) GetId() string {
@@ -1832,7 +2126,7 @@ type GetAgentResponse struct {
 
 func (x *GetAgentResponse) Reset() {
 	*x = GetAgentResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[19]
+	mi := &file_ampora_v1_agents_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2138,7 @@ func (x *GetAgentResponse) String() string {
 func (*GetAgentResponse) ProtoMessage() {}
 
 func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[19]
+	mi := &file_ampora_v1_agents_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2151,7 @@ func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentResponse.ProtoReflect.Descriptor instead.
 func (*GetAgentResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{19}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetAgentResponse) GetAgent() *Agent {
@@ -1876,7 +2170,7 @@ type GetEffectiveConfigRequest struct {
 
 func (x *GetEffectiveConfigRequest) Reset() {
 	*x = GetEffectiveConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[20]
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2182,7 @@ func (x *GetEffectiveConfigRequest) String() string {
 func (*GetEffectiveConfigRequest) ProtoMessage() {}
 
 func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[20]
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2195,7 @@ func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetEffectiveConfigRequest) GetId() string {
@@ -1920,7 +2214,7 @@ type GetEffectiveConfigResponse struct {
 
 func (x *GetEffectiveConfigResponse) Reset() {
 	*x = GetEffectiveConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[21]
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2226,7 @@ func (x *GetEffectiveConfigResponse) String() string {
 func (*GetEffectiveConfigResponse) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[21]
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2239,7 @@ func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetEffectiveConfigResponse) GetFiles() []*GetEffectiveConfigResponse_File {
@@ -1964,7 +2258,7 @@ type RetryConfigRequest struct {
 
 func (x *RetryConfigRequest) Reset() {
 	*x = RetryConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1976,7 +2270,7 @@ func (x *RetryConfigRequest) String() string {
 func (*RetryConfigRequest) ProtoMessage() {}
 
 func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2283,7 @@ func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigRequest.ProtoReflect.Descriptor instead.
 func (*RetryConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RetryConfigRequest) GetId() string {
@@ -2009,7 +2303,7 @@ type RetryConfigResponse struct {
 
 func (x *RetryConfigResponse) Reset() {
 	*x = RetryConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2315,7 @@ func (x *RetryConfigResponse) String() string {
 func (*RetryConfigResponse) ProtoMessage() {}
 
 func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2328,7 @@ func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigResponse.ProtoReflect.Descriptor instead.
 func (*RetryConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RetryConfigResponse) GetCleared() int32 {
@@ -2054,7 +2348,7 @@ type AllowChildrenRequest struct {
 
 func (x *AllowChildrenRequest) Reset() {
 	*x = AllowChildrenRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2360,7 @@ func (x *AllowChildrenRequest) String() string {
 func (*AllowChildrenRequest) ProtoMessage() {}
 
 func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2373,7 @@ func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenRequest.ProtoReflect.Descriptor instead.
 func (*AllowChildrenRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AllowChildrenRequest) GetId() string {
@@ -2105,7 +2399,7 @@ type AllowChildrenResponse struct {
 
 func (x *AllowChildrenResponse) Reset() {
 	*x = AllowChildrenResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2411,7 @@ func (x *AllowChildrenResponse) String() string {
 func (*AllowChildrenResponse) ProtoMessage() {}
 
 func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2424,7 @@ func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenResponse.ProtoReflect.Descriptor instead.
 func (*AllowChildrenResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AllowChildrenResponse) GetAgent() *Agent {
@@ -2149,7 +2443,7 @@ type ReleaseQuarantineRequest struct {
 
 func (x *ReleaseQuarantineRequest) Reset() {
 	*x = ReleaseQuarantineRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2455,7 @@ func (x *ReleaseQuarantineRequest) String() string {
 func (*ReleaseQuarantineRequest) ProtoMessage() {}
 
 func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2468,7 @@ func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReleaseQuarantineRequest) GetId() string {
@@ -2193,7 +2487,7 @@ type ReleaseQuarantineResponse struct {
 
 func (x *ReleaseQuarantineResponse) Reset() {
 	*x = ReleaseQuarantineResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[27]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2499,7 @@ func (x *ReleaseQuarantineResponse) String() string {
 func (*ReleaseQuarantineResponse) ProtoMessage() {}
 
 func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[27]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2512,7 @@ func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{27}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReleaseQuarantineResponse) GetAgent() *Agent {
@@ -2238,7 +2532,7 @@ type GetEffectiveConfigResponse_File struct {
 
 func (x *GetEffectiveConfigResponse_File) Reset() {
 	*x = GetEffectiveConfigResponse_File{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[32]
+	mi := &file_ampora_v1_agents_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2544,7 @@ func (x *GetEffectiveConfigResponse_File) String() string {
 func (*GetEffectiveConfigResponse_File) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[32]
+	mi := &file_ampora_v1_agents_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2557,7 @@ func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse_File.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse_File) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21, 0}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23, 0}
 }
 
 func (x *GetEffectiveConfigResponse_File) GetFile() *ConfigFile {
@@ -2284,7 +2578,8 @@ var File_ampora_v1_agents_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\t\n" +
+	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\n" +
+	"\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12!\n" +
@@ -2315,7 +2610,8 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"credential\x18\x17 \x01(\v2\x15.ampora.v1.CredentialR\n" +
 	"credential\x12/\n" +
 	"\x13custom_capabilities\x18\x18 \x03(\tR\x12customCapabilities\x12.\n" +
-	"\x04tags\x18\x19 \x03(\v2\x1a.ampora.v1.Agent.TagsEntryR\x04tags\x1aG\n" +
+	"\x04tags\x18\x19 \x03(\v2\x1a.ampora.v1.Agent.TagsEntryR\x04tags\x12E\n" +
+	"\x10enrolment_method\x18\x1a \x01(\x0e2\x1a.ampora.v1.EnrolmentMethodR\x0fenrolmentMethod\x1aG\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12$\n" +
 	"\x05value\x18\x02 \x01(\v2\x0e.ampora.v1.TagR\x05value:\x028\x01\"I\n" +
@@ -2418,7 +2714,8 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12.\n" +
-	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x98\x04\n" +
+	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x89\n" +
+	"\n" +
 	"\vAgentFilter\x12\"\n" +
 	"\bgroup_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x129\n" +
 	"\bpresence\x18\x02 \x01(\x0e2\x13.ampora.v1.PresenceB\b\xbaH\x05\x82\x01\x02\x10\x01R\bpresence\x12D\n" +
@@ -2428,13 +2725,36 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"namePrefix\x12\x1c\n" +
 	"\tunhealthy\x18\x06 \x01(\bR\tunhealthy\x12\x1c\n" +
 	"\tattention\x18\a \x01(\bR\tattention\x12>\n" +
-	"\x04tags\x18\b \x03(\v2 .ampora.v1.AgentFilter.TagsEntryB\b\xbaH\x05\x9a\x01\x02\x10\bR\x04tags\x1a9\n" +
+	"\x04tags\x18\b \x03(\v2 .ampora.v1.AgentFilter.TagsEntryB\b\xbaH\x05\x9a\x01\x02\x10\bR\x04tags\x12\x19\n" +
+	"\bno_group\x18\t \x01(\bR\anoGroup\x12&\n" +
+	"\n" +
+	"gateway_id\x18\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\tgatewayId\x12\x1c\n" +
+	"\x04text\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x04text\x12)\n" +
+	"\vhost_prefix\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\n" +
+	"hostPrefix\x12+\n" +
+	"\fservice_name\x18\r \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vserviceName\x121\n" +
+	"\x0fservice_version\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x0eserviceVersion\x12\x18\n" +
+	"\ahealthy\x18\x0f \x01(\bR\ahealthy\x122\n" +
+	"\x10attention_reason\x18\x10 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fattentionReason\x12,\n" +
+	"\fcapabilities\x18\x11 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x10R\fcapabilities\x12$\n" +
+	"\tconfig_id\x18\x12 \x01(\tB\a\xbaH\x04r\x02\x18@R\bconfigId\x12.\n" +
+	"\x0econfig_version\x18\x13 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rconfigVersion\x12O\n" +
+	"\x10enrolment_method\x18\x14 \x01(\x0e2\x1a.ampora.v1.EnrolmentMethodB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fenrolmentMethod\x12A\n" +
+	"\x0eenrolled_after\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\renrolledAfter\x12C\n" +
+	"\x0fenrolled_before\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x0eenrolledBefore\x12X\n" +
+	"\x1acertificate_expires_before\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\x18certificateExpiresBefore\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
+	"\x12CountAgentsRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"?\n" +
+	"\x13CountAgentsResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"f\n" +
 	"\x12ListAgentsResponse\x12(\n" +
 	"\x06agents\x18\x01 \x03(\v2\x10.ampora.v1.AgentR\x06agents\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n" +
@@ -2490,10 +2810,17 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x16DELIVERY_STATE_APPLIED\x10\x05\x12\x19\n" +
 	"\x15DELIVERY_STATE_FAILED\x10\x06\x12\x1e\n" +
 	"\x1aDELIVERY_STATE_ROLLED_BACK\x10\a\x12\x1a\n" +
-	"\x16DELIVERY_STATE_SKIPPED\x10\b2\x9e\x05\n" +
+	"\x16DELIVERY_STATE_SKIPPED\x10\b*\xaa\x01\n" +
+	"\x0fEnrolmentMethod\x12 \n" +
+	"\x1cENROLMENT_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aENROLMENT_METHOD_AGENT_CSR\x10\x01\x12\x1f\n" +
+	"\x1bENROLMENT_METHOD_SERVER_KEY\x10\x02\x12\x18\n" +
+	"\x14ENROLMENT_METHOD_EST\x10\x03\x12\x1a\n" +
+	"\x16ENROLMENT_METHOD_CHILD\x10\x042\xf7\x05\n" +
 	"\fAgentService\x12T\n" +
 	"\n" +
-	"ListAgents\x12\x1c.ampora.v1.ListAgentsRequest\x1a\x1d.ampora.v1.ListAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12N\n" +
+	"ListAgents\x12\x1c.ampora.v1.ListAgentsRequest\x1a\x1d.ampora.v1.ListAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
+	"\vCountAgents\x12\x1d.ampora.v1.CountAgentsRequest\x1a\x1e.ampora.v1.CountAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12N\n" +
 	"\bGetAgent\x12\x1a.ampora.v1.GetAgentRequest\x1a\x1b.ampora.v1.GetAgentResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x88\x01\n" +
 	"\x12GetEffectiveConfig\x12$.ampora.v1.GetEffectiveConfigRequest\x1a%.ampora.v1.GetEffectiveConfigResponse\"%\xaa\xd4\x18!\b\x02\x12\x1dagent.reveal_effective_config\x12h\n" +
 	"\vRetryConfig\x12\x1d.ampora.v1.RetryConfigRequest\x1a\x1e.ampora.v1.RetryConfigResponse\"\x1a\xaa\xd4\x18\x16\b\x02\x12\x12agent.retry_config\x12p\n" +
@@ -2514,115 +2841,126 @@ func file_ampora_v1_agents_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_agents_proto_rawDescData
 }
 
-var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_ampora_v1_agents_proto_goTypes = []any{
 	(Presence)(0),                           // 0: ampora.v1.Presence
 	(TagOrigin)(0),                          // 1: ampora.v1.TagOrigin
 	(Transport)(0),                          // 2: ampora.v1.Transport
 	(ConfigState)(0),                        // 3: ampora.v1.ConfigState
 	(DeliveryState)(0),                      // 4: ampora.v1.DeliveryState
-	(*Agent)(nil),                           // 5: ampora.v1.Agent
-	(*Tag)(nil),                             // 6: ampora.v1.Tag
-	(*Attention)(nil),                       // 7: ampora.v1.Attention
-	(*Session)(nil),                         // 8: ampora.v1.Session
-	(*Credential)(nil),                      // 9: ampora.v1.Credential
-	(*Description)(nil),                     // 10: ampora.v1.Description
-	(*Attribute)(nil),                       // 11: ampora.v1.Attribute
-	(*Health)(nil),                          // 12: ampora.v1.Health
-	(*EffectiveConfig)(nil),                 // 13: ampora.v1.EffectiveConfig
-	(*ConfigFile)(nil),                      // 14: ampora.v1.ConfigFile
-	(*RemoteConfigStatus)(nil),              // 15: ampora.v1.RemoteConfigStatus
-	(*PackageStatus)(nil),                   // 16: ampora.v1.PackageStatus
-	(*AvailableComponents)(nil),             // 17: ampora.v1.AvailableComponents
-	(*Component)(nil),                       // 18: ampora.v1.Component
-	(*ConfigDelivery)(nil),                  // 19: ampora.v1.ConfigDelivery
-	(*ListAgentsRequest)(nil),               // 20: ampora.v1.ListAgentsRequest
-	(*AgentFilter)(nil),                     // 21: ampora.v1.AgentFilter
-	(*ListAgentsResponse)(nil),              // 22: ampora.v1.ListAgentsResponse
-	(*GetAgentRequest)(nil),                 // 23: ampora.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),                // 24: ampora.v1.GetAgentResponse
-	(*GetEffectiveConfigRequest)(nil),       // 25: ampora.v1.GetEffectiveConfigRequest
-	(*GetEffectiveConfigResponse)(nil),      // 26: ampora.v1.GetEffectiveConfigResponse
-	(*RetryConfigRequest)(nil),              // 27: ampora.v1.RetryConfigRequest
-	(*RetryConfigResponse)(nil),             // 28: ampora.v1.RetryConfigResponse
-	(*AllowChildrenRequest)(nil),            // 29: ampora.v1.AllowChildrenRequest
-	(*AllowChildrenResponse)(nil),           // 30: ampora.v1.AllowChildrenResponse
-	(*ReleaseQuarantineRequest)(nil),        // 31: ampora.v1.ReleaseQuarantineRequest
-	(*ReleaseQuarantineResponse)(nil),       // 32: ampora.v1.ReleaseQuarantineResponse
-	nil,                                     // 33: ampora.v1.Agent.TagsEntry
-	nil,                                     // 34: ampora.v1.Health.ComponentsEntry
-	nil,                                     // 35: ampora.v1.AgentFilter.LabelsEntry
-	nil,                                     // 36: ampora.v1.AgentFilter.TagsEntry
-	(*GetEffectiveConfigResponse_File)(nil), // 37: ampora.v1.GetEffectiveConfigResponse.File
-	(*timestamppb.Timestamp)(nil),           // 38: google.protobuf.Timestamp
-	(*structpb.Value)(nil),                  // 39: google.protobuf.Value
+	(EnrolmentMethod)(0),                    // 5: ampora.v1.EnrolmentMethod
+	(*Agent)(nil),                           // 6: ampora.v1.Agent
+	(*Tag)(nil),                             // 7: ampora.v1.Tag
+	(*Attention)(nil),                       // 8: ampora.v1.Attention
+	(*Session)(nil),                         // 9: ampora.v1.Session
+	(*Credential)(nil),                      // 10: ampora.v1.Credential
+	(*Description)(nil),                     // 11: ampora.v1.Description
+	(*Attribute)(nil),                       // 12: ampora.v1.Attribute
+	(*Health)(nil),                          // 13: ampora.v1.Health
+	(*EffectiveConfig)(nil),                 // 14: ampora.v1.EffectiveConfig
+	(*ConfigFile)(nil),                      // 15: ampora.v1.ConfigFile
+	(*RemoteConfigStatus)(nil),              // 16: ampora.v1.RemoteConfigStatus
+	(*PackageStatus)(nil),                   // 17: ampora.v1.PackageStatus
+	(*AvailableComponents)(nil),             // 18: ampora.v1.AvailableComponents
+	(*Component)(nil),                       // 19: ampora.v1.Component
+	(*ConfigDelivery)(nil),                  // 20: ampora.v1.ConfigDelivery
+	(*ListAgentsRequest)(nil),               // 21: ampora.v1.ListAgentsRequest
+	(*AgentFilter)(nil),                     // 22: ampora.v1.AgentFilter
+	(*CountAgentsRequest)(nil),              // 23: ampora.v1.CountAgentsRequest
+	(*CountAgentsResponse)(nil),             // 24: ampora.v1.CountAgentsResponse
+	(*ListAgentsResponse)(nil),              // 25: ampora.v1.ListAgentsResponse
+	(*GetAgentRequest)(nil),                 // 26: ampora.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),                // 27: ampora.v1.GetAgentResponse
+	(*GetEffectiveConfigRequest)(nil),       // 28: ampora.v1.GetEffectiveConfigRequest
+	(*GetEffectiveConfigResponse)(nil),      // 29: ampora.v1.GetEffectiveConfigResponse
+	(*RetryConfigRequest)(nil),              // 30: ampora.v1.RetryConfigRequest
+	(*RetryConfigResponse)(nil),             // 31: ampora.v1.RetryConfigResponse
+	(*AllowChildrenRequest)(nil),            // 32: ampora.v1.AllowChildrenRequest
+	(*AllowChildrenResponse)(nil),           // 33: ampora.v1.AllowChildrenResponse
+	(*ReleaseQuarantineRequest)(nil),        // 34: ampora.v1.ReleaseQuarantineRequest
+	(*ReleaseQuarantineResponse)(nil),       // 35: ampora.v1.ReleaseQuarantineResponse
+	nil,                                     // 36: ampora.v1.Agent.TagsEntry
+	nil,                                     // 37: ampora.v1.Health.ComponentsEntry
+	nil,                                     // 38: ampora.v1.AgentFilter.LabelsEntry
+	nil,                                     // 39: ampora.v1.AgentFilter.TagsEntry
+	(*GetEffectiveConfigResponse_File)(nil), // 40: ampora.v1.GetEffectiveConfigResponse.File
+	(*timestamppb.Timestamp)(nil),           // 41: google.protobuf.Timestamp
+	(*structpb.Value)(nil),                  // 42: google.protobuf.Value
 }
 var file_ampora_v1_agents_proto_depIdxs = []int32{
-	38, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
+	41, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: ampora.v1.Agent.presence:type_name -> ampora.v1.Presence
-	8,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
-	10, // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
-	12, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
-	13, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
-	15, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
-	16, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
-	17, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
-	19, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
-	7,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
-	9,  // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
-	33, // 12: ampora.v1.Agent.tags:type_name -> ampora.v1.Agent.TagsEntry
-	1,  // 13: ampora.v1.Tag.origin:type_name -> ampora.v1.TagOrigin
-	38, // 14: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
-	2,  // 15: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
-	38, // 16: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
-	38, // 17: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
-	38, // 18: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
-	38, // 19: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
-	38, // 20: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
-	11, // 21: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
-	11, // 22: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
-	39, // 23: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
-	38, // 24: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
-	38, // 25: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
-	34, // 26: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
-	14, // 27: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
-	38, // 28: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
-	3,  // 29: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
-	38, // 30: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
-	18, // 31: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
-	4,  // 32: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
-	38, // 33: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
-	21, // 34: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
-	0,  // 35: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
-	35, // 36: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
-	4,  // 37: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
-	36, // 38: ampora.v1.AgentFilter.tags:type_name -> ampora.v1.AgentFilter.TagsEntry
-	5,  // 39: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
-	5,  // 40: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
-	37, // 41: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
-	5,  // 42: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
-	5,  // 43: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
-	6,  // 44: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
-	12, // 45: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
-	14, // 46: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
-	20, // 47: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
-	23, // 48: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
-	25, // 49: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
-	27, // 50: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
-	29, // 51: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
-	31, // 52: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
-	22, // 53: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
-	24, // 54: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
-	26, // 55: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
-	28, // 56: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
-	30, // 57: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
-	32, // 58: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
-	53, // [53:59] is the sub-list for method output_type
-	47, // [47:53] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	9,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
+	11, // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
+	13, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
+	14, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
+	16, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
+	17, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
+	18, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
+	20, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
+	8,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
+	10, // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
+	36, // 12: ampora.v1.Agent.tags:type_name -> ampora.v1.Agent.TagsEntry
+	5,  // 13: ampora.v1.Agent.enrolment_method:type_name -> ampora.v1.EnrolmentMethod
+	1,  // 14: ampora.v1.Tag.origin:type_name -> ampora.v1.TagOrigin
+	41, // 15: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
+	2,  // 16: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
+	41, // 17: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
+	41, // 18: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
+	41, // 19: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
+	41, // 20: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
+	41, // 21: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
+	12, // 22: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
+	12, // 23: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
+	42, // 24: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
+	41, // 25: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
+	41, // 26: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
+	37, // 27: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
+	15, // 28: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
+	41, // 29: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
+	3,  // 30: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
+	41, // 31: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
+	19, // 32: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
+	4,  // 33: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
+	41, // 34: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
+	22, // 35: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	0,  // 36: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
+	38, // 37: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
+	4,  // 38: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
+	39, // 39: ampora.v1.AgentFilter.tags:type_name -> ampora.v1.AgentFilter.TagsEntry
+	5,  // 40: ampora.v1.AgentFilter.enrolment_method:type_name -> ampora.v1.EnrolmentMethod
+	41, // 41: ampora.v1.AgentFilter.enrolled_after:type_name -> google.protobuf.Timestamp
+	41, // 42: ampora.v1.AgentFilter.enrolled_before:type_name -> google.protobuf.Timestamp
+	41, // 43: ampora.v1.AgentFilter.certificate_expires_before:type_name -> google.protobuf.Timestamp
+	22, // 44: ampora.v1.CountAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	6,  // 45: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
+	6,  // 46: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
+	40, // 47: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
+	6,  // 48: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
+	6,  // 49: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
+	7,  // 50: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
+	13, // 51: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
+	15, // 52: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
+	21, // 53: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
+	23, // 54: ampora.v1.AgentService.CountAgents:input_type -> ampora.v1.CountAgentsRequest
+	26, // 55: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
+	28, // 56: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
+	30, // 57: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
+	32, // 58: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
+	34, // 59: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
+	25, // 60: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
+	24, // 61: ampora.v1.AgentService.CountAgents:output_type -> ampora.v1.CountAgentsResponse
+	27, // 62: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
+	29, // 63: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
+	31, // 64: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
+	33, // 65: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
+	35, // 66: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
+	60, // [60:67] is the sub-list for method output_type
+	53, // [53:60] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_agents_proto_init() }
@@ -2636,8 +2974,8 @@ func file_ampora_v1_agents_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_agents_proto_rawDesc), len(file_ampora_v1_agents_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   33,
+			NumEnums:      6,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

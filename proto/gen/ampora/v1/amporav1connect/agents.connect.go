@@ -29,6 +29,8 @@ const (
 const (
 	// AgentServiceListAgentsProcedure is the procedure name of the AgentService's ListAgents RPC.
 	AgentServiceListAgentsProcedure = "/ampora.v1.AgentService/ListAgents"
+	// AgentServiceCountAgentsProcedure is the procedure name of the AgentService's CountAgents RPC.
+	AgentServiceCountAgentsProcedure = "/ampora.v1.AgentService/CountAgents"
 	// AgentServiceGetAgentProcedure is the procedure name of the AgentService's GetAgent RPC.
 	AgentServiceGetAgentProcedure = "/ampora.v1.AgentService/GetAgent"
 	// AgentServiceGetEffectiveConfigProcedure is the procedure name of the AgentService's
@@ -49,6 +51,14 @@ var (
 			StreamType:       connect.StreamTypeUnary,
 			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("ListAgents"),
 			Procedure:        AgentServiceListAgentsProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	agentServiceCountAgentsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("CountAgents"),
+			Procedure:        AgentServiceCountAgentsProcedure,
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
@@ -94,6 +104,8 @@ var (
 type AgentServiceClient interface {
 	// ListAgents pages through agents by name of their id (keyset pagination: stable under change).
 	ListAgents(context.Context, *v1.ListAgentsRequest) (*v1.ListAgentsResponse, error)
+	// CountAgents counts whom a filter selects.
+	CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error)
 	// GetAgent returns one agent, whole, without the bodies of its configurations.
 	GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error)
 	// GetEffectiveConfig returns the exact bytes the agent last reported as its effective configuration. They may hold
@@ -118,6 +130,8 @@ func NewAgentServiceClient(client *connect.Client) AgentServiceClient {
 type AgentServiceHandler interface {
 	// ListAgents pages through agents by name of their id (keyset pagination: stable under change).
 	ListAgents(context.Context, *v1.ListAgentsRequest) (*v1.ListAgentsResponse, error)
+	// CountAgents counts whom a filter selects.
+	CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error)
 	// GetAgent returns one agent, whole, without the bodies of its configurations.
 	GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error)
 	// GetEffectiveConfig returns the exact bytes the agent last reported as its effective configuration. They may hold
@@ -137,6 +151,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 	adapter := agentServiceHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: agentServiceListAgentsSpec(), Handler: adapter.listAgents},
+		connect.Method{Spec: agentServiceCountAgentsSpec(), Handler: adapter.countAgents},
 		connect.Method{Spec: agentServiceGetAgentSpec(), Handler: adapter.getAgent},
 		connect.Method{Spec: agentServiceGetEffectiveConfigSpec(), Handler: adapter.getEffectiveConfig},
 		connect.Method{Spec: agentServiceRetryConfigSpec(), Handler: adapter.retryConfig},
@@ -150,6 +165,10 @@ type UnimplementedAgentServiceHandler struct{}
 
 func (UnimplementedAgentServiceHandler) ListAgents(context.Context, *v1.ListAgentsRequest) (*v1.ListAgentsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.ListAgents is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.CountAgents is not implemented")
 }
 
 func (UnimplementedAgentServiceHandler) GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error) {
@@ -179,6 +198,14 @@ type agentServiceClient struct {
 func (c *agentServiceClient) ListAgents(ctx context.Context, req *v1.ListAgentsRequest) (*v1.ListAgentsResponse, error) {
 	var res v1.ListAgentsResponse
 	if err := c.client.CallUnary(ctx, agentServiceListAgentsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) CountAgents(ctx context.Context, req *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error) {
+	var res v1.CountAgentsResponse
+	if err := c.client.CallUnary(ctx, agentServiceCountAgentsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -232,6 +259,18 @@ func (h agentServiceHandler) listAgents(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	res, err := h.svc.ListAgents(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) countAgents(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.CountAgentsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.CountAgents(ctx, &req)
 	if err != nil {
 		return err
 	}
