@@ -1,7 +1,7 @@
 -- Copyright The Ampora Authors
 -- SPDX-License-Identifier: Apache-2.0
 
--- A large fleet is searched.
+-- A large fleet is searched, and an agent that flaps does not fill the history.
 
 -- +goose Up
 
@@ -16,3 +16,6 @@ ALTER TABLE deliveries NO FORCE ROW LEVEL SECURITY;
 UPDATE deliveries SET config_id = nullif(delivery -> 'Desired' ->> 'Config', '')::uuid, version = (delivery -> 'Desired' ->> 'Version')::integer
 WHERE delivery -> 'Desired' ->> 'Version' IS NOT NULL;
 ALTER TABLE deliveries FORCE ROW LEVEL SECURITY;
+
+-- How many changes of the agent were told in the hour that began then, and how many were not.
+ALTER TABLE agents ADD COLUMN told_hour timestamptz, ADD COLUMN told integer NOT NULL DEFAULT 0, ADD COLUMN untold integer NOT NULL DEFAULT 0;

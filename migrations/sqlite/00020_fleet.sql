@@ -11,3 +11,7 @@ ALTER TABLE deliveries ADD COLUMN config_id TEXT;
 ALTER TABLE deliveries ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 UPDATE deliveries SET config_id = nullif(delivery ->> '$.Desired.Config', ''), version = delivery ->> '$.Desired.Version'
 WHERE delivery ->> '$.Desired.Version' IS NOT NULL;
+
+ALTER TABLE agents ADD COLUMN told_hour INTEGER;
+ALTER TABLE agents ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agents ADD COLUMN untold INTEGER NOT NULL DEFAULT 0;

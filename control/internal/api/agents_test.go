@@ -6,6 +6,7 @@ package api_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -218,4 +219,31 @@ func TestAgentsAreSearchedAndCounted(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func TestAgentsHaveAHistory(t *testing.T) {
+	w := newWorld(t)
+	id := w.agent()
+	w.connect(id, nil)
+	operator := w.as(fleet.RoleOperator)
+	must(operator.bulk.TagAgents(t.Context(), &amporav1.TagAgentsRequest{Targets: named(string(id)), Set: map[string]string{"a": "b"}}))(t)
+	history := func(r *amporav1.ListAgentHistoryRequest) (kinds []amporav1.HistoryKind) {
+		r.Id = string(id)
+		for _, entry := range must(operator.agents.ListAgentHistory(t.Context(), r))(t).GetEntries() {
+			kinds = append(kinds, entry.GetKind())
+		}
+		return kinds
+	}
+	const tagged, connected, enrolled = amporav1.HistoryKind_HISTORY_KIND_OPERATORS, amporav1.HistoryKind_HISTORY_KIND_CONNECTION, amporav1.HistoryKind_HISTORY_KIND_IDENTITY
+	if got := history(&amporav1.ListAgentHistoryRequest{}); !slices.Equal(got, []amporav1.HistoryKind{tagged, connected, enrolled}) {
+		t.Errorf("the history is %v", got)
+	}
+	if got := history(&amporav1.ListAgentHistoryRequest{Kinds: []amporav1.HistoryKind{connected, tagged}}); !slices.Equal(got, []amporav1.HistoryKind{tagged, connected}) {
+		t.Errorf("of two kinds it is %v", got)
+	}
+	if got := history(&amporav1.ListAgentHistoryRequest{Until: timestamppb.New(w.now().Add(-time.Hour))}); len(got) != 0 {
+		t.Errorf("before, it was %v", got)
+	}
+	_, err := operator.agents.ListAgentHistory(t.Context(), &amporav1.ListAgentHistoryRequest{Id: "01890a5d-ac96-774b-bcce-b302099a8057"})
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
 }

@@ -244,6 +244,18 @@ func (s agentServer) CountAgents(_ context.Context, r *amporav1.CountAgentsReque
 	return &amporav1.CountAgentsResponse{Count: 100_000, More: r.GetFilter().GetPresence() == 0}, nil
 }
 
+func (s agentServer) ListAgentHistory(_ context.Context, r *amporav1.ListAgentHistoryRequest) (*amporav1.ListAgentHistoryResponse, error) {
+	at := timestamppb.New(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
+	all := []*amporav1.HistoryEntry{
+		{Time: at, Kind: amporav1.HistoryKind_HISTORY_KIND_HEALTH, Event: "agent.health_changed", Message: "unhealthy: it said \x1b[31mno"},
+		{Time: at, Kind: amporav1.HistoryKind_HISTORY_KIND_CONNECTION, Event: "agent.connected", Message: "connected at gateway gw-a"},
+	}
+	kinds := r.GetKinds()
+	return &amporav1.ListAgentHistoryResponse{Entries: slices.DeleteFunc(all, func(e *amporav1.HistoryEntry) bool {
+		return len(kinds) > 0 && !slices.Contains(kinds, e.GetKind())
+	})}, nil
+}
+
 func (s agentServer) agent(id string) (*amporav1.Agent, error) {
 	return find(s.agents, func(a *amporav1.Agent) bool { return a.GetId() == id }, "agent")
 }

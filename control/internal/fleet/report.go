@@ -228,6 +228,8 @@ const (
 	EventEffectiveConfigChanged EventKind = "agent.effective_config_changed"
 	EventConfigStatusChanged    EventKind = "agent.config_status_changed"
 	EventPackagesChanged        EventKind = "agent.packages_changed"
+	EventComponentsChanged      EventKind = "agent.components_changed"
+	EventHistoryBounded         EventKind = "agent.history_bounded"
 	EventConfigGranted          EventKind = "agent.config_granted"
 	EventConfigSettled          EventKind = "agent.config_settled"
 	EventGroupChanged           EventKind = "agent.group_changed"

@@ -523,7 +523,8 @@ type Inbox interface {
 	// nothing written if it was taken over. A part is written only by a later stamp than the one on record. A report, end
 	// or delivery counts only if its gateway, boot and epoch are those of the agent's session. The engine wakes for a
 	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant. What a
-	// revoked gateway says does not count. A report of the session before counts as Claim says.
+	// revoked gateway says does not count. A report of the session before counts as Claim says. What changed is told as an
+	// event, of one agent fleet.HistoryPerHour times in an hour, sessions that it claims among them; more is counted.
 	Record(ctx context.Context, r Record) (Recorded, error)
 	// Resync asks every agent of the partition with an open session at gateway (all gateways if empty) for its full
 	// state, through the outbox.
@@ -601,15 +602,15 @@ type Outbox interface {
 
 // Events is history and live stream.
 type Events interface {
-	// EventsBefore lists newest first; agent narrows if not empty.
-	EventsBefore(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID, page fleet.Page) (list []fleet.Event, next string, err error)
+	// EventsBefore lists those that the filter selects, newest first.
+	EventsBefore(ctx context.Context, tenant fleet.TenantID, f fleet.EventFilter, page fleet.Page) (list []fleet.Event, next string, err error)
 	// EventsAfter returns what was committed after the cursor, in an order in which nothing can appear later before
 	// something already returned.
 	EventsAfter(ctx context.Context, tenant fleet.TenantID, after fleet.Cursor, max int) ([]fleet.Event, error)
 	// LastCursor is the newest place in the stream.
 	LastCursor(ctx context.Context, tenant fleet.TenantID) (fleet.Cursor, error)
-	// PruneEvents deletes events older than before.
-	PruneEvents(ctx context.Context, before time.Time) (int, error)
+	// PruneEvents deletes up to max events that are older than before, of all tenants, and says how many that were.
+	PruneEvents(ctx context.Context, before time.Time, max int) (int, error)
 }
 
 // SigningKeys keeps the keys of the certificate authority.

@@ -35,6 +35,7 @@ var suites = map[string]suite{
 	"Assignments":  assignments,
 	"Bodies":       bodies,
 	"Events":       events,
+	"History":      history,
 	"Fleet":        agents,
 	"Sessions":     sessions,
 	"Gateways":     gateways,

@@ -108,6 +108,7 @@ type Agent struct {
 	Grant     fleet.Generation // 0: none
 	GrantOpen bool
 	Parts     map[fleet.PartKind]Mark
+	Telling   Telling
 
 	Write Write
 }
@@ -236,7 +237,7 @@ func (a *Agent) report(r *fleet.Report) []fleet.Event {
 	}
 	for _, part := range r.Parts {
 		if news := a.part(r, part); news != nil {
-			events = append(events, clean(*news, r))
+			events = append(events, a.tell(clean(*news, r))...)
 		}
 	}
 	a.Write.Wake = a.Write.Wake || r.Wake
@@ -325,7 +326,13 @@ func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
 		return nil
 	}
 	a.EndedAt, a.EndReason, a.Write.Row, a.Write.Park = e.At, cleanText(e.Reason), true, true
-	return []fleet.Event{trail.Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
+	return a.tell(trail.Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At))
+}
+
+// tell is what is told of a change; the row keeps how much that was.
+func (a *Agent) tell(e fleet.Event) []fleet.Event {
+	a.Write.Row = true
+	return a.Telling.Tell(e)
 }
 
 // undelivered says why an offer of a certificate was not made.

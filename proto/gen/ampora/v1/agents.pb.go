@@ -367,6 +367,93 @@ func (EnrolmentMethod) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
 }
 
+// HistoryKind is what changed.
+type HistoryKind int32
+
+const (
+	HistoryKind_HISTORY_KIND_UNSPECIFIED HistoryKind = 0
+	// A session began or ended.
+	HistoryKind_HISTORY_KIND_CONNECTION HistoryKind = 1
+	// It described itself differently.
+	HistoryKind_HISTORY_KIND_DESCRIPTION HistoryKind = 2
+	// It became healthy or unhealthy.
+	HistoryKind_HISTORY_KIND_HEALTH HistoryKind = 3
+	// It runs other bytes than before.
+	HistoryKind_HISTORY_KIND_EFFECTIVE_CONFIG HistoryKind = 4
+	// Its word on an offered configuration changed.
+	HistoryKind_HISTORY_KIND_CONFIG_STATUS HistoryKind = 5
+	// It is built of other components than before.
+	HistoryKind_HISTORY_KIND_COMPONENTS HistoryKind = 6
+	HistoryKind_HISTORY_KIND_PACKAGES   HistoryKind = 7
+	// What it shall run was granted, met, failed or withdrawn.
+	HistoryKind_HISTORY_KIND_DELIVERY HistoryKind = 8
+	// Enrolment, certificates and quarantine.
+	HistoryKind_HISTORY_KIND_IDENTITY HistoryKind = 9
+	// Operators did something to it: groups, tags.
+	HistoryKind_HISTORY_KIND_OPERATORS HistoryKind = 10
+	// It changed more often in an hour than is told.
+	HistoryKind_HISTORY_KIND_BOUNDED HistoryKind = 11
+)
+
+// Enum value maps for HistoryKind.
+var (
+	HistoryKind_name = map[int32]string{
+		0:  "HISTORY_KIND_UNSPECIFIED",
+		1:  "HISTORY_KIND_CONNECTION",
+		2:  "HISTORY_KIND_DESCRIPTION",
+		3:  "HISTORY_KIND_HEALTH",
+		4:  "HISTORY_KIND_EFFECTIVE_CONFIG",
+		5:  "HISTORY_KIND_CONFIG_STATUS",
+		6:  "HISTORY_KIND_COMPONENTS",
+		7:  "HISTORY_KIND_PACKAGES",
+		8:  "HISTORY_KIND_DELIVERY",
+		9:  "HISTORY_KIND_IDENTITY",
+		10: "HISTORY_KIND_OPERATORS",
+		11: "HISTORY_KIND_BOUNDED",
+	}
+	HistoryKind_value = map[string]int32{
+		"HISTORY_KIND_UNSPECIFIED":      0,
+		"HISTORY_KIND_CONNECTION":       1,
+		"HISTORY_KIND_DESCRIPTION":      2,
+		"HISTORY_KIND_HEALTH":           3,
+		"HISTORY_KIND_EFFECTIVE_CONFIG": 4,
+		"HISTORY_KIND_CONFIG_STATUS":    5,
+		"HISTORY_KIND_COMPONENTS":       6,
+		"HISTORY_KIND_PACKAGES":         7,
+		"HISTORY_KIND_DELIVERY":         8,
+		"HISTORY_KIND_IDENTITY":         9,
+		"HISTORY_KIND_OPERATORS":        10,
+		"HISTORY_KIND_BOUNDED":          11,
+	}
+)
+
+func (x HistoryKind) Enum() *HistoryKind {
+	p := new(HistoryKind)
+	*p = x
+	return p
+}
+
+func (x HistoryKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HistoryKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_agents_proto_enumTypes[6].Descriptor()
+}
+
+func (HistoryKind) Type() protoreflect.EnumType {
+	return &file_ampora_v1_agents_proto_enumTypes[6]
+}
+
+func (x HistoryKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HistoryKind.Descriptor instead.
+func (HistoryKind) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{6}
+}
+
 // Agent is one identity and what is known of it.
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2161,6 +2248,224 @@ func (x *GetAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
+type ListAgentHistoryRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	PageSize  int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// None: all.
+	Kinds []HistoryKind `protobuf:"varint,4,rep,packed,name=kinds,proto3,enum=ampora.v1.HistoryKind" json:"kinds,omitempty"`
+	// At that time or later.
+	From *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	// Before that time.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentHistoryRequest) Reset() {
+	*x = ListAgentHistoryRequest{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentHistoryRequest) ProtoMessage() {}
+
+func (x *ListAgentHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ListAgentHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListAgentHistoryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListAgentHistoryRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAgentHistoryRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListAgentHistoryRequest) GetKinds() []HistoryKind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *ListAgentHistoryRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ListAgentHistoryRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// HistoryEntry is one change of an agent.
+type HistoryEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Kind  HistoryKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=ampora.v1.HistoryKind" json:"kind,omitempty"`
+	// The event that told it, as ListEvents has it.
+	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
+	// A sentence for a person.
+	Message       string            `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	Attributes    map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryEntry) Reset() {
+	*x = HistoryEntry{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryEntry) ProtoMessage() {}
+
+func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
+func (*HistoryEntry) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *HistoryEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *HistoryEntry) GetKind() HistoryKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HistoryKind_HISTORY_KIND_UNSPECIFIED
+}
+
+func (x *HistoryEntry) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *HistoryEntry) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *HistoryEntry) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type ListAgentHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*HistoryEntry        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentHistoryResponse) Reset() {
+	*x = ListAgentHistoryResponse{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentHistoryResponse) ProtoMessage() {}
+
+func (x *ListAgentHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ListAgentHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListAgentHistoryResponse) GetEntries() []*HistoryEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListAgentHistoryResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type GetEffectiveConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2170,7 +2475,7 @@ type GetEffectiveConfigRequest struct {
 
 func (x *GetEffectiveConfigRequest) Reset() {
 	*x = GetEffectiveConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2487,7 @@ func (x *GetEffectiveConfigRequest) String() string {
 func (*GetEffectiveConfigRequest) ProtoMessage() {}
 
 func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2500,7 @@ func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetEffectiveConfigRequest) GetId() string {
@@ -2214,7 +2519,7 @@ type GetEffectiveConfigResponse struct {
 
 func (x *GetEffectiveConfigResponse) Reset() {
 	*x = GetEffectiveConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2531,7 @@ func (x *GetEffectiveConfigResponse) String() string {
 func (*GetEffectiveConfigResponse) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2544,7 @@ func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetEffectiveConfigResponse) GetFiles() []*GetEffectiveConfigResponse_File {
@@ -2258,7 +2563,7 @@ type RetryConfigRequest struct {
 
 func (x *RetryConfigRequest) Reset() {
 	*x = RetryConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2270,7 +2575,7 @@ func (x *RetryConfigRequest) String() string {
 func (*RetryConfigRequest) ProtoMessage() {}
 
 func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2283,7 +2588,7 @@ func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigRequest.ProtoReflect.Descriptor instead.
 func (*RetryConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RetryConfigRequest) GetId() string {
@@ -2303,7 +2608,7 @@ type RetryConfigResponse struct {
 
 func (x *RetryConfigResponse) Reset() {
 	*x = RetryConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2620,7 @@ func (x *RetryConfigResponse) String() string {
 func (*RetryConfigResponse) ProtoMessage() {}
 
 func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2633,7 @@ func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigResponse.ProtoReflect.Descriptor instead.
 func (*RetryConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RetryConfigResponse) GetCleared() int32 {
@@ -2348,7 +2653,7 @@ type AllowChildrenRequest struct {
 
 func (x *AllowChildrenRequest) Reset() {
 	*x = AllowChildrenRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2665,7 @@ func (x *AllowChildrenRequest) String() string {
 func (*AllowChildrenRequest) ProtoMessage() {}
 
 func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2678,7 @@ func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenRequest.ProtoReflect.Descriptor instead.
 func (*AllowChildrenRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AllowChildrenRequest) GetId() string {
@@ -2399,7 +2704,7 @@ type AllowChildrenResponse struct {
 
 func (x *AllowChildrenResponse) Reset() {
 	*x = AllowChildrenResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[27]
+	mi := &file_ampora_v1_agents_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2716,7 @@ func (x *AllowChildrenResponse) String() string {
 func (*AllowChildrenResponse) ProtoMessage() {}
 
 func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[27]
+	mi := &file_ampora_v1_agents_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2729,7 @@ func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenResponse.ProtoReflect.Descriptor instead.
 func (*AllowChildrenResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{27}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AllowChildrenResponse) GetAgent() *Agent {
@@ -2443,7 +2748,7 @@ type ReleaseQuarantineRequest struct {
 
 func (x *ReleaseQuarantineRequest) Reset() {
 	*x = ReleaseQuarantineRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[28]
+	mi := &file_ampora_v1_agents_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2760,7 @@ func (x *ReleaseQuarantineRequest) String() string {
 func (*ReleaseQuarantineRequest) ProtoMessage() {}
 
 func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[28]
+	mi := &file_ampora_v1_agents_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2773,7 @@ func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{28}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReleaseQuarantineRequest) GetId() string {
@@ -2487,7 +2792,7 @@ type ReleaseQuarantineResponse struct {
 
 func (x *ReleaseQuarantineResponse) Reset() {
 	*x = ReleaseQuarantineResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[29]
+	mi := &file_ampora_v1_agents_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2804,7 @@ func (x *ReleaseQuarantineResponse) String() string {
 func (*ReleaseQuarantineResponse) ProtoMessage() {}
 
 func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[29]
+	mi := &file_ampora_v1_agents_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2817,7 @@ func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{29}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReleaseQuarantineResponse) GetAgent() *Agent {
@@ -2532,7 +2837,7 @@ type GetEffectiveConfigResponse_File struct {
 
 func (x *GetEffectiveConfigResponse_File) Reset() {
 	*x = GetEffectiveConfigResponse_File{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[34]
+	mi := &file_ampora_v1_agents_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2849,7 @@ func (x *GetEffectiveConfigResponse_File) String() string {
 func (*GetEffectiveConfigResponse_File) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[34]
+	mi := &file_ampora_v1_agents_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2862,7 @@ func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse_File.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse_File) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23, 0}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *GetEffectiveConfigResponse_File) GetFile() *ConfigFile {
@@ -2761,7 +3066,30 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x0fGetAgentRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\":\n" +
 	"\x10GetAgentResponse\x12&\n" +
-	"\x05agent\x18\x01 \x01(\v2\x10.ampora.v1.AgentR\x05agent\"5\n" +
+	"\x05agent\x18\x01 \x01(\v2\x10.ampora.v1.AgentR\x05agent\"\xa8\x02\n" +
+	"\x17ListAgentHistoryRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12?\n" +
+	"\x05kinds\x18\x04 \x03(\x0e2\x16.ampora.v1.HistoryKindB\x11\xbaH\x0e\x92\x01\v\x10\x10\"\a\x82\x01\x04\x10\x01 \x00R\x05kinds\x12.\n" +
+	"\x04from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xa2\x02\n" +
+	"\fHistoryEntry\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12*\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x16.ampora.v1.HistoryKindR\x04kind\x12\x14\n" +
+	"\x05event\x18\x03 \x01(\tR\x05event\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12G\n" +
+	"\n" +
+	"attributes\x18\x05 \x03(\v2'.ampora.v1.HistoryEntry.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"u\n" +
+	"\x18ListAgentHistoryResponse\x121\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.ampora.v1.HistoryEntryR\aentries\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
 	"\x19GetEffectiveConfigRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"\xa5\x01\n" +
 	"\x1aGetEffectiveConfigResponse\x12@\n" +
@@ -2816,12 +3144,27 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x1aENROLMENT_METHOD_AGENT_CSR\x10\x01\x12\x1f\n" +
 	"\x1bENROLMENT_METHOD_SERVER_KEY\x10\x02\x12\x18\n" +
 	"\x14ENROLMENT_METHOD_EST\x10\x03\x12\x1a\n" +
-	"\x16ENROLMENT_METHOD_CHILD\x10\x042\xf7\x05\n" +
+	"\x16ENROLMENT_METHOD_CHILD\x10\x04*\xe6\x02\n" +
+	"\vHistoryKind\x12\x1c\n" +
+	"\x18HISTORY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17HISTORY_KIND_CONNECTION\x10\x01\x12\x1c\n" +
+	"\x18HISTORY_KIND_DESCRIPTION\x10\x02\x12\x17\n" +
+	"\x13HISTORY_KIND_HEALTH\x10\x03\x12!\n" +
+	"\x1dHISTORY_KIND_EFFECTIVE_CONFIG\x10\x04\x12\x1e\n" +
+	"\x1aHISTORY_KIND_CONFIG_STATUS\x10\x05\x12\x1b\n" +
+	"\x17HISTORY_KIND_COMPONENTS\x10\x06\x12\x19\n" +
+	"\x15HISTORY_KIND_PACKAGES\x10\a\x12\x19\n" +
+	"\x15HISTORY_KIND_DELIVERY\x10\b\x12\x19\n" +
+	"\x15HISTORY_KIND_IDENTITY\x10\t\x12\x1a\n" +
+	"\x16HISTORY_KIND_OPERATORS\x10\n" +
+	"\x12\x18\n" +
+	"\x14HISTORY_KIND_BOUNDED\x10\v2\xdf\x06\n" +
 	"\fAgentService\x12T\n" +
 	"\n" +
 	"ListAgents\x12\x1c.ampora.v1.ListAgentsRequest\x1a\x1d.ampora.v1.ListAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
 	"\vCountAgents\x12\x1d.ampora.v1.CountAgentsRequest\x1a\x1e.ampora.v1.CountAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12N\n" +
-	"\bGetAgent\x12\x1a.ampora.v1.GetAgentRequest\x1a\x1b.ampora.v1.GetAgentResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x88\x01\n" +
+	"\bGetAgent\x12\x1a.ampora.v1.GetAgentRequest\x1a\x1b.ampora.v1.GetAgentResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12f\n" +
+	"\x10ListAgentHistory\x12\".ampora.v1.ListAgentHistoryRequest\x1a#.ampora.v1.ListAgentHistoryResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x88\x01\n" +
 	"\x12GetEffectiveConfig\x12$.ampora.v1.GetEffectiveConfigRequest\x1a%.ampora.v1.GetEffectiveConfigResponse\"%\xaa\xd4\x18!\b\x02\x12\x1dagent.reveal_effective_config\x12h\n" +
 	"\vRetryConfig\x12\x1d.ampora.v1.RetryConfigRequest\x1a\x1e.ampora.v1.RetryConfigResponse\"\x1a\xaa\xd4\x18\x16\b\x02\x12\x12agent.retry_config\x12p\n" +
 	"\rAllowChildren\x12\x1f.ampora.v1.AllowChildrenRequest\x1a .ampora.v1.AllowChildrenResponse\"\x1c\xaa\xd4\x18\x18\b\x03\x12\x14agent.allow_children\x12\x80\x01\n" +
@@ -2841,8 +3184,8 @@ func file_ampora_v1_agents_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_agents_proto_rawDescData
 }
 
-var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_ampora_v1_agents_proto_goTypes = []any{
 	(Presence)(0),                           // 0: ampora.v1.Presence
 	(TagOrigin)(0),                          // 1: ampora.v1.TagOrigin
@@ -2850,117 +3193,131 @@ var file_ampora_v1_agents_proto_goTypes = []any{
 	(ConfigState)(0),                        // 3: ampora.v1.ConfigState
 	(DeliveryState)(0),                      // 4: ampora.v1.DeliveryState
 	(EnrolmentMethod)(0),                    // 5: ampora.v1.EnrolmentMethod
-	(*Agent)(nil),                           // 6: ampora.v1.Agent
-	(*Tag)(nil),                             // 7: ampora.v1.Tag
-	(*Attention)(nil),                       // 8: ampora.v1.Attention
-	(*Session)(nil),                         // 9: ampora.v1.Session
-	(*Credential)(nil),                      // 10: ampora.v1.Credential
-	(*Description)(nil),                     // 11: ampora.v1.Description
-	(*Attribute)(nil),                       // 12: ampora.v1.Attribute
-	(*Health)(nil),                          // 13: ampora.v1.Health
-	(*EffectiveConfig)(nil),                 // 14: ampora.v1.EffectiveConfig
-	(*ConfigFile)(nil),                      // 15: ampora.v1.ConfigFile
-	(*RemoteConfigStatus)(nil),              // 16: ampora.v1.RemoteConfigStatus
-	(*PackageStatus)(nil),                   // 17: ampora.v1.PackageStatus
-	(*AvailableComponents)(nil),             // 18: ampora.v1.AvailableComponents
-	(*Component)(nil),                       // 19: ampora.v1.Component
-	(*ConfigDelivery)(nil),                  // 20: ampora.v1.ConfigDelivery
-	(*ListAgentsRequest)(nil),               // 21: ampora.v1.ListAgentsRequest
-	(*AgentFilter)(nil),                     // 22: ampora.v1.AgentFilter
-	(*CountAgentsRequest)(nil),              // 23: ampora.v1.CountAgentsRequest
-	(*CountAgentsResponse)(nil),             // 24: ampora.v1.CountAgentsResponse
-	(*ListAgentsResponse)(nil),              // 25: ampora.v1.ListAgentsResponse
-	(*GetAgentRequest)(nil),                 // 26: ampora.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),                // 27: ampora.v1.GetAgentResponse
-	(*GetEffectiveConfigRequest)(nil),       // 28: ampora.v1.GetEffectiveConfigRequest
-	(*GetEffectiveConfigResponse)(nil),      // 29: ampora.v1.GetEffectiveConfigResponse
-	(*RetryConfigRequest)(nil),              // 30: ampora.v1.RetryConfigRequest
-	(*RetryConfigResponse)(nil),             // 31: ampora.v1.RetryConfigResponse
-	(*AllowChildrenRequest)(nil),            // 32: ampora.v1.AllowChildrenRequest
-	(*AllowChildrenResponse)(nil),           // 33: ampora.v1.AllowChildrenResponse
-	(*ReleaseQuarantineRequest)(nil),        // 34: ampora.v1.ReleaseQuarantineRequest
-	(*ReleaseQuarantineResponse)(nil),       // 35: ampora.v1.ReleaseQuarantineResponse
-	nil,                                     // 36: ampora.v1.Agent.TagsEntry
-	nil,                                     // 37: ampora.v1.Health.ComponentsEntry
-	nil,                                     // 38: ampora.v1.AgentFilter.LabelsEntry
-	nil,                                     // 39: ampora.v1.AgentFilter.TagsEntry
-	(*GetEffectiveConfigResponse_File)(nil), // 40: ampora.v1.GetEffectiveConfigResponse.File
-	(*timestamppb.Timestamp)(nil),           // 41: google.protobuf.Timestamp
-	(*structpb.Value)(nil),                  // 42: google.protobuf.Value
+	(HistoryKind)(0),                        // 6: ampora.v1.HistoryKind
+	(*Agent)(nil),                           // 7: ampora.v1.Agent
+	(*Tag)(nil),                             // 8: ampora.v1.Tag
+	(*Attention)(nil),                       // 9: ampora.v1.Attention
+	(*Session)(nil),                         // 10: ampora.v1.Session
+	(*Credential)(nil),                      // 11: ampora.v1.Credential
+	(*Description)(nil),                     // 12: ampora.v1.Description
+	(*Attribute)(nil),                       // 13: ampora.v1.Attribute
+	(*Health)(nil),                          // 14: ampora.v1.Health
+	(*EffectiveConfig)(nil),                 // 15: ampora.v1.EffectiveConfig
+	(*ConfigFile)(nil),                      // 16: ampora.v1.ConfigFile
+	(*RemoteConfigStatus)(nil),              // 17: ampora.v1.RemoteConfigStatus
+	(*PackageStatus)(nil),                   // 18: ampora.v1.PackageStatus
+	(*AvailableComponents)(nil),             // 19: ampora.v1.AvailableComponents
+	(*Component)(nil),                       // 20: ampora.v1.Component
+	(*ConfigDelivery)(nil),                  // 21: ampora.v1.ConfigDelivery
+	(*ListAgentsRequest)(nil),               // 22: ampora.v1.ListAgentsRequest
+	(*AgentFilter)(nil),                     // 23: ampora.v1.AgentFilter
+	(*CountAgentsRequest)(nil),              // 24: ampora.v1.CountAgentsRequest
+	(*CountAgentsResponse)(nil),             // 25: ampora.v1.CountAgentsResponse
+	(*ListAgentsResponse)(nil),              // 26: ampora.v1.ListAgentsResponse
+	(*GetAgentRequest)(nil),                 // 27: ampora.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),                // 28: ampora.v1.GetAgentResponse
+	(*ListAgentHistoryRequest)(nil),         // 29: ampora.v1.ListAgentHistoryRequest
+	(*HistoryEntry)(nil),                    // 30: ampora.v1.HistoryEntry
+	(*ListAgentHistoryResponse)(nil),        // 31: ampora.v1.ListAgentHistoryResponse
+	(*GetEffectiveConfigRequest)(nil),       // 32: ampora.v1.GetEffectiveConfigRequest
+	(*GetEffectiveConfigResponse)(nil),      // 33: ampora.v1.GetEffectiveConfigResponse
+	(*RetryConfigRequest)(nil),              // 34: ampora.v1.RetryConfigRequest
+	(*RetryConfigResponse)(nil),             // 35: ampora.v1.RetryConfigResponse
+	(*AllowChildrenRequest)(nil),            // 36: ampora.v1.AllowChildrenRequest
+	(*AllowChildrenResponse)(nil),           // 37: ampora.v1.AllowChildrenResponse
+	(*ReleaseQuarantineRequest)(nil),        // 38: ampora.v1.ReleaseQuarantineRequest
+	(*ReleaseQuarantineResponse)(nil),       // 39: ampora.v1.ReleaseQuarantineResponse
+	nil,                                     // 40: ampora.v1.Agent.TagsEntry
+	nil,                                     // 41: ampora.v1.Health.ComponentsEntry
+	nil,                                     // 42: ampora.v1.AgentFilter.LabelsEntry
+	nil,                                     // 43: ampora.v1.AgentFilter.TagsEntry
+	nil,                                     // 44: ampora.v1.HistoryEntry.AttributesEntry
+	(*GetEffectiveConfigResponse_File)(nil), // 45: ampora.v1.GetEffectiveConfigResponse.File
+	(*timestamppb.Timestamp)(nil),           // 46: google.protobuf.Timestamp
+	(*structpb.Value)(nil),                  // 47: google.protobuf.Value
 }
 var file_ampora_v1_agents_proto_depIdxs = []int32{
-	41, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
+	46, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: ampora.v1.Agent.presence:type_name -> ampora.v1.Presence
-	9,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
-	11, // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
-	13, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
-	14, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
-	16, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
-	17, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
-	18, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
-	20, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
-	8,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
-	10, // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
-	36, // 12: ampora.v1.Agent.tags:type_name -> ampora.v1.Agent.TagsEntry
+	10, // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
+	12, // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
+	14, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
+	15, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
+	17, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
+	18, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
+	19, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
+	21, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
+	9,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
+	11, // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
+	40, // 12: ampora.v1.Agent.tags:type_name -> ampora.v1.Agent.TagsEntry
 	5,  // 13: ampora.v1.Agent.enrolment_method:type_name -> ampora.v1.EnrolmentMethod
 	1,  // 14: ampora.v1.Tag.origin:type_name -> ampora.v1.TagOrigin
-	41, // 15: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
+	46, // 15: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
 	2,  // 16: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
-	41, // 17: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
-	41, // 18: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
-	41, // 19: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
-	41, // 20: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
-	41, // 21: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
-	12, // 22: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
-	12, // 23: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
-	42, // 24: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
-	41, // 25: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
-	41, // 26: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
-	37, // 27: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
-	15, // 28: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
-	41, // 29: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
+	46, // 17: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
+	46, // 18: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
+	46, // 19: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
+	46, // 20: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
+	46, // 21: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
+	13, // 22: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
+	13, // 23: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
+	47, // 24: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
+	46, // 25: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
+	46, // 26: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
+	41, // 27: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
+	16, // 28: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
+	46, // 29: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
 	3,  // 30: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
-	41, // 31: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
-	19, // 32: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
+	46, // 31: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
+	20, // 32: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
 	4,  // 33: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
-	41, // 34: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
-	22, // 35: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	46, // 34: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
+	23, // 35: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
 	0,  // 36: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
-	38, // 37: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
+	42, // 37: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
 	4,  // 38: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
-	39, // 39: ampora.v1.AgentFilter.tags:type_name -> ampora.v1.AgentFilter.TagsEntry
+	43, // 39: ampora.v1.AgentFilter.tags:type_name -> ampora.v1.AgentFilter.TagsEntry
 	5,  // 40: ampora.v1.AgentFilter.enrolment_method:type_name -> ampora.v1.EnrolmentMethod
-	41, // 41: ampora.v1.AgentFilter.enrolled_after:type_name -> google.protobuf.Timestamp
-	41, // 42: ampora.v1.AgentFilter.enrolled_before:type_name -> google.protobuf.Timestamp
-	41, // 43: ampora.v1.AgentFilter.certificate_expires_before:type_name -> google.protobuf.Timestamp
-	22, // 44: ampora.v1.CountAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
-	6,  // 45: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
-	6,  // 46: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
-	40, // 47: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
-	6,  // 48: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
-	6,  // 49: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
-	7,  // 50: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
-	13, // 51: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
-	15, // 52: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
-	21, // 53: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
-	23, // 54: ampora.v1.AgentService.CountAgents:input_type -> ampora.v1.CountAgentsRequest
-	26, // 55: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
-	28, // 56: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
-	30, // 57: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
-	32, // 58: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
-	34, // 59: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
-	25, // 60: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
-	24, // 61: ampora.v1.AgentService.CountAgents:output_type -> ampora.v1.CountAgentsResponse
-	27, // 62: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
-	29, // 63: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
-	31, // 64: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
-	33, // 65: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
-	35, // 66: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
-	60, // [60:67] is the sub-list for method output_type
-	53, // [53:60] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	46, // 41: ampora.v1.AgentFilter.enrolled_after:type_name -> google.protobuf.Timestamp
+	46, // 42: ampora.v1.AgentFilter.enrolled_before:type_name -> google.protobuf.Timestamp
+	46, // 43: ampora.v1.AgentFilter.certificate_expires_before:type_name -> google.protobuf.Timestamp
+	23, // 44: ampora.v1.CountAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	7,  // 45: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
+	7,  // 46: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
+	6,  // 47: ampora.v1.ListAgentHistoryRequest.kinds:type_name -> ampora.v1.HistoryKind
+	46, // 48: ampora.v1.ListAgentHistoryRequest.from:type_name -> google.protobuf.Timestamp
+	46, // 49: ampora.v1.ListAgentHistoryRequest.until:type_name -> google.protobuf.Timestamp
+	46, // 50: ampora.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	6,  // 51: ampora.v1.HistoryEntry.kind:type_name -> ampora.v1.HistoryKind
+	44, // 52: ampora.v1.HistoryEntry.attributes:type_name -> ampora.v1.HistoryEntry.AttributesEntry
+	30, // 53: ampora.v1.ListAgentHistoryResponse.entries:type_name -> ampora.v1.HistoryEntry
+	45, // 54: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
+	7,  // 55: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
+	7,  // 56: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
+	8,  // 57: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
+	14, // 58: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
+	16, // 59: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
+	22, // 60: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
+	24, // 61: ampora.v1.AgentService.CountAgents:input_type -> ampora.v1.CountAgentsRequest
+	27, // 62: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
+	29, // 63: ampora.v1.AgentService.ListAgentHistory:input_type -> ampora.v1.ListAgentHistoryRequest
+	32, // 64: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
+	34, // 65: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
+	36, // 66: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
+	38, // 67: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
+	26, // 68: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
+	25, // 69: ampora.v1.AgentService.CountAgents:output_type -> ampora.v1.CountAgentsResponse
+	28, // 70: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
+	31, // 71: ampora.v1.AgentService.ListAgentHistory:output_type -> ampora.v1.ListAgentHistoryResponse
+	33, // 72: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
+	35, // 73: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
+	37, // 74: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
+	39, // 75: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
+	68, // [68:76] is the sub-list for method output_type
+	60, // [60:68] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_agents_proto_init() }
@@ -2974,8 +3331,8 @@ func file_ampora_v1_agents_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_agents_proto_rawDesc), len(file_ampora_v1_agents_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   35,
+			NumEnums:      7,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

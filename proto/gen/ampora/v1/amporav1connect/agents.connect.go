@@ -33,6 +33,9 @@ const (
 	AgentServiceCountAgentsProcedure = "/ampora.v1.AgentService/CountAgents"
 	// AgentServiceGetAgentProcedure is the procedure name of the AgentService's GetAgent RPC.
 	AgentServiceGetAgentProcedure = "/ampora.v1.AgentService/GetAgent"
+	// AgentServiceListAgentHistoryProcedure is the procedure name of the AgentService's
+	// ListAgentHistory RPC.
+	AgentServiceListAgentHistoryProcedure = "/ampora.v1.AgentService/ListAgentHistory"
 	// AgentServiceGetEffectiveConfigProcedure is the procedure name of the AgentService's
 	// GetEffectiveConfig RPC.
 	AgentServiceGetEffectiveConfigProcedure = "/ampora.v1.AgentService/GetEffectiveConfig"
@@ -67,6 +70,14 @@ var (
 			StreamType:       connect.StreamTypeUnary,
 			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("GetAgent"),
 			Procedure:        AgentServiceGetAgentProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	agentServiceListAgentHistorySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("ListAgentHistory"),
+			Procedure:        AgentServiceListAgentHistoryProcedure,
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
@@ -108,6 +119,8 @@ type AgentServiceClient interface {
 	CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error)
 	// GetAgent returns one agent, whole, without the bodies of its configurations.
 	GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error)
+	// ListAgentHistory pages through what changed about one agent, newest first.
+	ListAgentHistory(context.Context, *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error)
 	// GetEffectiveConfig returns the exact bytes the agent last reported as its effective configuration. They may hold
 	// secrets the agent did not redact, so the role is Operator and the call is audited.
 	GetEffectiveConfig(context.Context, *v1.GetEffectiveConfigRequest) (*v1.GetEffectiveConfigResponse, error)
@@ -134,6 +147,8 @@ type AgentServiceHandler interface {
 	CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error)
 	// GetAgent returns one agent, whole, without the bodies of its configurations.
 	GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error)
+	// ListAgentHistory pages through what changed about one agent, newest first.
+	ListAgentHistory(context.Context, *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error)
 	// GetEffectiveConfig returns the exact bytes the agent last reported as its effective configuration. They may hold
 	// secrets the agent did not redact, so the role is Operator and the call is audited.
 	GetEffectiveConfig(context.Context, *v1.GetEffectiveConfigRequest) (*v1.GetEffectiveConfigResponse, error)
@@ -153,6 +168,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceListAgentsSpec(), Handler: adapter.listAgents},
 		connect.Method{Spec: agentServiceCountAgentsSpec(), Handler: adapter.countAgents},
 		connect.Method{Spec: agentServiceGetAgentSpec(), Handler: adapter.getAgent},
+		connect.Method{Spec: agentServiceListAgentHistorySpec(), Handler: adapter.listAgentHistory},
 		connect.Method{Spec: agentServiceGetEffectiveConfigSpec(), Handler: adapter.getEffectiveConfig},
 		connect.Method{Spec: agentServiceRetryConfigSpec(), Handler: adapter.retryConfig},
 		connect.Method{Spec: agentServiceAllowChildrenSpec(), Handler: adapter.allowChildren},
@@ -173,6 +189,10 @@ func (UnimplementedAgentServiceHandler) CountAgents(context.Context, *v1.CountAg
 
 func (UnimplementedAgentServiceHandler) GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.GetAgent is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ListAgentHistory(context.Context, *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.ListAgentHistory is not implemented")
 }
 
 func (UnimplementedAgentServiceHandler) GetEffectiveConfig(context.Context, *v1.GetEffectiveConfigRequest) (*v1.GetEffectiveConfigResponse, error) {
@@ -214,6 +234,14 @@ func (c *agentServiceClient) CountAgents(ctx context.Context, req *v1.CountAgent
 func (c *agentServiceClient) GetAgent(ctx context.Context, req *v1.GetAgentRequest) (*v1.GetAgentResponse, error) {
 	var res v1.GetAgentResponse
 	if err := c.client.CallUnary(ctx, agentServiceGetAgentSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ListAgentHistory(ctx context.Context, req *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error) {
+	var res v1.ListAgentHistoryResponse
+	if err := c.client.CallUnary(ctx, agentServiceListAgentHistorySpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -283,6 +311,18 @@ func (h agentServiceHandler) getAgent(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	res, err := h.svc.GetAgent(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) listAgentHistory(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListAgentHistoryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListAgentHistory(ctx, &req)
 	if err != nil {
 		return err
 	}
