@@ -19,3 +19,6 @@ ALTER TABLE deliveries FORCE ROW LEVEL SECURITY;
 
 -- How many changes of the agent were told in the hour that began then, and how many were not.
 ALTER TABLE agents ADD COLUMN told_hour timestamptz, ADD COLUMN told integer NOT NULL DEFAULT 0, ADD COLUMN untold integer NOT NULL DEFAULT 0;
+
+-- What is assigned to the agent is to be sent once more.
+ALTER TABLE work ADD COLUMN push boolean NOT NULL DEFAULT false;

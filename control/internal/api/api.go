@@ -46,7 +46,7 @@ func Register(server *connect.Server, d Deps) error {
 		return err
 	}
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain, filters{d.Capability}})
-	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store, filters{d.Capability}})
+	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store, filters{d.Capability}, d.ImmediateLimit})
 	amporav1connect.RegisterGroupServiceHandler(server, &groups{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{d.Store, d.Store, d.Content})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})

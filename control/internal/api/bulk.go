@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -26,13 +27,20 @@ const (
 
 // Caps of bulk acts: how many agents each may be about (product specification, section 6).
 const (
-	mostTagged = 10_000
+	mostTagged  = 10_000
+	mostMoved   = 10_000
+	mostPushed  = 5_000
+	mostDrained = 10_000
 )
+
+// drainEach is how long draining one agent takes, by default.
+const drainEach = 10 * time.Millisecond
 
 // bulk is the BulkService.
 type bulk struct {
 	store   store.Bulk
 	filters filters
+	limit   int // of agents that one act may change
 }
 
 // TagAgents sets and removes tags.
@@ -42,6 +50,25 @@ func (s *bulk) TagAgents(ctx context.Context, r *amporav1.TagAgentsRequest) (*am
 		return nil, auth.InvalidField("set", err.Error())
 	}
 	return s.act(ctx, r.GetTargets(), fleet.Act{Kind: fleet.ActTag, Most: mostTagged, Tags: change})
+}
+
+// MoveAgents moves agents into a group, or out of the one they are in.
+func (s *bulk) MoveAgents(ctx context.Context, r *amporav1.MoveAgentsRequest) (*amporav1.BulkOutcome, error) {
+	return s.act(ctx, r.GetTargets(), fleet.Act{Kind: fleet.ActMove, Most: mostMoved, To: fleet.GroupID(r.GetGroupId()), Limit: s.limit})
+}
+
+// PushConfigs sends what is assigned once more.
+func (s *bulk) PushConfigs(ctx context.Context, r *amporav1.PushConfigsRequest) (*amporav1.BulkOutcome, error) {
+	return s.act(ctx, r.GetTargets(), fleet.Act{Kind: fleet.ActPush, Most: mostPushed, Why: r.GetReason()})
+}
+
+// DrainAgents ends sessions, one after the other.
+func (s *bulk) DrainAgents(ctx context.Context, r *amporav1.DrainAgentsRequest) (*amporav1.BulkOutcome, error) {
+	act := fleet.Act{Kind: fleet.ActDrain, Most: mostDrained, Over: r.GetOver().AsDuration(), Each: drainEach, Why: r.GetReason()}
+	if r.GetOver() != nil {
+		act.Each = 0
+	}
+	return s.act(ctx, r.GetTargets(), act)
 }
 
 // act does to the targets what an act says.
@@ -66,6 +93,8 @@ func (s *bulk) act(ctx context.Context, targets *amporav1.AgentTargets, act flee
 	case errors.Is(err, store.ErrTooMany):
 		return nil, fault.New(fault.FailedPrecondition, ReasonTooManyAgents, "this would be about more than %d agents", act.Most).
 			With("limit", strconv.Itoa(act.Most)).WithCause(err)
+	case errors.Is(err, store.ErrLimit):
+		return nil, auth.RolloutRequired(act.Limit).WithCause(err)
 	case errors.Is(err, store.ErrConflict):
 		return nil, fault.New(fault.FailedPrecondition, ReasonSelectionChanged, "others are selected than in the dry run").WithCause(err)
 	case err != nil:

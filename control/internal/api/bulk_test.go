@@ -70,3 +70,30 @@ func TestTagsThatAreNoneAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAgentsAreMovedPushedAndDrained(t *testing.T) {
+	w := newWorld(t)
+	ids := w.agents(limit + 1)
+	w.connect(fleet.AgentID(ids[0]), nil)
+	operator := w.as(fleet.RoleOperator)
+	group := must(operator.groups.CreateGroup(t.Context(), &amporav1.CreateGroupRequest{Name: "edge"}))(t).GetGroup().GetId()
+	moved := must(operator.bulk.MoveAgents(t.Context(), &amporav1.MoveAgentsRequest{Targets: named(ids...), GroupId: group}))(t)
+	if int(moved.GetChanged()) != len(ids) {
+		t.Errorf("moved are %v", moved)
+	}
+	drained := must(operator.bulk.DrainAgents(t.Context(), &amporav1.DrainAgentsRequest{Targets: named(ids...)}))(t)
+	if drained.GetChanged() != 1 || drained.GetSkipped()[0].GetReason() != "NOT_CONNECTED" {
+		t.Errorf("drained are %v", drained)
+	}
+	push := &amporav1.PushConfigsRequest{Targets: named(ids...), Reason: "restored"}
+	_, err := operator.bulk.PushConfigs(t.Context(), push)
+	refused(t, err, connect.CodePermissionDenied, "ROLE_TOO_LOW")
+	pushed := must(w.as(fleet.RoleAdmin).bulk.PushConfigs(t.Context(), push))(t)
+	if pushed.GetChanged() != 0 || int(pushed.GetSkipped()[0].GetCount()) != len(ids) || pushed.GetSkipped()[0].GetReason() != "NOTHING_ASSIGNED" {
+		t.Errorf("pushed are %v", pushed)
+	}
+	push.Reason = ""
+	if _, err := w.as(fleet.RoleAdmin).bulk.PushConfigs(t.Context(), push); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("without a reason: %v", err)
+	}
+}

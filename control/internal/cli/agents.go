@@ -19,7 +19,8 @@ import (
 func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
 		p.agentsList(), p.agentsCount(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren(),
-		p.agentsReleaseQuarantine(), p.agentsHistory(), p.agentsTag())
+		p.agentsReleaseQuarantine(), p.agentsHistory(), p.agentsExport(), p.agentsTag(), p.agentsMove(),
+		p.agentsPush(), p.agentsDrain())
 }
 
 func (p *program) agentsList() *cobra.Command {

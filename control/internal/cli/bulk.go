@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -187,4 +188,75 @@ func parseTags(args []string) (set map[string]string, remove []string, err error
 		return nil, nil, usage("no tag is named: KEY=VALUE sets one, KEY- removes one")
 	}
 	return set, remove, nil
+}
+
+func (p *program) agentsMove() *cobra.Command {
+	var to string
+	var out bool
+	cmd := p.bulk(bulkVerb{
+		verb: verb{
+			use: "move [AGENT...] --to GROUP [flags]", short: "Move agents into a group, out of whichever they are in",
+			example: "amporactl agents move web-1 web-2 --to berlin\namporactl agents move --tag site=berlin --no-group --to berlin --dry-run",
+		},
+		done: "moved",
+		do: func(ctx context.Context, api *api, targets *amporav1.AgentTargets, _ []string) (*amporav1.BulkOutcome, error) {
+			group, err := api.groupID(ctx, to)
+			if err != nil {
+				return nil, err
+			}
+			return api.bulk.MoveAgents(ctx, &amporav1.MoveAgentsRequest{Targets: targets, GroupId: group})
+		},
+	})
+	cmd.Flags().StringVar(&to, "to", "", "the `GROUP` (name or id)")
+	cmd.Flags().BoolVar(&out, "out", false, "out of their groups, into none")
+	cmd.MarkFlagsOneRequired("to", "out")
+	cmd.MarkFlagsMutuallyExclusive("to", "out")
+	return cmd
+}
+
+func (p *program) agentsPush() *cobra.Command {
+	var reason string
+	cmd := p.bulk(bulkVerb{
+		verb: verb{
+			use: "push [AGENT...] --reason TEXT [flags]", short: "Send agents once more what is assigned to them",
+			long: `Send what is assigned once more, even to agents that say they run it. What failed on an agent is not sent to it:
+that is what retry is for. Agents say nothing to a configuration that they run already.`,
+			example: "amporactl agents push web-1 --reason \"its disk was restored\"",
+		},
+		done: "sent what is assigned",
+		do: func(ctx context.Context, api *api, targets *amporav1.AgentTargets, _ []string) (*amporav1.BulkOutcome, error) {
+			return api.bulk.PushConfigs(ctx, &amporav1.PushConfigsRequest{Targets: targets, Reason: reason})
+		},
+	})
+	reasonFlag(cmd, &reason)
+	_ = cmd.MarkFlagRequired("reason") // fails for an unknown flag only
+	return cmd
+}
+
+func (p *program) agentsDrain() *cobra.Command {
+	var reason string
+	var over time.Duration
+	cmd := p.bulk(bulkVerb{
+		verb: verb{
+			use: "drain [AGENT...] [flags]", short: "End sessions, so that agents connect again elsewhere",
+			long: `End the sessions of agents, one after the other, so that they connect again: at another gateway, if that is where they
+are led. Nobody counts as offline for that.`,
+			example: "amporactl agents drain --gateway edge-1 --over 10m --yes",
+		},
+		done: "drained",
+		do: func(ctx context.Context, api *api, targets *amporav1.AgentTargets, _ []string) (*amporav1.BulkOutcome, error) {
+			request := &amporav1.DrainAgentsRequest{Targets: targets, Reason: reason}
+			if over > 0 {
+				request.Over = durationpb.New(over)
+			}
+			return api.bulk.DrainAgents(ctx, request)
+		},
+	})
+	cmd.Flags().DurationVar(&over, "over", 0, "over which `TIME`, up to 1h; by default a hundred agents in a second")
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
+func reasonFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "why, a `TEXT` for the audit log")
 }

@@ -46,3 +46,15 @@ func (s bulkServer) outcome(targets *amporav1.AgentTargets) (*amporav1.BulkOutco
 func (s bulkServer) TagAgents(_ context.Context, r *amporav1.TagAgentsRequest) (*amporav1.BulkOutcome, error) {
 	return s.outcome(r.GetTargets())
 }
+
+func (s bulkServer) MoveAgents(_ context.Context, r *amporav1.MoveAgentsRequest) (*amporav1.BulkOutcome, error) {
+	return s.outcome(r.GetTargets())
+}
+
+func (s bulkServer) PushConfigs(_ context.Context, r *amporav1.PushConfigsRequest) (*amporav1.BulkOutcome, error) {
+	return s.outcome(r.GetTargets())
+}
+
+func (s bulkServer) DrainAgents(_ context.Context, r *amporav1.DrainAgentsRequest) (*amporav1.BulkOutcome, error) {
+	return s.outcome(r.GetTargets())
+}

@@ -241,7 +241,7 @@ func (s agentServer) ListAgents(_ context.Context, r *amporav1.ListAgentsRequest
 }
 
 func (s agentServer) CountAgents(_ context.Context, r *amporav1.CountAgentsRequest) (*amporav1.CountAgentsResponse, error) {
-	return &amporav1.CountAgentsResponse{Count: 100_000, More: r.GetFilter().GetPresence() == 0}, nil
+	return &amporav1.CountAgentsResponse{Count: 10_000, More: r.GetFilter().GetPresence() == 0}, nil
 }
 
 func (s agentServer) ListAgentHistory(_ context.Context, r *amporav1.ListAgentHistoryRequest) (*amporav1.ListAgentHistoryResponse, error) {

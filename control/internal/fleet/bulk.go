@@ -3,6 +3,8 @@
 
 package fleet
 
+import "time"
+
 // Act is one thing that is done to many agents at once.
 type Act struct {
 	Kind ActKind
@@ -17,6 +19,14 @@ type Act struct {
 	Most int
 
 	Tags TagChange // of ActTag
+	// To is the group of ActMove, none if empty. It is not done if To has an assignment and would have more than Limit
+	// members.
+	To    GroupID
+	Limit int
+	// Over is how long ActDrain takes altogether, Each for each agent besides: sessions end one after the other.
+	Over, Each time.Duration
+	// Why is the operator's word.
+	Why string
 }
 
 // ActKind is what is done.
@@ -24,7 +34,10 @@ type ActKind string
 
 // The kinds; each is the audit action as well.
 const (
-	ActTag ActKind = "agent.tag"
+	ActTag   ActKind = "agent.tag"
+	ActMove  ActKind = "agent.move"
+	ActPush  ActKind = "agent.force_push" // send what is assigned once more, even if it runs
+	ActDrain ActKind = "agent.drain"      // end the session, so that the agent comes back elsewhere
 )
 
 // SampleSize is how many agents a preview shows.
@@ -40,6 +53,14 @@ const (
 	SkipUnknown Skip = "NOT_FOUND"
 	// SkipUnchanged: it is so already.
 	SkipUnchanged Skip = "UNCHANGED"
+	// SkipAway: it has no session.
+	SkipAway Skip = "NOT_CONNECTED"
+	// SkipUnassigned: nothing is assigned to it.
+	SkipUnassigned Skip = "NOTHING_ASSIGNED"
+	// SkipFailed: what is assigned failed on it, or it went back by itself. It is offered again when an operator clears that.
+	SkipFailed Skip = "FAILED_BEFORE"
+	// SkipNotCapable: it does not take that, or its gateway may not send it.
+	SkipNotCapable Skip = "NOT_CAPABLE"
 	// SkipTooManyTags: it would have more than MaxTags.
 	SkipTooManyTags Skip = "TOO_MANY_TAGS"
 )

@@ -43,6 +43,8 @@ type GrantReason string
 const (
 	// GrantAssigned: the assigned version.
 	GrantAssigned GrantReason = "assigned"
+	// GrantPushed: the assigned version once more, because an operator wants it sent.
+	GrantPushed GrantReason = "pushed"
 	// GrantRestore: the last good version, after the assigned one failed.
 	GrantRestore GrantReason = "restore"
 )
@@ -184,6 +186,8 @@ type Situation struct {
 	// Assigned is what the agent shall end up with; nil: nothing. Through is "agent" or "group".
 	Assigned *VersionRef
 	Through  string
+	// Push: what is assigned is to be sent once more, whatever the agent says it runs.
+	Push bool
 	// Grant is the agent's grant, nil if it never had one.
 	Grant *Grant
 	// Status is the agent's last word on an offer, and StatusStamp when in its story it was said.

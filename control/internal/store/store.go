@@ -539,6 +539,8 @@ type WorkItem struct {
 	Version int64
 	// Trace is that of the latest wake that had one, until the item settles. What Apply sends has it.
 	Trace fleet.Traceparent
+	// Push asks to send what is assigned once more, until the item settles.
+	Push bool
 }
 
 // Decision is a step for an item's agent, with the situation it was decided on.

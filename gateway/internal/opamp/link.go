@@ -178,12 +178,18 @@ func (l *link) Close(s *session.Session, reason session.EndReason) {
 
 // endFor is how a connection ends when we end its session.
 func endFor(reason session.EndReason) *ending {
+	if reason == session.Drained {
+		return endElsewhere
+	}
 	end := &ending{code: ws.StatusPolicyViolation, text: string(reason), reason: reason, punish: true}
 	if reason.Distrust() {
 		end.reject = edge.AuthFailed
 	}
 	return end
 }
+
+// endElsewhere sends an agent to whichever gateway it is led to next. It did nothing wrong.
+var endElsewhere = &ending{code: ws.StatusGoingAway, text: "connect again, this gateway is drained", reason: session.Drained}
 
 // endExpired ends a connection with the certificate that opened it. Its agent may have
 // another by now.

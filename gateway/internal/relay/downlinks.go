@@ -182,9 +182,10 @@ func (d *Downlinks) renew(s *session.Session, to session.Address) session.Postin
 	return posting
 }
 
-// closing is why a downlink ends sessions: a certificate that is not trusted any more ends whatever its connection carries.
+// closing is why a downlink ends sessions: a certificate that is not trusted any more ends whatever its connection carries;
+// whose session is drained may come back at once, and elsewhere.
 func closing(downlink *relayv1.Downlink) session.EndReason {
-	if reason := session.EndReason(downlink.GetReason()); reason.Distrust() {
+	if reason := session.EndReason(downlink.GetReason()); reason.Distrust() || reason == session.Drained {
 		return reason
 	}
 	return session.Requested

@@ -307,11 +307,11 @@ func queueSettled(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision
 		}
 	}
 	if len(resting) > 0 {
-		batch.Queue(`UPDATE work SET wake_at = 'infinity', traceparent = '' WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(resting, agentOf))
+		batch.Queue(`UPDATE work SET wake_at = 'infinity', traceparent = '', push = false WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(resting, agentOf))
 	}
 	if len(sleeping) > 0 {
 		batch.Queue(`
-			UPDATE work w SET wake_at = s.wake_at, traceparent = '' FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, wake_at)
+			UPDATE work w SET wake_at = s.wake_at, traceparent = '', push = false FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, wake_at)
 			WHERE w.tenant_id = $1 AND w.agent_id `+among+` AND w.agent_id = s.id`,
 			tenant, ids(sleeping, agentOf), moments(sleeping, func(d store.Decision) time.Time { return d.Step.WakeAt }))
 	}

@@ -150,7 +150,7 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return fmt.Errorf("add to an assigned group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
 		g.MemberCount += len(joining)
-		return moveMembers(ctx, tx, by, id, joining, id)
+		return moveAndTell(ctx, tx, by, id, joining, id)
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -175,7 +175,7 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 			return nil
 		}
 		g.MemberCount -= len(leaving)
-		return moveMembers(ctx, tx, by, id, leaving, "")
+		return moveAndTell(ctx, tx, by, id, leaving, "")
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -215,13 +215,26 @@ func isAssigned(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, group fle
 	return assigned, fail("find the assignment", err)
 }
 
-// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and
-// leaves the trail.
-func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+// moveAndTell moves agents at the request of a group, in whose name the audit event stands.
+func moveAndTell(ctx context.Context, tx pgx.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+	if err := moveMembers(ctx, tx, by, members, to); err != nil {
+		return err
+	}
+	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agentsIn(members), to))
+}
+
+func agentsIn(members []membership) []fleet.AgentID {
 	agents := make([]fleet.AgentID, len(members))
 	for i, m := range members {
 		agents[i] = m.agent
 	}
+	return agents
+}
+
+// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and tells
+// each.
+func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membership, to fleet.GroupID) error {
+	agents := agentsIn(members)
 	_, err := tx.Exec(ctx, "UPDATE agents SET group_id = $3 WHERE tenant_id = $1 AND id = ANY($2)", by.Tenant, agents, column.OrNull(to))
 	if err != nil {
 		return fail("move members", err)
@@ -229,12 +242,7 @@ func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, about fleet.GroupI
 	if err := wakeBy(ctx, tx, by, agents...); err != nil {
 		return err
 	}
-	for _, m := range members {
-		if err := appendEvent(ctx, tx, trail.Moved(by, m.agent, m.group, to)); err != nil {
-			return err
-		}
-	}
-	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agents, to))
+	return appendEvents(ctx, tx, array(members, func(m membership) fleet.Event { return trail.Moved(by, m.agent, m.group, to) }))
 }
 
 const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,

@@ -188,7 +188,7 @@ func summarize(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.
 // settle lets the item rest, or sleep until the step's time. The row stays: would its versions begin anew, a late Apply
 // could settle a wake it never saw.
 func settle(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.Step) error {
-	_, err := tx.ExecContext(ctx, `UPDATE work SET wake_at = coalesce(?3, ?4), traceparent = '' WHERE tenant_id = ?1 AND agent_id = ?2`,
+	_, err := tx.ExecContext(ctx, `UPDATE work SET wake_at = coalesce(?3, ?4), traceparent = '', push = false WHERE tenant_id = ?1 AND agent_id = ?2`,
 		item.Tenant, item.Agent, moment(step.WakeAt), int64(never))
 	return fail("settle the item", err)
 }

@@ -6,8 +6,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
@@ -19,7 +21,8 @@ func (s *Store) Act(ctx context.Context, by fleet.By, act fleet.Act) (outcome fl
 		in = s.reading
 	}
 	err = in(ctx, by.Tenant, func(tx *sql.Tx) error {
-		if outcome, err = decideAct(ctx, tx, by, act); err != nil {
+		var subjects map[fleet.AgentID]verdict.Subject
+		if outcome, subjects, err = decideAct(ctx, tx, by, act); err != nil {
 			return err
 		}
 		switch {
@@ -27,7 +30,7 @@ func (s *Store) Act(ctx context.Context, by fleet.By, act fleet.Act) (outcome fl
 			outcome.Sample, err = agentsOf(ctx, tx, by.Tenant, outcome.Done[:min(len(outcome.Done), fleet.SampleSize)])
 			err = fail("read a sample", err)
 		case len(outcome.Done) > 0:
-			err = doAct(ctx, tx, by, act, outcome)
+			err = doAct(ctx, tx, by, act, outcome, subjects)
 		}
 		return err
 	})
@@ -37,22 +40,46 @@ func (s *Store) Act(ctx context.Context, by fleet.By, act fleet.Act) (outcome fl
 	return outcome, nil
 }
 
-func decideAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act) (fleet.ActOutcome, error) {
+func decideAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act) (outcome fleet.ActOutcome, subjects map[fleet.AgentID]verdict.Subject, err error) {
+	var room int
+	if act.Kind == fleet.ActMove {
+		if room, err = roomIn(ctx, tx, by.Tenant, act); err != nil {
+			return fleet.ActOutcome{}, nil, err
+		}
+	}
 	agents, err := selected(ctx, tx, by, act)
 	if err != nil {
-		return fleet.ActOutcome{}, err
+		return fleet.ActOutcome{}, nil, err
 	}
 	mark, err := verdict.Selected(act, agents)
 	if err != nil {
-		return fleet.ActOutcome{}, err
+		return fleet.ActOutcome{}, nil, err
 	}
-	subjects, err := readSubjects(ctx, tx, by.Tenant, agents)
-	if err != nil {
-		return fleet.ActOutcome{}, err
+	if subjects, err = readSubjects(ctx, tx, by.Tenant, agents); err != nil {
+		return fleet.ActOutcome{}, nil, err
 	}
-	outcome := verdict.OfAct(act, agents, subjects)
+	outcome = verdict.OfAct(act, agents, subjects)
 	outcome.Mark = mark
-	return outcome, nil
+	if act.Kind == fleet.ActMove && len(outcome.Done) > room {
+		return fleet.ActOutcome{}, nil, fmt.Errorf("move %d agents: %w", len(outcome.Done), store.ErrLimit)
+	}
+	return outcome, subjects, nil
+}
+
+// roomIn is how many agents may be moved into the group: any number while nothing is assigned to it.
+func roomIn(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, act fleet.Act) (int, error) {
+	if act.To == "" {
+		return act.Most, nil
+	}
+	g, err := livingGroup(ctx, tx, tenant, act.To)
+	if err != nil {
+		return 0, err
+	}
+	assigned, err := isAssigned(ctx, tx, tenant, act.To)
+	if !assigned {
+		return act.Most, err
+	}
+	return act.Limit - g.MemberCount, err
 }
 
 // selected are the ids of whom an act is about, and of one more than it may be about if there are too many.
@@ -74,10 +101,13 @@ func scanAgentID(row scanner) (id fleet.AgentID, err error) {
 func readSubjects(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents []fleet.AgentID) (map[fleet.AgentID]verdict.Subject, error) {
 	subjects := make(map[fleet.AgentID]verdict.Subject, len(agents))
 	_, err := list(ctx, tx, func(row scanner) (s verdict.Subject, err error) {
-		err = row.Scan(&s.ID, document(&s.Tags))
+		err = row.Scan(&s.ID, (*text)(&s.Group), &s.Open, &s.Delivery, document(&s.Tags))
 		subjects[s.ID] = s
 		return s, err
-	}, `SELECT a.id, `+tagsOfAgent+` FROM agents a WHERE a.tenant_id = ?1 AND a.id `+among, tenant, asJSON(agents))
+	}, `
+		SELECT a.id, a.group_id, a.epoch > 0 AND a.ended_at IS NULL, coalesce(d.state, ''), `+tagsOfAgent+`
+		FROM agents a LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
+		WHERE a.tenant_id = ?1 AND a.id `+among, tenant, asJSON(agents))
 	return subjects, fail("read the agents", err)
 }
 
@@ -85,10 +115,20 @@ func readSubjects(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents
 const among = `IN (SELECT value FROM json_each(?2))`
 
 // doAct does it to those it can be done to, and leaves the trail.
-func doAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, outcome fleet.ActOutcome) (err error) {
+func doAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, outcome fleet.ActOutcome, subjects map[fleet.AgentID]verdict.Subject) (err error) {
 	switch act.Kind {
 	case fleet.ActTag:
 		err = writeTags(ctx, tx, by, act.Tags, outcome.Done)
+	case fleet.ActMove:
+		members := make([]membership, len(outcome.Done))
+		for i, id := range outcome.Done {
+			members[i] = membership{id, subjects[id].Group}
+		}
+		err = moveMembers(ctx, tx, by, members, act.To)
+	case fleet.ActPush:
+		err = push(ctx, tx, by, outcome.Done)
+	case fleet.ActDrain:
+		err = drain(ctx, tx, by, act, outcome.Done)
 	}
 	if err != nil {
 		return err
@@ -115,6 +155,29 @@ func writeTags(ctx context.Context, tx *sql.Tx, by fleet.By, change fleet.TagCha
 	for _, id := range agents {
 		if err := appendEvent(ctx, tx, trail.Tagged(by, id, change)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// push asks the engine to send what is assigned once more.
+func push(ctx context.Context, tx *sql.Tx, by fleet.By, agents []fleet.AgentID) error {
+	if err := wakeBy(ctx, tx, by, agents...); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE work SET push = true WHERE tenant_id = ?1 AND agent_id `+among, by.Tenant, asJSON(agents))
+	return fail("push", err)
+}
+
+// drain ends sessions, one after the other.
+func drain(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, agents []fleet.AgentID) error {
+	due := verdict.Spread(act, by.At, len(agents))
+	for i, id := range agents {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO outbox (tenant_id, agent_id, kind, reason, due_at, traceparent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`+onDispatch,
+			by.Tenant, id, fleet.DispatchClose, fleet.EndDrained, moment(due[i]), by.Trace)
+		if err != nil {
+			return fail("drain", err)
 		}
 	}
 	return nil

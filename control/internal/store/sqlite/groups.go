@@ -148,7 +148,7 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return fmt.Errorf("add to an assigned group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
 		g.MemberCount += len(joining)
-		return moveMembers(ctx, tx, by, id, joining, id)
+		return moveAndTell(ctx, tx, by, id, joining, id)
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -173,7 +173,7 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 			return nil
 		}
 		g.MemberCount -= len(leaving)
-		return moveMembers(ctx, tx, by, id, leaving, "")
+		return moveAndTell(ctx, tx, by, id, leaving, "")
 	})
 	if err != nil {
 		return fleet.Group{}, err
@@ -213,13 +213,26 @@ func isAssigned(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fl
 	return assigned, fail("find the assignment", err)
 }
 
-// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and
-// leaves the trail.
-func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+// moveAndTell moves agents at the request of a group, in whose name the audit event stands.
+func moveAndTell(ctx context.Context, tx *sql.Tx, by fleet.By, about fleet.GroupID, members []membership, to fleet.GroupID) error {
+	if err := moveMembers(ctx, tx, by, members, to); err != nil {
+		return err
+	}
+	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agentsIn(members), to))
+}
+
+func agentsIn(members []membership) []fleet.AgentID {
 	agents := make([]fleet.AgentID, len(members))
 	for i, m := range members {
 		agents[i] = m.agent
 	}
+	return agents
+}
+
+// moveMembers moves agents from the groups they are in to another, or to none, wakes the engine for them, and tells
+// each.
+func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []membership, to fleet.GroupID) error {
+	agents := agentsIn(members)
 	_, err := tx.ExecContext(ctx, "UPDATE agents SET group_id = ?3 WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents), column.OrNull(to))
 	if err != nil {
 		return fail("move members", err)
@@ -232,7 +245,7 @@ func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, about fleet.Group
 			return err
 		}
 	}
-	return appendAudit(ctx, tx, by, trail.MembersMoved(about, agents, to))
+	return nil
 }
 
 const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.created_at, g.deleted_at,

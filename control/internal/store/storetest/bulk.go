@@ -9,6 +9,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -25,6 +26,12 @@ var bulk = suite{
 	"one audit event names every agent":                actAudited,
 	"an act does not reach into another tenant":        actInTenant,
 	"an act that changes nobody leaves nothing behind": actNothing,
+	"agents move into a group and out of it":           moveAgents,
+	"few move into a group that has an assignment":     moveLimited,
+	"nobody moves into a group that is none":           moveNowhere,
+	"a push asks the engine, once":                     pushAgents,
+	"who cannot be pushed is said why":                 pushSkipped,
+	"sessions are drained one after the other":         drainAgents,
 }
 
 // act does something to many, who are at most a hundred.
@@ -201,5 +208,149 @@ func actNothing(w *world) {
 	}
 	if len(w.kinds(id)) != events || len(w.audited(string(id))) != audited {
 		w.Error("it left something behind")
+	}
+}
+
+func moving(to fleet.GroupID, agents ...fleet.AgentID) fleet.Act {
+	return fleet.Act{Kind: fleet.ActMove, Agents: agents, To: to, Limit: 2}
+}
+
+func moveAgents(w *world) {
+	from, to := w.group("from"), w.group("to")
+	a, b, c := w.member(from.ID), w.member(to.ID), w.enrol().id
+	w.work()
+	outcome := w.act(moving(to.ID, a, b, c))
+	if len(outcome.Done) != 2 || !slices.Equal(outcome.Skipped[fleet.SkipUnchanged], []fleet.AgentID{b}) {
+		w.Errorf("moved are %v, not %v", outcome.Done, outcome.Skipped)
+	}
+	if got := w.agent(a); got.Group != to.ID || w.agent(c).Group != to.ID {
+		w.Errorf("it is in %s", got.GroupName)
+	}
+	if items := w.work(); len(items) != 2 {
+		w.Errorf("the engine looks at %d", len(items))
+	}
+	last := func(id fleet.AgentID) fleet.Event {
+		events, _, err := w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{Agent: id}, fleet.Page{Size: 1})
+		w.must(err)
+		return events[0]
+	}
+	if e := last(a); e.Kind != fleet.EventGroupChanged || e.Attributes["from"] != string(from.ID) || e.Attributes["to"] != string(to.ID) {
+		w.Errorf("told is %+v", e)
+	}
+	w.act(moving("", a))
+	if got := w.agent(a).Group; got != "" {
+		w.Errorf("it is in %s", got)
+	}
+}
+
+func moveLimited(w *world) {
+	to := w.group("to")
+	w.assign(fleet.Target{Group: to.ID}, w.version("a"))
+	agents := w.enrolled(3)
+	preview := moving(to.ID, agents...)
+	preview.Preview, preview.Most = true, 10
+	for _, act := range []fleet.Act{preview, moving(to.ID, agents...)} {
+		act.Most = 10
+		_, err := w.Act(w.Context(), w.by(), act)
+		w.want(err, store.ErrLimit)
+	}
+	w.act(moving(to.ID, agents[:2]...))
+	if outcome := w.act(moving(to.ID, agents[:2]...)); len(outcome.Skipped[fleet.SkipUnchanged]) != 2 {
+		w.Errorf("skipped are %v", outcome.Skipped)
+	}
+	act := moving(to.ID, agents...)
+	act.Most = 10
+	_, err := w.Act(w.Context(), w.by(), act)
+	w.want(err, store.ErrLimit)
+	if w.agent(agents[2]).Group != "" {
+		w.Error("it was moved over the limit")
+	}
+}
+
+func moveNowhere(w *world) {
+	id, gone := w.enrol().id, w.group("gone")
+	w.must(w.DeleteGroup(w.Context(), w.by(), gone.ID))
+	for _, to := range []fleet.GroupID{gone.ID, newID[fleet.GroupID](), "no group"} {
+		act := moving(to, id)
+		act.Most = 10
+		_, err := w.Act(w.Context(), w.by(), act)
+		w.want(err, store.ErrNotFound)
+	}
+}
+
+func pushing(agents ...fleet.AgentID) fleet.Act {
+	return fleet.Act{Kind: fleet.ActPush, Agents: agents, Why: "restored"}
+}
+
+func pushAgents(w *world) {
+	s := w.connected()
+	w.assign(fleet.Target{Agent: s.id}, w.version("a"))
+	w.apply(fleet.Step{Delivery: &fleet.Delivery{State: fleet.DeliveryApplied}})
+	if outcome := w.act(pushing(s.id)); !slices.Equal(outcome.Done, []fleet.AgentID{s.id}) {
+		w.Errorf("pushed are %v, not %v", outcome.Done, outcome.Skipped)
+	}
+	item := w.item()
+	if !item.Push {
+		w.Error("the engine is not asked to push")
+	}
+	w.pass(time.Minute) // its claim runs out, and it is claimed again
+	if item = w.item(); !item.Push {
+		w.Error("what was asked for is forgotten with a claim")
+	}
+	w.must(w.do(item, w.situation(item), fleet.Step{}))
+	w.act(fleet.Act{Kind: fleet.ActMove, Agents: []fleet.AgentID{s.id}, To: w.group("g").ID, Limit: 9})
+	if item = w.item(); item.Push {
+		w.Error("it is asked for twice")
+	}
+}
+
+func pushSkipped(w *world) {
+	s, bare := w.connected(), w.enrol().id
+	skipped := func() map[fleet.Skip][]fleet.AgentID { return w.act(pushing(s.id, bare)).Skipped }
+	if got := skipped()[fleet.SkipUnassigned]; len(got) != 2 {
+		w.Errorf("without an assignment are %v", got)
+	}
+	for state, why := range map[fleet.DeliveryState]fleet.Skip{
+		fleet.DeliveryFailed: fleet.SkipFailed, fleet.DeliveryRolledBack: fleet.SkipFailed, fleet.DeliverySkipped: fleet.SkipNotCapable,
+	} {
+		w.must(w.retry(s.id, ""))
+		w.apply(fleet.Step{Delivery: &fleet.Delivery{State: state}})
+		if got := skipped()[why]; !slices.Equal(got, []fleet.AgentID{s.id}) {
+			w.Errorf("%s: skipped are %v", state, got)
+		}
+	}
+	w.must(w.retry(s.id, ""))
+	w.apply(fleet.Step{Delivery: &fleet.Delivery{State: fleet.DeliveryApplied}})
+	w.record(fleet.Uplink{Ended: &fleet.SessionEnd{
+		Tenant: w.tenant, Agent: s.id, Gateway: s.gateway.ID, BootID: s.gateway.BootID, Epoch: s.epoch, At: w.now, Reason: "CLOSED", LastSeenAt: w.now,
+	}})
+	if got := skipped()[fleet.SkipAway]; !slices.Equal(got, []fleet.AgentID{s.id}) {
+		w.Errorf("away are %v", got)
+	}
+}
+
+func drainAgents(w *world) {
+	g := w.gateway("gw-1", 7)
+	var agents []fleet.AgentID
+	for range 3 {
+		agents = append(agents, w.connect(w.enrol(), g).id)
+	}
+	away := w.enrol().id
+	outcome := w.act(fleet.Act{Kind: fleet.ActDrain, Agents: append([]fleet.AgentID{away}, agents...), Over: 30 * time.Second})
+	if len(outcome.Done) != 3 || !slices.Equal(outcome.Skipped[fleet.SkipAway], []fleet.AgentID{away}) {
+		w.Errorf("drained are %v, not %v", outcome.Done, outcome.Skipped)
+	}
+	drained := map[fleet.AgentID]bool{}
+	for _, want := range []int{1, 2, 3} {
+		for _, d := range w.dispatches() {
+			if d.Kind != fleet.DispatchClose || d.Reason != fleet.EndDrained {
+				w.Errorf("sent is %+v", d)
+			}
+			drained[d.Agent] = true
+		}
+		if len(drained) != want {
+			w.Errorf("%d are drained by now, want %d", len(drained), want)
+		}
+		w.pass(10 * time.Second)
 	}
 }

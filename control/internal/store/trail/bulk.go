@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
@@ -18,7 +19,7 @@ func Acted(a fleet.Act, outcome fleet.ActOutcome) Entry {
 	if len(outcome.Skipped) > 0 {
 		after["skipped"] = outcome.Skipped
 	}
-	maps.Copy(after, details(a))
+	maps.Copy(after, details(a, outcome.Done))
 	entry := Entry{Action: string(a.Kind), EntityKind: "agent", After: after}
 	if len(outcome.Done) == 1 {
 		entry.EntityID = string(outcome.Done[0])
@@ -27,10 +28,16 @@ func Acted(a fleet.Act, outcome fleet.ActOutcome) Entry {
 }
 
 // details are what an act's kind adds.
-func details(a fleet.Act) Fields {
+func details(a fleet.Act, done []fleet.AgentID) Fields {
 	switch a.Kind {
 	case fleet.ActTag:
 		return Fields{"set": a.Tags.Set, "removed": a.Tags.Remove}
+	case fleet.ActMove:
+		return Fields{"group": a.To}
+	case fleet.ActPush:
+		return Fields{"reason": a.Why}
+	case fleet.ActDrain:
+		return Fields{"reason": a.Why, "over": (a.Over + time.Duration(len(done))*a.Each).String()}
 	default:
 		return nil
 	}

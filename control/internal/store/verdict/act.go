@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -15,8 +16,11 @@ import (
 
 // Subject is an agent as far as what is done to many depends on it.
 type Subject struct {
-	ID   fleet.AgentID
-	Tags map[string]fleet.Tag
+	ID       fleet.AgentID
+	Tags     map[string]fleet.Tag
+	Group    fleet.GroupID
+	Open     bool // it has a session that has not ended
+	Delivery fleet.DeliveryState
 }
 
 // Selected checks who was selected, ascending and each once, of whom one more was read than the act may be about.
@@ -60,8 +64,34 @@ func skip(a fleet.Act, s Subject) fleet.Skip {
 	switch a.Kind {
 	case fleet.ActTag:
 		return skipTags(a.Tags.Of(s.Tags), s.Tags)
+	case fleet.ActMove:
+		return unless(s.Group != a.To, fleet.SkipUnchanged)
+	case fleet.ActPush:
+		return skipPush(s)
+	case fleet.ActDrain:
+		return unless(s.Open, fleet.SkipAway)
 	default:
 		return fleet.SkipNone
+	}
+}
+
+func unless(done bool, why fleet.Skip) fleet.Skip {
+	if done {
+		return fleet.SkipNone
+	}
+	return why
+}
+
+func skipPush(s Subject) fleet.Skip {
+	switch s.Delivery {
+	case "", fleet.DeliveryNone:
+		return fleet.SkipUnassigned
+	case fleet.DeliveryFailed, fleet.DeliveryRolledBack:
+		return fleet.SkipFailed
+	case fleet.DeliverySkipped:
+		return fleet.SkipNotCapable
+	default:
+		return unless(s.Open, fleet.SkipAway)
 	}
 }
 
@@ -74,6 +104,15 @@ func skipTags(next, now map[string]fleet.Tag) fleet.Skip {
 	default:
 		return fleet.SkipNone
 	}
+}
+
+// Spread are the times at which an act is done to so many, one after the other, from at on.
+func Spread(a fleet.Act, at time.Time, n int) []time.Time {
+	times := make([]time.Time, n)
+	for i := range times {
+		times[i] = at.Add(time.Duration(i) * (a.Each + a.Over/time.Duration(n)))
+	}
+	return times
 }
 
 // Named are the agents that an act names, ascending, each once.

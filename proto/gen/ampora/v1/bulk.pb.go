@@ -13,6 +13,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -233,6 +234,174 @@ func (x *TagAgentsRequest) GetRemove() []string {
 	return nil
 }
 
+type MoveAgentsRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Targets *AgentTargets          `protobuf:"bytes,1,opt,name=targets,proto3" json:"targets,omitempty"`
+	// Empty: out of the group they are in.
+	GroupId       string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveAgentsRequest) Reset() {
+	*x = MoveAgentsRequest{}
+	mi := &file_ampora_v1_bulk_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveAgentsRequest) ProtoMessage() {}
+
+func (x *MoveAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_bulk_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveAgentsRequest.ProtoReflect.Descriptor instead.
+func (*MoveAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MoveAgentsRequest) GetTargets() *AgentTargets {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *MoveAgentsRequest) GetGroupId() string {
+	if x != nil {
+		return x.GroupId
+	}
+	return ""
+}
+
+type PushConfigsRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Targets *AgentTargets          `protobuf:"bytes,1,opt,name=targets,proto3" json:"targets,omitempty"`
+	// Why, for the audit log.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushConfigsRequest) Reset() {
+	*x = PushConfigsRequest{}
+	mi := &file_ampora_v1_bulk_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushConfigsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushConfigsRequest) ProtoMessage() {}
+
+func (x *PushConfigsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_bulk_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushConfigsRequest.ProtoReflect.Descriptor instead.
+func (*PushConfigsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PushConfigsRequest) GetTargets() *AgentTargets {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *PushConfigsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type DrainAgentsRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Targets *AgentTargets          `protobuf:"bytes,1,opt,name=targets,proto3" json:"targets,omitempty"`
+	// Over which time; by default a hundred agents in a second.
+	Over *durationpb.Duration `protobuf:"bytes,2,opt,name=over,proto3" json:"over,omitempty"`
+	// Why, for the audit log.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainAgentsRequest) Reset() {
+	*x = DrainAgentsRequest{}
+	mi := &file_ampora_v1_bulk_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainAgentsRequest) ProtoMessage() {}
+
+func (x *DrainAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_bulk_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainAgentsRequest.ProtoReflect.Descriptor instead.
+func (*DrainAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainAgentsRequest) GetTargets() *AgentTargets {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *DrainAgentsRequest) GetOver() *durationpb.Duration {
+	if x != nil {
+		return x.Over
+	}
+	return nil
+}
+
+func (x *DrainAgentsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // BulkOutcome is what was done, or what would be.
 type BulkOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -249,7 +418,7 @@ type BulkOutcome struct {
 
 func (x *BulkOutcome) Reset() {
 	*x = BulkOutcome{}
-	mi := &file_ampora_v1_bulk_proto_msgTypes[3]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -261,7 +430,7 @@ func (x *BulkOutcome) String() string {
 func (*BulkOutcome) ProtoMessage() {}
 
 func (x *BulkOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_bulk_proto_msgTypes[3]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -274,7 +443,7 @@ func (x *BulkOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkOutcome.ProtoReflect.Descriptor instead.
 func (*BulkOutcome) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{3}
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BulkOutcome) GetMatched() int32 {
@@ -315,7 +484,7 @@ func (x *BulkOutcome) GetMark() string {
 // SkippedAgents counts agents that were left alone for one reason.
 type SkippedAgents struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// NOT_FOUND, UNCHANGED, TOO_MANY_TAGS.
+	// NOT_FOUND, UNCHANGED, TOO_MANY_TAGS, NOT_CONNECTED, NOTHING_ASSIGNED, FAILED_BEFORE, NOT_CAPABLE.
 	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Count         int32  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -324,7 +493,7 @@ type SkippedAgents struct {
 
 func (x *SkippedAgents) Reset() {
 	*x = SkippedAgents{}
-	mi := &file_ampora_v1_bulk_proto_msgTypes[4]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +505,7 @@ func (x *SkippedAgents) String() string {
 func (*SkippedAgents) ProtoMessage() {}
 
 func (x *SkippedAgents) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_bulk_proto_msgTypes[4]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +518,7 @@ func (x *SkippedAgents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkippedAgents.ProtoReflect.Descriptor instead.
 func (*SkippedAgents) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{4}
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SkippedAgents) GetReason() string {
@@ -370,7 +539,7 @@ var File_ampora_v1_bulk_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_bulk_proto_rawDesc = "" +
 	"\n" +
-	"\x14ampora/v1/bulk.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x16ampora/v1/agents.proto\x1a\x1bbuf/validate/validate.proto\"\xb0\x01\n" +
+	"\x14ampora/v1/bulk.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x16ampora/v1/agents.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb0\x01\n" +
 	"\fAgentTargets\x12'\n" +
 	"\x03ids\x18\x01 \x01(\v2\x13.ampora.v1.AgentIdsH\x00R\x03ids\x120\n" +
 	"\x06filter\x18\x02 \x01(\v2\x16.ampora.v1.AgentFilterH\x00R\x06filter\x12\x17\n" +
@@ -385,7 +554,19 @@ const file_ampora_v1_bulk_proto_rawDesc = "" +
 	"\x06remove\x18\x03 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x10R\x06remove\x1a6\n" +
 	"\bSetEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
+	"\x11MoveAgentsRequest\x129\n" +
+	"\atargets\x18\x01 \x01(\v2\x17.ampora.v1.AgentTargetsB\x06\xbaH\x03\xc8\x01\x01R\atargets\x12\"\n" +
+	"\bgroup_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\"s\n" +
+	"\x12PushConfigsRequest\x129\n" +
+	"\atargets\x18\x01 \x01(\v2\x17.ampora.v1.AgentTargetsB\x06\xbaH\x03\xc8\x01\x01R\atargets\x12\"\n" +
+	"\x06reason\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xf4\x03R\x06reason\"\xaf\x01\n" +
+	"\x12DrainAgentsRequest\x129\n" +
+	"\atargets\x18\x01 \x01(\v2\x17.ampora.v1.AgentTargetsB\x06\xbaH\x03\xc8\x01\x01R\atargets\x12<\n" +
+	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c2\x00R\x04over\x12 \n" +
+	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"\xb3\x01\n" +
 	"\vBulkOutcome\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\x05R\achanged\x122\n" +
@@ -394,9 +575,14 @@ const file_ampora_v1_bulk_proto_rawDesc = "" +
 	"\x04mark\x18\x05 \x01(\tR\x04mark\"=\n" +
 	"\rSkippedAgents\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x05R\x05count2b\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count2\xf5\x02\n" +
 	"\vBulkService\x12S\n" +
-	"\tTagAgents\x12\x1b.ampora.v1.TagAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x11\xaa\xd4\x18\r\b\x02\x12\tagent.tagB\x96\x01\n" +
+	"\tTagAgents\x12\x1b.ampora.v1.TagAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x11\xaa\xd4\x18\r\b\x02\x12\tagent.tag\x12V\n" +
+	"\n" +
+	"MoveAgents\x12\x1c.ampora.v1.MoveAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x12\xaa\xd4\x18\x0e\b\x02\x12\n" +
+	"agent.move\x12^\n" +
+	"\vPushConfigs\x12\x1d.ampora.v1.PushConfigsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x18\xaa\xd4\x18\x14\b\x03\x12\x10agent.force_push\x12Y\n" +
+	"\vDrainAgents\x12\x1d.ampora.v1.DrainAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x13\xaa\xd4\x18\x0f\b\x02\x12\vagent.drainB\x96\x01\n" +
 	"\rcom.ampora.v1B\tBulkProtoP\x01Z5gitlab.com/ampora/ampora/proto/gen/ampora/v1;amporav1\xa2\x02\x03AXX\xaa\x02\tAmpora.V1\xca\x02\tAmpora\\V1\xe2\x02\x15Ampora\\V1\\GPBMetadata\xea\x02\n" +
 	"Ampora::V1b\x06proto3"
 
@@ -412,31 +598,45 @@ func file_ampora_v1_bulk_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_bulk_proto_rawDescData
 }
 
-var file_ampora_v1_bulk_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ampora_v1_bulk_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_ampora_v1_bulk_proto_goTypes = []any{
-	(*AgentTargets)(nil),     // 0: ampora.v1.AgentTargets
-	(*AgentIds)(nil),         // 1: ampora.v1.AgentIds
-	(*TagAgentsRequest)(nil), // 2: ampora.v1.TagAgentsRequest
-	(*BulkOutcome)(nil),      // 3: ampora.v1.BulkOutcome
-	(*SkippedAgents)(nil),    // 4: ampora.v1.SkippedAgents
-	nil,                      // 5: ampora.v1.TagAgentsRequest.SetEntry
-	(*AgentFilter)(nil),      // 6: ampora.v1.AgentFilter
-	(*Agent)(nil),            // 7: ampora.v1.Agent
+	(*AgentTargets)(nil),        // 0: ampora.v1.AgentTargets
+	(*AgentIds)(nil),            // 1: ampora.v1.AgentIds
+	(*TagAgentsRequest)(nil),    // 2: ampora.v1.TagAgentsRequest
+	(*MoveAgentsRequest)(nil),   // 3: ampora.v1.MoveAgentsRequest
+	(*PushConfigsRequest)(nil),  // 4: ampora.v1.PushConfigsRequest
+	(*DrainAgentsRequest)(nil),  // 5: ampora.v1.DrainAgentsRequest
+	(*BulkOutcome)(nil),         // 6: ampora.v1.BulkOutcome
+	(*SkippedAgents)(nil),       // 7: ampora.v1.SkippedAgents
+	nil,                         // 8: ampora.v1.TagAgentsRequest.SetEntry
+	(*AgentFilter)(nil),         // 9: ampora.v1.AgentFilter
+	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(*Agent)(nil),               // 11: ampora.v1.Agent
 }
 var file_ampora_v1_bulk_proto_depIdxs = []int32{
-	1, // 0: ampora.v1.AgentTargets.ids:type_name -> ampora.v1.AgentIds
-	6, // 1: ampora.v1.AgentTargets.filter:type_name -> ampora.v1.AgentFilter
-	0, // 2: ampora.v1.TagAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
-	5, // 3: ampora.v1.TagAgentsRequest.set:type_name -> ampora.v1.TagAgentsRequest.SetEntry
-	4, // 4: ampora.v1.BulkOutcome.skipped:type_name -> ampora.v1.SkippedAgents
-	7, // 5: ampora.v1.BulkOutcome.sample:type_name -> ampora.v1.Agent
-	2, // 6: ampora.v1.BulkService.TagAgents:input_type -> ampora.v1.TagAgentsRequest
-	3, // 7: ampora.v1.BulkService.TagAgents:output_type -> ampora.v1.BulkOutcome
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	1,  // 0: ampora.v1.AgentTargets.ids:type_name -> ampora.v1.AgentIds
+	9,  // 1: ampora.v1.AgentTargets.filter:type_name -> ampora.v1.AgentFilter
+	0,  // 2: ampora.v1.TagAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
+	8,  // 3: ampora.v1.TagAgentsRequest.set:type_name -> ampora.v1.TagAgentsRequest.SetEntry
+	0,  // 4: ampora.v1.MoveAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
+	0,  // 5: ampora.v1.PushConfigsRequest.targets:type_name -> ampora.v1.AgentTargets
+	0,  // 6: ampora.v1.DrainAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
+	10, // 7: ampora.v1.DrainAgentsRequest.over:type_name -> google.protobuf.Duration
+	7,  // 8: ampora.v1.BulkOutcome.skipped:type_name -> ampora.v1.SkippedAgents
+	11, // 9: ampora.v1.BulkOutcome.sample:type_name -> ampora.v1.Agent
+	2,  // 10: ampora.v1.BulkService.TagAgents:input_type -> ampora.v1.TagAgentsRequest
+	3,  // 11: ampora.v1.BulkService.MoveAgents:input_type -> ampora.v1.MoveAgentsRequest
+	4,  // 12: ampora.v1.BulkService.PushConfigs:input_type -> ampora.v1.PushConfigsRequest
+	5,  // 13: ampora.v1.BulkService.DrainAgents:input_type -> ampora.v1.DrainAgentsRequest
+	6,  // 14: ampora.v1.BulkService.TagAgents:output_type -> ampora.v1.BulkOutcome
+	6,  // 15: ampora.v1.BulkService.MoveAgents:output_type -> ampora.v1.BulkOutcome
+	6,  // 16: ampora.v1.BulkService.PushConfigs:output_type -> ampora.v1.BulkOutcome
+	6,  // 17: ampora.v1.BulkService.DrainAgents:output_type -> ampora.v1.BulkOutcome
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_bulk_proto_init() }
@@ -456,7 +656,7 @@ func file_ampora_v1_bulk_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_bulk_proto_rawDesc), len(file_ampora_v1_bulk_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,12 @@ const (
 const (
 	// BulkServiceTagAgentsProcedure is the procedure name of the BulkService's TagAgents RPC.
 	BulkServiceTagAgentsProcedure = "/ampora.v1.BulkService/TagAgents"
+	// BulkServiceMoveAgentsProcedure is the procedure name of the BulkService's MoveAgents RPC.
+	BulkServiceMoveAgentsProcedure = "/ampora.v1.BulkService/MoveAgents"
+	// BulkServicePushConfigsProcedure is the procedure name of the BulkService's PushConfigs RPC.
+	BulkServicePushConfigsProcedure = "/ampora.v1.BulkService/PushConfigs"
+	// BulkServiceDrainAgentsProcedure is the procedure name of the BulkService's DrainAgents RPC.
+	BulkServiceDrainAgentsProcedure = "/ampora.v1.BulkService/DrainAgents"
 )
 
 var (
@@ -39,12 +45,42 @@ var (
 			Procedure:  BulkServiceTagAgentsProcedure,
 		}
 	})
+	bulkServiceMoveAgentsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_bulk_proto.Services().ByName("BulkService").Methods().ByName("MoveAgents"),
+			Procedure:  BulkServiceMoveAgentsProcedure,
+		}
+	})
+	bulkServicePushConfigsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_bulk_proto.Services().ByName("BulkService").Methods().ByName("PushConfigs"),
+			Procedure:  BulkServicePushConfigsProcedure,
+		}
+	})
+	bulkServiceDrainAgentsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_bulk_proto.Services().ByName("BulkService").Methods().ByName("DrainAgents"),
+			Procedure:  BulkServiceDrainAgentsProcedure,
+		}
+	})
 )
 
 // BulkServiceClient is a client for the ampora.v1.BulkService service.
 type BulkServiceClient interface {
 	// TagAgents sets and removes tags of at most 10000 agents.
 	TagAgents(context.Context, *v1.TagAgentsRequest) (*v1.BulkOutcome, error)
+	// MoveAgents moves at most 10000 agents into a group, out of whichever they are in. If the group has an assignment, and
+	// would have more members than may change at once, the call is refused with ROLLOUT_REQUIRED.
+	MoveAgents(context.Context, *v1.MoveAgentsRequest) (*v1.BulkOutcome, error)
+	// PushConfigs sends at most 5000 agents what is assigned to them once more, even to those that say they run it. What
+	// failed on an agent is not sent to it: see RetryConfig.
+	PushConfigs(context.Context, *v1.PushConfigsRequest) (*v1.BulkOutcome, error)
+	// DrainAgents ends the sessions of at most 10000 agents, one after the other, so that they connect again, elsewhere if
+	// they are led there.
+	DrainAgents(context.Context, *v1.DrainAgentsRequest) (*v1.BulkOutcome, error)
 }
 
 // NewBulkServiceClient constructs a client for the ampora.v1.BulkService service. Multiple service
@@ -57,6 +93,15 @@ func NewBulkServiceClient(client *connect.Client) BulkServiceClient {
 type BulkServiceHandler interface {
 	// TagAgents sets and removes tags of at most 10000 agents.
 	TagAgents(context.Context, *v1.TagAgentsRequest) (*v1.BulkOutcome, error)
+	// MoveAgents moves at most 10000 agents into a group, out of whichever they are in. If the group has an assignment, and
+	// would have more members than may change at once, the call is refused with ROLLOUT_REQUIRED.
+	MoveAgents(context.Context, *v1.MoveAgentsRequest) (*v1.BulkOutcome, error)
+	// PushConfigs sends at most 5000 agents what is assigned to them once more, even to those that say they run it. What
+	// failed on an agent is not sent to it: see RetryConfig.
+	PushConfigs(context.Context, *v1.PushConfigsRequest) (*v1.BulkOutcome, error)
+	// DrainAgents ends the sessions of at most 10000 agents, one after the other, so that they connect again, elsewhere if
+	// they are led there.
+	DrainAgents(context.Context, *v1.DrainAgentsRequest) (*v1.BulkOutcome, error)
 }
 
 // RegisterBulkServiceHandler registers svc as the ampora.v1.BulkService implementation on server.
@@ -64,6 +109,9 @@ func RegisterBulkServiceHandler(server *connect.Server, svc BulkServiceHandler) 
 	adapter := bulkServiceHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: bulkServiceTagAgentsSpec(), Handler: adapter.tagAgents},
+		connect.Method{Spec: bulkServiceMoveAgentsSpec(), Handler: adapter.moveAgents},
+		connect.Method{Spec: bulkServicePushConfigsSpec(), Handler: adapter.pushConfigs},
+		connect.Method{Spec: bulkServiceDrainAgentsSpec(), Handler: adapter.drainAgents},
 	)
 }
 
@@ -72,6 +120,18 @@ type UnimplementedBulkServiceHandler struct{}
 
 func (UnimplementedBulkServiceHandler) TagAgents(context.Context, *v1.TagAgentsRequest) (*v1.BulkOutcome, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.BulkService.TagAgents is not implemented")
+}
+
+func (UnimplementedBulkServiceHandler) MoveAgents(context.Context, *v1.MoveAgentsRequest) (*v1.BulkOutcome, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.BulkService.MoveAgents is not implemented")
+}
+
+func (UnimplementedBulkServiceHandler) PushConfigs(context.Context, *v1.PushConfigsRequest) (*v1.BulkOutcome, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.BulkService.PushConfigs is not implemented")
+}
+
+func (UnimplementedBulkServiceHandler) DrainAgents(context.Context, *v1.DrainAgentsRequest) (*v1.BulkOutcome, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.BulkService.DrainAgents is not implemented")
 }
 
 type bulkServiceClient struct {
@@ -86,6 +146,30 @@ func (c *bulkServiceClient) TagAgents(ctx context.Context, req *v1.TagAgentsRequ
 	return &res, nil
 }
 
+func (c *bulkServiceClient) MoveAgents(ctx context.Context, req *v1.MoveAgentsRequest) (*v1.BulkOutcome, error) {
+	var res v1.BulkOutcome
+	if err := c.client.CallUnary(ctx, bulkServiceMoveAgentsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *bulkServiceClient) PushConfigs(ctx context.Context, req *v1.PushConfigsRequest) (*v1.BulkOutcome, error) {
+	var res v1.BulkOutcome
+	if err := c.client.CallUnary(ctx, bulkServicePushConfigsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *bulkServiceClient) DrainAgents(ctx context.Context, req *v1.DrainAgentsRequest) (*v1.BulkOutcome, error) {
+	var res v1.BulkOutcome
+	if err := c.client.CallUnary(ctx, bulkServiceDrainAgentsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
 type bulkServiceHandler struct{ svc BulkServiceHandler }
 
 func (h bulkServiceHandler) tagAgents(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
@@ -94,6 +178,42 @@ func (h bulkServiceHandler) tagAgents(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	res, err := h.svc.TagAgents(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h bulkServiceHandler) moveAgents(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.MoveAgentsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.MoveAgents(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h bulkServiceHandler) pushConfigs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PushConfigsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PushConfigs(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h bulkServiceHandler) drainAgents(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DrainAgentsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.DrainAgents(ctx, &req)
 	if err != nil {
 		return err
 	}
