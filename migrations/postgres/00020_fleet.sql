@@ -22,3 +22,8 @@ ALTER TABLE agents ADD COLUMN told_hour timestamptz, ADD COLUMN told integer NOT
 
 -- What is assigned to the agent is to be sent once more.
 ALTER TABLE work ADD COLUMN push boolean NOT NULL DEFAULT false;
+
+-- A restart command is sent at most once: its row goes before it is sent, or when its time is over.
+ALTER TABLE outbox DROP CONSTRAINT outbox_kind_check;
+ALTER TABLE outbox ADD CONSTRAINT outbox_kind_check CHECK (kind IN ('config', 'full_state', 'close', 'renew', 'restart'));
+ALTER TABLE outbox ADD COLUMN expires_at timestamptz;

@@ -31,6 +31,8 @@ const (
 	mostMoved   = 10_000
 	mostPushed  = 5_000
 	mostDrained = 10_000
+
+	mostRestarted = 5_000
 )
 
 // drainEach is how long draining one agent takes, by default.
@@ -69,6 +71,11 @@ func (s *bulk) DrainAgents(ctx context.Context, r *amporav1.DrainAgentsRequest) 
 		act.Each = 0
 	}
 	return s.act(ctx, r.GetTargets(), act)
+}
+
+// RestartAgents asks agents to restart, once.
+func (s *bulk) RestartAgents(ctx context.Context, r *amporav1.RestartAgentsRequest) (*amporav1.BulkOutcome, error) {
+	return s.act(ctx, r.GetTargets(), fleet.Act{Kind: fleet.ActRestart, Most: mostRestarted, Why: r.GetReason()})
 }
 
 // act does to the targets what an act says.

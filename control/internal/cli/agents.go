@@ -20,7 +20,7 @@ func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
 		p.agentsList(), p.agentsCount(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsRetry(), p.agentsAllowChildren(),
 		p.agentsReleaseQuarantine(), p.agentsHistory(), p.agentsExport(), p.agentsTag(), p.agentsMove(),
-		p.agentsPush(), p.agentsDrain())
+		p.agentsPush(), p.agentsDrain(), p.agentsRestart())
 }
 
 func (p *program) agentsList() *cobra.Command {

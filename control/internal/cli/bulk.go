@@ -257,6 +257,24 @@ are led. Nobody counts as offline for that.`,
 	return cmd
 }
 
+func (p *program) agentsRestart() *cobra.Command {
+	var reason string
+	cmd := p.bulk(bulkVerb{
+		verb: verb{
+			use: "restart [AGENT...] [flags]", short: "Ask agents to restart",
+			long: `Ask agents that accept the command to restart, each once: what cannot be written to an agent within a minute is
+dropped, and nobody repeats it. Whether it was written stands in the agent's history.`,
+			example: "amporactl agents restart web-1\namporactl agents restart --tag site=berlin --capability AcceptsRestartCommand --yes",
+		},
+		done: "asked to restart",
+		do: func(ctx context.Context, api *api, targets *amporav1.AgentTargets, _ []string) (*amporav1.BulkOutcome, error) {
+			return api.bulk.RestartAgents(ctx, &amporav1.RestartAgentsRequest{Targets: targets, Reason: reason})
+		},
+	})
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
 func reasonFlag(cmd *cobra.Command, reason *string) {
 	cmd.Flags().StringVar(reason, "reason", "", "why, a `TEXT` for the audit log")
 }

@@ -58,3 +58,7 @@ func (s bulkServer) PushConfigs(_ context.Context, r *amporav1.PushConfigsReques
 func (s bulkServer) DrainAgents(_ context.Context, r *amporav1.DrainAgentsRequest) (*amporav1.BulkOutcome, error) {
 	return s.outcome(r.GetTargets())
 }
+
+func (s bulkServer) RestartAgents(_ context.Context, r *amporav1.RestartAgentsRequest) (*amporav1.BulkOutcome, error) {
+	return s.outcome(r.GetTargets())
+}

@@ -88,6 +88,7 @@ func TestOutputs(t *testing.T) {
 		{name: "agents-push", command: "agents push --group edge --reason restored --yes"},
 		{name: "agents-push-why", command: "agents push web-1"},
 		{name: "agents-drain", command: "agents drain --gateway gw-a --over 10m --dry-run"},
+		{name: "agents-restart", command: "agents restart web-1 web-2"},
 		{name: "agents-export", command: "agents export --group edge --presence offline"},
 		{name: "agents-export-many", command: "agents export"},
 		{name: "groups-create", command: "groups create lab --description tests"},

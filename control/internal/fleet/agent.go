@@ -75,6 +75,9 @@ type Capabilities uint64
 // AcceptsConnectionSettings is AcceptsOpAMPConnectionSettings.
 const AcceptsConnectionSettings Capabilities = 0x100
 
+// AcceptsRestart is AcceptsRestartCommand.
+const AcceptsRestart Capabilities = 0x400
+
 // Has reports whether all bits of c are set.
 func (have Capabilities) Has(c Capabilities) bool { return have&c == c }
 

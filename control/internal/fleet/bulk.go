@@ -38,7 +38,12 @@ const (
 	ActMove  ActKind = "agent.move"
 	ActPush  ActKind = "agent.force_push" // send what is assigned once more, even if it runs
 	ActDrain ActKind = "agent.drain"      // end the session, so that the agent comes back elsewhere
+	// ActRestart sends the restart command, at most once and within RestartLife.
+	ActRestart ActKind = "agent.restart"
 )
+
+// RestartLife is how long a restart command may wait for its agent: later nobody wants it any more.
+const RestartLife = 60 * time.Second
 
 // SampleSize is how many agents a preview shows.
 const SampleSize = 50

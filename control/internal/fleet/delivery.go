@@ -132,6 +132,7 @@ type Dispatch struct {
 	Generation Generation
 	Version    VersionRef // for configurations
 	Reason     string     // for closes
+	ExpiresAt  time.Time  // of what is not sent later; zero: it does not expire
 	Gateway    GatewayID
 	Transport  Transport // an agent that polls may come to any gateway
 	Epoch      Epoch
@@ -148,10 +149,11 @@ const (
 	DispatchFullState DispatchKind = "full_state"
 	DispatchClose     DispatchKind = "close"
 	DispatchRenew     DispatchKind = "renew"
+	DispatchRestart   DispatchKind = "restart" // sent at most once
 )
 
 // DispatchKinds are all of them.
-var DispatchKinds = []DispatchKind{DispatchConfig, DispatchFullState, DispatchClose, DispatchRenew}
+var DispatchKinds = []DispatchKind{DispatchConfig, DispatchFullState, DispatchClose, DispatchRenew, DispatchRestart}
 
 // DeliveryReport is a gateway's word on a dispatch.
 type DeliveryReport struct {

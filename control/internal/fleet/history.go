@@ -41,7 +41,7 @@ var HistoryEvents = map[HistoryKind][]EventKind{
 		EventAgentEnrolled, EventCertificateRenewed, EventCertificateInUse, EventCertificateExpiring, EventCertificateAttention,
 		EventCertificateRevoked, EventAgentQuarantined,
 	},
-	HistoryOperators: {EventGroupChanged, EventTagsChanged},
+	HistoryOperators: {EventGroupChanged, EventTagsChanged, EventRestartSent, EventRestartRefused},
 	HistoryBounded:   {EventHistoryBounded},
 }
 

@@ -234,6 +234,8 @@ const (
 	EventConfigSettled          EventKind = "agent.config_settled"
 	EventGroupChanged           EventKind = "agent.group_changed"
 	EventTagsChanged            EventKind = "agent.tags_changed"
+	EventRestartSent            EventKind = "agent.restart_sent"
+	EventRestartRefused         EventKind = "agent.restart_refused"
 	EventConfigPublished        EventKind = "config.published"
 	EventAssigned               EventKind = "assignment.changed"
 )

@@ -592,7 +592,8 @@ type Outbox interface {
 	// with a live lease, and moves their due time to retry, which is after now. A configuration row counts only while its
 	// grant is open and of the same generation. Rows that cannot be sent do not stand in the way of others: they are put
 	// off until retry or, if their agents have no such session, until there is one, a lease counting as alive for
-	// LeaseGrace longer: a renewal may be under way.
+	// LeaseGrace longer: a renewal may be under way. What expires is dropped then; a restart command is dropped before it
+	// is sent, so that it is sent at most once, and with the end of the session.
 	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
 	// MarkSent notes that dispatches went to their gateways. Their rows stay, due again at the retry of the claim, until
 	// the effect is seen: an offer until the grant settles, a request for full state until a description is recorded after

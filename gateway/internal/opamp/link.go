@@ -116,6 +116,9 @@ func (l *link) write(ctx context.Context, reply answer, to *session.Session) err
 		return posted.append(beginFrame(dst), sent)
 	})
 	l.server.written(to, sent, err)
+	if sent.left {
+		l.Wake(to)
+	}
 	return err
 }
 
@@ -156,6 +159,9 @@ func (l *link) push(to *session.Session) error {
 		return posted.append(beginFrame(dst), sent)
 	})
 	l.server.written(to, sent, err)
+	if sent.left {
+		l.again.Store(true) // one goroutine flushes, and it is this
+	}
 	return err
 }
 

@@ -111,6 +111,7 @@ type Session struct {
 	sent         offerMark
 	offered      asked
 	renewal      renewal
+	restarted    int64 // the generation of the restart command that was last taken
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
 	told         Parts             // what the agent has told of, here or, as far as that is on record, before

@@ -14,6 +14,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
@@ -113,11 +114,13 @@ func readSubjects(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, act fle
 	}
 	subjects := make(map[fleet.AgentID]verdict.Subject, len(agents))
 	_, err := list(ctx, tx, func(row pgx.Row) (s verdict.Subject, err error) {
-		err = row.Scan(&s.ID, (*text)(&s.Group), &s.Open, &s.Delivery, &s.Tags)
+		var bits int64
+		err = row.Scan(&s.ID, (*text)(&s.Group), &s.Open, &s.Delivery, &bits, &s.Tags)
+		s.Can = fleet.Capabilities(column.Unbits(bits))
 		subjects[s.ID] = s
 		return s, err
 	}, `
-		SELECT a.id, a.group_id, a.epoch > 0 AND a.ended_at IS NULL, coalesce(d.state, ''), `+tagsOfAgent+`
+		SELECT a.id, a.group_id, a.epoch > 0 AND a.ended_at IS NULL, coalesce(d.state, ''), a.capabilities, `+tagsOfAgent+`
 		FROM agents a LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
 		WHERE a.tenant_id = $1 AND a.id `+among, tenant, named)
 	return subjects, fail("read the agents", err)
@@ -133,6 +136,8 @@ func doAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act, outcome f
 		err = moveMembers(ctx, tx, by, array(outcome.Done, func(id fleet.AgentID) membership { return membership{id, subjects[id].Group} }), act.To)
 	case fleet.ActPush:
 		queuePush(&batch, by, outcome.Done)
+	case fleet.ActRestart:
+		queueRestart(&batch, by, outcome.Done)
 	case fleet.ActDrain:
 		queueDrain(&batch, by, act, outcome.Done)
 	}
@@ -175,4 +180,12 @@ func queueDrain(batch *pgx.Batch, by fleet.By, act fleet.Act, agents []fleet.Age
 		SELECT $1, id, $4, $5, due, $6 FROM unnest($2::uuid[], $3::timestamptz[]) AS d (id, due) ORDER BY id`+onDispatch,
 		by.Tenant, ids(agents, itself), moments(verdict.Spread(act, by.At, len(agents)), func(t time.Time) time.Time { return t }),
 		fleet.DispatchClose, fleet.EndDrained, by.Trace)
+}
+
+// queueRestart asks agents to restart. A later command has a higher generation.
+func queueRestart(batch *pgx.Batch, by fleet.By, agents []fleet.AgentID) {
+	batch.Queue(`
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at, expires_at, traceparent)
+		SELECT $1, id, $3, $4, $5, $6, $7 FROM unnest($2::uuid[]) AS id ORDER BY id`+onDispatch,
+		by.Tenant, ids(agents, itself), fleet.DispatchRestart, by.At.UnixMicro(), moment(by.At), moment(by.At.Add(fleet.RestartLife)), by.Trace)
 }

@@ -395,7 +395,7 @@ func queueUnparked(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Sea
 	agents := ids(seated, seatedID)
 	batch.Queue(`
 		SELECT FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` ORDER BY agent_id, kind FOR UPDATE`, tenant, agents)
-	batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind = 'close'`, tenant, agents)
+	batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind IN ('close', 'restart')`, tenant, agents)
 	batch.Queue(`
 		UPDATE outbox o SET due_at = least(o.due_at, s.at), tries = 0 FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, at)
 		WHERE o.tenant_id = $1 AND o.agent_id `+among+` AND o.agent_id = s.id`, tenant, agents, moments(seated, claimedAt))

@@ -199,7 +199,7 @@ func queueRequests(batch *pgx.Batch, tenant fleet.TenantID, judged []*verdict.Ag
 		queueUpkeepOutcomes(batch, tenant, a)
 	}
 	if ended := which(judged, func(w verdict.Write) bool { return w.Park }); len(ended) > 0 {
-		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind = 'close'`, tenant, ids(ended, agentID))
+		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind IN ('close', 'restart')`, tenant, ids(ended, agentID))
 		batch.Queue(`UPDATE outbox SET due_at = 'infinity' WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(ended, agentID))
 	}
 }

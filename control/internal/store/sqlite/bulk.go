@@ -10,6 +10,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
@@ -101,11 +102,13 @@ func scanAgentID(row scanner) (id fleet.AgentID, err error) {
 func readSubjects(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents []fleet.AgentID) (map[fleet.AgentID]verdict.Subject, error) {
 	subjects := make(map[fleet.AgentID]verdict.Subject, len(agents))
 	_, err := list(ctx, tx, func(row scanner) (s verdict.Subject, err error) {
-		err = row.Scan(&s.ID, (*text)(&s.Group), &s.Open, &s.Delivery, document(&s.Tags))
+		var bits int64
+		err = row.Scan(&s.ID, (*text)(&s.Group), &s.Open, &s.Delivery, &bits, document(&s.Tags))
+		s.Can = fleet.Capabilities(column.Unbits(bits))
 		subjects[s.ID] = s
 		return s, err
 	}, `
-		SELECT a.id, a.group_id, a.epoch > 0 AND a.ended_at IS NULL, coalesce(d.state, ''), `+tagsOfAgent+`
+		SELECT a.id, a.group_id, a.epoch > 0 AND a.ended_at IS NULL, coalesce(d.state, ''), a.capabilities, `+tagsOfAgent+`
 		FROM agents a LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
 		WHERE a.tenant_id = ?1 AND a.id `+among, tenant, asJSON(agents))
 	return subjects, fail("read the agents", err)
@@ -127,6 +130,8 @@ func doAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, outcome 
 		err = moveMembers(ctx, tx, by, members, act.To)
 	case fleet.ActPush:
 		err = push(ctx, tx, by, outcome.Done)
+	case fleet.ActRestart:
+		err = restart(ctx, tx, by, outcome.Done)
 	case fleet.ActDrain:
 		err = drain(ctx, tx, by, act, outcome.Done)
 	}
@@ -181,4 +186,13 @@ func drain(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, agents [
 		}
 	}
 	return nil
+}
+
+// restart asks agents to restart. A later command has a higher generation.
+func restart(ctx context.Context, tx *sql.Tx, by fleet.By, agents []fleet.AgentID) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO outbox (tenant_id, agent_id, kind, generation, due_at, expires_at, traceparent)
+		SELECT ?1, value, ?3, ?4, ?5, ?6, ?7 FROM json_each(?2) WHERE true`+onDispatch,
+		by.Tenant, asJSON(agents), fleet.DispatchRestart, by.At.UnixMicro(), moment(by.At), moment(by.At.Add(fleet.RestartLife)), by.Trace)
+	return fail("restart", err)
 }

@@ -276,7 +276,7 @@ func seat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s verdict.Seat
 	if err != nil {
 		return fail("write the session", err)
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'close'`, tenant, s.Agent)
+	_, err = tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind IN ('close', 'restart')`, tenant, s.Agent)
 	if err != nil {
 		return fail("drop the close of the former session", err)
 	}

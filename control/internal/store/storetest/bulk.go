@@ -32,6 +32,9 @@ var bulk = suite{
 	"a push asks the engine, once":                     pushAgents,
 	"who cannot be pushed is said why":                 pushSkipped,
 	"sessions are drained one after the other":         drainAgents,
+	"a restart command is sent at most once":           restartOnce,
+	"a restart command does not wait":                  restartSoon,
+	"what came of a restart command is told":           restartTold,
 }
 
 // act does something to many, who are at most a hundred.
@@ -352,5 +355,79 @@ func drainAgents(w *world) {
 			w.Errorf("%d are drained by now, want %d", len(drained), want)
 		}
 		w.pass(10 * time.Second)
+	}
+}
+
+// restartable is a session of an agent that takes the restart command.
+func (w *world) restartable() session {
+	w.Helper()
+	s := w.connected()
+	r := w.report(s, 1, "x", fleet.PartCapabilities)
+	bits := fleet.AcceptsRestart | 1
+	r.Summary.Capabilities = &bits
+	w.said(r)
+	return s
+}
+
+func restarting(agents ...fleet.AgentID) fleet.Act {
+	return fleet.Act{Kind: fleet.ActRestart, Agents: agents, Why: "stuck"}
+}
+
+func restartOnce(w *world) {
+	s, other := w.restartable(), w.connected()
+	outcome := w.act(restarting(s.id, other.id))
+	if !slices.Equal(outcome.Done, []fleet.AgentID{s.id}) || !slices.Equal(outcome.Skipped[fleet.SkipNotCapable], []fleet.AgentID{other.id}) {
+		w.Errorf("done to %v, not to %v", outcome.Done, outcome.Skipped)
+	}
+	due := w.dispatches()
+	if len(due) != 1 || due[0].Kind != fleet.DispatchRestart || due[0].Agent != s.id || due[0].Epoch != s.epoch || !due[0].ExpiresAt.Equal(w.now.Add(fleet.RestartLife)) {
+		w.Fatalf("sent is %+v", due)
+	}
+	for range 10 { // whether it was sent or not: nobody says so
+		w.pass(10 * time.Second)
+		if due := w.dispatches(); len(due) != 0 {
+			w.Fatalf("sent again is %+v", due)
+		}
+	}
+	first := due[0].Generation
+	w.act(restarting(s.id))
+	if due = w.dispatches(); len(due) != 0 {
+		w.Error("it is sent over a gateway without a lease")
+	}
+	w.gateway(s.gateway.ID, s.gateway.BootID)
+	w.act(restarting(s.id))
+	if due = w.dispatches(); len(due) != 1 || due[0].Generation <= first {
+		w.Errorf("sent for another command is %+v", due)
+	}
+}
+
+func restartSoon(w *world) {
+	s := w.restartable()
+	w.act(restarting(s.id))
+	w.pass(fleet.RestartLife)
+	w.gateway(s.gateway.ID, s.gateway.BootID)
+	if due := w.dispatches(); len(due) != 0 {
+		w.Errorf("sent too late is %+v", due)
+	}
+	w.act(restarting(s.id))
+	w.claim(w.takeover(w.claimOf(s.agent, w.gateway("gw-2", 3)), fleet.TakeoverRestart)) // it has begun anew by itself
+	for _, d := range w.dispatches() {
+		if d.Kind == fleet.DispatchRestart {
+			w.Errorf("sent to another session is %+v", d)
+		}
+	}
+}
+
+func restartTold(w *world) {
+	s := w.restartable()
+	for outcome, kind := range map[fleet.DeliveryOutcome]fleet.EventKind{
+		fleet.Delivered: fleet.EventRestartSent, fleet.NotCapable: fleet.EventRestartRefused,
+	} {
+		w.record(fleet.Uplink{Delivery: &fleet.DeliveryReport{
+			Tenant: w.tenant, Agent: s.id, Epoch: s.epoch, Gateway: s.gateway.ID, BootID: s.gateway.BootID, Kind: fleet.DispatchRestart, Outcome: outcome, At: w.now,
+		}})
+		if n := w.told(s.id, kind); n != 1 {
+			w.Errorf("%s is told %d times", kind, n)
+		}
 	}
 }

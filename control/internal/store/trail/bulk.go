@@ -36,6 +36,8 @@ func details(a fleet.Act, done []fleet.AgentID) Fields {
 		return Fields{"group": a.To}
 	case fleet.ActPush:
 		return Fields{"reason": a.Why}
+	case fleet.ActRestart:
+		return Fields{"reason": a.Why}
 	case fleet.ActDrain:
 		return Fields{"reason": a.Why, "over": (a.Over + time.Duration(len(done))*a.Each).String()}
 	default:
@@ -53,4 +55,16 @@ func Tagged(by fleet.By, agent fleet.AgentID, c fleet.TagChange) fleet.Event {
 		Tenant: by.Tenant, At: by.At, Kind: fleet.EventTagsChanged, Agent: agent, Message: "an operator changed its tags",
 		Attributes: map[string]string{"set": strings.Join(set, " "), "removed": strings.Join(c.Remove, " ")},
 	}
+}
+
+// Restarted is the event of a restart command that was written to its agent, or was not.
+func Restarted(d *fleet.DeliveryReport) fleet.Event {
+	e := fleet.Event{
+		Tenant: d.Tenant, At: d.At, Kind: fleet.EventRestartSent, Agent: d.Agent, Message: "was asked to restart",
+		Attributes: map[string]string{"gateway": string(d.Gateway)},
+	}
+	if d.Outcome != fleet.Delivered {
+		e.Kind, e.Message = fleet.EventRestartRefused, "was not asked to restart: it does not accept the command, or its gateway may not send it"
+	}
+	return e
 }

@@ -4,6 +4,7 @@
 package verdict
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -21,6 +22,7 @@ type Subject struct {
 	Group    fleet.GroupID
 	Open     bool // it has a session that has not ended
 	Delivery fleet.DeliveryState
+	Can      fleet.Capabilities
 }
 
 // Selected checks who was selected, ascending and each once, of whom one more was read than the act may be about.
@@ -70,6 +72,8 @@ func skip(a fleet.Act, s Subject) fleet.Skip {
 		return skipPush(s)
 	case fleet.ActDrain:
 		return unless(s.Open, fleet.SkipAway)
+	case fleet.ActRestart:
+		return cmp.Or(unless(s.Can.Has(fleet.AcceptsRestart), fleet.SkipNotCapable), unless(s.Open, fleet.SkipAway))
 	default:
 		return fleet.SkipNone
 	}

@@ -224,8 +224,7 @@ func (a *Agent) take(u fleet.Uplink) []fleet.Event {
 	case u.Ended != nil:
 		return a.end(u.Ended)
 	default:
-		a.deliver(u.Delivery)
-		return nil
+		return a.deliver(u.Delivery)
 	}
 }
 
@@ -342,11 +341,15 @@ var undelivered = map[fleet.DeliveryOutcome]string{
 }
 
 // deliver notes a gateway's word on the open grant; a word on another generation is of the past.
-func (a *Agent) deliver(d *fleet.DeliveryReport) {
+func (a *Agent) deliver(d *fleet.DeliveryReport) []fleet.Event {
+	if d.Kind == fleet.DispatchRestart {
+		return []fleet.Event{trail.Restarted(d)}
+	}
 	if d.Kind == fleet.DispatchRenew {
 		a.Write.Upkeep = append(a.Write.Upkeep, fleet.UpkeepOutcome{Generation: d.Generation, Hash: d.Settings, Failure: undelivered[d.Outcome]})
 	}
 	if d.Kind == fleet.DispatchConfig && a.GrantOpen && a.Grant == d.Generation {
 		a.Write.Delivery, a.Write.Wake = d, true
 	}
+	return nil
 }

@@ -402,6 +402,59 @@ func (x *DrainAgentsRequest) GetReason() string {
 	return ""
 }
 
+type RestartAgentsRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Targets *AgentTargets          `protobuf:"bytes,1,opt,name=targets,proto3" json:"targets,omitempty"`
+	// Why, for the audit log.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartAgentsRequest) Reset() {
+	*x = RestartAgentsRequest{}
+	mi := &file_ampora_v1_bulk_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartAgentsRequest) ProtoMessage() {}
+
+func (x *RestartAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_bulk_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartAgentsRequest.ProtoReflect.Descriptor instead.
+func (*RestartAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RestartAgentsRequest) GetTargets() *AgentTargets {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *RestartAgentsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // BulkOutcome is what was done, or what would be.
 type BulkOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -418,7 +471,7 @@ type BulkOutcome struct {
 
 func (x *BulkOutcome) Reset() {
 	*x = BulkOutcome{}
-	mi := &file_ampora_v1_bulk_proto_msgTypes[6]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +483,7 @@ func (x *BulkOutcome) String() string {
 func (*BulkOutcome) ProtoMessage() {}
 
 func (x *BulkOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_bulk_proto_msgTypes[6]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +496,7 @@ func (x *BulkOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkOutcome.ProtoReflect.Descriptor instead.
 func (*BulkOutcome) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{6}
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BulkOutcome) GetMatched() int32 {
@@ -493,7 +546,7 @@ type SkippedAgents struct {
 
 func (x *SkippedAgents) Reset() {
 	*x = SkippedAgents{}
-	mi := &file_ampora_v1_bulk_proto_msgTypes[7]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +558,7 @@ func (x *SkippedAgents) String() string {
 func (*SkippedAgents) ProtoMessage() {}
 
 func (x *SkippedAgents) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_bulk_proto_msgTypes[7]
+	mi := &file_ampora_v1_bulk_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +571,7 @@ func (x *SkippedAgents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkippedAgents.ProtoReflect.Descriptor instead.
 func (*SkippedAgents) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{7}
+	return file_ampora_v1_bulk_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SkippedAgents) GetReason() string {
@@ -566,7 +619,10 @@ const file_ampora_v1_bulk_proto_rawDesc = "" +
 	"\atargets\x18\x01 \x01(\v2\x17.ampora.v1.AgentTargetsB\x06\xbaH\x03\xc8\x01\x01R\atargets\x12<\n" +
 	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
 	"\xaa\x01\a\"\x03\b\x90\x1c2\x00R\x04over\x12 \n" +
-	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"\xb3\x01\n" +
+	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"s\n" +
+	"\x14RestartAgentsRequest\x129\n" +
+	"\atargets\x18\x01 \x01(\v2\x17.ampora.v1.AgentTargetsB\x06\xbaH\x03\xc8\x01\x01R\atargets\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x06reason\"\xb3\x01\n" +
 	"\vBulkOutcome\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\x05R\achanged\x122\n" +
@@ -575,14 +631,15 @@ const file_ampora_v1_bulk_proto_rawDesc = "" +
 	"\x04mark\x18\x05 \x01(\tR\x04mark\"=\n" +
 	"\rSkippedAgents\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x05R\x05count2\xf5\x02\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count2\xd6\x03\n" +
 	"\vBulkService\x12S\n" +
 	"\tTagAgents\x12\x1b.ampora.v1.TagAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x11\xaa\xd4\x18\r\b\x02\x12\tagent.tag\x12V\n" +
 	"\n" +
 	"MoveAgents\x12\x1c.ampora.v1.MoveAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x12\xaa\xd4\x18\x0e\b\x02\x12\n" +
 	"agent.move\x12^\n" +
 	"\vPushConfigs\x12\x1d.ampora.v1.PushConfigsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x18\xaa\xd4\x18\x14\b\x03\x12\x10agent.force_push\x12Y\n" +
-	"\vDrainAgents\x12\x1d.ampora.v1.DrainAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x13\xaa\xd4\x18\x0f\b\x02\x12\vagent.drainB\x96\x01\n" +
+	"\vDrainAgents\x12\x1d.ampora.v1.DrainAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x13\xaa\xd4\x18\x0f\b\x02\x12\vagent.drain\x12_\n" +
+	"\rRestartAgents\x12\x1f.ampora.v1.RestartAgentsRequest\x1a\x16.ampora.v1.BulkOutcome\"\x15\xaa\xd4\x18\x11\b\x02\x12\ragent.restartB\x96\x01\n" +
 	"\rcom.ampora.v1B\tBulkProtoP\x01Z5gitlab.com/ampora/ampora/proto/gen/ampora/v1;amporav1\xa2\x02\x03AXX\xaa\x02\tAmpora.V1\xca\x02\tAmpora\\V1\xe2\x02\x15Ampora\\V1\\GPBMetadata\xea\x02\n" +
 	"Ampora::V1b\x06proto3"
 
@@ -598,45 +655,49 @@ func file_ampora_v1_bulk_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_bulk_proto_rawDescData
 }
 
-var file_ampora_v1_bulk_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_ampora_v1_bulk_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_ampora_v1_bulk_proto_goTypes = []any{
-	(*AgentTargets)(nil),        // 0: ampora.v1.AgentTargets
-	(*AgentIds)(nil),            // 1: ampora.v1.AgentIds
-	(*TagAgentsRequest)(nil),    // 2: ampora.v1.TagAgentsRequest
-	(*MoveAgentsRequest)(nil),   // 3: ampora.v1.MoveAgentsRequest
-	(*PushConfigsRequest)(nil),  // 4: ampora.v1.PushConfigsRequest
-	(*DrainAgentsRequest)(nil),  // 5: ampora.v1.DrainAgentsRequest
-	(*BulkOutcome)(nil),         // 6: ampora.v1.BulkOutcome
-	(*SkippedAgents)(nil),       // 7: ampora.v1.SkippedAgents
-	nil,                         // 8: ampora.v1.TagAgentsRequest.SetEntry
-	(*AgentFilter)(nil),         // 9: ampora.v1.AgentFilter
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
-	(*Agent)(nil),               // 11: ampora.v1.Agent
+	(*AgentTargets)(nil),         // 0: ampora.v1.AgentTargets
+	(*AgentIds)(nil),             // 1: ampora.v1.AgentIds
+	(*TagAgentsRequest)(nil),     // 2: ampora.v1.TagAgentsRequest
+	(*MoveAgentsRequest)(nil),    // 3: ampora.v1.MoveAgentsRequest
+	(*PushConfigsRequest)(nil),   // 4: ampora.v1.PushConfigsRequest
+	(*DrainAgentsRequest)(nil),   // 5: ampora.v1.DrainAgentsRequest
+	(*RestartAgentsRequest)(nil), // 6: ampora.v1.RestartAgentsRequest
+	(*BulkOutcome)(nil),          // 7: ampora.v1.BulkOutcome
+	(*SkippedAgents)(nil),        // 8: ampora.v1.SkippedAgents
+	nil,                          // 9: ampora.v1.TagAgentsRequest.SetEntry
+	(*AgentFilter)(nil),          // 10: ampora.v1.AgentFilter
+	(*durationpb.Duration)(nil),  // 11: google.protobuf.Duration
+	(*Agent)(nil),                // 12: ampora.v1.Agent
 }
 var file_ampora_v1_bulk_proto_depIdxs = []int32{
 	1,  // 0: ampora.v1.AgentTargets.ids:type_name -> ampora.v1.AgentIds
-	9,  // 1: ampora.v1.AgentTargets.filter:type_name -> ampora.v1.AgentFilter
+	10, // 1: ampora.v1.AgentTargets.filter:type_name -> ampora.v1.AgentFilter
 	0,  // 2: ampora.v1.TagAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
-	8,  // 3: ampora.v1.TagAgentsRequest.set:type_name -> ampora.v1.TagAgentsRequest.SetEntry
+	9,  // 3: ampora.v1.TagAgentsRequest.set:type_name -> ampora.v1.TagAgentsRequest.SetEntry
 	0,  // 4: ampora.v1.MoveAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
 	0,  // 5: ampora.v1.PushConfigsRequest.targets:type_name -> ampora.v1.AgentTargets
 	0,  // 6: ampora.v1.DrainAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
-	10, // 7: ampora.v1.DrainAgentsRequest.over:type_name -> google.protobuf.Duration
-	7,  // 8: ampora.v1.BulkOutcome.skipped:type_name -> ampora.v1.SkippedAgents
-	11, // 9: ampora.v1.BulkOutcome.sample:type_name -> ampora.v1.Agent
-	2,  // 10: ampora.v1.BulkService.TagAgents:input_type -> ampora.v1.TagAgentsRequest
-	3,  // 11: ampora.v1.BulkService.MoveAgents:input_type -> ampora.v1.MoveAgentsRequest
-	4,  // 12: ampora.v1.BulkService.PushConfigs:input_type -> ampora.v1.PushConfigsRequest
-	5,  // 13: ampora.v1.BulkService.DrainAgents:input_type -> ampora.v1.DrainAgentsRequest
-	6,  // 14: ampora.v1.BulkService.TagAgents:output_type -> ampora.v1.BulkOutcome
-	6,  // 15: ampora.v1.BulkService.MoveAgents:output_type -> ampora.v1.BulkOutcome
-	6,  // 16: ampora.v1.BulkService.PushConfigs:output_type -> ampora.v1.BulkOutcome
-	6,  // 17: ampora.v1.BulkService.DrainAgents:output_type -> ampora.v1.BulkOutcome
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 7: ampora.v1.DrainAgentsRequest.over:type_name -> google.protobuf.Duration
+	0,  // 8: ampora.v1.RestartAgentsRequest.targets:type_name -> ampora.v1.AgentTargets
+	8,  // 9: ampora.v1.BulkOutcome.skipped:type_name -> ampora.v1.SkippedAgents
+	12, // 10: ampora.v1.BulkOutcome.sample:type_name -> ampora.v1.Agent
+	2,  // 11: ampora.v1.BulkService.TagAgents:input_type -> ampora.v1.TagAgentsRequest
+	3,  // 12: ampora.v1.BulkService.MoveAgents:input_type -> ampora.v1.MoveAgentsRequest
+	4,  // 13: ampora.v1.BulkService.PushConfigs:input_type -> ampora.v1.PushConfigsRequest
+	5,  // 14: ampora.v1.BulkService.DrainAgents:input_type -> ampora.v1.DrainAgentsRequest
+	6,  // 15: ampora.v1.BulkService.RestartAgents:input_type -> ampora.v1.RestartAgentsRequest
+	7,  // 16: ampora.v1.BulkService.TagAgents:output_type -> ampora.v1.BulkOutcome
+	7,  // 17: ampora.v1.BulkService.MoveAgents:output_type -> ampora.v1.BulkOutcome
+	7,  // 18: ampora.v1.BulkService.PushConfigs:output_type -> ampora.v1.BulkOutcome
+	7,  // 19: ampora.v1.BulkService.DrainAgents:output_type -> ampora.v1.BulkOutcome
+	7,  // 20: ampora.v1.BulkService.RestartAgents:output_type -> ampora.v1.BulkOutcome
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_bulk_proto_init() }
@@ -656,7 +717,7 @@ func file_ampora_v1_bulk_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_bulk_proto_rawDesc), len(file_ampora_v1_bulk_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

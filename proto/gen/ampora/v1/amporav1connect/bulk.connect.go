@@ -35,6 +35,8 @@ const (
 	BulkServicePushConfigsProcedure = "/ampora.v1.BulkService/PushConfigs"
 	// BulkServiceDrainAgentsProcedure is the procedure name of the BulkService's DrainAgents RPC.
 	BulkServiceDrainAgentsProcedure = "/ampora.v1.BulkService/DrainAgents"
+	// BulkServiceRestartAgentsProcedure is the procedure name of the BulkService's RestartAgents RPC.
+	BulkServiceRestartAgentsProcedure = "/ampora.v1.BulkService/RestartAgents"
 )
 
 var (
@@ -66,6 +68,13 @@ var (
 			Procedure:  BulkServiceDrainAgentsProcedure,
 		}
 	})
+	bulkServiceRestartAgentsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_ampora_v1_bulk_proto.Services().ByName("BulkService").Methods().ByName("RestartAgents"),
+			Procedure:  BulkServiceRestartAgentsProcedure,
+		}
+	})
 )
 
 // BulkServiceClient is a client for the ampora.v1.BulkService service.
@@ -81,6 +90,9 @@ type BulkServiceClient interface {
 	// DrainAgents ends the sessions of at most 10000 agents, one after the other, so that they connect again, elsewhere if
 	// they are led there.
 	DrainAgents(context.Context, *v1.DrainAgentsRequest) (*v1.BulkOutcome, error)
+	// RestartAgents asks at most 5000 agents that accept the command to restart, each once: what cannot be written to an
+	// agent within a minute is dropped. What came of it stands in the agent's history.
+	RestartAgents(context.Context, *v1.RestartAgentsRequest) (*v1.BulkOutcome, error)
 }
 
 // NewBulkServiceClient constructs a client for the ampora.v1.BulkService service. Multiple service
@@ -102,6 +114,9 @@ type BulkServiceHandler interface {
 	// DrainAgents ends the sessions of at most 10000 agents, one after the other, so that they connect again, elsewhere if
 	// they are led there.
 	DrainAgents(context.Context, *v1.DrainAgentsRequest) (*v1.BulkOutcome, error)
+	// RestartAgents asks at most 5000 agents that accept the command to restart, each once: what cannot be written to an
+	// agent within a minute is dropped. What came of it stands in the agent's history.
+	RestartAgents(context.Context, *v1.RestartAgentsRequest) (*v1.BulkOutcome, error)
 }
 
 // RegisterBulkServiceHandler registers svc as the ampora.v1.BulkService implementation on server.
@@ -112,6 +127,7 @@ func RegisterBulkServiceHandler(server *connect.Server, svc BulkServiceHandler) 
 		connect.Method{Spec: bulkServiceMoveAgentsSpec(), Handler: adapter.moveAgents},
 		connect.Method{Spec: bulkServicePushConfigsSpec(), Handler: adapter.pushConfigs},
 		connect.Method{Spec: bulkServiceDrainAgentsSpec(), Handler: adapter.drainAgents},
+		connect.Method{Spec: bulkServiceRestartAgentsSpec(), Handler: adapter.restartAgents},
 	)
 }
 
@@ -132,6 +148,10 @@ func (UnimplementedBulkServiceHandler) PushConfigs(context.Context, *v1.PushConf
 
 func (UnimplementedBulkServiceHandler) DrainAgents(context.Context, *v1.DrainAgentsRequest) (*v1.BulkOutcome, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.BulkService.DrainAgents is not implemented")
+}
+
+func (UnimplementedBulkServiceHandler) RestartAgents(context.Context, *v1.RestartAgentsRequest) (*v1.BulkOutcome, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.BulkService.RestartAgents is not implemented")
 }
 
 type bulkServiceClient struct {
@@ -165,6 +185,14 @@ func (c *bulkServiceClient) PushConfigs(ctx context.Context, req *v1.PushConfigs
 func (c *bulkServiceClient) DrainAgents(ctx context.Context, req *v1.DrainAgentsRequest) (*v1.BulkOutcome, error) {
 	var res v1.BulkOutcome
 	if err := c.client.CallUnary(ctx, bulkServiceDrainAgentsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *bulkServiceClient) RestartAgents(ctx context.Context, req *v1.RestartAgentsRequest) (*v1.BulkOutcome, error) {
+	var res v1.BulkOutcome
+	if err := c.client.CallUnary(ctx, bulkServiceRestartAgentsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -214,6 +242,18 @@ func (h bulkServiceHandler) drainAgents(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	res, err := h.svc.DrainAgents(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h bulkServiceHandler) restartAgents(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RestartAgentsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RestartAgents(ctx, &req)
 	if err != nil {
 		return err
 	}
