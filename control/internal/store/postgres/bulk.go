@@ -66,7 +66,7 @@ func decideAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act) (outc
 	}
 	outcome = verdict.OfAct(act, agents, subjects)
 	outcome.Mark = mark
-	if act.Kind == fleet.ActMove && len(outcome.Done) > room {
+	if act.Kind == fleet.ActMove && len(outcome.Done) > max(room, 0) {
 		return fleet.ActOutcome{}, nil, fmt.Errorf("move %d agents: %w", len(outcome.Done), store.ErrLimit)
 	}
 	return outcome, subjects, nil

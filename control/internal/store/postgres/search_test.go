@@ -206,6 +206,41 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
+// BenchmarkActs does to ten thousand of 100 000 agents what may be done to so many at once.
+func BenchmarkActs(b *testing.B) {
+	now := time.Now().UTC().Truncate(time.Second)
+	s, _ := populated(b, now, 100_000)
+	by := fleet.System("acme", now)
+	aTenth := fleet.AgentFilter{Presence: fleet.PresenceOnline, Labels: map[string]string{"deployment.environment": "staging"}}
+	for _, act := range []fleet.Act{
+		{Kind: fleet.ActTag, Tags: fleet.TagChange{Set: map[string]string{"a": "b"}}},
+		{Kind: fleet.ActMove, To: "01970000-0000-7000-8000-000000000009"},
+		{Kind: fleet.ActDrain, Over: time.Hour},
+		{Kind: fleet.ActPush},
+	} {
+		b.Run(string(act.Kind), func(b *testing.B) {
+			act.Most, act.Filter = 10_000, aTenth
+			for range b.N {
+				preview := act
+				preview.Preview = true
+				began := time.Now()
+				looked, err := s.Act(b.Context(), by, preview)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(time.Since(began).Milliseconds()), "preview-ms")
+				began, act.Expect = time.Now(), looked.Mark
+				done, err := s.Act(b.Context(), by, act)
+				if err != nil || len(done.Done) == 0 {
+					b.Fatalf("done to %d: %v", len(done.Done), err)
+				}
+				b.ReportMetric(float64(time.Since(began).Milliseconds()), "act-ms")
+				b.ReportMetric(float64(len(done.Done)), "agents")
+			}
+		})
+	}
+}
+
 // measure reports how long it takes.
 func measure(b *testing.B, what string, do func() error) {
 	const rounds = 40
