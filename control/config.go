@@ -95,7 +95,7 @@ type Config struct {
 	// Tenant is the tenant of a fresh installation.
 	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
 	// EventRetention bounds the history.
-	EventRetention time.Duration `env:"AMPORA_EVENT_RETENTION" envDefault:"720h" help:"How long events of the fleet are kept."`
+	EventRetention time.Duration `env:"AMPORA_EVENT_RETENTION" envDefault:"720h" help:"How long events of the fleet, which are the history of agents, are kept."`
 	// ImmediateLimit is fleet.ImmediateLimit, unless the operator knows better.
 	ImmediateLimit int `env:"AMPORA_IMMEDIATE_LIMIT" envDefault:"20" help:"How many agents one act may change at once, such as assigning a configuration to a group. More need a rollout."`
 }

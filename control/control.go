@@ -347,10 +347,17 @@ func (c *Control) sweepTokens(ctx context.Context) error {
 	}
 }
 
+// pruneBatch is how many events are pruned at once: what else is to be written does not wait for long.
+const pruneBatch = 5000
+
 // pruneEvents forgets old events.
 func (c *Control) pruneEvents(ctx context.Context) error {
-	_, err := c.store.PruneEvents(ctx, c.replica.Clock().Add(-c.config.EventRetention))
-	return err //nolint:wrapcheck // logged as what the duty failed of
+	for {
+		n, err := c.store.PruneEvents(ctx, c.replica.Clock().Add(-c.config.EventRetention), pruneBatch)
+		if err != nil || n < pruneBatch {
+			return err //nolint:wrapcheck // logged as what the duty failed of
+		}
+	}
 }
 
 // ProcessName is a name that no other process has: the host for people, random bytes for uniqueness.

@@ -314,6 +314,66 @@ func TestDownlinkForFullStateAndClose(t *testing.T) {
 	}
 }
 
+const restartCommand = protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand
+
+// A restart command travels alone, and once; what else waits follows it.
+func TestDownlinkForARestart(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(restartCommand))
+	ask := func(generation int64) {
+		w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_RESTART, Targets: w.target(w.agent, generation)})
+	}
+	ask(7)
+	asked := agent.Receive()
+	if asked.GetCommand() == nil || asked.GetCommand().GetType() != protobufs.CommandType_CommandType_Restart {
+		t.Fatalf("written is %v", asked)
+	}
+	if asked.Command = nil; asked.GetCapabilities() != 0 || asked.GetFlags() != 0 || asked.GetRemoteConfig() != nil || asked.GetConnectionSettings() != nil {
+		t.Errorf("beside it stands %v", asked)
+	}
+	if d := w.uplink(w.agent.ID, isDelivery).GetDelivery(); d.GetKind() != relayv1.Downlink_KIND_RESTART || d.GetOutcome() != relayv1.Delivery_OUTCOME_DELIVERED || d.GetGeneration() != 7 {
+		t.Errorf("the delivery is %v", d)
+	}
+	ask(7) // signed anew
+	ask(6)
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_FULL_STATE, Targets: w.target(w.agent, 0)})
+	if next := agent.Receive(); next.GetCommand() != nil || next.GetFlags() != fullState {
+		t.Errorf("next is written %v", next)
+	}
+	if answer := agent.Exchange(gatewaytest.Full(restartCommand)); answer.GetCommand() != nil {
+		t.Error("it was asked twice")
+	}
+}
+
+func TestRestartOfAnAgentThatTakesNone(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(remoteConfig))
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_RESTART, Targets: w.target(w.agent, 1)})
+	if got := w.uplink(w.agent.ID, isDelivery).GetDelivery().GetOutcome(); got != relayv1.Delivery_OUTCOME_NOT_CAPABLE {
+		t.Errorf("the delivery is %v", got)
+	}
+	if answer := agent.Exchange(&protobufs.AgentToServer{Capabilities: uint64(remoteConfig)}); answer.GetCommand() != nil {
+		t.Error("it was asked")
+	}
+}
+
+// Whose session is drained may come back at once: it did nothing wrong.
+func TestDownlinkForADrain(t *testing.T) {
+	w := start(t)
+	agent := w.dial()
+	agent.Exchange(gatewaytest.Full(0))
+	w.downlink(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_CLOSE, Targets: w.target(w.agent, 0), Reason: "DRAINED"})
+	if code := agent.WaitClosed(); code != ws.StatusGoingAway {
+		t.Errorf("closed with %d", code)
+	}
+	if reason := w.uplink(w.agent.ID, isEnd).GetEnded().GetReason(); reason != "DRAINED" {
+		t.Errorf("the session ended with %s", reason)
+	}
+	w.dial().Exchange(gatewaytest.Full(0))
+}
+
 // A certificate that was revoked takes whatever its connection carries with it, before the gateway knows by itself.
 func TestDownlinkForARevokedCertificate(t *testing.T) {
 	w := start(t)

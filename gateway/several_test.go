@@ -170,6 +170,28 @@ func TestOfferThatWasLostWithItsAnswer(t *testing.T) {
 	}
 }
 
+// A letter that every gateway reads restarts an agent once.
+func TestRestartInTheMail(t *testing.T) {
+	a, b, agent := pair(t)
+	agent.at(a).poll(gatewaytest.Full(restartCommand))
+	agent.at(b).poll(beat())
+	a.mail(&relayv1.Downlink{Kind: relayv1.Downlink_KIND_RESTART, Targets: a.target(a.agent, 5)})
+	asked := 0
+	for _, w := range []*world{b, a, b, a} {
+		answer := agent.at(w).poll(&protobufs.AgentToServer{Capabilities: uint64(restartCommand)})
+		if answer.GetCommand() != nil {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("it was asked to restart %d times", asked)
+	}
+	agent.again() // its answer was lost: it is not asked again all the same
+	if answer := agent.at(a).poll(&protobufs.AgentToServer{Capabilities: uint64(restartCommand)}); answer.GetCommand() != nil {
+		t.Error("a repeated message is answered with a command")
+	}
+}
+
 func TestRequestsInTheMail(t *testing.T) {
 	a, b, agent := pair(t)
 	agent.at(a).poll(gatewaytest.Full(remoteConfig))

@@ -32,11 +32,29 @@ func (s *agents) ListAgents(ctx context.Context, r *amporav1.ListAgentsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.store.Agents(ctx, by.Tenant, filterFrom(r.GetFilter()), by.At, page)
+	filter, err := filterFrom(r.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.store.Agents(ctx, by.Tenant, filter, by.At, page)
 	if err != nil {
 		return nil, err
 	}
 	return &amporav1.ListAgentsResponse{Agents: each(list, agentAt(by.At)), NextPageToken: place(listAgents, next)}, nil
+}
+
+// countLimit is how far agents are counted: in a larger fleet nobody needs to know exactly.
+const countLimit = 100_000
+
+// CountAgents counts whom a filter selects.
+func (s *agents) CountAgents(ctx context.Context, r *amporav1.CountAgentsRequest) (*amporav1.CountAgentsResponse, error) {
+	by := auth.By(ctx)
+	filter, err := filterFrom(r.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.store.CountAgents(ctx, by.Tenant, filter, by.At, countLimit+1)
+	return &amporav1.CountAgentsResponse{Count: count(min(n, countLimit)), More: n > countLimit}, err
 }
 
 // GetAgent returns one agent with its parts and its credential.

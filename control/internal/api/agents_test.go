@@ -6,10 +6,12 @@ package api_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gitlab.com/ampora/ampora/control/internal/api"
 	"gitlab.com/ampora/ampora/control/internal/auth"
@@ -186,4 +188,67 @@ func TestAgentsThatAreNotThere(t *testing.T) {
 	if cleared := must(admin.agents.RetryConfig(t.Context(), &amporav1.RetryConfigRequest{Id: string(silent)}))(t).GetCleared(); cleared != 0 {
 		t.Errorf("cleared %d attempts of an agent without any", cleared)
 	}
+}
+
+func TestAgentsAreSearchedAndCounted(t *testing.T) {
+	w := newWorld(t)
+	id := w.agent()
+	w.agents(2)
+	w.connect(id, nil)
+	viewer := w.as(fleet.RoleViewer)
+	for name, c := range map[string]struct {
+		filter *amporav1.AgentFilter
+		want   int
+	}{
+		"all":       {nil, 3},
+		"gateway":   {&amporav1.AgentFilter{GatewayId: "gateway"}, 1},
+		"method":    {&amporav1.AgentFilter{EnrolmentMethod: amporav1.EnrolmentMethod_ENROLMENT_METHOD_EST}, 3},
+		"an id":     {&amporav1.AgentFilter{Text: " " + string(id) + " "}, 1},
+		"enrolment": {&amporav1.AgentFilter{EnrolledBefore: timestamppb.New(w.now().Add(-time.Hour))}, 0},
+		"bits":      {&amporav1.AgentFilter{Capabilities: []string{"ReportsStatus", "AcceptsRestartCommand"}}, 0},
+		"expiry":    {&amporav1.AgentFilter{CertificateExpiresBefore: timestamppb.New(w.now().Add(48 * time.Hour))}, 1},
+	} {
+		listed := must(viewer.agents.ListAgents(t.Context(), &amporav1.ListAgentsRequest{Filter: c.filter}))(t).GetAgents()
+		counted := must(viewer.agents.CountAgents(t.Context(), &amporav1.CountAgentsRequest{Filter: c.filter}))(t)
+		if len(listed) != c.want || int(counted.GetCount()) != c.want || counted.GetMore() {
+			t.Errorf("%s: %d are listed, %v counted, want %d", name, len(listed), counted, c.want)
+		}
+	}
+	for name, filter := range map[string]*amporav1.AgentFilter{
+		"a capability":     {Capabilities: []string{"Flies"}},
+		"nine words":       {Text: "a b c d e f g h i"},
+		"only the version": {ConfigVersion: 2},
+	} {
+		_, err := viewer.agents.CountAgents(t.Context(), &amporav1.CountAgentsRequest{Filter: filter})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAgentsHaveAHistory(t *testing.T) {
+	w := newWorld(t)
+	id := w.agent()
+	w.connect(id, nil)
+	operator := w.as(fleet.RoleOperator)
+	must(operator.bulk.TagAgents(t.Context(), &amporav1.TagAgentsRequest{Targets: named(string(id)), Set: map[string]string{"a": "b"}}))(t)
+	history := func(r *amporav1.ListAgentHistoryRequest) (kinds []amporav1.HistoryKind) {
+		r.Id = string(id)
+		for _, entry := range must(operator.agents.ListAgentHistory(t.Context(), r))(t).GetEntries() {
+			kinds = append(kinds, entry.GetKind())
+		}
+		return kinds
+	}
+	const tagged, connected, enrolled = amporav1.HistoryKind_HISTORY_KIND_OPERATORS, amporav1.HistoryKind_HISTORY_KIND_CONNECTION, amporav1.HistoryKind_HISTORY_KIND_IDENTITY
+	if got := history(&amporav1.ListAgentHistoryRequest{}); !slices.Equal(got, []amporav1.HistoryKind{tagged, connected, enrolled}) {
+		t.Errorf("the history is %v", got)
+	}
+	if got := history(&amporav1.ListAgentHistoryRequest{Kinds: []amporav1.HistoryKind{connected, tagged}}); !slices.Equal(got, []amporav1.HistoryKind{tagged, connected}) {
+		t.Errorf("of two kinds it is %v", got)
+	}
+	if got := history(&amporav1.ListAgentHistoryRequest{Until: timestamppb.New(w.now().Add(-time.Hour))}); len(got) != 0 {
+		t.Errorf("before, it was %v", got)
+	}
+	_, err := operator.agents.ListAgentHistory(t.Context(), &amporav1.ListAgentHistoryRequest{Id: "01890a5d-ac96-774b-bcce-b302099a8057"})
+	refused(t, err, connect.CodeNotFound, auth.ReasonNotFound)
 }

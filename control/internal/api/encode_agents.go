@@ -33,17 +33,9 @@ var deliveryStates = word[fleet.DeliveryState, amporav1.DeliveryState]{
 	{fleet.DeliverySkipped, amporav1.DeliveryState_DELIVERY_STATE_SKIPPED},
 }
 
-// filterFrom reads a filter; an absent one holds for all.
-func filterFrom(f *amporav1.AgentFilter) fleet.AgentFilter {
-	return fleet.AgentFilter{
-		Group:         fleet.GroupID(f.GetGroupId()),
-		Presence:      presences.decode(f.GetPresence()),
-		Labels:        f.GetLabels(),
-		DeliveryState: deliveryStates.decode(f.GetDeliveryState()),
-		NamePrefix:    f.GetNamePrefix(),
-		Unhealthy:     f.GetUnhealthy(),
-		Attention:     f.GetAttention(),
-	}
+var tagOrigins = word[fleet.TagOrigin, amporav1.TagOrigin]{
+	{fleet.TagOfOperator, amporav1.TagOrigin_TAG_ORIGIN_OPERATOR},
+	{fleet.TagOfEnrolment, amporav1.TagOrigin_TAG_ORIGIN_ENROLMENT},
 }
 
 // agentAt encodes what an agent's row knows, its presence judged at now.
@@ -64,6 +56,9 @@ func agentAt(now time.Time) func(fleet.Agent) *amporav1.Agent {
 			Session:        session(a.Session),
 			ConfigDelivery: delivery(a.Delivery),
 			Attention:      each(a.Attention, attention),
+			Tags:           tags(a.Tags),
+
+			EnrolmentMethod: methods.encode(a.Method),
 		}
 		if !a.InstanceUID.IsZero() {
 			encoded.InstanceUid = a.InstanceUID.String()
@@ -90,6 +85,14 @@ func session(s fleet.Session) *amporav1.Session {
 		EndReason:   s.EndReason,
 		Peer:        s.Peer,
 	}
+}
+
+func tags(of map[string]fleet.Tag) map[string]*amporav1.Tag {
+	encoded := make(map[string]*amporav1.Tag, len(of))
+	for key, tag := range of {
+		encoded[key] = &amporav1.Tag{Value: tag.Value, Origin: tagOrigins.encode(tag.Origin)}
+	}
+	return encoded
 }
 
 func attention(a fleet.Attention) *amporav1.Attention {

@@ -51,7 +51,7 @@ func (s *events) ListEvents(ctx context.Context, r *amporav1.ListEventsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.store.EventsBefore(ctx, auth.By(ctx).Tenant, fleet.AgentID(r.GetAgentId()), page)
+	list, next, err := s.store.EventsBefore(ctx, auth.By(ctx).Tenant, fleet.EventFilter{Agent: fleet.AgentID(r.GetAgentId())}, page)
 	return &amporav1.ListEventsResponse{Events: each(list, event), NextPageToken: place(listEvents, next)}, err
 }
 

@@ -80,6 +80,7 @@ func pageOf(list string, r pageRequest) (fleet.Page, error) {
 // The names of the lists, as they go into places.
 const (
 	listAgents          = "agents"
+	listHistory         = "history"
 	listGroups          = "groups"
 	listConfigs         = "configs"
 	listVersions        = "versions"

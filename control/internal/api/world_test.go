@@ -170,6 +170,7 @@ func (w *world) with(secret string) clients {
 		&http.Client{Transport: bearer(secret)}, w.url, connecthttp.WithReadMaxBytes(api.MaxRequestBytes)))
 	return clients{
 		agents:          amporav1connect.NewAgentServiceClient(c),
+		bulk:            amporav1connect.NewBulkServiceClient(c),
 		groups:          amporav1connect.NewGroupServiceClient(c),
 		configs:         amporav1connect.NewConfigServiceClient(c),
 		configRules:     amporav1connect.NewConfigRuleServiceClient(c),
@@ -189,6 +190,7 @@ func (w *world) with(secret string) clients {
 
 type clients struct {
 	agents          amporav1connect.AgentServiceClient
+	bulk            amporav1connect.BulkServiceClient
 	groups          amporav1connect.GroupServiceClient
 	configs         amporav1connect.ConfigServiceClient
 	configRules     amporav1connect.ConfigRuleServiceClient

@@ -29,6 +29,10 @@ func (p *program) agentProperties(agent *amporav1.Agent) view {
 	lines.add("Enrolled", relative(now, agent.GetEnrolledAt()))
 	lines.add("Parent", or(agent.GetParentId()))
 	lines.add("Children", childrenAllowed(agent.GetMaxChildren()))
+	for _, key := range slices.Sorted(maps.Keys(agent.GetTags())) {
+		tag := agent.GetTags()[key]
+		lines.add("Tag", fmt.Sprintf("%s=%s (%s)", escape(key), escape(tag.GetValue()), word(tag.GetOrigin())))
+	}
 	addSession(lines, now, agent)
 	addCredential(lines, now, agent.GetCredential())
 	addHealth(lines, "Health", agent.GetHealth())

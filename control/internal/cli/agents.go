@@ -6,6 +6,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,47 +18,9 @@ import (
 
 func (p *program) agentCommands() *cobra.Command {
 	return noun("agents", "Agents: what is there and what it really runs",
-		p.agentsList(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsDrift(), p.agentsRetry(), p.agentsAllowChildren(),
-		p.agentsReleaseQuarantine(), p.agentsLabels())
-}
-
-// agentSelection is the flags that choose agents.
-type agentSelection struct {
-	group, presence, state, namePrefix string
-	labels                             map[string]string
-	unhealthy, attention               bool
-}
-
-func (s *agentSelection) flags(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&s.group, "group", "", "only members of this `GROUP` (name or id)")
-	flags.StringVar(&s.presence, "presence", "", "only agents that are `PRESENCE`: "+
-		strings.Join(enumWords[amporav1.Presence](), ", "))
-	flags.StringVar(&s.state, "state", "", "only agents whose configuration is in this `STATE`: "+
-		strings.Join(enumWords[amporav1.DeliveryState](), ", "))
-	flags.StringVar(&s.namePrefix, "name-prefix", "", "only agents whose host or service name begins with `PREFIX`")
-	flags.StringToStringVar(&s.labels, "label", nil, "only agents with this label, as `KEY=VALUE`; may be given several times")
-	flags.BoolVar(&s.unhealthy, "unhealthy", false, "only agents that call themselves unhealthy")
-	flags.BoolVar(&s.attention, "attention", false, "only agents that a person should look at")
-}
-
-func (s *agentSelection) filter(ctx context.Context, api *api) (*amporav1.AgentFilter, error) {
-	presence, err := enumNamed[amporav1.Presence]("presence", s.presence)
-	if err != nil {
-		return nil, err
-	}
-	state, err := enumNamed[amporav1.DeliveryState]("state", s.state)
-	if err != nil {
-		return nil, err
-	}
-	group, err := api.groupID(ctx, s.group)
-	if err != nil {
-		return nil, err
-	}
-	return &amporav1.AgentFilter{
-		GroupId: group, Presence: presence, DeliveryState: state,
-		NamePrefix: s.namePrefix, Labels: s.labels, Unhealthy: s.unhealthy, Attention: s.attention,
-	}, nil
+		p.agentsList(), p.agentsCount(), p.agentsGet(), p.agentsWatch(), p.agentsEffectiveConfig(), p.agentsDrift(), p.agentsRetry(), p.agentsAllowChildren(),
+		p.agentsReleaseQuarantine(), p.agentsHistory(), p.agentsExport(), p.agentsTag(), p.agentsMove(),
+		p.agentsPush(), p.agentsDrain(), p.agentsRestart(), p.agentsLabels())
 }
 
 func (p *program) agentsList() *cobra.Command {
@@ -66,7 +30,7 @@ func (p *program) agentsList() *cobra.Command {
 		use: "list [flags]", short: "List agents", args: cobra.NoArgs,
 		example: "amporactl agents list --state failed\namporactl agents list --label deployment.environment=prod -o json",
 	}, func(ctx context.Context, api *api, _ []string) error {
-		filter, err := selection.filter(ctx, api)
+		filter, err := selection.filter(ctx, p.now(), api)
 		if err != nil {
 			return err
 		}
@@ -81,19 +45,43 @@ func (p *program) agentsList() *cobra.Command {
 	return cmd
 }
 
+func (p *program) agentsCount() *cobra.Command {
+	var selection agentSelection
+	cmd := p.remote(verb{
+		use: "count [flags]", short: "Count agents", args: cobra.NoArgs, example: "amporactl agents count --presence offline",
+	}, func(ctx context.Context, api *api, _ []string) error {
+		filter, err := selection.filter(ctx, p.now(), api)
+		if err != nil {
+			return err
+		}
+		answer, err := api.agents.CountAgents(ctx, &amporav1.CountAgentsRequest{Filter: filter})
+		if err != nil {
+			return err
+		}
+		return p.show(answer, func() view {
+			if answer.GetMore() {
+				return sentence("more than %d", answer.GetCount())
+			}
+			return sentence("%d", answer.GetCount())
+		})
+	})
+	selection.flags(cmd)
+	return cmd
+}
+
 // limitFlag bounds a list.
 func limitFlag(cmd *cobra.Command, limit *int, normally int) {
 	cmd.Flags().IntVar(limit, "limit", normally, "show at most `N`; 0 is all")
 }
 
 func (p *program) agentTable(agents []*amporav1.Agent) view {
-	t := newTable("ID", "NAME", "GROUP", "PRESENCE", "LAST SEEN", "HEALTH", "CONFIG", "STATE", "ATTENTION")
+	t := newTable("ID", "NAME", "GROUP", "PRESENCE", "LAST SEEN", "HEALTH", "CONFIG", "STATE", "TAGS", "ATTENTION")
 	for _, agent := range agents {
 		t.row(
 			or(agent.GetId()), or(agent.GetDisplayName()), or(agent.GetGroupName()), word(agent.GetPresence()),
 			lastSeen(p.now(), agent), healthWord(agent.GetHealth()),
 			configOf(agent.GetConfigDelivery()), word(agent.GetConfigDelivery().GetState()),
-			or(strings.Join(reasons(agent.GetAttention()), ",")),
+			or(tagList(agent.GetTags())), or(strings.Join(reasons(agent.GetAttention()), ",")),
 		)
 	}
 	return t
@@ -124,6 +112,14 @@ func configOf(delivery *amporav1.ConfigDelivery) string {
 		return none
 	}
 	return fmt.Sprintf("%s@%d", escape(delivery.GetConfigName()), delivery.GetVersion())
+}
+
+func tagList(tags map[string]*amporav1.Tag) string {
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, key+"="+tags[key].GetValue())
+	}
+	return strings.Join(list, ",")
 }
 
 func reasons(list []*amporav1.Attention) []string {

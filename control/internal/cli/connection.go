@@ -38,6 +38,7 @@ const (
 // api is the public API, one client per service over one connection pool.
 type api struct {
 	agents       amporav1connect.AgentServiceClient
+	bulk         amporav1connect.BulkServiceClient
 	assignments  amporav1connect.AssignmentServiceClient
 	audit        amporav1connect.AuditServiceClient
 	certificates amporav1connect.CertificateServiceClient
@@ -94,6 +95,7 @@ func (p *program) connectWith(token identity.Token) (*api, error) {
 	client := connect.NewClient(transport, authorize(token))
 	return &api{
 		agents:       amporav1connect.NewAgentServiceClient(client),
+		bulk:         amporav1connect.NewBulkServiceClient(client),
 		assignments:  amporav1connect.NewAssignmentServiceClient(client),
 		audit:        amporav1connect.NewAuditServiceClient(client),
 		certificates: amporav1connect.NewCertificateServiceClient(client),

@@ -48,6 +48,7 @@ const (
 	nextList    = "the list command of the same noun shows what there is"
 	nextServer  = "check --server (AMPORA_SERVER), and that ampora-control or ampora runs there"
 	nextLater   = "try again later"
+	nextPreview = "look again with --dry-run, and then do it with --expect and the mark it shows"
 	nextRead    = "read it again, and repeat the command if it is still wanted"
 	nextReport  = "look into the log of the control plane"
 	nextTimeout = "try again, or allow more with --timeout"
@@ -101,6 +102,9 @@ func adviceFor(reason string) (string, bool) {
 		"POOL_DISABLED":         "whoever keeps the pool opens it again with: amporactl token-pools update --enable",
 		"POOL_EXHAUSTED":        "try again when some of its tokens are redeemed or expired; whoever keeps the pool raises the limit with: amporactl token-pools update --live-limit",
 		"POOL_RATE_LIMITED":     "try again when it says; whoever keeps the pool raises the rate with: amporactl token-pools update --per-hour",
+		"PREVIEW_REQUIRED":      nextPreview,
+		"SELECTION_CHANGED":     nextPreview,
+		"TOO_MANY_AGENTS":       "narrow the filter, or do it in several steps",
 		"PROCEDURE_NOT_ALLOWED": "the token is limited to other procedures; use another token",
 	}[reason]
 	return advice, known

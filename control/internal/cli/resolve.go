@@ -89,7 +89,7 @@ func (a *api) agentsNamed(ctx context.Context, name string) ([]*amporav1.Agent, 
 // agentsWithPrefix relies on the order of the list, which is by id: it stops behind the prefix.
 func (a *api) agentsWithPrefix(ctx context.Context, prefix string) ([]*amporav1.Agent, error) {
 	var matches []*amporav1.Agent
-	err := eachPage(ctx, 0, a.agentPages(nil), func(agents []*amporav1.Agent) bool {
+	err := eachPage(ctx, 0, a.agentPages(&amporav1.AgentFilter{Text: prefix}), func(agents []*amporav1.Agent) bool {
 		for _, agent := range agents {
 			switch {
 			case strings.HasPrefix(agent.GetId(), prefix):

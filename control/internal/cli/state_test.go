@@ -86,6 +86,10 @@ func newState(token identity.Token) *state {
 			Id: agentOne, DisplayName: "otelcol@web-1", ServiceName: "otelcol", ServiceVersion: "0.149.0", HostName: "web-1",
 			InstanceUid: "01890000-0000-7000-8000-00000000f001", EnrolledAt: ago(90 * time.Hour), GroupId: groupEdge, GroupName: "edge",
 			Presence: amporav1.Presence_PRESENCE_ONLINE,
+			Tags: map[string]*amporav1.Tag{
+				"site": {Value: "berlin", Origin: amporav1.TagOrigin_TAG_ORIGIN_OPERATOR},
+				"pool": {Value: "spot", Origin: amporav1.TagOrigin_TAG_ORIGIN_ENROLMENT},
+			},
 			Session: &amporav1.Session{
 				GatewayId: "gw-a", Epoch: 7, Transport: amporav1.Transport_TRANSPORT_WEBSOCKET, Peer: "192.0.2.7:50000",
 				ConnectedAt: ago(3 * time.Hour), LastSeenAt: ago(12 * time.Second),
@@ -246,6 +250,22 @@ func (s agentServer) ListAgents(_ context.Context, r *amporav1.ListAgentsRequest
 	}
 	page, next := paged(chosen, r.GetPageToken())
 	return &amporav1.ListAgentsResponse{Agents: page, NextPageToken: next}, nil
+}
+
+func (s agentServer) CountAgents(_ context.Context, r *amporav1.CountAgentsRequest) (*amporav1.CountAgentsResponse, error) {
+	return &amporav1.CountAgentsResponse{Count: 10_000, More: r.GetFilter().GetPresence() == 0}, nil
+}
+
+func (s agentServer) ListAgentHistory(_ context.Context, r *amporav1.ListAgentHistoryRequest) (*amporav1.ListAgentHistoryResponse, error) {
+	at := timestamppb.New(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
+	all := []*amporav1.HistoryEntry{
+		{Time: at, Kind: amporav1.HistoryKind_HISTORY_KIND_HEALTH, Event: "agent.health_changed", Message: "unhealthy: it said \x1b[31mno"},
+		{Time: at, Kind: amporav1.HistoryKind_HISTORY_KIND_CONNECTION, Event: "agent.connected", Message: "connected at gateway gw-a"},
+	}
+	kinds := r.GetKinds()
+	return &amporav1.ListAgentHistoryResponse{Entries: slices.DeleteFunc(all, func(e *amporav1.HistoryEntry) bool {
+		return len(kinds) > 0 && !slices.Contains(kinds, e.GetKind())
+	})}, nil
 }
 
 func (s agentServer) agent(id string) (*amporav1.Agent, error) {

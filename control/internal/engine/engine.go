@@ -197,6 +197,7 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 			spans.outcome(items[i], "gone")
 			continue
 		}
+		s.Push = items[i].Push
 		decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
 	}
 	defer e.d.Way.Hold(sends(decided))()

@@ -47,6 +47,9 @@ type Agent struct {
 	AcceptsConfig  bool
 	Healthy        *bool // nil: never said
 
+	// Tags are what operators and the enrolment say of it.
+	Tags map[string]Tag
+
 	Session   Session
 	Serial    Serial // of the certificate last presented
 	Delivery  Delivery
@@ -73,6 +76,9 @@ type Capabilities uint64
 // AcceptsConnectionSettings is AcceptsOpAMPConnectionSettings.
 const AcceptsConnectionSettings Capabilities = 0x100
 
+// AcceptsRestart is AcceptsRestartCommand.
+const AcceptsRestart Capabilities = 0x400
+
 // capabilityNames are OpAMP's names of the bits, from the lowest on.
 var capabilityNames = [...]string{
 	"ReportsStatus", "AcceptsRemoteConfig", "ReportsEffectiveConfig", "AcceptsPackages", "ReportsPackageStatuses",
@@ -94,6 +100,12 @@ func (have Capabilities) Names() []string {
 		}
 	}
 	return names
+}
+
+// CapabilityNamed is the bit of OpAMP's name.
+func CapabilityNamed(name string) (Capabilities, bool) {
+	n := slices.Index(capabilityNames[:], name)
+	return 1 << max(n, 0), n >= 0
 }
 
 // Has reports whether all bits of c are set.
@@ -321,13 +333,56 @@ type Certificate struct {
 
 // AgentFilter selects agents; every field that is set must hold.
 type AgentFilter struct {
-	Group         GroupID
-	Presence      Presence
-	Labels        map[string]string
+	Group    GroupID
+	NoGroup  bool // in none
+	Presence Presence
+	Gateway  GatewayID // that holds the session, or held the last one
+
+	// Labels are what agents say of themselves, Tags what is known of them.
+	Labels, Tags map[string]string
+	// NamePrefix is of host name or service name. Each of Words is the prefix of one of these, or of the id if it has at
+	// least MinIDPrefix characters of one.
+	NamePrefix string
+	Words      []string
+	HostPrefix string
+	Service    string
+	Version    string // of the service
+
+	// Healthy and Unhealthy are what the agent said of itself; one that never said is neither.
+	Healthy, Unhealthy bool
+	// Attention: with standing remarks; AttentionReason: with one of this reason.
+	Attention       bool
+	AttentionReason string
+	Capabilities    Capabilities // all of these bits
+
+	// Config is what agents shall end up with, ConfigVersion narrows to one of its versions, if not 0; DeliveryState is how
+	// far that is.
+	Config        ConfigID
+	ConfigVersion int
 	DeliveryState DeliveryState
-	NamePrefix    string // of host name or service name
-	Unhealthy     bool
-	Attention     bool // with standing remarks
+
+	Method                        EnrolmentMethod
+	EnrolledAfter, EnrolledBefore time.Time
+	// ExpiresBefore is of the certificate that was last presented.
+	ExpiresBefore time.Time
+}
+
+// MinIDPrefix is how much of an id tells anything: with less, a prefix of a UUIDv7 tells the decade.
+const MinIDPrefix = 6
+
+// IDRange is the first and the last id that begin with the prefix, if any can.
+func IDRange(prefix string) (first, last AgentID, ok bool) {
+	const low, high = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
+	if len(prefix) < MinIDPrefix || len(prefix) > len(low) {
+		return "", "", false
+	}
+	for i, c := range []byte(prefix) {
+		dash := low[i] == '-'
+		if dash != (c == '-') || !dash && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return "", "", false
+		}
+	}
+	return AgentID(prefix + low[len(prefix):]), AgentID(prefix + high[len(prefix):]), true
 }
 
 // Page is a place in a list and how much to return from there (keyset pagination).

@@ -45,6 +45,8 @@ type GrantReason string
 const (
 	// GrantAssigned: the assigned version.
 	GrantAssigned GrantReason = "assigned"
+	// GrantPushed: the assigned version once more, because an operator wants it sent.
+	GrantPushed GrantReason = "pushed"
 	// GrantRestore: the last good version, after the assigned one failed.
 	GrantRestore GrantReason = "restore"
 )
@@ -132,6 +134,7 @@ type Dispatch struct {
 	Generation Generation
 	Version    VersionRef // for configurations
 	Reason     string     // for closes
+	ExpiresAt  time.Time  // of what is not sent later; zero: it does not expire
 	Gateway    GatewayID
 	Transport  Transport // an agent that polls may come to any gateway
 	Epoch      Epoch
@@ -148,10 +151,11 @@ const (
 	DispatchFullState DispatchKind = "full_state"
 	DispatchClose     DispatchKind = "close"
 	DispatchRenew     DispatchKind = "renew"
+	DispatchRestart   DispatchKind = "restart" // sent at most once
 )
 
 // DispatchKinds are all of them.
-var DispatchKinds = []DispatchKind{DispatchConfig, DispatchFullState, DispatchClose, DispatchRenew}
+var DispatchKinds = []DispatchKind{DispatchConfig, DispatchFullState, DispatchClose, DispatchRenew, DispatchRestart}
 
 // DeliveryReport is a gateway's word on a dispatch.
 type DeliveryReport struct {
@@ -188,6 +192,8 @@ type Situation struct {
 	Through  string
 	// Unrendered says why the assigned version, a template, cannot be made an offer to this agent; empty: it can.
 	Unrendered string
+	// Push: what is assigned is to be sent once more, whatever the agent says it runs.
+	Push bool
 	// Grant is the agent's grant, nil if it never had one.
 	Grant *Grant
 	// Status is the agent's last word on an offer, and StatusStamp when in its story it was said.

@@ -62,13 +62,6 @@ func (g Group) SameDefinition(other Group) bool {
 // Tags are keys and values that are known of an agent without asking it.
 type Tags map[string]string
 
-// Bounds of what a selector can see of an agent.
-const (
-	MaxTags     = 64
-	MaxTagKey   = 64
-	MaxTagValue = 256
-)
-
 // Candidate is what selectors can see of an agent, and where the agent is.
 type Candidate struct {
 	Agent AgentID

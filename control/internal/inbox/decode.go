@@ -148,6 +148,8 @@ func delivery(e *relayv1.Uplink, d *relayv1.Delivery, at time.Time) (fleet.Uplin
 		report.Kind = fleet.DispatchClose
 	case relayv1.Downlink_KIND_RENEW:
 		report.Kind, report.Settings = fleet.DispatchRenew, d.GetHash()
+	case relayv1.Downlink_KIND_RESTART:
+		report.Kind = fleet.DispatchRestart
 	default:
 		return fleet.Uplink{}, fmt.Errorf("delivery of unknown kind %d", d.GetKind())
 	}

@@ -162,7 +162,17 @@ func (c *reportDecoder) packages() {
 		})
 	}
 	slices.SortFunc(list, func(a, b fleet.PackageStatus) int { return strings.Compare(a.Name, b.Name) })
-	c.part(fleet.PartPackageStatuses, list, p, "", c.news(fleet.EventPackagesChanged, "package statuses changed", nil))
+	c.part(fleet.PartPackageStatuses, list, p, "", c.news(fleet.EventPackagesChanged, "package statuses changed", packageWords(list)))
+}
+
+// packageWords say of the first packages which version there is, and how it goes.
+func packageWords(list []fleet.PackageStatus) map[string]string {
+	const most = 16
+	words := make(map[string]string, min(len(list), most))
+	for _, p := range list[:min(len(list), most)] {
+		words[p.Name] = strings.TrimSpace(p.HasVersion + " " + p.Status)
+	}
+	return words
 }
 
 func (c *reportDecoder) connectionStatus() {
@@ -272,7 +282,9 @@ func (c *reportDecoder) components(ctx context.Context) error {
 	if len(value.List) == 0 {
 		return nil // A hash without its list says nothing that can be shown; the list on record stands.
 	}
-	c.part(fleet.PartComponents, value, a, "", nil)
+	c.part(fleet.PartComponents, value, a, "", c.news(fleet.EventComponentsChanged, "is built of other components", map[string]string{
+		"components": strconv.Itoa(len(value.List)), "hash": hex.EncodeToString(value.Hash),
+	}))
 	return nil
 }
 

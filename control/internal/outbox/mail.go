@@ -29,9 +29,9 @@ func (o *Outbox) post(ctx context.Context, letters []fleet.Dispatch, now time.Ti
 	ctx, span := o.begin(ctx, letters)
 	defer span.End()
 	registers := make([]bus.Register, 0, len(letters))
-	for _, d := range letters {
+	for i, d := range letters {
 		m := message([]fleet.Dispatch{d}, now)
-		m.GatewayId, m.NotAfter, m.Traceparent = "", timestamppb.New(now.Add(letterLife)), tracing.Text(ctx)
+		m.GatewayId, m.NotAfter, m.Traceparent = "", timestamppb.New(until(letters[i:i+1], now.Add(letterLife))), tracing.Text(ctx)
 		signed, err := o.d.Signer.Sign(m)
 		if err != nil {
 			return err

@@ -172,12 +172,22 @@ func grouped(due []fleet.Dispatch) [][]fleet.Dispatch {
 	return batches
 }
 
+// until is when a message ends that may wait until then, or earlier with what expires of it.
+func until(batch []fleet.Dispatch, then time.Time) time.Time {
+	for _, d := range batch {
+		if !d.ExpiresAt.IsZero() && d.ExpiresAt.Before(then) {
+			then = d.ExpiresAt
+		}
+	}
+	return then
+}
+
 // message is the downlink for one batch.
 func message(batch []fleet.Dispatch, now time.Time) *relayv1.Downlink {
 	first := batch[0]
 	m := &relayv1.Downlink{
 		GatewayId: string(first.Gateway), Tenant: string(first.Tenant), Kind: kind(first.Kind), Reason: first.Reason,
-		NotAfter: timestamppb.New(now.Add(messageLife)), Targets: make([]*relayv1.Target, 0, len(batch)),
+		NotAfter: timestamppb.New(until(batch, now.Add(messageLife))), Targets: make([]*relayv1.Target, 0, len(batch)),
 	}
 	for _, d := range batch {
 		m.Targets = append(m.Targets, &relayv1.Target{
@@ -203,6 +213,8 @@ func kind(k fleet.DispatchKind) relayv1.Downlink_Kind {
 		return relayv1.Downlink_KIND_CLOSE
 	case fleet.DispatchRenew:
 		return relayv1.Downlink_KIND_RENEW
+	case fleet.DispatchRestart:
+		return relayv1.Downlink_KIND_RESTART
 	default:
 		return relayv1.Downlink_KIND_UNSPECIFIED
 	}

@@ -57,13 +57,25 @@ func (d *decision) settle() {
 	d.grant = &g
 	switch g.State {
 	case fleet.GrantOpen:
-		d.settleOpen(g)
+		if g.Reason == fleet.GrantPushed && g.DeliveredAt.IsZero() {
+			d.settleUndelivered()
+		} else {
+			d.settleOpen(g)
+		}
 	case fleet.GrantMet:
 		if d.reportsOn(g.Version.Offer) && d.s.Status.State == fleet.ConfigFailed {
 			// It ran and does not any more.
 			d.fail(g.Version)
 		}
 	case fleet.GrantFailed, fleet.GrantClosed:
+	}
+}
+
+// settleUndelivered settles a push that has not reached the agent: what the agent says is of before, and it is to be sent
+// whatever that is, unless it cannot be.
+func (d *decision) settleUndelivered() {
+	if d.s.Undelivered == fleet.NotCapable {
+		d.close(fleet.GrantClosed, "the agent or its gateway does not allow it")
 	}
 }
 
@@ -145,6 +157,10 @@ func (d *decision) grantNext() {
 	switch {
 	case d.s.Unrendered != "":
 		d.withdraw()
+	case d.pushes(want) && d.s.Push:
+		d.open(want, fleet.GrantPushed)
+	case d.pushes(want) && d.pushing(want):
+		// until it is delivered and answered
 	case d.runs(want):
 		d.alreadyThere(want)
 	case d.blocked(want):
@@ -156,6 +172,17 @@ func (d *decision) grantNext() {
 	default:
 		d.open(want, fleet.GrantAssigned)
 	}
+}
+
+// pushes reports whether want may be sent once more.
+func (d *decision) pushes(want fleet.VersionRef) bool {
+	return d.s.AcceptsConfig != nil && *d.s.AcceptsConfig && !d.blocked(want)
+}
+
+// pushing reports whether want is being sent because an operator wants it.
+func (d *decision) pushing(want fleet.VersionRef) bool {
+	g := d.grant
+	return g != nil && g.State == fleet.GrantOpen && g.Reason == fleet.GrantPushed && g.Version.Offer == want.Offer
 }
 
 // alreadyThere records that the agent runs what it shall, whoever put it there.

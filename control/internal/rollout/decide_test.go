@@ -67,6 +67,52 @@ func lastGood(v fleet.VersionRef) func(*fleet.Situation) {
 	}
 }
 
+func pushed(s *fleet.Situation) { s.Push = true }
+
+// What an operator wants sent once more is sent once more, to whom it may be sent.
+func TestPush(t *testing.T) {
+	v1, no := version(1), false
+	runs := func(edit ...func(*fleet.Situation)) fleet.Situation {
+		s := situation(says(fleet.ConfigApplied, v1, "", 1), attempted(v1, fleet.AttemptApplied))
+		s.Delivery = fleet.Delivery{State: fleet.DeliveryApplied, Desired: v1, Through: "agent"}
+		for _, e := range edit {
+			e(&s)
+		}
+		return s
+	}
+	state := func(step fleet.Step) string {
+		if step.Grant == nil {
+			return ""
+		}
+		return string(step.Grant.State) + " " + string(step.Grant.Reason)
+	}
+	for _, c := range []struct {
+		name  string
+		given fleet.Situation
+		want  string
+		send  bool
+	}{
+		{"not asked for", runs(), "", false},
+		{"asked for", runs(pushed), "open pushed", true},
+		{"asked for while it is under way", runs(granted(v1, fleet.GrantPushed, false), pushed), "", false},
+		{"not delivered: what the agent says is of before", runs(granted(v1, fleet.GrantPushed, false)), "", false},
+		{"delivered, and it runs", runs(granted(v1, fleet.GrantPushed, true)), "met pushed", false},
+		{"delivered, and it fails", runs(granted(v1, fleet.GrantPushed, true), says(fleet.ConfigFailed, v1, "no", 2)), "failed pushed", false},
+		{"not taken by its gateway", runs(granted(v1, fleet.GrantPushed, false), func(s *fleet.Situation) { s.Undelivered = fleet.NotCapable }), "closed pushed", false},
+		{"nothing is assigned", runs(pushed, func(s *fleet.Situation) { s.Assigned = nil }), "", false},
+		{"it takes none", runs(pushed, func(s *fleet.Situation) { s.AcceptsConfig = &no }), "", false},
+		{"it failed before", runs(pushed, attempted(v1, fleet.AttemptFailed)), "", false},
+	} {
+		step := rollout.Decide(c.given, start)
+		if got := state(step); got != c.want || step.Send != c.send {
+			t.Errorf("%s: the grant is %q, sent %v; want %q, %v", c.name, got, step.Send, c.want, c.send)
+		}
+		if step.Delivery != nil && step.Delivery.State == fleet.DeliveryPending {
+			t.Errorf("%s: it is told as if it did not run", c.name)
+		}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	no := false
 	v1, v2 := version(1), version(2)

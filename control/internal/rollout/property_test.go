@@ -22,6 +22,7 @@ import (
 type world struct {
 	now      time.Time
 	assigned int // version, 0 for none
+	push     bool
 	accepts  *bool
 	unknown  bool // what the assigned version, a template, asks for
 	grant    *fleet.Grant
@@ -43,7 +44,7 @@ const versions = 4
 func (w *world) situation() fleet.Situation {
 	s := fleet.Situation{
 		Tenant: "t", Agent: "a", Through: "agent", AcceptsConfig: w.accepts, Status: w.status, StatusStamp: w.stamp,
-		Attempts: maps.Clone(w.ledger), Delivery: w.delivery, Attention: w.remarks,
+		Attempts: maps.Clone(w.ledger), Delivery: w.delivery, Attention: w.remarks, Push: w.push,
 	}
 	if w.assigned > 0 {
 		v := version(w.assigned)
@@ -76,6 +77,7 @@ func (w *world) decide(t *rapid.T) {
 	s := w.situation()
 	step := rollout.Decide(s, w.now)
 	w.apply(step)
+	w.push = false
 	if s.Grant != nil && step.Grant != nil && !slices.Contains(fleet.GrantTransitions[s.Grant.State], step.Grant.State) {
 		t.Fatalf("a grant goes from %s to %s", s.Grant.State, step.Grant.State)
 	}
@@ -190,6 +192,7 @@ func TestSafety(t *testing.T) {
 			"assign":   func(t *rapid.T) { w.assigned = rapid.IntRange(0, versions).Draw(t, "version") },
 			"accept":   func(t *rapid.T) { b := rapid.Bool().Draw(t, "accepts"); w.accepts = &b },
 			"template": func(t *rapid.T) { w.unknown = rapid.Bool().Draw(t, "unknown") },
+			"push":     func(*rapid.T) { w.push = true },
 			"deliver":  func(*rapid.T) { w.deliver() },
 			"reassert": func(*rapid.T) { w.stamp = fleet.Stamp{Epoch: w.stamp.Epoch + 1} },
 			"forget": func(*rapid.T) {
@@ -226,6 +229,7 @@ func TestLiveness(t *testing.T) {
 		w.accepts = &yes
 		for range rapid.IntRange(1, 4).Draw(t, "assignments") {
 			w.assigned = rapid.IntRange(1, versions).Draw(t, "version")
+			w.push = rapid.Bool().Draw(t, "push")
 			for range 6 {
 				w.now = w.now.Add(time.Second)
 				w.decide(t)

@@ -37,6 +37,8 @@ var (
 	ErrDynamic = errors.New("of a group that is dynamic, or is not")
 	// ErrLimit: more agents than the caller's limit would change.
 	ErrLimit = errors.New("more agents than may change at once")
+	// ErrTooMany: more agents are selected than one act may be about.
+	ErrTooMany = errors.New("too many agents")
 	// ErrLeaseLost: a lease is no longer held; nothing was written.
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrUnavailable: the database cannot be reached or has no room; nothing was written. Worth trying again.
@@ -61,6 +63,7 @@ type Store interface {
 	Responders
 	Restoration
 	Fleet
+	Bulk
 	Groups
 	Grouping
 	Configs
@@ -303,6 +306,8 @@ type Fleet interface {
 	Agent(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (fleet.Agent, error)
 	// Agents lists by id. Presence is judged at now.
 	Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (list []fleet.Agent, next string, err error)
+	// CountAgents counts whom the filter selects, and no further than to most.
+	CountAgents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, most int) (int, error)
 	// Parts returns what the agent last said, by kind.
 	Parts(ctx context.Context, tenant fleet.TenantID, id fleet.AgentID) (map[fleet.PartKind]fleet.Part, error)
 	// Builds groups the agents of a target, all of the tenant for the zero one, by name, version and what they say they were
@@ -317,6 +322,15 @@ type Fleet interface {
 	// ReleaseQuarantine lets a quarantined agent in again and forgets its takeovers. ErrNotFound; ErrState if it is not
 	// quarantined.
 	ReleaseQuarantine(ctx context.Context, by fleet.By, id fleet.AgentID) (fleet.Agent, error)
+}
+
+// Bulk does one thing to many agents.
+type Bulk interface {
+	// Act does to the selected agents what can be done to each, and says who was left alone and why; of a preview it only
+	// says it. There is one audit event, which names every agent, and an event for each agent that it was done to; nothing is
+	// written if it was done to none. ErrTooMany if more than Most are selected; ErrConflict if another selection is
+	// expected.
+	Act(ctx context.Context, by fleet.By, act fleet.Act) (fleet.ActOutcome, error)
 }
 
 // Groups keeps groups, and who is in the static ones. Whoever joins a group with a default is assigned that with it, in
@@ -612,7 +626,8 @@ type Inbox interface {
 	// nothing written if it was taken over. A part is written only by a later stamp than the one on record. A report, end
 	// or delivery counts only if its gateway, boot and epoch are those of the agent's session. The engine wakes for a
 	// report that asks for it, for capabilities other than those on record, and for the delivery of the open grant. What a
-	// revoked gateway says does not count. A report of the session before counts as Claim says.
+	// revoked gateway says does not count. A report of the session before counts as Claim says. What changed is told as an
+	// event, of one agent fleet.HistoryPerHour times in an hour, sessions that it claims among them; more is counted.
 	Record(ctx context.Context, r Record) (Recorded, error)
 	// Resync asks every agent of the partition with an open session at gateway (all gateways if empty) for its full
 	// state, through the outbox.
@@ -627,6 +642,8 @@ type WorkItem struct {
 	Version int64
 	// Trace is that of the latest wake that had one, until the item settles. What Apply sends has it.
 	Trace fleet.Traceparent
+	// Push asks to send what is assigned once more, until the item settles.
+	Push bool
 }
 
 // Decision is a step for an item's agent, with the situation it was decided on.
@@ -683,7 +700,8 @@ type Outbox interface {
 	// with a live lease, and moves their due time to retry, which is after now. A configuration row counts only while its
 	// grant is open and of the same generation. Rows that cannot be sent do not stand in the way of others: they are put
 	// off until retry or, if their agents have no such session, until there is one, a lease counting as alive for
-	// LeaseGrace longer: a renewal may be under way.
+	// LeaseGrace longer: a renewal may be under way. What expires is dropped then; a restart command is dropped before it
+	// is sent, so that it is sent at most once, and with the end of the session.
 	ClaimDispatches(ctx context.Context, now, retry time.Time, max int) ([]fleet.Dispatch, error)
 	// MarkSent notes that dispatches went to their gateways. Their rows stay, due again at the retry of the claim, until
 	// the effect is seen: an offer until the grant settles, a request for full state until a description is recorded after
@@ -695,15 +713,15 @@ type Outbox interface {
 
 // Events is history and live stream.
 type Events interface {
-	// EventsBefore lists newest first; agent narrows if not empty.
-	EventsBefore(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID, page fleet.Page) (list []fleet.Event, next string, err error)
+	// EventsBefore lists those that the filter selects, newest first.
+	EventsBefore(ctx context.Context, tenant fleet.TenantID, f fleet.EventFilter, page fleet.Page) (list []fleet.Event, next string, err error)
 	// EventsAfter returns what was committed after the cursor, in an order in which nothing can appear later before
 	// something already returned.
 	EventsAfter(ctx context.Context, tenant fleet.TenantID, after fleet.Cursor, max int) ([]fleet.Event, error)
 	// LastCursor is the newest place in the stream.
 	LastCursor(ctx context.Context, tenant fleet.TenantID) (fleet.Cursor, error)
-	// PruneEvents deletes events older than before.
-	PruneEvents(ctx context.Context, before time.Time) (int, error)
+	// PruneEvents deletes up to max events that are older than before, of all tenants, and says how many that were.
+	PruneEvents(ctx context.Context, before time.Time, max int) (int, error)
 }
 
 // SigningKeys keeps the keys of the certificate authority.

@@ -96,13 +96,21 @@ func (a answer) settings(offers *protobufs.ConnectionSettingsOffers) answer {
 	return a
 }
 
+// restart asks the agent to restart. Nothing else may stand beside it.
+func (a answer) restart() answer {
+	a.more = &protobufs.ServerToAgent{Command: &protobufs.ServerToAgentCommand{Type: protobufs.CommandType_CommandType_Restart}}
+	return a
+}
+
 // sending is what is offered with an answer.
 type sending struct {
 	config   *session.ConfigOffer
 	settings *session.SettingsOffer
+	restart  *session.RestartCommand
+	left     bool // there is mail that could not go along
 }
 
-func (s sending) any() bool { return s.config != nil || s.settings != nil }
+func (s sending) any() bool { return s.config != nil || s.settings != nil || s.restart != nil }
 
 // append appends the serialised answer, together with offers that were rendered before,
 // if there are any: protobuf messages merge when their bytes are joined, so a configuration

@@ -39,7 +39,7 @@ var agentBits = map[protobufs.AgentCapabilities]struct {
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnLogs:                 {ignored, "No own-telemetry settings are offered yet."},
 	protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings: {gate, "At enrolment the agent is offered its certificate. Without it, and without a request of its own, it is told to enrol by files."},
 	protobufs.AgentCapabilities_AgentCapabilities_AcceptsOtherConnectionSettings: {ignored, "No other connection settings are offered yet."},
-	protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand:          {ignored, "No restart command is sent yet."},
+	protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand:          {gate, "The restart command is sent when an operator asks for it, at most once."},
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth:                  {recorded, "The health tree is stored and shown; a flip is an event."},
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig:            {recorded, "The status of an offer is stored, and decides what happens next."},
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat:               {ignored, "Agents are judged by their traffic: real ones send heartbeats without the bit."},

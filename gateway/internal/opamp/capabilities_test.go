@@ -24,7 +24,7 @@ func TestEveryCapabilityIsDealtWith(t *testing.T) {
 
 func TestOnlyGatesAreMasked(t *testing.T) {
 	for bit, treatment := range agentBits {
-		gated := bit == acceptsRemoteConfig || bit == acceptsConnectionSettings
+		gated := bit == acceptsRemoteConfig || bit == acceptsRestartCommand || bit == acceptsConnectionSettings
 		if gated != (treatment.use == gate) {
 			t.Errorf("%s is documented as %s", bit, treatment.use)
 		}

@@ -356,10 +356,17 @@ func later(reply answer, why string) outcome {
 // post adds the mail of its session to an answer. It is called in the writer's turn. sent
 // is what is offered with it.
 func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (posted answer, sent sending) {
-	var mail session.Mail
-	if to != nil && !reply.failed() {
-		mail = to.TakeMail()
+	if to == nil || reply.failed() {
+		return reply, sent
 	}
+	if reply.more == nil {
+		if sent.restart = s.takeRestart(ctx, to); sent.restart != nil {
+			sent.left = to.HasMail()
+			return reply.restart(), sent
+		}
+	}
+	mail := to.TakeMail()
+	sent.left = to.HasMail()
 	if mail.FullState {
 		s.metrics.fullState.Add(ctx, 1, asked)
 		reply = reply.askFullState()
@@ -380,6 +387,17 @@ func (s *Server) post(ctx context.Context, reply answer, to *session.Session) (p
 	return reply, sent
 }
 
+// takeRestart is the restart command that waits for the agent, if it takes one.
+func (s *Server) takeRestart(ctx context.Context, to *session.Session) *session.RestartCommand {
+	command := to.TakeRestart(s.Clock())
+	if command == nil || s.Mask.allows(to.Capabilities(), acceptsRestartCommand) {
+		return command
+	}
+	s.Rejections.Reject(ctx, edge.CapMismatch, nil)
+	s.Publisher.Restart(to, command, relayv1.Delivery_OUTCOME_NOT_CAPABLE)
+	return nil
+}
+
 // written records what was offered, if it was written.
 func (s *Server) written(to *session.Session, sent sending, err error) {
 	if offer := sent.settings; offer != nil {
@@ -388,6 +406,9 @@ func (s *Server) written(to *session.Session, sent sending, err error) {
 			to.Renewed(offer.Number, offer.Hash)
 			s.Publisher.Renewal(to, offer.Epoch, offer.Number, offer.Hash, relayv1.Delivery_OUTCOME_DELIVERED)
 		}
+	}
+	if err == nil && sent.restart != nil {
+		s.Publisher.Restart(to, sent.restart, relayv1.Delivery_OUTCOME_DELIVERED)
 	}
 	if err == nil && sent.config != nil {
 		to.Sent(sent.config)

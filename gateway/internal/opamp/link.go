@@ -116,6 +116,9 @@ func (l *link) write(ctx context.Context, reply answer, to *session.Session) err
 		return posted.append(beginFrame(dst), sent)
 	})
 	l.server.written(to, sent, err)
+	if sent.left {
+		l.Wake(to)
+	}
 	return err
 }
 
@@ -156,6 +159,9 @@ func (l *link) push(to *session.Session) error {
 		return posted.append(beginFrame(dst), sent)
 	})
 	l.server.written(to, sent, err)
+	if sent.left {
+		l.again.Store(true) // one goroutine flushes, and it is this
+	}
 	return err
 }
 
@@ -178,12 +184,18 @@ func (l *link) Close(s *session.Session, reason session.EndReason) {
 
 // endFor is how a connection ends when we end its session.
 func endFor(reason session.EndReason) *ending {
+	if reason == session.Drained {
+		return endElsewhere
+	}
 	end := &ending{code: ws.StatusPolicyViolation, text: string(reason), reason: reason, punish: true}
 	if reason.Distrust() {
 		end.reject = edge.AuthFailed
 	}
 	return end
 }
+
+// endElsewhere sends an agent to whichever gateway it is led to next. It did nothing wrong.
+var endElsewhere = &ending{code: ws.StatusGoingAway, text: "connect again, this gateway is drained", reason: session.Drained}
 
 // endExpired ends a connection with the certificate that opened it. Its agent may have
 // another by now.

@@ -38,6 +38,7 @@ const serverCapabilities = protobufs.ServerCapabilities_ServerCapabilities_Accep
 // Capabilities of agents that allow something to be sent to them.
 const (
 	acceptsRemoteConfig       = protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig
+	acceptsRestartCommand     = protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand
 	acceptsConnectionSettings = protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings
 )
 

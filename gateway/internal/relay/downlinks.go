@@ -73,7 +73,7 @@ func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
 	return &Downlinks{
 		DownlinksConfig: c, replays: newReplays(),
 		posted: made.Counter("ampora_gateway_downlinks", "{target}", "Targets of downlinks that were passed on to sessions, by what was asked for.",
-			instrument.By("kind", "config", "full_state", "close", "ping", "renew")),
+			instrument.By("kind", "config", "full_state", "close", "ping", "renew", "restart")),
 		refused: made.Counter("ampora_gateway_downlinks_refused", "{refusal}", "Downlinks, or targets of downlinks, that were not passed on, by why.",
 			instrument.By("reason", refusals...)),
 	}, made.Err()
@@ -83,6 +83,7 @@ func NewDownlinks(c DownlinksConfig, meter metric.Meter) (*Downlinks, error) {
 var kindNames = map[relayv1.Downlink_Kind]string{
 	relayv1.Downlink_KIND_CONFIG: "config", relayv1.Downlink_KIND_FULL_STATE: "full_state", relayv1.Downlink_KIND_CLOSE: "close",
 	relayv1.Downlink_KIND_PING: "ping", relayv1.Downlink_KIND_RENEW: "renew",
+	relayv1.Downlink_KIND_RESTART: "restart",
 }
 
 // Run receives until the context ends, and returns when everything received is posted.
@@ -165,6 +166,10 @@ func (d *Downlinks) handle(ctx context.Context, payload []byte) {
 		})
 	case relayv1.Downlink_KIND_RENEW:
 		d.each(ctx, downlink, d.renew)
+	case relayv1.Downlink_KIND_RESTART:
+		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting {
+			return s.PostRestart(to, d.until(downlink))
+		})
 	case relayv1.Downlink_KIND_PING:
 		d.each(ctx, downlink, func(s *session.Session, to session.Address) session.Posting { return s.PostPing(to) })
 	default:
@@ -182,9 +187,15 @@ func (d *Downlinks) renew(s *session.Session, to session.Address) session.Postin
 	return posting
 }
 
-// closing is why a downlink ends sessions: a certificate that is not trusted any more ends whatever its connection carries.
+// until is the end of a downlink's time by the clock of sessions.
+func (d *Downlinks) until(downlink *relayv1.Downlink) time.Time {
+	return d.Clock().Add(downlink.GetNotAfter().AsTime().Sub(d.Registration.Now()))
+}
+
+// closing is why a downlink ends sessions: a certificate that is not trusted any more ends whatever its connection carries;
+// whose session is drained may come back at once, and elsewhere.
 func closing(downlink *relayv1.Downlink) session.EndReason {
-	if reason := session.EndReason(downlink.GetReason()); reason.Distrust() {
+	if reason := session.EndReason(downlink.GetReason()); reason.Distrust() || reason == session.Drained {
 		return reason
 	}
 	return session.Requested

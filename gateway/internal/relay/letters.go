@@ -58,6 +58,8 @@ func (d *Downlinks) obey(ctx context.Context, s *session.Session, asked *relayv1
 		d.count(ctx, kind, s.PostDoubt(to, d.Clock()))
 	case relayv1.Downlink_KIND_RENEW:
 		d.count(ctx, kind, d.renew(s, to))
+	case relayv1.Downlink_KIND_RESTART:
+		d.count(ctx, kind, s.PostRestart(to, d.until(asked)))
 	case relayv1.Downlink_KIND_CLOSE:
 		d.count(ctx, kind, s.PostClose(to, closing(asked)))
 	default:

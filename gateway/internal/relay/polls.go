@@ -51,7 +51,7 @@ type Found struct {
 // kinds are those of the letters, in the order in which they are read.
 var kinds = []string{
 	relayv1.Downlink_KIND_CLOSE.String(), relayv1.Downlink_KIND_FULL_STATE.String(), relayv1.Downlink_KIND_CONFIG.String(),
-	relayv1.Downlink_KIND_RENEW.String(),
+	relayv1.Downlink_KIND_RENEW.String(), relayv1.Downlink_KIND_RESTART.String(),
 }
 
 // Read returns what stands there of an agent. It takes one round trip.
@@ -131,7 +131,7 @@ func (p *Polls) Write(ctx context.Context, s *session.Session) error {
 func (p *Polls) encode(s session.Standing) ([]byte, error) {
 	poll := &relayv1.Poll{
 		Epoch: s.Epoch, Sequence: s.Sequence, Doubtful: s.Doubtful, LastSeenAt: timestamppb.New(p.told.There(s.LastSeen)),
-		Capabilities: s.Capabilities, Components: s.Components[:], SentHash: s.SentHash, SentGeneration: s.SentGeneration,
+		Capabilities: s.Capabilities, Components: s.Components[:], SentHash: s.SentHash, SentGeneration: s.SentGeneration, Restarted: s.Restarted,
 	}
 	if !s.AskedAt.IsZero() {
 		poll.AskedAt = timestamppb.New(p.told.There(s.AskedAt))
@@ -147,7 +147,7 @@ func (p *Polls) decode(value []byte) *session.Standing {
 	}
 	s := &session.Standing{
 		Epoch: poll.GetEpoch(), Sequence: poll.GetSequence(), Doubtful: poll.GetDoubtful(), LastSeen: p.here(poll.GetLastSeenAt()),
-		AskedAt: p.here(poll.GetAskedAt()), Capabilities: poll.GetCapabilities(), SentGeneration: poll.GetSentGeneration(),
+		AskedAt: p.here(poll.GetAskedAt()), Capabilities: poll.GetCapabilities(), SentGeneration: poll.GetSentGeneration(), Restarted: poll.GetRestarted(),
 	}
 	if len(poll.GetSentHash()) > 0 {
 		s.SentHash = poll.GetSentHash()

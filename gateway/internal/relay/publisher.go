@@ -124,6 +124,16 @@ func (p *Publisher) Renewal(s *session.Session, epoch uint64, number int64, hash
 	_ = p.enqueue(s, message, true)
 }
 
+// Restart queues what became of a restart command, under the epoch it was made for.
+func (p *Publisher) Restart(s *session.Session, command *session.RestartCommand, outcome relayv1.Delivery_Outcome) {
+	message := p.envelope(s)
+	message.Epoch = command.Epoch
+	message.Event = &relayv1.Uplink_Delivery{Delivery: &relayv1.Delivery{
+		Outcome: outcome, Kind: relayv1.Downlink_KIND_RESTART, Generation: command.Generation,
+	}}
+	_ = p.enqueue(s, message, true)
+}
+
 // Waiting is the number of messages not yet published.
 func (p *Publisher) Waiting() int {
 	p.mu.Lock()

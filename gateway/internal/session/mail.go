@@ -34,10 +34,21 @@ type Mail struct {
 	Config    *ConfigOffer
 	Settings  *SettingsOffer
 	FullState bool
+	Restart   *RestartCommand
+}
+
+// RestartCommand asks an agent to restart.
+type RestartCommand struct {
+	Epoch      uint64
+	Generation int64
+	// Until is when nobody wants it any more.
+	Until time.Time
 }
 
 // Empty says that nothing waits.
-func (m Mail) Empty() bool { return m.Config == nil && m.Settings == nil && !m.FullState }
+func (m Mail) Empty() bool {
+	return m.Config == nil && m.Settings == nil && !m.FullState && m.Restart == nil
+}
 
 // Posting says what became of a piece of mail.
 type Posting int
@@ -133,13 +144,45 @@ func (s *Session) PostClose(to Address, reason EndReason) Posting {
 	return posting
 }
 
+// PostRestart asks the agent to restart, once for each generation, wherever it was taken out of a mailbox.
+func (s *Session) PostRestart(to Address, until time.Time) Posting {
+	s.mu.Lock()
+	posting := s.admit(to)
+	if posting == Posted && to.Generation <= s.restarted {
+		posting = AlreadySent
+	}
+	if posting == Posted {
+		s.mail.Restart = &RestartCommand{Epoch: to.Epoch, Generation: to.Generation, Until: until}
+	}
+	s.mu.Unlock()
+	if posting == Posted {
+		s.Link.Wake(s)
+	}
+	return posting
+}
+
+// TakeRestart takes the restart command, if there is one: it travels alone (specification, "ServerToAgentCommand"). It is
+// not sent again, whatever becomes of it.
+func (s *Session) TakeRestart(now time.Time) *RestartCommand {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	command := s.mail.Restart
+	s.mail.Restart = nil
+	if command == nil || command.Epoch != s.epoch || command.Generation <= s.restarted || !now.Before(command.Until) {
+		return nil
+	}
+	s.restarted = command.Generation
+	return command
+}
+
 // TakeMail empties the mailbox. The taker writes what it took, or ends the session;
 // an offer that was written is recorded with [Session.Sent].
 func (s *Session) TakeMail() Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mail := s.mail
-	s.mail = Mail{}
+	s.mail = Mail{Restart: mail.Restart} // which is taken by itself
+	mail.Restart = nil
 	return mail
 }
 

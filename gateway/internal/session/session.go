@@ -40,7 +40,7 @@ const (
 	Idle            EndReason = "IDLE"                // silent for longer than the idle timeout
 	SlowConsumer    EndReason = "SLOW_CONSUMER"       // it did not read what was written to it
 	Superseded      EndReason = "SUPERSEDED"          // another session of the identity took over
-	Drained         EndReason = "DRAINED"             // the gateway is stopping
+	Drained         EndReason = "DRAINED"             // the gateway is stopping, or its sessions are to go elsewhere
 	ProtocolError   EndReason = "PROTOCOL_ERROR"      // it broke WebSocket's or OpAMP's rules
 	Requested       EndReason = "REQUESTED"           // the control plane asked for it
 	Revoked         EndReason = "REVOKED"             // its certificate was revoked
@@ -111,6 +111,7 @@ type Session struct {
 	sent         offerMark
 	offered      asked
 	renewal      renewal
+	restarted    int64 // the generation of the restart command that was last taken
 	generations  map[string]int64
 	components   [sha256.Size]byte // of the hash last listed or asked for
 	told         Parts             // what the agent has told of, here or, as far as that is on record, before

@@ -25,6 +25,8 @@ type Standing struct {
 	// SentHash and SentGeneration are of the offer that was last handed out; the hash is nil if there was none.
 	SentHash       []byte
 	SentGeneration int64
+	// Restarted is the restart command that was last handed out.
+	Restarted int64
 }
 
 // Standing returns how far the agent has come here.
@@ -33,7 +35,7 @@ func (s *Session) Standing() Standing {
 	defer s.mu.Unlock()
 	return Standing{
 		Epoch: s.epoch, Sequence: s.sequence.last, Doubtful: s.sequence.doubtful, AskedAt: s.sequence.asked, LastSeen: s.lastSeen,
-		Capabilities: s.capabilities, Components: s.components, SentHash: s.sent.hash, SentGeneration: s.sent.generation,
+		Capabilities: s.capabilities, Components: s.components, SentHash: s.sent.hash, SentGeneration: s.sent.generation, Restarted: s.restarted,
 	}
 }
 
@@ -68,6 +70,7 @@ func (s *Session) follow(there Standing, whatever bool) {
 	s.relayed = s.relayed && !further
 	s.capabilities, s.components = there.Capabilities, there.Components
 	s.followSent(there)
+	s.restarted = max(s.restarted, there.Restarted)
 	s.greeted = true
 }
 

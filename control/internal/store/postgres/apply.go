@@ -236,8 +236,8 @@ func queueOffers(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision,
 
 // delivering is the summary of a delivery, as JSON.
 type delivering struct {
-	agent    fleet.AgentID
-	state    fleet.DeliveryState
+	agent fleet.AgentID
+	fleet.Delivery
 	document json.RawMessage
 }
 
@@ -258,18 +258,21 @@ func queueDeliveries(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decis
 			}
 			encoded[d] = document
 		}
-		changed = append(changed, delivering{of.Item.Agent, d.State, encoded[d]})
+		changed = append(changed, delivering{of.Item.Agent, d, encoded[d]})
 	}
 	if len(changed) == 0 {
 		return nil
 	}
 	batch.Queue(`
-		INSERT INTO deliveries (tenant_id, agent_id, state, delivery)
-		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::json[])
-		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery`,
+		INSERT INTO deliveries (tenant_id, agent_id, state, delivery, config_id, version)
+		SELECT $1, unnest($2::uuid[]), unnest($3::text[]), unnest($4::json[]), nullif(unnest($5::uuid[]), '00000000-0000-0000-0000-000000000000'), unnest($6::int[])
+		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery,
+			config_id = excluded.config_id, version = excluded.version`,
 		tenant, ids(changed, func(d delivering) fleet.AgentID { return d.agent }),
-		array(changed, func(d delivering) string { return string(d.state) }),
-		array(changed, func(d delivering) json.RawMessage { return d.document }))
+		array(changed, func(d delivering) string { return string(d.State) }),
+		array(changed, func(d delivering) json.RawMessage { return d.document }),
+		ids(changed, func(d delivering) fleet.ConfigID { return d.Desired.Config }),
+		array(changed, func(d delivering) int { return d.Desired.Version }))
 	return nil
 }
 
@@ -315,11 +318,11 @@ func queueSettled(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision
 		}
 	}
 	if len(resting) > 0 {
-		batch.Queue(`UPDATE work SET wake_at = 'infinity', traceparent = '' WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(resting, agentOf))
+		batch.Queue(`UPDATE work SET wake_at = 'infinity', traceparent = '', push = false WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(resting, agentOf))
 	}
 	if len(sleeping) > 0 {
 		batch.Queue(`
-			UPDATE work w SET wake_at = s.wake_at, traceparent = '' FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, wake_at)
+			UPDATE work w SET wake_at = s.wake_at, traceparent = '', push = false FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, wake_at)
 			WHERE w.tenant_id = $1 AND w.agent_id `+among+` AND w.agent_id = s.id`,
 			tenant, ids(sleeping, agentOf), moments(sleeping, func(d store.Decision) time.Time { return d.Step.WakeAt }))
 	}

@@ -179,7 +179,8 @@ func lockSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []f
 		var boot int64
 		err = row.Scan(&at.Agent, &at.Method, (*text)(&at.Parent), &at.MaxChildren, (*[16]byte)(&at.UID),
 			(*instant)(&at.QuarantinedAt), &at.Takeovers, &at.Attention, &at.Epoch, &at.Gateway, &boot, &at.Transport,
-			&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Serial, &at.Open)
+			&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Serial, &at.Open,
+			(*instant)(&at.Telling.Hour), &at.Telling.Told, &at.Telling.Untold)
 		at.BootID = column.Unbits(boot)
 		to.Seats[at.Agent] = &at
 		return at.Agent, err
@@ -187,7 +188,7 @@ func lockSeats(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents []f
 	_, err := list(ctx, tx, scan, `
 		SELECT id, method, parent_id, max_children, coalesce(instance_uid, '00000000-0000-0000-0000-000000000000'),
 		       quarantined_at, takeovers, attention, epoch, gateway_id, boot_id, transport,
-		       last_sequence, state_known, first_seen_at, serial, epoch > 0 AND ended_at IS NULL
+		       last_sequence, state_known, first_seen_at, serial, epoch > 0 AND ended_at IS NULL, told_hour, told, untold
 		FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, ids(agents, itself))
 	if err != nil {
 		return fail("lock the agents", err)
@@ -327,11 +328,13 @@ func queueSeated(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Seate
 		UPDATE agents a SET epoch = s.epoch, gateway_id = s.gateway_id, boot_id = s.boot_id, transport = s.transport, peer = s.peer,
 			serial = s.serial, connected_at = s.at, last_seen_at = s.at, ended_at = NULL, end_reason = '', last_sequence = 0,
 			instance_uid = s.uid, state_known = s.state_known, former_epoch = s.former_epoch, former_gateway_id = s.former_gateway_id,
-			former_boot_id = s.former_boot_id, former_sequence = s.former_sequence
+			former_boot_id = s.former_boot_id, former_sequence = s.former_sequence,
+			told_hour = s.told_hour, told = s.told, untold = s.untold
 		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS epoch, unnest($4::text[]) AS gateway_id, unnest($5::bigint[]) AS boot_id,
 			unnest($6::text[]) AS transport, unnest($7::text[]) AS peer, unnest($8::text[]) AS serial, unnest($9::timestamptz[]) AS at,
 			unnest($10::uuid[]) AS uid, unnest($11::boolean[]) AS state_known, unnest($12::bigint[]) AS former_epoch,
-			unnest($13::text[]) AS former_gateway_id, unnest($14::bigint[]) AS former_boot_id, unnest($15::bigint[]) AS former_sequence) AS s
+			unnest($13::text[]) AS former_gateway_id, unnest($14::bigint[]) AS former_boot_id, unnest($15::bigint[]) AS former_sequence,
+			unnest($16::timestamptz[]) AS told_hour, unnest($17::int[]) AS told, unnest($18::int[]) AS untold) AS s
 		WHERE a.tenant_id = $1 AND a.id `+among+` AND a.id = s.id`,
 		tenant, ids(seated, seatedID),
 		array(seated, func(s verdict.Seated) int64 { return int64(s.Epoch) }),
@@ -346,7 +349,10 @@ func queueSeated(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Seate
 		array(seated, func(s verdict.Seated) int64 { return int64(s.Former.Epoch) }),
 		array(seated, func(s verdict.Seated) string { return string(s.Former.Gateway) }),
 		array(seated, func(s verdict.Seated) int64 { return column.Bits(s.Former.BootID) }),
-		array(seated, func(s verdict.Seated) int64 { return int64(s.Former.Sequence) }))
+		array(seated, func(s verdict.Seated) int64 { return int64(s.Former.Sequence) }),
+		moments(seated, func(s verdict.Seated) time.Time { return s.Telling.Hour }),
+		array(seated, func(s verdict.Seated) int { return s.Telling.Told }),
+		array(seated, func(s verdict.Seated) int { return s.Telling.Untold }))
 	for _, s := range seated {
 		if len(s.Takeovers) > 0 { // few
 			batch.Queue(`UPDATE agents SET takeovers = $3 WHERE tenant_id = $1 AND id = $2`, tenant, s.Agent, column.NotNull(s.Takeovers))
@@ -390,7 +396,7 @@ func queueUnparked(batch *pgx.Batch, tenant fleet.TenantID, seated []verdict.Sea
 	agents := ids(seated, seatedID)
 	batch.Queue(`
 		SELECT FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` ORDER BY agent_id, kind FOR UPDATE`, tenant, agents)
-	batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind = 'close'`, tenant, agents)
+	batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind IN ('close', 'restart')`, tenant, agents)
 	batch.Queue(`
 		UPDATE outbox o SET due_at = least(o.due_at, s.at), tries = 0 FROM unnest($2::uuid[], $3::timestamptz[]) AS s (id, at)
 		WHERE o.tenant_id = $1 AND o.agent_id `+among+` AND o.agent_id = s.id`, tenant, agents, moments(seated, claimedAt))

@@ -23,3 +23,6 @@ const (
 	FindUpkeep   = findUpkeep
 	SelectUpkeep = selectUpkeep
 )
+
+// Matching is the query for the ids that a filter selects.
+var Matching = matching

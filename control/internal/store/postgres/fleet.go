@@ -20,6 +20,10 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 )
 
+// tagsOfAgent are the tags of agent a, as one object; NULL if it has none.
+const tagsOfAgent = `(SELECT json_object_agg(t.key, json_build_object('value', t.value, 'origin', t.origin))
+			FROM agent_tags t WHERE t.tenant_id = a.tenant_id AND t.agent_id = a.id)`
+
 // selectAgent reads agents a with group, and with the lease of the gateway boot that holds the session.
 const selectAgent = `
 		SELECT a.tenant_id, a.id, a.enrolled_at, a.method, a.first_seen_at, a.parent_id, a.max_children,
@@ -27,7 +31,7 @@ const selectAgent = `
 		       a.quarantined_at, a.service_name, a.service_version, a.host_name, a.capabilities,
 		       coalesce(a.accepts_config, false), a.healthy, a.epoch, a.gateway_id, a.boot_id, a.transport, a.peer,
 		       a.connected_at, a.last_seen_at, a.ended_at, a.end_reason, g.lease_until, coalesce(g.bus_lost, false), a.serial,
-		       coalesce(d.state, 'none'), coalesce(d.delivery, '{}'), a.attention
+		       coalesce(d.state, 'none'), coalesce(d.delivery, '{}'), a.attention, ` + tagsOfAgent + `
 		FROM agents a
 		LEFT JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.agent_id = a.id
 		LEFT JOIN groups gr ON gr.tenant_id = a.tenant_id AND gr.id = a.group_id
@@ -43,7 +47,7 @@ func scanAgent(row pgx.Row) (a fleet.Agent, err error) {
 		(*instant)(&a.QuarantinedAt), &a.ServiceName, &a.ServiceVersion, &a.HostName, &capabilities,
 		&a.AcceptsConfig, &a.Healthy, &s.Epoch, &s.Gateway, &boot, &s.Transport, &s.Peer,
 		(*instant)(&s.ConnectedAt), (*instant)(&s.LastSeenAt), (*instant)(&s.EndedAt), &s.EndReason, (*instant)(&s.GatewayLeaseUntil), &s.GatewayBusLost, &a.Serial,
-		&state, &a.Delivery, &a.Attention)
+		&state, &a.Delivery, &a.Attention, &a.Tags)
 	a.Capabilities, s.BootID, a.Delivery.State = fleet.Capabilities(column.Unbits(capabilities)), column.Unbits(boot), state
 	return a, err
 }
@@ -62,26 +66,53 @@ func agent(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.Agent
 	return a, fail("read the agent", err)
 }
 
-// Agents implements store.Fleet.
+// Agents implements store.Fleet. Who it is is found first, and then all that is known of these.
 func (s *Store) Agents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, page fleet.Page) (agents []fleet.Agent, next string, err error) {
-	where := conditions{args: []any{tenant}}
-	where.filter(f, now)
-	if page.After != "" {
-		where.and("a.id > %s", page.After)
-	}
-	query := selectAgent + where.sql.String() + where.number(" ORDER BY a.id LIMIT %s", keyset.Limit(page))
+	query, args := matching(tenant, f, now, fleet.AgentID(page.After), keyset.Limit(page))
 	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
-		agents, err = list(ctx, tx, scanAgent, query, where.args...)
+		found, err := list(ctx, tx, scanAgentID, query, args...)
+		if err == nil {
+			agents, err = agentsOf(ctx, tx, tenant, found)
+		}
 		return fail("list agents", err)
 	})
 	agents, next = keyset.Cut(agents, page, func(a fleet.Agent) string { return string(a.ID) })
 	return agents, next, err
 }
 
+// CountAgents implements store.Fleet.
+func (s *Store) CountAgents(ctx context.Context, tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, most int) (n int, err error) {
+	query, args := matching(tenant, f, now, "", most)
+	err = s.reading(ctx, tenant, func(tx pgx.Tx) error {
+		err = tx.QueryRow(ctx, "SELECT count(*) FROM ("+query+") AS matching", args...).Scan(&n)
+		return fail("count agents", err)
+	})
+	return n, err
+}
+
+// agentsOf are agents, by id.
+func agentsOf(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, page []fleet.AgentID) ([]fleet.Agent, error) {
+	return list(ctx, tx, scanAgent, selectAgent+` AND a.id `+among+` ORDER BY a.id`, tenant, ids(page, itself))
+}
+
+// matching is the query for the ids of those that a filter selects, ascending, after one of them and at most so many.
+func matching(tenant fleet.TenantID, f fleet.AgentFilter, now time.Time, after fleet.AgentID, most int) (query string, args []any) {
+	where := conditions{args: []any{tenant}}
+	where.filter(f, now)
+	if after != "" {
+		where.and("a.id > %s", after)
+	}
+	from := " FROM agents a" + where.from.String()
+	limit := where.number(" ORDER BY a.id LIMIT %s", most)
+	return "SELECT a.id" + from + " WHERE a.tenant_id = $1" + where.sql.String() + limit, where.args
+}
+
 // conditions grows a query by what a filter asks, so that each is planned for what it is.
 type conditions struct {
-	sql  strings.Builder
-	args []any
+	from  strings.Builder // what is joined to agents a
+	joins int
+	sql   strings.Builder
+	args  []any
 }
 
 func (c *conditions) and(condition string, args ...any) {
@@ -99,44 +130,146 @@ func (c *conditions) number(sql string, args ...any) string {
 }
 
 func (c *conditions) filter(f fleet.AgentFilter, now time.Time) {
+	c.place(f, now)
+	c.name(f)
+	c.state(f)
+	c.enrolment(f)
+	c.carry("agent_labels", f.Labels)
+	c.carry("agent_tags", f.Tags)
+}
+
+// place is where agents are: groups and sessions.
+func (c *conditions) place(f fleet.AgentFilter, now time.Time) {
 	if f.Group != "" {
 		c.and("a.group_id = %s", f.Group)
 	}
-	switch f.DeliveryState {
-	case "":
-	case fleet.DeliveryNone: // with a row or without
-		c.and("coalesce(d.state, 'none') = 'none'")
-	default: // by the index
-		c.and("d.state = %s", f.DeliveryState)
+	if f.NoGroup {
+		c.and("a.group_id IS NULL")
+	}
+	if f.Gateway != "" {
+		c.and("a.gateway_id = %s", f.Gateway)
+	}
+	c.presence(f.Presence, now)
+}
+
+// name is what agents call themselves.
+func (c *conditions) name(f fleet.AgentFilter) {
+	if f.NamePrefix != "" {
+		c.and("(" + c.beginning("a.host_name", f.NamePrefix) + " OR " + c.beginning("a.service_name", f.NamePrefix) + ")")
+	}
+	for _, word := range f.Words {
+		c.word(word)
+	}
+	if f.HostPrefix != "" {
+		c.and(c.beginning("a.host_name", f.HostPrefix))
+	}
+	if f.Service != "" {
+		c.and("a.service_name = %s", f.Service)
+	}
+	if f.Version != "" {
+		c.and("a.service_version = %s", f.Version)
+	}
+}
+
+// word wants agents of which one of the names begins with the word.
+func (c *conditions) word(word string) {
+	names := []string{c.beginning("a.host_name", word), c.beginning("a.service_name", word)}
+	if first, last, ok := fleet.IDRange(word); ok {
+		names = append(names, c.number("a.id BETWEEN %s AND %s", first, last))
+	}
+	c.and("(" + strings.Join(names, " OR ") + ")")
+}
+
+// beginning is what begins with a prefix, in bytes. The operators are leakproof, and so may use an index behind the
+// policy; the last character of Unicode ends the range.
+func (c *conditions) beginning(column, prefix string) string {
+	return c.number(column+" ~>=~ %s AND "+column+" ~<~ %s", prefix, prefix+"\U0010FFFF")
+}
+
+// state is how agents are, what they can do and what they run.
+func (c *conditions) state(f fleet.AgentFilter) {
+	if f.Healthy {
+		c.and("a.healthy = true")
 	}
 	if f.Unhealthy {
 		c.and("a.healthy = false")
 	}
-	if f.Attention {
+	if f.Attention || f.AttentionReason != "" {
 		c.and("a.attention <> '[]'")
 	}
-	if f.NamePrefix != "" {
-		// Operators that are leakproof and so may use the index behind the policy.
-		from, to := f.NamePrefix, column.PrefixEnd(f.NamePrefix)
-		c.and("(a.host_name ~>=~ %s AND a.host_name ~<~ %s OR a.service_name ~>=~ %s AND a.service_name ~<~ %s)", from, to, from, to)
+	if f.AttentionReason != "" {
+		c.and("a.attention @> jsonb_build_array(jsonb_build_object('reason', %s::text))", f.AttentionReason)
 	}
-	for _, key := range slices.Sorted(maps.Keys(f.Labels)) {
-		c.and("EXISTS (SELECT FROM agent_labels l WHERE l.tenant_id = a.tenant_id AND l.agent_id = a.id AND l.key = %s AND l.value = %s)",
-			key, f.Labels[key])
+	if bits := column.Bits(uint64(f.Capabilities)); bits != 0 {
+		c.and("a.capabilities & %s = %s", bits, bits)
 	}
-	c.presence(f.Presence, now)
+	c.delivery(f)
 }
+
+// delivery is what agents shall run, and how far that is. An agent for which nothing was ever decided has no row.
+func (c *conditions) delivery(f fleet.AgentFilter) {
+	switch f.DeliveryState {
+	case "":
+	case fleet.DeliveryNone:
+		c.and("NOT EXISTS (SELECT FROM deliveries d WHERE d.tenant_id = a.tenant_id AND d.agent_id = a.id AND d.state <> 'none')")
+	default:
+		c.join("deliveries", "j.state = %s", f.DeliveryState)
+	}
+	switch {
+	case f.Config == "":
+	case f.ConfigVersion == 0:
+		c.join("deliveries", "j.config_id = %s", f.Config)
+	default:
+		c.join("deliveries", "j.config_id = %s AND j.version = %s", f.Config, f.ConfigVersion)
+	}
+}
+
+// enrolment is how agents came to be, and until when they may.
+func (c *conditions) enrolment(f fleet.AgentFilter) {
+	if f.Method != "" {
+		c.and("a.method = %s", f.Method)
+	}
+	if !f.EnrolledAfter.IsZero() {
+		c.and("a.enrolled_at >= %s", moment(f.EnrolledAfter))
+	}
+	if !f.EnrolledBefore.IsZero() {
+		c.and("a.enrolled_at < %s", moment(f.EnrolledBefore))
+	}
+	if !f.ExpiresBefore.IsZero() {
+		c.join("certificates", "j.serial = a.serial AND j.not_after < %s", moment(f.ExpiresBefore))
+	}
+}
+
+// carry wants agents that have these keys and values in a table of such.
+func (c *conditions) carry(table string, values map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		c.join(table, "j.key = %s AND j.value = %s", key, values[key])
+	}
+}
+
+// join wants a row j of a table, of which there is one for the agent at most. It is joined: its index on what is asked
+// for may lead, and gives the agents in the order of their ids.
+func (c *conditions) join(table, condition string, args ...any) {
+	c.joins++
+	row := fmt.Sprintf("j%d", c.joins)
+	on := strings.ReplaceAll("j.tenant_id = a.tenant_id AND j.agent_id = a.id AND "+condition, "j.", row+".")
+	c.from.WriteString(" JOIN " + table + " " + row + " ON " + c.number(on, args...))
+}
+
+// heard is of whom the gateway has its lease and its bus.
+const heard = "(a.gateway_id, a.boot_id) IN (SELECT id, boot_id FROM gateways WHERE lease_until > %s AND NOT bus_lost)"
 
 // presence is fleet.Session.Presence as a condition.
 func (c *conditions) presence(p fleet.Presence, now time.Time) {
 	since := moment(now.Add(-fleet.MoveGrace)) // whose session ended later, for a move, may be on the way
 	switch p {
 	case fleet.PresenceOffline:
-		c.and("(a.epoch = 0 OR a.ended_at <= %s OR a.ended_at IS NOT NULL AND a.end_reason <> %s)", since, fleet.EndDrained)
+		c.and("(a.epoch = 0 OR a.ended_at IS NOT NULL)") // as agents_away says
+		c.and("(a.epoch = 0 OR a.ended_at <= %s OR a.end_reason <> %s)", since, fleet.EndDrained)
 	case fleet.PresenceOnline:
-		c.and("a.epoch > 0 AND a.ended_at IS NULL AND g.lease_until > %s AND NOT g.bus_lost", moment(now))
+		c.and("a.epoch > 0 AND a.ended_at IS NULL AND "+heard, moment(now))
 	case fleet.PresenceUnknown:
-		c.and(`a.epoch > 0 AND (a.ended_at IS NULL AND (g.lease_until > %s AND NOT g.bus_lost) IS NOT TRUE
+		c.and(`a.epoch > 0 AND (a.ended_at IS NULL AND NOT `+heard+`
 			OR a.ended_at > %s AND a.end_reason = %s)`, moment(now), since, fleet.EndDrained)
 	}
 }

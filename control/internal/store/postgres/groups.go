@@ -199,7 +199,7 @@ func (s *Store) UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID
 // AddGroupMembers implements store.Groups.
 func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID, limit int) (g fleet.Group, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		if g, err = staticGroup(ctx, tx, by.Tenant, id); err != nil {
+		if g, err = staticGroup(ctx, tx, by.Tenant, id, lockGroup); err != nil {
 			return err
 		}
 		members, err := lockMemberships(ctx, tx, by.Tenant, agents)
@@ -231,7 +231,7 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 // RemoveGroupMembers implements store.Groups.
 func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID) (g fleet.Group, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
-		if g, err = staticGroup(ctx, tx, by.Tenant, id); err != nil {
+		if g, err = staticGroup(ctx, tx, by.Tenant, id, lockGroup); err != nil {
 			return err
 		}
 		leaving, err := list(ctx, tx, scanMembership, `
@@ -259,8 +259,8 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 }
 
 // staticGroup locks a group whose members operators choose.
-func staticGroup(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.GroupID) (fleet.Group, error) {
-	g, err := livingGroup(ctx, tx, tenant, id, lockGroup)
+func staticGroup(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fleet.GroupID, lock string) (fleet.Group, error) {
+	g, err := livingGroup(ctx, tx, tenant, id, lock)
 	if err == nil && g.Dynamic() {
 		return fleet.Group{}, fmt.Errorf("change the members of a group: %w", store.ErrDynamic)
 	}

@@ -173,9 +173,10 @@ func queueLock(q *pipeline, tenant fleet.TenantID, named pgtype.FlatArray[[16]by
 	}, []any{
 		&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt), (*instant)(&a.EndedAt), &a.EndReason,
 		&a.Transport, &a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence,
+		(*instant)(&a.Telling.Hour), &a.Telling.Told, &a.Telling.Untold,
 	}, `
 		SELECT id, epoch, gateway_id, boot_id, last_sequence, state_known, last_seen_at, ended_at, end_reason,
-		       transport, former_epoch, former_gateway_id, former_boot_id, former_sequence
+		       transport, former_epoch, former_gateway_id, former_boot_id, former_sequence, told_hour, told, untold
 		FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, named)
 	var id fleet.AgentID
 	var grant fleet.Generation

@@ -21,7 +21,7 @@ import (
 // that noting an earlier one as sent does not take it away.
 const onDispatch = `
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason, traceparent = excluded.traceparent,
-			due_at = least(outbox.due_at, excluded.due_at), tries = 0`
+			due_at = least(outbox.due_at, excluded.due_at), expires_at = excluded.expires_at, tries = 0`
 
 // ClaimDispatches implements store.Outbox. It goes on while it only finds rows that cannot be sent.
 func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max int) (due []fleet.Dispatch, err error) {
@@ -63,7 +63,7 @@ type addressee struct {
 
 func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (err error) {
 	d.rows, err = list(ctx, tx, scanDue, `
-		SELECT tenant_id, agent_id, kind, generation, reason, tries, traceparent FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+		SELECT tenant_id, agent_id, kind, generation, reason, tries, traceparent, expires_at FROM outbox WHERE due_at <= $1 ORDER BY due_at LIMIT $2
 		FOR UPDATE SKIP LOCKED`, moment(now), max)
 	if err != nil || len(d.rows) == 0 {
 		return fail("find what is due", err)
@@ -86,7 +86,7 @@ func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (
 }
 
 func scanDue(row pgx.Row) (d fleet.Dispatch, err error) {
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace)
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace, (*instant)(&d.ExpiresAt))
 	return d, err
 }
 
@@ -128,7 +128,7 @@ func (d *dueRows) readAddressees(ctx context.Context, tx pgx.Tx) error {
 // claimed are the dispatches that are sent now.
 func (d *dueRows) claimed() (due []fleet.Dispatch) {
 	for i, row := range d.rows {
-		if d.fates[i] != verdict.Send {
+		if fate := d.fates[i]; fate != verdict.Send && fate != verdict.SendOnce {
 			continue
 		}
 		to := d.to[addressKey{row.Tenant, row.Agent}]
@@ -146,9 +146,11 @@ func (d *dueRows) write(ctx context.Context, tx pgx.Tx, retry time.Time) error {
 	var batch pgx.Batch
 	for _, tenant := range tenantsOf(d.rows) {
 		for _, kind := range fleet.DispatchKinds {
-			d.queue(&batch, tenant, kind, verdict.Send, "due_at = $4, tries = tries + 1", moment(retry))
-			d.queue(&batch, tenant, kind, verdict.PutOff, "due_at = $4", moment(retry))
-			d.queue(&batch, tenant, kind, verdict.Park, "due_at = 'infinity'")
+			d.queue(&batch, tenant, kind, verdict.Send, "UPDATE outbox SET due_at = $4, tries = tries + 1", moment(retry))
+			d.queue(&batch, tenant, kind, verdict.PutOff, "UPDATE outbox SET due_at = $4", moment(retry))
+			d.queue(&batch, tenant, kind, verdict.Park, "UPDATE outbox SET due_at = 'infinity'")
+			d.queue(&batch, tenant, kind, verdict.SendOnce, "DELETE FROM outbox")
+			d.queue(&batch, tenant, kind, verdict.Drop, "DELETE FROM outbox")
 		}
 	}
 	return fail("move what is due", tx.SendBatch(ctx, &batch).Close())
@@ -162,7 +164,7 @@ func (d *dueRows) queue(batch *pgx.Batch, tenant fleet.TenantID, kind fleet.Disp
 		}
 	}
 	if len(agents) > 0 {
-		batch.Queue(`UPDATE outbox SET `+change+` WHERE tenant_id = $1 AND kind = $2 AND agent_id = ANY((SELECT $3::uuid[])::uuid[])`,
+		batch.Queue(change+` WHERE tenant_id = $1 AND kind = $2 AND agent_id = ANY((SELECT $3::uuid[])::uuid[])`,
 			append([]any{tenant, kind, ids(agents, itself)}, args...)...)
 	}
 }

@@ -69,11 +69,13 @@ func queueRows(batch *pgx.Batch, tenant fleet.TenantID, rows []*verdict.Agent) {
 			ended_at = r.ended_at, end_reason = r.end_reason,
 			service_name = coalesce(r.service_name, a.service_name), service_version = coalesce(r.service_version, a.service_version),
 			host_name = coalesce(r.host_name, a.host_name), capabilities = coalesce(r.capabilities, a.capabilities),
-			accepts_config = coalesce(r.accepts_config, a.accepts_config), healthy = coalesce(r.healthy, a.healthy)
+			accepts_config = coalesce(r.accepts_config, a.accepts_config), healthy = coalesce(r.healthy, a.healthy),
+			told_hour = r.told_hour, told = r.told, untold = r.untold
 		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS last_sequence, unnest($4::boolean[]) AS state_known,
 			unnest($5::timestamptz[]) AS last_seen_at, unnest($6::timestamptz[]) AS ended_at, unnest($7::text[]) AS end_reason,
 			unnest($8::text[]) AS service_name, unnest($9::text[]) AS service_version, unnest($10::text[]) AS host_name,
-			unnest($11::bigint[]) AS capabilities, unnest($12::boolean[]) AS accepts_config, unnest($13::boolean[]) AS healthy) AS r
+			unnest($11::bigint[]) AS capabilities, unnest($12::boolean[]) AS accepts_config, unnest($13::boolean[]) AS healthy,
+			unnest($14::timestamptz[]) AS told_hour, unnest($15::int[]) AS told, unnest($16::int[]) AS untold) AS r
 		WHERE a.tenant_id = $1 AND a.id `+among+` AND a.id = r.id`,
 		tenant, ids(rows, agentID),
 		array(rows, func(a *verdict.Agent) int64 { return int64(a.LastSequence) }),
@@ -86,7 +88,10 @@ func queueRows(batch *pgx.Batch, tenant fleet.TenantID, rows []*verdict.Agent) {
 		array(rows, func(a *verdict.Agent) *string { return a.Write.Summary.HostName }),
 		array(rows, func(a *verdict.Agent) any { return column.CapabilityBits(a.Write.Summary.Capabilities) }),
 		array(rows, func(a *verdict.Agent) *bool { return a.Write.Summary.AcceptsConfig }),
-		array(rows, func(a *verdict.Agent) *bool { return a.Write.Summary.Healthy }))
+		array(rows, func(a *verdict.Agent) *bool { return a.Write.Summary.Healthy }),
+		moments(rows, func(a *verdict.Agent) time.Time { return a.Telling.Hour }),
+		array(rows, func(a *verdict.Agent) int { return a.Telling.Told }),
+		array(rows, func(a *verdict.Agent) int { return a.Telling.Untold }))
 }
 
 // said is a part of an agent's report.
@@ -204,7 +209,7 @@ func queueRequests(batch *pgx.Batch, tenant fleet.TenantID, judged []*verdict.Ag
 		queueUpkeepOutcomes(batch, tenant, a)
 	}
 	if ended := which(judged, func(w verdict.Write) bool { return w.Park }); len(ended) > 0 {
-		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind = 'close'`, tenant, ids(ended, agentID))
+		batch.Queue(`DELETE FROM outbox WHERE tenant_id = $1 AND agent_id `+among+` AND kind IN ('close', 'restart')`, tenant, ids(ended, agentID))
 		batch.Queue(`UPDATE outbox SET due_at = 'infinity' WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(ended, agentID))
 	}
 }

@@ -84,10 +84,10 @@ func endSessions(ctx context.Context, tx pgx.Tx, e ending) error {
 			RETURNING a.tenant_id, a.id
 		), parked AS (
 			UPDATE outbox o SET due_at = 'infinity' FROM ended
-			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind <> 'close'
+			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind NOT IN ('close', 'restart')
 		), closed AS (
 			DELETE FROM outbox o USING ended
-			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind = 'close'
+			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind IN ('close', 'restart')
 		)
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
 		SELECT tenant_id, $3, $5, id, $6, $7 FROM ended`,

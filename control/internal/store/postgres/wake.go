@@ -46,11 +46,15 @@ func queueWake(batch *pgx.Batch, tenant fleet.TenantID, at time.Time, agents map
 
 // wakeBy wakes the engine for agents on behalf of somebody.
 func wakeBy(ctx context.Context, tx pgx.Tx, by fleet.By, agents ...fleet.AgentID) error {
+	return wake(ctx, tx, by.Tenant, by.At, wokenBy(by, agents))
+}
+
+func wokenBy(by fleet.By, agents []fleet.AgentID) map[fleet.AgentID]fleet.Traceparent {
 	woken := make(map[fleet.AgentID]fleet.Traceparent, len(agents))
 	for _, id := range agents {
 		woken[id] = by.Trace
 	}
-	return wake(ctx, tx, by.Tenant, by.At, woken)
+	return woken
 }
 
 // wakeMembers wakes the engine for every agent of a group on behalf of somebody.

@@ -36,9 +36,9 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 				q.ask(func() error {
 					items = append(items, item)
 					return nil
-				}, []any{&item.Agent, &item.Version, &item.Trace}, `
+				}, []any{&item.Agent, &item.Version, &item.Trace, &item.Push}, `
 					UPDATE work SET wake_at = $3, version = version + 1 WHERE tenant_id = $1 AND agent_id `+among+`
-					RETURNING agent_id, version, traceparent`, tenant, ids(due[tenant], itself), moment(until))
+					RETURNING agent_id, version, traceparent, push`, tenant, ids(due[tenant], itself), moment(until))
 			}
 		})
 	})

@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
@@ -173,9 +174,10 @@ func summarize(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.
 		d := *step.Delivery
 		d.Since = d.Since.UTC()
 		_, err := tx.ExecContext(ctx, `
-			INSERT INTO deliveries (tenant_id, agent_id, state, delivery) VALUES (?1, ?2, ?3, ?4)
-			ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery`,
-			item.Tenant, item.Agent, d.State, asJSON(d))
+			INSERT INTO deliveries (tenant_id, agent_id, state, delivery, config_id, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+			ON CONFLICT (tenant_id, agent_id) DO UPDATE SET state = excluded.state, delivery = excluded.delivery,
+				config_id = excluded.config_id, version = excluded.version`,
+			item.Tenant, item.Agent, d.State, asJSON(d), column.OrNull(d.Desired.Config), d.Desired.Version)
 		if err != nil {
 			return fail("write the delivery", err)
 		}
@@ -191,7 +193,7 @@ func summarize(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.
 // settle lets the item rest, or sleep until the step's time. The row stays: would its versions begin anew, a late Apply
 // could settle a wake it never saw.
 func settle(ctx context.Context, tx *sql.Tx, item store.WorkItem, step fleet.Step) error {
-	_, err := tx.ExecContext(ctx, `UPDATE work SET wake_at = coalesce(?3, ?4), traceparent = '' WHERE tenant_id = ?1 AND agent_id = ?2`,
+	_, err := tx.ExecContext(ctx, `UPDATE work SET wake_at = coalesce(?3, ?4), traceparent = '', push = false WHERE tenant_id = ?1 AND agent_id = ?2`,
 		item.Tenant, item.Agent, moment(step.WakeAt), int64(never))
 	return fail("settle the item", err)
 }

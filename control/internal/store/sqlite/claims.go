@@ -127,12 +127,13 @@ func readSeat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, id fleet.A
 		       (SELECT max(g.lease_until) FROM gateways g WHERE g.id = a.gateway_id AND g.boot_id = a.boot_id OR EXISTS (
 		           SELECT 1 FROM seats s WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.id
 		               AND s.gateway_id = g.id AND s.boot_id = g.boot_id)),
-		       (SELECT count(*) FROM agents c WHERE c.tenant_id = a.tenant_id AND c.parent_id = a.id)
+		       (SELECT count(*) FROM agents c WHERE c.tenant_id = a.tenant_id AND c.parent_id = a.id), a.told_hour, a.told, a.untold
 		FROM agents a WHERE a.tenant_id = ?1 AND a.id = ?2`,
 		tenant, id).Scan(
 		&at.Method, (*text)(&at.Parent), &at.MaxChildren, (*uid)(&at.UID),
 		(*instant)(&at.QuarantinedAt), document(&takeovers), document(&at.Attention), &at.Epoch, &at.Gateway, &boot, &at.Transport,
-		&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Serial, &at.Given, &at.Open, (*instant)(&at.LeaseUntil), &children)
+		&at.LastSequence, &at.StateKnown, (*instant)(&at.FirstSeenAt), &at.Serial, &at.Given, &at.Open, (*instant)(&at.LeaseUntil), &children,
+		(*instant)(&at.Telling.Hour), &at.Telling.Told, &at.Telling.Untold)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -269,14 +270,16 @@ func seat(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, s verdict.Seat
 		UPDATE agents SET epoch = ?3, gateway_id = ?4, boot_id = ?5, transport = ?6, peer = ?7, serial = ?8,
 			connected_at = ?9, last_seen_at = ?9, ended_at = NULL, end_reason = '', last_sequence = 0, state_known = ?12,
 			takeovers = coalesce(?10, takeovers), instance_uid = ?11,
-			former_epoch = ?13, former_gateway_id = ?14, former_boot_id = ?15, former_sequence = ?16
+			former_epoch = ?13, former_gateway_id = ?14, former_boot_id = ?15, former_sequence = ?16,
+			told_hour = ?17, told = ?18, untold = ?19
 		WHERE tenant_id = ?1 AND id = ?2`,
 		tenant, s.Agent, s.Epoch, c.Gateway, column.Bits(c.BootID), c.Transport, c.Peer, c.Serial, moment(c.At), momentsOrNull(s.Takeovers),
-		s.UID.String(), s.StateKnown, s.Former.Epoch, s.Former.Gateway, column.Bits(s.Former.BootID), s.Former.Sequence)
+		s.UID.String(), s.StateKnown, s.Former.Epoch, s.Former.Gateway, column.Bits(s.Former.BootID), s.Former.Sequence,
+		moment(s.Telling.Hour), s.Telling.Told, s.Telling.Untold)
 	if err != nil {
 		return fail("write the session", err)
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'close'`, tenant, s.Agent)
+	_, err = tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind IN ('close', 'restart')`, tenant, s.Agent)
 	if err != nil {
 		return fail("drop the close of the former session", err)
 	}

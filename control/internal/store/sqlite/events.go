@@ -30,25 +30,38 @@ func appendEvent(ctx context.Context, tx *sql.Tx, e fleet.Event) error {
 }
 
 // EventsBefore implements store.Events.
-func (s *Store) EventsBefore(ctx context.Context, tenant fleet.TenantID, agent fleet.AgentID, page fleet.Page) (events []fleet.Event, next string, err error) {
+func (s *Store) EventsBefore(ctx context.Context, tenant fleet.TenantID, f fleet.EventFilter, page fleet.Page) (events []fleet.Event, next string, err error) {
 	before := int64(math.MaxInt64)
 	if page.After != "" {
 		if before, err = placeInStream(fleet.Cursor(page.After)); err != nil {
 			return nil, "", err
 		}
 	}
-	narrow := "?4 = ''" // always so
-	if agent != "" {
-		narrow = "agent_id = ?4"
-	}
+	where := conditions{args: []any{tenant}}
+	where.and("id < %s", before)
+	where.events(f)
+	query := "SELECT " + eventColumns + " FROM events WHERE tenant_id = ?1" + where.sql.String() + where.number(" ORDER BY id DESC LIMIT %s", keyset.Limit(page))
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
-		events, err = list(ctx, tx, scanEvent, `
-			SELECT `+eventColumns+` FROM events WHERE tenant_id = ?1 AND id < ?2 AND `+narrow+`
-			ORDER BY id DESC LIMIT ?3`, tenant, before, keyset.Limit(page), agent)
+		events, err = list(ctx, tx, scanEvent, query, where.args...)
 		return fail("read events", err)
 	})
 	events, next = keyset.Cut(events, page, func(e fleet.Event) string { return string(e.Cursor) })
 	return events, next, err
+}
+
+func (c *conditions) events(f fleet.EventFilter) {
+	if f.Agent != "" {
+		c.and("agent_id = %s", f.Agent)
+	}
+	if len(f.Kinds) > 0 {
+		c.and("kind IN (SELECT value FROM json_each(%s))", asJSON(f.Kinds))
+	}
+	if !f.From.IsZero() {
+		c.and("at >= %s", moment(f.From))
+	}
+	if !f.Until.IsZero() {
+		c.and("at < %s", moment(f.Until))
+	}
 }
 
 // The stream is ordered by id: transactions that write follow each other, so ids are given in the order of commits.
@@ -82,9 +95,10 @@ func (s *Store) LastCursor(ctx context.Context, tenant fleet.TenantID) (last fle
 }
 
 // PruneEvents implements store.Events.
-func (s *Store) PruneEvents(ctx context.Context, before time.Time) (n int, err error) {
+func (s *Store) PruneEvents(ctx context.Context, before time.Time, most int) (n int, err error) {
 	err = s.asWorker(ctx, func(tx *sql.Tx) error {
-		n, err = changed(tx.ExecContext(ctx, "DELETE FROM events WHERE at < ?1", moment(before)))
+		n, err = changed(tx.ExecContext(ctx, `
+			DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)`, moment(before), most))
 		return fail("prune events", err)
 	})
 	return n, err

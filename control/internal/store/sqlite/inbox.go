@@ -153,7 +153,7 @@ func standings(ctx context.Context, tx *sql.Tx, uplinks verdict.Uplinks) (map[fl
 	standing, err := list(ctx, tx, scanStanding, `
 		SELECT a.id, a.epoch, a.gateway_id, a.boot_id, a.last_sequence, a.state_known, a.last_seen_at, a.ended_at,
 		       a.end_reason, coalesce(g.generation, 0), coalesce(g.state = 'open', false), a.transport,
-		       a.former_epoch, a.former_gateway_id, a.former_boot_id, a.former_sequence
+		       a.former_epoch, a.former_gateway_id, a.former_boot_id, a.former_sequence, a.told_hour, a.told, a.untold
 		FROM agents a LEFT JOIN grants g ON g.tenant_id = a.tenant_id AND g.agent_id = a.id
 		WHERE a.tenant_id = ?1 AND a.id IN (SELECT value FROM json_each(?2))`,
 		uplinks.Tenant, asJSON(uplinks.Agents))
@@ -192,7 +192,8 @@ func scanStanding(row scanner) (a verdict.Agent, err error) {
 	var boot, former int64
 	err = row.Scan(&a.ID, &a.Epoch, &a.Gateway, &boot, &a.LastSequence, &a.StateKnown, (*instant)(&a.LastSeenAt),
 		(*instant)(&a.EndedAt), &a.EndReason, &a.Grant, &a.GrantOpen, &a.Transport,
-		&a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence)
+		&a.Former.Epoch, &a.Former.Gateway, &former, &a.Former.Sequence,
+		(*instant)(&a.Telling.Hour), &a.Telling.Told, &a.Telling.Untold)
 	a.BootID, a.Former.BootID, a.Parts = column.Unbits(boot), column.Unbits(former), map[fleet.PartKind]verdict.Mark{}
 	return a, err
 }

@@ -22,7 +22,7 @@ const answered = `
 // that noting an earlier one as sent does not take it away.
 const onDispatch = `
 		ON CONFLICT (tenant_id, agent_id, kind) DO UPDATE SET generation = excluded.generation, reason = excluded.reason, traceparent = excluded.traceparent,
-			due_at = min(outbox.due_at, excluded.due_at), tries = 0`
+			due_at = min(outbox.due_at, excluded.due_at), expires_at = excluded.expires_at, tries = 0`
 
 // never is after every time.
 const never = math.MaxInt64
@@ -30,11 +30,11 @@ const never = math.MaxInt64
 // park puts off what is to be sent to an agent whose session ended, so that polling passes over those who are away; a
 // claim lets it fall due. What was to close the session is done.
 func park(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agent fleet.AgentID) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = 'close'`, tenant, agent)
+	_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind IN ('close', 'restart')`, tenant, agent)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE outbox SET due_at = ?3 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind <> 'close'`,
+	_, err = tx.ExecContext(ctx, `UPDATE outbox SET due_at = ?3 WHERE tenant_id = ?1 AND agent_id = ?2`,
 		tenant, agent, int64(never))
 	return err
 }
@@ -44,7 +44,7 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 	err = s.asWorker(ctx, func(tx *sql.Tx) error {
 		for found := true; found && len(due) == 0; {
 			rows, err := list(ctx, tx, scanDue, `
-				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries, o.traceparent,
+				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries, o.traceparent, o.expires_at,
 				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.transport, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
 				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, coalesce(r.body_hash, v.body_hash),
 				       coalesce(r.size, v.size, 0), coalesce(v.content_type, '')
@@ -79,7 +79,7 @@ type dueRow struct {
 
 func scanDue(row scanner) (d dueRow, err error) {
 	v := &d.Version
-	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace,
+	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace, (*instant)(&d.ExpiresAt),
 		&d.to.Epoch, &d.to.Gateway, &d.to.Transport, &d.to.Open, (*instant)(&d.to.LeaseUntil),
 		&d.to.Granted, (*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
 	return d, err
@@ -88,23 +88,32 @@ func scanDue(row scanner) (d dueRow, err error) {
 // claimDue moves the rows' times, and returns what is sent now.
 func claimDue(ctx context.Context, tx *sql.Tx, rows []dueRow, now, retry time.Time) (due []fleet.Dispatch, err error) {
 	for _, row := range rows {
-		at := moment(retry)
-		switch verdict.OfDispatch(row.Dispatch, row.to, now) {
-		case verdict.Send:
+		fate := verdict.OfDispatch(row.Dispatch, row.to, now)
+		if fate == verdict.Send || fate == verdict.SendOnce {
 			row.Gateway, row.Transport, row.Epoch, row.Tries = row.to.Gateway, row.to.Transport, row.to.Epoch, row.Tries+1
 			due = append(due, row.Dispatch)
-		case verdict.PutOff:
-		case verdict.Park:
-			at = int64(never)
 		}
-		_, err := tx.ExecContext(ctx, `
-			UPDATE outbox SET due_at = ?4, tries = ?5 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`,
-			row.Tenant, row.Agent, row.Kind, at, row.Tries)
-		if err != nil {
+		if err := moveDue(ctx, tx, row.Dispatch, fate, retry); err != nil {
 			return nil, fail("move what is due", err)
 		}
 	}
 	return due, nil
+}
+
+// moveDue moves a row's time, or drops it.
+func moveDue(ctx context.Context, tx *sql.Tx, d fleet.Dispatch, fate verdict.Fate, retry time.Time) error {
+	if fate == verdict.SendOnce || fate == verdict.Drop {
+		_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`, d.Tenant, d.Agent, d.Kind)
+		return err
+	}
+	at := moment(retry)
+	if fate == verdict.Park {
+		at = int64(never)
+	}
+	_, err := tx.ExecContext(ctx, `
+		UPDATE outbox SET due_at = ?4, tries = ?5 WHERE tenant_id = ?1 AND agent_id = ?2 AND kind = ?3`,
+		d.Tenant, d.Agent, d.Kind, at, d.Tries)
+	return err
 }
 
 // MarkSent implements store.Outbox. A row that was asked for anew since the claim has begun its tries anew and stays.

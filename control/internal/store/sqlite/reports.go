@@ -83,10 +83,11 @@ func writeRow(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, a *verdict
 		UPDATE agents SET last_sequence = ?3, state_known = ?4, last_seen_at = ?5, ended_at = ?6, end_reason = ?7,
 			service_name = coalesce(?8, service_name), service_version = coalesce(?9, service_version),
 			host_name = coalesce(?10, host_name), capabilities = coalesce(?11, capabilities),
-			accepts_config = coalesce(?12, accepts_config), healthy = coalesce(?13, healthy)
+			accepts_config = coalesce(?12, accepts_config), healthy = coalesce(?13, healthy), told_hour = ?14, told = ?15, untold = ?16
 		WHERE tenant_id = ?1 AND id = ?2`,
 		tenant, a.ID, a.LastSequence, a.StateKnown, moment(a.LastSeenAt), moment(a.EndedAt), a.EndReason,
-		s.ServiceName, s.ServiceVersion, s.HostName, column.CapabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy)
+		s.ServiceName, s.ServiceVersion, s.HostName, column.CapabilityBits(s.Capabilities), s.AcceptsConfig, s.Healthy,
+		moment(a.Telling.Hour), a.Telling.Told, a.Telling.Untold)
 	return err
 }
 

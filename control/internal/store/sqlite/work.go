@@ -18,7 +18,7 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 		items, err = list(ctx, tx, scanWorkItem, `
 			UPDATE work SET wake_at = ?2, version = version + 1
 			WHERE (tenant_id, agent_id) IN (SELECT tenant_id, agent_id FROM work WHERE wake_at <= ?1 ORDER BY wake_at LIMIT ?3)
-			RETURNING tenant_id, agent_id, version, traceparent`,
+			RETURNING tenant_id, agent_id, version, traceparent, push`,
 			moment(now), moment(until), max)
 		return fail("claim work", err)
 	})
@@ -26,6 +26,6 @@ func (s *Store) ClaimWork(ctx context.Context, now, until time.Time, max int) (i
 }
 
 func scanWorkItem(row scanner) (w store.WorkItem, err error) {
-	err = row.Scan(&w.Tenant, &w.Agent, &w.Version, &w.Trace)
+	err = row.Scan(&w.Tenant, &w.Agent, &w.Version, &w.Trace, &w.Push)
 	return w, err
 }

@@ -166,7 +166,7 @@ func driftTold(w *world) {
 		w.found(state, w.looks()...)
 	}
 	var told []string
-	events, _, err := w.EventsBefore(w.Context(), w.tenant, s.id, fleet.Page{Size: 100})
+	events, _, err := w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{Agent: s.id}, fleet.Page{Size: 100})
 	w.must(err)
 	for _, e := range events {
 		if e.Kind == fleet.EventDriftChanged {

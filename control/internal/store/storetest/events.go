@@ -43,7 +43,7 @@ var events = suite{
 		}
 		w.in("theirs").member("")
 		list := pages(w, func(page fleet.Page) ([]fleet.Event, string, error) {
-			return w.EventsBefore(w.Context(), w.tenant, "", page)
+			return w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{}, page)
 		})
 		wantIDs(w, list, want, eventAgent)
 		first := list[len(list)-1]
@@ -56,7 +56,7 @@ var events = suite{
 		a := w.member("")
 		w.member("")
 		list := pages(w, func(page fleet.Page) ([]fleet.Event, string, error) {
-			return w.EventsBefore(w.Context(), w.tenant, a, page)
+			return w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{Agent: a}, page)
 		})
 		wantIDs(w, list, []fleet.AgentID{a}, eventAgent)
 	},
@@ -114,7 +114,7 @@ var events = suite{
 	"what is no cursor is the place of nothing": func(w *world) {
 		_, err := w.EventsAfter(w.Context(), w.tenant, "no cursor", 1)
 		w.want(err, store.ErrNotFound)
-		_, _, err = w.EventsBefore(w.Context(), w.tenant, "", fleet.Page{Size: 1, After: "no cursor"})
+		_, _, err = w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{}, fleet.Page{Size: 1, After: "no cursor"})
 		w.want(err, store.ErrNotFound)
 	},
 	"pruning deletes what is older, of every tenant": func(w *world) {
@@ -122,9 +122,9 @@ var events = suite{
 		w.in("theirs").member("")
 		w.pass(time.Hour)
 		kept := w.member("")
-		n, err := w.PruneEvents(w.Context(), w.now)
+		n, err := w.PruneEvents(w.Context(), w.now, 10)
 		w.must(err)
-		list, _, err := w.EventsBefore(w.Context(), w.tenant, "", fleet.Page{Size: 10})
+		list, _, err := w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{}, fleet.Page{Size: 10})
 		w.must(err)
 		if n != 2 {
 			w.Errorf("pruned %d", n)

@@ -18,6 +18,8 @@ var agents = suite{
 	"what is no agent is not found":                     agentsNone,
 	"a list is read page by page, by id":                agentsPaged,
 	"every field of a filter must hold":                 agentsFiltered,
+	"agents are found by all that is searched":          agentsSearched,
+	"agents are counted, so far and no further":         agentsCounted,
 	"presence is judged by session, lease and time":     agentsPresent,
 	"nobody knows of agents whose gateway lost the bus": agentsUnheard,
 	"nobody is offline who moves between gateways":      agentsMoving,

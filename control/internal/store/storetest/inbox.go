@@ -227,7 +227,7 @@ func news(w *world) {
 	if got := told(); got != 5 {
 		w.Errorf("it was told %d times, want 5", got)
 	}
-	events, _, err := w.EventsBefore(w.Context(), w.tenant, s.id, fleet.Page{Size: 1})
+	events, _, err := w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{Agent: s.id}, fleet.Page{Size: 1})
 	if err != nil || len(events) != 1 || events[0].Message != "b" || events[0].Agent != s.id || !events[0].At.Equal(w.now) {
 		w.Errorf("the last news is %+v, %v", events, err)
 	}

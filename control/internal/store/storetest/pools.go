@@ -159,7 +159,7 @@ var tokenPools = suite{
 		if enrolled := w.lastAudit(string(r.Agent)); !strings.Contains(string(enrolled.After), `"asg"`) {
 			w.Errorf("the enrolment is audited as %+v", enrolled)
 		}
-		events, _, err := w.EventsBefore(w.Context(), w.tenant, r.Agent, fleet.Page{Size: 1})
+		events, _, err := w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{Agent: r.Agent}, fleet.Page{Size: 1})
 		w.must(err)
 		if events[0].Attributes["pool"] != "asg" {
 			w.Errorf("the event is %+v", events[0])

@@ -317,7 +317,7 @@ func (w *world) dispatches() []fleet.Dispatch {
 // kinds are the kinds of an agent's events, oldest first.
 func (w *world) kinds(id fleet.AgentID) (kinds []fleet.EventKind) {
 	w.Helper()
-	events, _, err := w.EventsBefore(w.Context(), w.tenant, id, fleet.Page{Size: 1000})
+	events, _, err := w.EventsBefore(w.Context(), w.tenant, fleet.EventFilter{Agent: id}, fleet.Page{Size: 1000})
 	w.must(err)
 	for _, e := range events {
 		kinds = append([]fleet.EventKind{e.Kind}, kinds...)

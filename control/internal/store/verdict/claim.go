@@ -37,6 +37,8 @@ type Seat struct {
 	Serial, Given fleet.Serial
 	// Open says that its session has not ended.
 	Open bool
+	// Telling bounds what is told of it.
+	Telling Telling
 	// LeaseUntil is the latest lease of the gateway boots that serve the session; zero if there are none any more.
 	LeaseUntil time.Time
 }

@@ -198,7 +198,7 @@ func (r *Roll) share(j *Judged, c fleet.Claim, at *Seat) {
 // sit gives the agent its session under the next epoch. Of the former it keeps how far it counts.
 func (r *Roll) sit(j *Judged, c fleet.Claim, v Seating) {
 	at := v.Seat
-	j.Events = append(j.Events, trail.Connected(c, at.Agent, at.Open))
+	j.Events = append(j.Events, at.Telling.Tell(trail.Connected(c, at.Agent, at.Open))...)
 	if v.Bind {
 		j.Bound = append(j.Bound, Binding{at.Agent, c})
 		r.Owners[c.UID] = at

@@ -34,17 +34,27 @@ const (
 	PutOff
 	// Park: it waits until the agent has a session.
 	Park
+	// SendOnce: it is sent now, and forgotten before that.
+	SendOnce
+	// Drop: it is forgotten.
+	Drop
 )
 
 // OfDispatch says what becomes of a row that is due; the zero Addressee stands for an agent that is gone. Between the end
 // of a lease and the time at which nobody can have renewed it any more (store.LeaseGrace) the row is not parked: nothing
-// would let it fall due again.
+// would let it fall due again. A restart command does not wait for another session.
 func OfDispatch(d fleet.Dispatch, to Addressee, now time.Time) Fate {
+	once := d.Kind == fleet.DispatchRestart
+	away := !to.Open || !to.LeaseUntil.After(now.Add(-store.LeaseGrace))
 	switch {
-	case !to.Open, !to.LeaseUntil.After(now.Add(-store.LeaseGrace)):
+	case !d.ExpiresAt.IsZero() && !d.ExpiresAt.After(now), once && away:
+		return Drop
+	case away:
 		return Park
 	case !to.LeaseUntil.After(now), d.Kind == fleet.DispatchConfig && d.Generation != to.Granted:
 		return PutOff
+	case once:
+		return SendOnce
 	default:
 		return Send
 	}

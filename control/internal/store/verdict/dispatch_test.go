@@ -37,6 +37,18 @@ func TestOfDispatch(t *testing.T) {
 		"a stale offer without lease": {func(d *fleet.Dispatch, to *verdict.Addressee) {
 			d.Generation, to.LeaseUntil = 2, time.Time{}
 		}, verdict.Park},
+		"a restart command": {func(d *fleet.Dispatch, to *verdict.Addressee) {
+			d.Kind, d.ExpiresAt, to.Granted = fleet.DispatchRestart, now.Add(1), 0
+		}, verdict.SendOnce},
+		"a restart command whose time is over": {func(d *fleet.Dispatch, _ *verdict.Addressee) {
+			d.Kind, d.ExpiresAt = fleet.DispatchRestart, now
+		}, verdict.Drop},
+		"a restart command to an ended session": {func(d *fleet.Dispatch, to *verdict.Addressee) {
+			d.Kind, d.ExpiresAt, to.Open = fleet.DispatchRestart, now.Add(time.Minute), false
+		}, verdict.Drop},
+		"a restart command without lease": {func(d *fleet.Dispatch, to *verdict.Addressee) {
+			d.Kind, d.ExpiresAt, to.LeaseUntil = fleet.DispatchRestart, now.Add(time.Minute), now
+		}, verdict.PutOff},
 	} {
 		d := fleet.Dispatch{Kind: fleet.DispatchConfig, Generation: 1}
 		to := verdict.Addressee{Epoch: 1, Gateway: "g", Open: true, LeaseUntil: now.Add(time.Minute), Granted: 1}

@@ -108,6 +108,7 @@ type Agent struct {
 	Grant     fleet.Generation // 0: none
 	GrantOpen bool
 	Parts     map[fleet.PartKind]Mark
+	Telling   Telling
 
 	Write Write
 }
@@ -227,8 +228,7 @@ func (a *Agent) take(u fleet.Uplink) []fleet.Event {
 	case u.Ended != nil:
 		return a.end(u.Ended)
 	default:
-		a.deliver(u.Delivery)
-		return nil
+		return a.deliver(u.Delivery)
 	}
 }
 
@@ -240,7 +240,7 @@ func (a *Agent) report(r *fleet.Report) []fleet.Event {
 	}
 	for _, part := range r.Parts {
 		if news := a.part(r, part); news != nil {
-			events = append(events, clean(*news, r))
+			events = append(events, a.tell(clean(*news, r))...)
 		}
 	}
 	a.Write.Wake = a.Write.Wake || r.Wake
@@ -331,7 +331,13 @@ func (a *Agent) end(e *fleet.SessionEnd) []fleet.Event {
 		return nil
 	}
 	a.EndedAt, a.EndReason, a.Write.Row, a.Write.Park = e.At, cleanText(e.Reason), true, true
-	return []fleet.Event{trail.Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At)}
+	return a.tell(trail.Disconnected(e.Tenant, e.Agent, e.Gateway, a.EndReason, e.At))
+}
+
+// tell is what is told of a change; the row keeps how much that was.
+func (a *Agent) tell(e fleet.Event) []fleet.Event {
+	a.Write.Row = true
+	return a.Telling.Tell(e)
 }
 
 // undelivered says why an offer of a certificate was not made.
@@ -341,11 +347,15 @@ var undelivered = map[fleet.DeliveryOutcome]string{
 }
 
 // deliver notes a gateway's word on the open grant; a word on another generation is of the past.
-func (a *Agent) deliver(d *fleet.DeliveryReport) {
+func (a *Agent) deliver(d *fleet.DeliveryReport) []fleet.Event {
+	if d.Kind == fleet.DispatchRestart {
+		return []fleet.Event{trail.Restarted(d)}
+	}
 	if d.Kind == fleet.DispatchRenew {
 		a.Write.Upkeep = append(a.Write.Upkeep, fleet.UpkeepOutcome{Generation: d.Generation, Hash: d.Settings, Failure: undelivered[d.Outcome]})
 	}
 	if d.Kind == fleet.DispatchConfig && a.GrantOpen && a.Grant == d.Generation {
 		a.Write.Delivery, a.Write.Wake = d, true
 	}
+	return nil
 }

@@ -81,6 +81,58 @@ func (Presence) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{0}
 }
 
+// TagOrigin is who set a tag.
+type TagOrigin int32
+
+const (
+	TagOrigin_TAG_ORIGIN_UNSPECIFIED TagOrigin = 0
+	// An operator. Nothing else changes it any more.
+	TagOrigin_TAG_ORIGIN_OPERATOR TagOrigin = 1
+	// The token or pool that the agent enrolled with.
+	TagOrigin_TAG_ORIGIN_ENROLMENT TagOrigin = 2
+)
+
+// Enum value maps for TagOrigin.
+var (
+	TagOrigin_name = map[int32]string{
+		0: "TAG_ORIGIN_UNSPECIFIED",
+		1: "TAG_ORIGIN_OPERATOR",
+		2: "TAG_ORIGIN_ENROLMENT",
+	}
+	TagOrigin_value = map[string]int32{
+		"TAG_ORIGIN_UNSPECIFIED": 0,
+		"TAG_ORIGIN_OPERATOR":    1,
+		"TAG_ORIGIN_ENROLMENT":   2,
+	}
+)
+
+func (x TagOrigin) Enum() *TagOrigin {
+	p := new(TagOrigin)
+	*p = x
+	return p
+}
+
+func (x TagOrigin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TagOrigin) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_agents_proto_enumTypes[1].Descriptor()
+}
+
+func (TagOrigin) Type() protoreflect.EnumType {
+	return &file_ampora_v1_agents_proto_enumTypes[1]
+}
+
+func (x TagOrigin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TagOrigin.Descriptor instead.
+func (TagOrigin) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+}
+
 type Transport int32
 
 const (
@@ -114,11 +166,11 @@ func (x Transport) String() string {
 }
 
 func (Transport) Descriptor() protoreflect.EnumDescriptor {
-	return file_ampora_v1_agents_proto_enumTypes[1].Descriptor()
+	return file_ampora_v1_agents_proto_enumTypes[2].Descriptor()
 }
 
 func (Transport) Type() protoreflect.EnumType {
-	return &file_ampora_v1_agents_proto_enumTypes[1]
+	return &file_ampora_v1_agents_proto_enumTypes[2]
 }
 
 func (x Transport) Number() protoreflect.EnumNumber {
@@ -127,7 +179,7 @@ func (x Transport) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Transport.Descriptor instead.
 func (Transport) EnumDescriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
 }
 
 type ConfigState int32
@@ -166,11 +218,11 @@ func (x ConfigState) String() string {
 }
 
 func (ConfigState) Descriptor() protoreflect.EnumDescriptor {
-	return file_ampora_v1_agents_proto_enumTypes[2].Descriptor()
+	return file_ampora_v1_agents_proto_enumTypes[3].Descriptor()
 }
 
 func (ConfigState) Type() protoreflect.EnumType {
-	return &file_ampora_v1_agents_proto_enumTypes[2]
+	return &file_ampora_v1_agents_proto_enumTypes[3]
 }
 
 func (x ConfigState) Number() protoreflect.EnumNumber {
@@ -179,7 +231,7 @@ func (x ConfigState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigState.Descriptor instead.
 func (ConfigState) EnumDescriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
 }
 
 type DeliveryState int32
@@ -240,11 +292,11 @@ func (x DeliveryState) String() string {
 }
 
 func (DeliveryState) Descriptor() protoreflect.EnumDescriptor {
-	return file_ampora_v1_agents_proto_enumTypes[3].Descriptor()
+	return file_ampora_v1_agents_proto_enumTypes[4].Descriptor()
 }
 
 func (DeliveryState) Type() protoreflect.EnumType {
-	return &file_ampora_v1_agents_proto_enumTypes[3]
+	return &file_ampora_v1_agents_proto_enumTypes[4]
 }
 
 func (x DeliveryState) Number() protoreflect.EnumNumber {
@@ -253,7 +305,153 @@ func (x DeliveryState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeliveryState.Descriptor instead.
 func (DeliveryState) EnumDescriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
+}
+
+// EnrolmentMethod is how an identity got its first certificate.
+type EnrolmentMethod int32
+
+const (
+	EnrolmentMethod_ENROLMENT_METHOD_UNSPECIFIED EnrolmentMethod = 0
+	// By a certificate request over OpAMP.
+	EnrolmentMethod_ENROLMENT_METHOD_AGENT_CSR EnrolmentMethod = 1
+	// By an offer of key and certificate over OpAMP.
+	EnrolmentMethod_ENROLMENT_METHOD_SERVER_KEY EnrolmentMethod = 2
+	EnrolmentMethod_ENROLMENT_METHOD_EST        EnrolmentMethod = 3
+	// Another identity speaks for it.
+	EnrolmentMethod_ENROLMENT_METHOD_CHILD EnrolmentMethod = 4
+)
+
+// Enum value maps for EnrolmentMethod.
+var (
+	EnrolmentMethod_name = map[int32]string{
+		0: "ENROLMENT_METHOD_UNSPECIFIED",
+		1: "ENROLMENT_METHOD_AGENT_CSR",
+		2: "ENROLMENT_METHOD_SERVER_KEY",
+		3: "ENROLMENT_METHOD_EST",
+		4: "ENROLMENT_METHOD_CHILD",
+	}
+	EnrolmentMethod_value = map[string]int32{
+		"ENROLMENT_METHOD_UNSPECIFIED": 0,
+		"ENROLMENT_METHOD_AGENT_CSR":   1,
+		"ENROLMENT_METHOD_SERVER_KEY":  2,
+		"ENROLMENT_METHOD_EST":         3,
+		"ENROLMENT_METHOD_CHILD":       4,
+	}
+)
+
+func (x EnrolmentMethod) Enum() *EnrolmentMethod {
+	p := new(EnrolmentMethod)
+	*p = x
+	return p
+}
+
+func (x EnrolmentMethod) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EnrolmentMethod) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_agents_proto_enumTypes[5].Descriptor()
+}
+
+func (EnrolmentMethod) Type() protoreflect.EnumType {
+	return &file_ampora_v1_agents_proto_enumTypes[5]
+}
+
+func (x EnrolmentMethod) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EnrolmentMethod.Descriptor instead.
+func (EnrolmentMethod) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
+}
+
+// HistoryKind is what changed.
+type HistoryKind int32
+
+const (
+	HistoryKind_HISTORY_KIND_UNSPECIFIED HistoryKind = 0
+	// A session began or ended.
+	HistoryKind_HISTORY_KIND_CONNECTION HistoryKind = 1
+	// It described itself differently.
+	HistoryKind_HISTORY_KIND_DESCRIPTION HistoryKind = 2
+	// It became healthy or unhealthy.
+	HistoryKind_HISTORY_KIND_HEALTH HistoryKind = 3
+	// It runs other bytes than before.
+	HistoryKind_HISTORY_KIND_EFFECTIVE_CONFIG HistoryKind = 4
+	// Its word on an offered configuration changed.
+	HistoryKind_HISTORY_KIND_CONFIG_STATUS HistoryKind = 5
+	// It is built of other components than before.
+	HistoryKind_HISTORY_KIND_COMPONENTS HistoryKind = 6
+	HistoryKind_HISTORY_KIND_PACKAGES   HistoryKind = 7
+	// What it shall run was granted, met, failed or withdrawn.
+	HistoryKind_HISTORY_KIND_DELIVERY HistoryKind = 8
+	// Enrolment, certificates and quarantine.
+	HistoryKind_HISTORY_KIND_IDENTITY HistoryKind = 9
+	// Operators did something to it: groups, tags.
+	HistoryKind_HISTORY_KIND_OPERATORS HistoryKind = 10
+	// It changed more often in an hour than is told.
+	HistoryKind_HISTORY_KIND_BOUNDED HistoryKind = 11
+)
+
+// Enum value maps for HistoryKind.
+var (
+	HistoryKind_name = map[int32]string{
+		0:  "HISTORY_KIND_UNSPECIFIED",
+		1:  "HISTORY_KIND_CONNECTION",
+		2:  "HISTORY_KIND_DESCRIPTION",
+		3:  "HISTORY_KIND_HEALTH",
+		4:  "HISTORY_KIND_EFFECTIVE_CONFIG",
+		5:  "HISTORY_KIND_CONFIG_STATUS",
+		6:  "HISTORY_KIND_COMPONENTS",
+		7:  "HISTORY_KIND_PACKAGES",
+		8:  "HISTORY_KIND_DELIVERY",
+		9:  "HISTORY_KIND_IDENTITY",
+		10: "HISTORY_KIND_OPERATORS",
+		11: "HISTORY_KIND_BOUNDED",
+	}
+	HistoryKind_value = map[string]int32{
+		"HISTORY_KIND_UNSPECIFIED":      0,
+		"HISTORY_KIND_CONNECTION":       1,
+		"HISTORY_KIND_DESCRIPTION":      2,
+		"HISTORY_KIND_HEALTH":           3,
+		"HISTORY_KIND_EFFECTIVE_CONFIG": 4,
+		"HISTORY_KIND_CONFIG_STATUS":    5,
+		"HISTORY_KIND_COMPONENTS":       6,
+		"HISTORY_KIND_PACKAGES":         7,
+		"HISTORY_KIND_DELIVERY":         8,
+		"HISTORY_KIND_IDENTITY":         9,
+		"HISTORY_KIND_OPERATORS":        10,
+		"HISTORY_KIND_BOUNDED":          11,
+	}
+)
+
+func (x HistoryKind) Enum() *HistoryKind {
+	p := new(HistoryKind)
+	*p = x
+	return p
+}
+
+func (x HistoryKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HistoryKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_agents_proto_enumTypes[6].Descriptor()
+}
+
+func (HistoryKind) Type() protoreflect.EnumType {
+	return &file_ampora_v1_agents_proto_enumTypes[6]
+}
+
+func (x HistoryKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HistoryKind.Descriptor instead.
+func (HistoryKind) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{6}
 }
 
 // Agent is one identity and what is known of it.
@@ -291,8 +489,11 @@ type Agent struct {
 	Credential *Credential  `protobuf:"bytes,23,opt,name=credential,proto3" json:"credential,omitempty"`
 	// Custom capabilities the agent listed.
 	CustomCapabilities []string `protobuf:"bytes,24,rep,name=custom_capabilities,json=customCapabilities,proto3" json:"custom_capabilities,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What operators and the enrolment say of it, by key. Labels, in the description, are what it says of itself.
+	Tags            map[string]*Tag `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	EnrolmentMethod EnrolmentMethod `protobuf:"varint,26,opt,name=enrolment_method,json=enrolmentMethod,proto3,enum=ampora.v1.EnrolmentMethod" json:"enrolment_method,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Agent) Reset() {
@@ -493,6 +694,73 @@ func (x *Agent) GetCustomCapabilities() []string {
 	return nil
 }
 
+func (x *Agent) GetTags() map[string]*Tag {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Agent) GetEnrolmentMethod() EnrolmentMethod {
+	if x != nil {
+		return x.EnrolmentMethod
+	}
+	return EnrolmentMethod_ENROLMENT_METHOD_UNSPECIFIED
+}
+
+// Tag is the value of a tag.
+type Tag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	Origin        TagOrigin              `protobuf:"varint,2,opt,name=origin,proto3,enum=ampora.v1.TagOrigin" json:"origin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tag) Reset() {
+	*x = Tag{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tag) ProtoMessage() {}
+
+func (x *Tag) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tag.ProtoReflect.Descriptor instead.
+func (*Tag) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Tag) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Tag) GetOrigin() TagOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return TagOrigin_TAG_ORIGIN_UNSPECIFIED
+}
+
 // Attention is a standing remark that a person should look at the agent.
 type Attention struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -506,7 +774,7 @@ type Attention struct {
 
 func (x *Attention) Reset() {
 	*x = Attention{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	mi := &file_ampora_v1_agents_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +786,7 @@ func (x *Attention) String() string {
 func (*Attention) ProtoMessage() {}
 
 func (x *Attention) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[1]
+	mi := &file_ampora_v1_agents_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +799,7 @@ func (x *Attention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attention.ProtoReflect.Descriptor instead.
 func (*Attention) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{1}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Attention) GetReason() string {
@@ -576,7 +844,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[2]
+	mi := &file_ampora_v1_agents_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +856,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[2]
+	mi := &file_ampora_v1_agents_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +869,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{2}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Session) GetGatewayId() string {
@@ -675,7 +943,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[3]
+	mi := &file_ampora_v1_agents_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +955,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[3]
+	mi := &file_ampora_v1_agents_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +968,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{3}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Credential) GetSerial() string {
@@ -749,7 +1017,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[4]
+	mi := &file_ampora_v1_agents_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +1029,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[4]
+	mi := &file_ampora_v1_agents_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +1042,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{4}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Description) GetIdentifying() []*Attribute {
@@ -801,7 +1069,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[5]
+	mi := &file_ampora_v1_agents_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1081,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[5]
+	mi := &file_ampora_v1_agents_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1094,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{5}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Attribute) GetKey() string {
@@ -859,7 +1127,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[6]
+	mi := &file_ampora_v1_agents_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1139,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[6]
+	mi := &file_ampora_v1_agents_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1152,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{6}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Health) GetHealthy() bool {
@@ -940,7 +1208,7 @@ type EffectiveConfig struct {
 
 func (x *EffectiveConfig) Reset() {
 	*x = EffectiveConfig{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[7]
+	mi := &file_ampora_v1_agents_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1220,7 @@ func (x *EffectiveConfig) String() string {
 func (*EffectiveConfig) ProtoMessage() {}
 
 func (x *EffectiveConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[7]
+	mi := &file_ampora_v1_agents_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1233,7 @@ func (x *EffectiveConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EffectiveConfig.ProtoReflect.Descriptor instead.
 func (*EffectiveConfig) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{7}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EffectiveConfig) GetFiles() []*ConfigFile {
@@ -996,7 +1264,7 @@ type ConfigFile struct {
 
 func (x *ConfigFile) Reset() {
 	*x = ConfigFile{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[8]
+	mi := &file_ampora_v1_agents_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1276,7 @@ func (x *ConfigFile) String() string {
 func (*ConfigFile) ProtoMessage() {}
 
 func (x *ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[8]
+	mi := &file_ampora_v1_agents_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1289,7 @@ func (x *ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigFile.ProtoReflect.Descriptor instead.
 func (*ConfigFile) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{8}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConfigFile) GetName() string {
@@ -1067,7 +1335,7 @@ type RemoteConfigStatus struct {
 
 func (x *RemoteConfigStatus) Reset() {
 	*x = RemoteConfigStatus{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[9]
+	mi := &file_ampora_v1_agents_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1347,7 @@ func (x *RemoteConfigStatus) String() string {
 func (*RemoteConfigStatus) ProtoMessage() {}
 
 func (x *RemoteConfigStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[9]
+	mi := &file_ampora_v1_agents_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1360,7 @@ func (x *RemoteConfigStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteConfigStatus.ProtoReflect.Descriptor instead.
 func (*RemoteConfigStatus) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{9}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoteConfigStatus) GetLastOfferHash() string {
@@ -1137,7 +1405,7 @@ type PackageStatus struct {
 
 func (x *PackageStatus) Reset() {
 	*x = PackageStatus{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[10]
+	mi := &file_ampora_v1_agents_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1417,7 @@ func (x *PackageStatus) String() string {
 func (*PackageStatus) ProtoMessage() {}
 
 func (x *PackageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[10]
+	mi := &file_ampora_v1_agents_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1430,7 @@ func (x *PackageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PackageStatus.ProtoReflect.Descriptor instead.
 func (*PackageStatus) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{10}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PackageStatus) GetName() string {
@@ -1211,7 +1479,7 @@ type AvailableComponents struct {
 
 func (x *AvailableComponents) Reset() {
 	*x = AvailableComponents{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[11]
+	mi := &file_ampora_v1_agents_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1491,7 @@ func (x *AvailableComponents) String() string {
 func (*AvailableComponents) ProtoMessage() {}
 
 func (x *AvailableComponents) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[11]
+	mi := &file_ampora_v1_agents_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1504,7 @@ func (x *AvailableComponents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AvailableComponents.ProtoReflect.Descriptor instead.
 func (*AvailableComponents) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{11}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AvailableComponents) GetHash() string {
@@ -1267,7 +1535,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[12]
+	mi := &file_ampora_v1_agents_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1547,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[12]
+	mi := &file_ampora_v1_agents_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1560,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{12}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Component) GetKind() string {
@@ -1340,7 +1608,7 @@ type ConfigDelivery struct {
 
 func (x *ConfigDelivery) Reset() {
 	*x = ConfigDelivery{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[13]
+	mi := &file_ampora_v1_agents_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1620,7 @@ func (x *ConfigDelivery) String() string {
 func (*ConfigDelivery) ProtoMessage() {}
 
 func (x *ConfigDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[13]
+	mi := &file_ampora_v1_agents_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1633,7 @@ func (x *ConfigDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDelivery.ProtoReflect.Descriptor instead.
 func (*ConfigDelivery) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{13}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigDelivery) GetState() DeliveryState {
@@ -1457,7 +1725,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[14]
+	mi := &file_ampora_v1_agents_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1737,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[14]
+	mi := &file_ampora_v1_agents_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1750,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{14}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListAgentsRequest) GetPageSize() int32 {
@@ -1519,14 +1787,41 @@ type AgentFilter struct {
 	// Only agents that reported themselves unhealthy.
 	Unhealthy bool `protobuf:"varint,6,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	// Only agents with standing remarks.
-	Attention     bool `protobuf:"varint,7,opt,name=attention,proto3" json:"attention,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Attention bool `protobuf:"varint,7,opt,name=attention,proto3" json:"attention,omitempty"`
+	// Exact values of tags.
+	Tags map[string]string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Only agents in no group.
+	NoGroup bool `protobuf:"varint,9,opt,name=no_group,json=noGroup,proto3" json:"no_group,omitempty"`
+	// The gateway that holds the agent's session, or held its last one.
+	GatewayId string `protobuf:"bytes,10,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	// Words, with each of which the host name or the service name begins, or the id if the word has at least six of its
+	// digits; at most eight.
+	Text           string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
+	HostPrefix     string `protobuf:"bytes,12,opt,name=host_prefix,json=hostPrefix,proto3" json:"host_prefix,omitempty"`
+	ServiceName    string `protobuf:"bytes,13,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
+	ServiceVersion string `protobuf:"bytes,14,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
+	// Only agents that reported themselves healthy. One that never said is neither healthy nor unhealthy.
+	Healthy bool `protobuf:"varint,15,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	// Only agents with a standing remark of this reason.
+	AttentionReason string `protobuf:"bytes,16,opt,name=attention_reason,json=attentionReason,proto3" json:"attention_reason,omitempty"`
+	// Names of OpAMP AgentCapabilities, all of which the agent has set.
+	Capabilities []string `protobuf:"bytes,17,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// What the agent shall end up with; delivery_state says how far that is.
+	ConfigId string `protobuf:"bytes,18,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	// Narrows config_id to one version; 0: any.
+	ConfigVersion   int32                  `protobuf:"varint,19,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	EnrolmentMethod EnrolmentMethod        `protobuf:"varint,20,opt,name=enrolment_method,json=enrolmentMethod,proto3,enum=ampora.v1.EnrolmentMethod" json:"enrolment_method,omitempty"`
+	EnrolledAfter   *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=enrolled_after,json=enrolledAfter,proto3" json:"enrolled_after,omitempty"`
+	EnrolledBefore  *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=enrolled_before,json=enrolledBefore,proto3" json:"enrolled_before,omitempty"`
+	// Of the certificate that the agent presented last.
+	CertificateExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=certificate_expires_before,json=certificateExpiresBefore,proto3" json:"certificate_expires_before,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *AgentFilter) Reset() {
 	*x = AgentFilter{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[15]
+	mi := &file_ampora_v1_agents_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1833,7 @@ func (x *AgentFilter) String() string {
 func (*AgentFilter) ProtoMessage() {}
 
 func (x *AgentFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[15]
+	mi := &file_ampora_v1_agents_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1846,7 @@ func (x *AgentFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentFilter.ProtoReflect.Descriptor instead.
 func (*AgentFilter) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{15}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AgentFilter) GetGroupId() string {
@@ -1603,6 +1898,215 @@ func (x *AgentFilter) GetAttention() bool {
 	return false
 }
 
+func (x *AgentFilter) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetNoGroup() bool {
+	if x != nil {
+		return x.NoGroup
+	}
+	return false
+}
+
+func (x *AgentFilter) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetHostPrefix() string {
+	if x != nil {
+		return x.HostPrefix
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetServiceName() string {
+	if x != nil {
+		return x.ServiceName
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetServiceVersion() string {
+	if x != nil {
+		return x.ServiceVersion
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *AgentFilter) GetAttentionReason() string {
+	if x != nil {
+		return x.AttentionReason
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetConfigId() string {
+	if x != nil {
+		return x.ConfigId
+	}
+	return ""
+}
+
+func (x *AgentFilter) GetConfigVersion() int32 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *AgentFilter) GetEnrolmentMethod() EnrolmentMethod {
+	if x != nil {
+		return x.EnrolmentMethod
+	}
+	return EnrolmentMethod_ENROLMENT_METHOD_UNSPECIFIED
+}
+
+func (x *AgentFilter) GetEnrolledAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnrolledAfter
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetEnrolledBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnrolledBefore
+	}
+	return nil
+}
+
+func (x *AgentFilter) GetCertificateExpiresBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpiresBefore
+	}
+	return nil
+}
+
+type CountAgentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *AgentFilter           `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountAgentsRequest) Reset() {
+	*x = CountAgentsRequest{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountAgentsRequest) ProtoMessage() {}
+
+func (x *CountAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountAgentsRequest.ProtoReflect.Descriptor instead.
+func (*CountAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CountAgentsRequest) GetFilter() *AgentFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type CountAgentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Count int32                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// There are more than the count says: counting ends at 100000.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountAgentsResponse) Reset() {
+	*x = CountAgentsResponse{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountAgentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountAgentsResponse) ProtoMessage() {}
+
+func (x *CountAgentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountAgentsResponse.ProtoReflect.Descriptor instead.
+func (*CountAgentsResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CountAgentsResponse) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *CountAgentsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type ListAgentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without description details, components and package statuses.
@@ -1614,7 +2118,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[16]
+	mi := &file_ampora_v1_agents_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +2130,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[16]
+	mi := &file_ampora_v1_agents_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +2143,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{16}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*Agent {
@@ -1665,7 +2169,7 @@ type GetAgentRequest struct {
 
 func (x *GetAgentRequest) Reset() {
 	*x = GetAgentRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	mi := &file_ampora_v1_agents_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +2181,7 @@ func (x *GetAgentRequest) String() string {
 func (*GetAgentRequest) ProtoMessage() {}
 
 func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[17]
+	mi := &file_ampora_v1_agents_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +2194,7 @@ func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{17}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetAgentRequest) GetId() string {
@@ -1709,7 +2213,7 @@ type GetAgentResponse struct {
 
 func (x *GetAgentResponse) Reset() {
 	*x = GetAgentResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	mi := &file_ampora_v1_agents_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +2225,7 @@ func (x *GetAgentResponse) String() string {
 func (*GetAgentResponse) ProtoMessage() {}
 
 func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[18]
+	mi := &file_ampora_v1_agents_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +2238,7 @@ func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentResponse.ProtoReflect.Descriptor instead.
 func (*GetAgentResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{18}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetAgentResponse) GetAgent() *Agent {
@@ -1742,6 +2246,224 @@ func (x *GetAgentResponse) GetAgent() *Agent {
 		return x.Agent
 	}
 	return nil
+}
+
+type ListAgentHistoryRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	PageSize  int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// None: all.
+	Kinds []HistoryKind `protobuf:"varint,4,rep,packed,name=kinds,proto3,enum=ampora.v1.HistoryKind" json:"kinds,omitempty"`
+	// At that time or later.
+	From *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	// Before that time.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentHistoryRequest) Reset() {
+	*x = ListAgentHistoryRequest{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentHistoryRequest) ProtoMessage() {}
+
+func (x *ListAgentHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ListAgentHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListAgentHistoryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListAgentHistoryRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAgentHistoryRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListAgentHistoryRequest) GetKinds() []HistoryKind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *ListAgentHistoryRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ListAgentHistoryRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// HistoryEntry is one change of an agent.
+type HistoryEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Kind  HistoryKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=ampora.v1.HistoryKind" json:"kind,omitempty"`
+	// The event that told it, as ListEvents has it.
+	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
+	// A sentence for a person.
+	Message       string            `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	Attributes    map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryEntry) Reset() {
+	*x = HistoryEntry{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryEntry) ProtoMessage() {}
+
+func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
+func (*HistoryEntry) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *HistoryEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *HistoryEntry) GetKind() HistoryKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HistoryKind_HISTORY_KIND_UNSPECIFIED
+}
+
+func (x *HistoryEntry) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *HistoryEntry) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *HistoryEntry) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type ListAgentHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*HistoryEntry        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentHistoryResponse) Reset() {
+	*x = ListAgentHistoryResponse{}
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentHistoryResponse) ProtoMessage() {}
+
+func (x *ListAgentHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ListAgentHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListAgentHistoryResponse) GetEntries() []*HistoryEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListAgentHistoryResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type GetEffectiveConfigRequest struct {
@@ -1753,7 +2475,7 @@ type GetEffectiveConfigRequest struct {
 
 func (x *GetEffectiveConfigRequest) Reset() {
 	*x = GetEffectiveConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[19]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2487,7 @@ func (x *GetEffectiveConfigRequest) String() string {
 func (*GetEffectiveConfigRequest) ProtoMessage() {}
 
 func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[19]
+	mi := &file_ampora_v1_agents_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2500,7 @@ func (x *GetEffectiveConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{19}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetEffectiveConfigRequest) GetId() string {
@@ -1797,7 +2519,7 @@ type GetEffectiveConfigResponse struct {
 
 func (x *GetEffectiveConfigResponse) Reset() {
 	*x = GetEffectiveConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[20]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2531,7 @@ func (x *GetEffectiveConfigResponse) String() string {
 func (*GetEffectiveConfigResponse) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[20]
+	mi := &file_ampora_v1_agents_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2544,7 @@ func (x *GetEffectiveConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetEffectiveConfigResponse) GetFiles() []*GetEffectiveConfigResponse_File {
@@ -1841,7 +2563,7 @@ type RetryConfigRequest struct {
 
 func (x *RetryConfigRequest) Reset() {
 	*x = RetryConfigRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[21]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +2575,7 @@ func (x *RetryConfigRequest) String() string {
 func (*RetryConfigRequest) ProtoMessage() {}
 
 func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[21]
+	mi := &file_ampora_v1_agents_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2588,7 @@ func (x *RetryConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigRequest.ProtoReflect.Descriptor instead.
 func (*RetryConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{21}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RetryConfigRequest) GetId() string {
@@ -1886,7 +2608,7 @@ type RetryConfigResponse struct {
 
 func (x *RetryConfigResponse) Reset() {
 	*x = RetryConfigResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2620,7 @@ func (x *RetryConfigResponse) String() string {
 func (*RetryConfigResponse) ProtoMessage() {}
 
 func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[22]
+	mi := &file_ampora_v1_agents_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2633,7 @@ func (x *RetryConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryConfigResponse.ProtoReflect.Descriptor instead.
 func (*RetryConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{22}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RetryConfigResponse) GetCleared() int32 {
@@ -1931,7 +2653,7 @@ type AllowChildrenRequest struct {
 
 func (x *AllowChildrenRequest) Reset() {
 	*x = AllowChildrenRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2665,7 @@ func (x *AllowChildrenRequest) String() string {
 func (*AllowChildrenRequest) ProtoMessage() {}
 
 func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[23]
+	mi := &file_ampora_v1_agents_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2678,7 @@ func (x *AllowChildrenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenRequest.ProtoReflect.Descriptor instead.
 func (*AllowChildrenRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{23}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AllowChildrenRequest) GetId() string {
@@ -1982,7 +2704,7 @@ type AllowChildrenResponse struct {
 
 func (x *AllowChildrenResponse) Reset() {
 	*x = AllowChildrenResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2716,7 @@ func (x *AllowChildrenResponse) String() string {
 func (*AllowChildrenResponse) ProtoMessage() {}
 
 func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[24]
+	mi := &file_ampora_v1_agents_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2729,7 @@ func (x *AllowChildrenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowChildrenResponse.ProtoReflect.Descriptor instead.
 func (*AllowChildrenResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AllowChildrenResponse) GetAgent() *Agent {
@@ -2026,7 +2748,7 @@ type ReleaseQuarantineRequest struct {
 
 func (x *ReleaseQuarantineRequest) Reset() {
 	*x = ReleaseQuarantineRequest{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2760,7 @@ func (x *ReleaseQuarantineRequest) String() string {
 func (*ReleaseQuarantineRequest) ProtoMessage() {}
 
 func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[25]
+	mi := &file_ampora_v1_agents_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2773,7 @@ func (x *ReleaseQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReleaseQuarantineRequest) GetId() string {
@@ -2070,7 +2792,7 @@ type ReleaseQuarantineResponse struct {
 
 func (x *ReleaseQuarantineResponse) Reset() {
 	*x = ReleaseQuarantineResponse{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2804,7 @@ func (x *ReleaseQuarantineResponse) String() string {
 func (*ReleaseQuarantineResponse) ProtoMessage() {}
 
 func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[26]
+	mi := &file_ampora_v1_agents_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2817,7 @@ func (x *ReleaseQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReleaseQuarantineResponse) GetAgent() *Agent {
@@ -2115,7 +2837,7 @@ type GetEffectiveConfigResponse_File struct {
 
 func (x *GetEffectiveConfigResponse_File) Reset() {
 	*x = GetEffectiveConfigResponse_File{}
-	mi := &file_ampora_v1_agents_proto_msgTypes[29]
+	mi := &file_ampora_v1_agents_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2849,7 @@ func (x *GetEffectiveConfigResponse_File) String() string {
 func (*GetEffectiveConfigResponse_File) ProtoMessage() {}
 
 func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_agents_proto_msgTypes[29]
+	mi := &file_ampora_v1_agents_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2862,7 @@ func (x *GetEffectiveConfigResponse_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveConfigResponse_File.ProtoReflect.Descriptor instead.
 func (*GetEffectiveConfigResponse_File) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{20, 0}
+	return file_ampora_v1_agents_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *GetEffectiveConfigResponse_File) GetFile() *ConfigFile {
@@ -2161,7 +2883,8 @@ var File_ampora_v1_agents_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\b\n" +
+	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\n" +
+	"\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12!\n" +
@@ -2191,7 +2914,15 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\n" +
 	"credential\x18\x17 \x01(\v2\x15.ampora.v1.CredentialR\n" +
 	"credential\x12/\n" +
-	"\x13custom_capabilities\x18\x18 \x03(\tR\x12customCapabilities\"o\n" +
+	"\x13custom_capabilities\x18\x18 \x03(\tR\x12customCapabilities\x12.\n" +
+	"\x04tags\x18\x19 \x03(\v2\x1a.ampora.v1.Agent.TagsEntryR\x04tags\x12E\n" +
+	"\x10enrolment_method\x18\x1a \x01(\x0e2\x1a.ampora.v1.EnrolmentMethodR\x0fenrolmentMethod\x1aG\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12$\n" +
+	"\x05value\x18\x02 \x01(\v2\x0e.ampora.v1.TagR\x05value:\x028\x01\"I\n" +
+	"\x03Tag\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12,\n" +
+	"\x06origin\x18\x02 \x01(\x0e2\x14.ampora.v1.TagOriginR\x06origin\"o\n" +
 	"\tAttention\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
@@ -2288,7 +3019,8 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12.\n" +
-	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x9f\x03\n" +
+	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x89\n" +
+	"\n" +
 	"\vAgentFilter\x12\"\n" +
 	"\bgroup_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x129\n" +
 	"\bpresence\x18\x02 \x01(\x0e2\x13.ampora.v1.PresenceB\b\xbaH\x05\x82\x01\x02\x10\x01R\bpresence\x12D\n" +
@@ -2297,17 +3029,67 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\vname_prefix\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\n" +
 	"namePrefix\x12\x1c\n" +
 	"\tunhealthy\x18\x06 \x01(\bR\tunhealthy\x12\x1c\n" +
-	"\tattention\x18\a \x01(\bR\tattention\x1a9\n" +
+	"\tattention\x18\a \x01(\bR\tattention\x12>\n" +
+	"\x04tags\x18\b \x03(\v2 .ampora.v1.AgentFilter.TagsEntryB\b\xbaH\x05\x9a\x01\x02\x10\bR\x04tags\x12\x19\n" +
+	"\bno_group\x18\t \x01(\bR\anoGroup\x12&\n" +
+	"\n" +
+	"gateway_id\x18\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\tgatewayId\x12\x1c\n" +
+	"\x04text\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x04text\x12)\n" +
+	"\vhost_prefix\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xfd\x01R\n" +
+	"hostPrefix\x12+\n" +
+	"\fservice_name\x18\r \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vserviceName\x121\n" +
+	"\x0fservice_version\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x0eserviceVersion\x12\x18\n" +
+	"\ahealthy\x18\x0f \x01(\bR\ahealthy\x122\n" +
+	"\x10attention_reason\x18\x10 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fattentionReason\x12,\n" +
+	"\fcapabilities\x18\x11 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\x10R\fcapabilities\x12$\n" +
+	"\tconfig_id\x18\x12 \x01(\tB\a\xbaH\x04r\x02\x18@R\bconfigId\x12.\n" +
+	"\x0econfig_version\x18\x13 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rconfigVersion\x12O\n" +
+	"\x10enrolment_method\x18\x14 \x01(\x0e2\x1a.ampora.v1.EnrolmentMethodB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fenrolmentMethod\x12A\n" +
+	"\x0eenrolled_after\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\renrolledAfter\x12C\n" +
+	"\x0fenrolled_before\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x0eenrolledBefore\x12X\n" +
+	"\x1acertificate_expires_before\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\x18certificateExpiresBefore\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
+	"\x12CountAgentsRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"?\n" +
+	"\x13CountAgentsResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"f\n" +
 	"\x12ListAgentsResponse\x12(\n" +
 	"\x06agents\x18\x01 \x03(\v2\x10.ampora.v1.AgentR\x06agents\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n" +
 	"\x0fGetAgentRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\":\n" +
 	"\x10GetAgentResponse\x12&\n" +
-	"\x05agent\x18\x01 \x01(\v2\x10.ampora.v1.AgentR\x05agent\"5\n" +
+	"\x05agent\x18\x01 \x01(\v2\x10.ampora.v1.AgentR\x05agent\"\xa8\x02\n" +
+	"\x17ListAgentHistoryRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12?\n" +
+	"\x05kinds\x18\x04 \x03(\x0e2\x16.ampora.v1.HistoryKindB\x11\xbaH\x0e\x92\x01\v\x10\x10\"\a\x82\x01\x04\x10\x01 \x00R\x05kinds\x12.\n" +
+	"\x04from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xa2\x02\n" +
+	"\fHistoryEntry\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12*\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x16.ampora.v1.HistoryKindR\x04kind\x12\x14\n" +
+	"\x05event\x18\x03 \x01(\tR\x05event\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12G\n" +
+	"\n" +
+	"attributes\x18\x05 \x03(\v2'.ampora.v1.HistoryEntry.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"u\n" +
+	"\x18ListAgentHistoryResponse\x121\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.ampora.v1.HistoryEntryR\aentries\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
 	"\x19GetEffectiveConfigRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"\xa5\x01\n" +
 	"\x1aGetEffectiveConfigResponse\x12@\n" +
@@ -2333,7 +3115,11 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPRESENCE_ONLINE\x10\x01\x12\x14\n" +
 	"\x10PRESENCE_OFFLINE\x10\x02\x12\x14\n" +
-	"\x10PRESENCE_UNKNOWN\x10\x03*S\n" +
+	"\x10PRESENCE_UNKNOWN\x10\x03*Z\n" +
+	"\tTagOrigin\x12\x1a\n" +
+	"\x16TAG_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13TAG_ORIGIN_OPERATOR\x10\x01\x12\x18\n" +
+	"\x14TAG_ORIGIN_ENROLMENT\x10\x02*S\n" +
 	"\tTransport\x12\x19\n" +
 	"\x15TRANSPORT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13TRANSPORT_WEBSOCKET\x10\x01\x12\x12\n" +
@@ -2352,11 +3138,33 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x16DELIVERY_STATE_APPLIED\x10\x05\x12\x19\n" +
 	"\x15DELIVERY_STATE_FAILED\x10\x06\x12\x1e\n" +
 	"\x1aDELIVERY_STATE_ROLLED_BACK\x10\a\x12\x1a\n" +
-	"\x16DELIVERY_STATE_SKIPPED\x10\b2\x9e\x05\n" +
+	"\x16DELIVERY_STATE_SKIPPED\x10\b*\xaa\x01\n" +
+	"\x0fEnrolmentMethod\x12 \n" +
+	"\x1cENROLMENT_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aENROLMENT_METHOD_AGENT_CSR\x10\x01\x12\x1f\n" +
+	"\x1bENROLMENT_METHOD_SERVER_KEY\x10\x02\x12\x18\n" +
+	"\x14ENROLMENT_METHOD_EST\x10\x03\x12\x1a\n" +
+	"\x16ENROLMENT_METHOD_CHILD\x10\x04*\xe6\x02\n" +
+	"\vHistoryKind\x12\x1c\n" +
+	"\x18HISTORY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17HISTORY_KIND_CONNECTION\x10\x01\x12\x1c\n" +
+	"\x18HISTORY_KIND_DESCRIPTION\x10\x02\x12\x17\n" +
+	"\x13HISTORY_KIND_HEALTH\x10\x03\x12!\n" +
+	"\x1dHISTORY_KIND_EFFECTIVE_CONFIG\x10\x04\x12\x1e\n" +
+	"\x1aHISTORY_KIND_CONFIG_STATUS\x10\x05\x12\x1b\n" +
+	"\x17HISTORY_KIND_COMPONENTS\x10\x06\x12\x19\n" +
+	"\x15HISTORY_KIND_PACKAGES\x10\a\x12\x19\n" +
+	"\x15HISTORY_KIND_DELIVERY\x10\b\x12\x19\n" +
+	"\x15HISTORY_KIND_IDENTITY\x10\t\x12\x1a\n" +
+	"\x16HISTORY_KIND_OPERATORS\x10\n" +
+	"\x12\x18\n" +
+	"\x14HISTORY_KIND_BOUNDED\x10\v2\xdf\x06\n" +
 	"\fAgentService\x12T\n" +
 	"\n" +
-	"ListAgents\x12\x1c.ampora.v1.ListAgentsRequest\x1a\x1d.ampora.v1.ListAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12N\n" +
-	"\bGetAgent\x12\x1a.ampora.v1.GetAgentRequest\x1a\x1b.ampora.v1.GetAgentResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x88\x01\n" +
+	"ListAgents\x12\x1c.ampora.v1.ListAgentsRequest\x1a\x1d.ampora.v1.ListAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
+	"\vCountAgents\x12\x1d.ampora.v1.CountAgentsRequest\x1a\x1e.ampora.v1.CountAgentsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12N\n" +
+	"\bGetAgent\x12\x1a.ampora.v1.GetAgentRequest\x1a\x1b.ampora.v1.GetAgentResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12f\n" +
+	"\x10ListAgentHistory\x12\".ampora.v1.ListAgentHistoryRequest\x1a#.ampora.v1.ListAgentHistoryResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x88\x01\n" +
 	"\x12GetEffectiveConfig\x12$.ampora.v1.GetEffectiveConfigRequest\x1a%.ampora.v1.GetEffectiveConfigResponse\"%\xaa\xd4\x18!\b\x02\x12\x1dagent.reveal_effective_config\x12h\n" +
 	"\vRetryConfig\x12\x1d.ampora.v1.RetryConfigRequest\x1a\x1e.ampora.v1.RetryConfigResponse\"\x1a\xaa\xd4\x18\x16\b\x02\x12\x12agent.retry_config\x12p\n" +
 	"\rAllowChildren\x12\x1f.ampora.v1.AllowChildrenRequest\x1a .ampora.v1.AllowChildrenResponse\"\x1c\xaa\xd4\x18\x18\b\x03\x12\x14agent.allow_children\x12\x80\x01\n" +
@@ -2376,107 +3184,140 @@ func file_ampora_v1_agents_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_agents_proto_rawDescData
 }
 
-var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_ampora_v1_agents_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_ampora_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_ampora_v1_agents_proto_goTypes = []any{
 	(Presence)(0),                           // 0: ampora.v1.Presence
-	(Transport)(0),                          // 1: ampora.v1.Transport
-	(ConfigState)(0),                        // 2: ampora.v1.ConfigState
-	(DeliveryState)(0),                      // 3: ampora.v1.DeliveryState
-	(*Agent)(nil),                           // 4: ampora.v1.Agent
-	(*Attention)(nil),                       // 5: ampora.v1.Attention
-	(*Session)(nil),                         // 6: ampora.v1.Session
-	(*Credential)(nil),                      // 7: ampora.v1.Credential
-	(*Description)(nil),                     // 8: ampora.v1.Description
-	(*Attribute)(nil),                       // 9: ampora.v1.Attribute
-	(*Health)(nil),                          // 10: ampora.v1.Health
-	(*EffectiveConfig)(nil),                 // 11: ampora.v1.EffectiveConfig
-	(*ConfigFile)(nil),                      // 12: ampora.v1.ConfigFile
-	(*RemoteConfigStatus)(nil),              // 13: ampora.v1.RemoteConfigStatus
-	(*PackageStatus)(nil),                   // 14: ampora.v1.PackageStatus
-	(*AvailableComponents)(nil),             // 15: ampora.v1.AvailableComponents
-	(*Component)(nil),                       // 16: ampora.v1.Component
-	(*ConfigDelivery)(nil),                  // 17: ampora.v1.ConfigDelivery
-	(*ListAgentsRequest)(nil),               // 18: ampora.v1.ListAgentsRequest
-	(*AgentFilter)(nil),                     // 19: ampora.v1.AgentFilter
-	(*ListAgentsResponse)(nil),              // 20: ampora.v1.ListAgentsResponse
-	(*GetAgentRequest)(nil),                 // 21: ampora.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),                // 22: ampora.v1.GetAgentResponse
-	(*GetEffectiveConfigRequest)(nil),       // 23: ampora.v1.GetEffectiveConfigRequest
-	(*GetEffectiveConfigResponse)(nil),      // 24: ampora.v1.GetEffectiveConfigResponse
-	(*RetryConfigRequest)(nil),              // 25: ampora.v1.RetryConfigRequest
-	(*RetryConfigResponse)(nil),             // 26: ampora.v1.RetryConfigResponse
-	(*AllowChildrenRequest)(nil),            // 27: ampora.v1.AllowChildrenRequest
-	(*AllowChildrenResponse)(nil),           // 28: ampora.v1.AllowChildrenResponse
-	(*ReleaseQuarantineRequest)(nil),        // 29: ampora.v1.ReleaseQuarantineRequest
-	(*ReleaseQuarantineResponse)(nil),       // 30: ampora.v1.ReleaseQuarantineResponse
-	nil,                                     // 31: ampora.v1.Health.ComponentsEntry
-	nil,                                     // 32: ampora.v1.AgentFilter.LabelsEntry
-	(*GetEffectiveConfigResponse_File)(nil), // 33: ampora.v1.GetEffectiveConfigResponse.File
-	(*timestamppb.Timestamp)(nil),           // 34: google.protobuf.Timestamp
-	(*structpb.Value)(nil),                  // 35: google.protobuf.Value
+	(TagOrigin)(0),                          // 1: ampora.v1.TagOrigin
+	(Transport)(0),                          // 2: ampora.v1.Transport
+	(ConfigState)(0),                        // 3: ampora.v1.ConfigState
+	(DeliveryState)(0),                      // 4: ampora.v1.DeliveryState
+	(EnrolmentMethod)(0),                    // 5: ampora.v1.EnrolmentMethod
+	(HistoryKind)(0),                        // 6: ampora.v1.HistoryKind
+	(*Agent)(nil),                           // 7: ampora.v1.Agent
+	(*Tag)(nil),                             // 8: ampora.v1.Tag
+	(*Attention)(nil),                       // 9: ampora.v1.Attention
+	(*Session)(nil),                         // 10: ampora.v1.Session
+	(*Credential)(nil),                      // 11: ampora.v1.Credential
+	(*Description)(nil),                     // 12: ampora.v1.Description
+	(*Attribute)(nil),                       // 13: ampora.v1.Attribute
+	(*Health)(nil),                          // 14: ampora.v1.Health
+	(*EffectiveConfig)(nil),                 // 15: ampora.v1.EffectiveConfig
+	(*ConfigFile)(nil),                      // 16: ampora.v1.ConfigFile
+	(*RemoteConfigStatus)(nil),              // 17: ampora.v1.RemoteConfigStatus
+	(*PackageStatus)(nil),                   // 18: ampora.v1.PackageStatus
+	(*AvailableComponents)(nil),             // 19: ampora.v1.AvailableComponents
+	(*Component)(nil),                       // 20: ampora.v1.Component
+	(*ConfigDelivery)(nil),                  // 21: ampora.v1.ConfigDelivery
+	(*ListAgentsRequest)(nil),               // 22: ampora.v1.ListAgentsRequest
+	(*AgentFilter)(nil),                     // 23: ampora.v1.AgentFilter
+	(*CountAgentsRequest)(nil),              // 24: ampora.v1.CountAgentsRequest
+	(*CountAgentsResponse)(nil),             // 25: ampora.v1.CountAgentsResponse
+	(*ListAgentsResponse)(nil),              // 26: ampora.v1.ListAgentsResponse
+	(*GetAgentRequest)(nil),                 // 27: ampora.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),                // 28: ampora.v1.GetAgentResponse
+	(*ListAgentHistoryRequest)(nil),         // 29: ampora.v1.ListAgentHistoryRequest
+	(*HistoryEntry)(nil),                    // 30: ampora.v1.HistoryEntry
+	(*ListAgentHistoryResponse)(nil),        // 31: ampora.v1.ListAgentHistoryResponse
+	(*GetEffectiveConfigRequest)(nil),       // 32: ampora.v1.GetEffectiveConfigRequest
+	(*GetEffectiveConfigResponse)(nil),      // 33: ampora.v1.GetEffectiveConfigResponse
+	(*RetryConfigRequest)(nil),              // 34: ampora.v1.RetryConfigRequest
+	(*RetryConfigResponse)(nil),             // 35: ampora.v1.RetryConfigResponse
+	(*AllowChildrenRequest)(nil),            // 36: ampora.v1.AllowChildrenRequest
+	(*AllowChildrenResponse)(nil),           // 37: ampora.v1.AllowChildrenResponse
+	(*ReleaseQuarantineRequest)(nil),        // 38: ampora.v1.ReleaseQuarantineRequest
+	(*ReleaseQuarantineResponse)(nil),       // 39: ampora.v1.ReleaseQuarantineResponse
+	nil,                                     // 40: ampora.v1.Agent.TagsEntry
+	nil,                                     // 41: ampora.v1.Health.ComponentsEntry
+	nil,                                     // 42: ampora.v1.AgentFilter.LabelsEntry
+	nil,                                     // 43: ampora.v1.AgentFilter.TagsEntry
+	nil,                                     // 44: ampora.v1.HistoryEntry.AttributesEntry
+	(*GetEffectiveConfigResponse_File)(nil), // 45: ampora.v1.GetEffectiveConfigResponse.File
+	(*timestamppb.Timestamp)(nil),           // 46: google.protobuf.Timestamp
+	(*structpb.Value)(nil),                  // 47: google.protobuf.Value
 }
 var file_ampora_v1_agents_proto_depIdxs = []int32{
-	34, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
+	46, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: ampora.v1.Agent.presence:type_name -> ampora.v1.Presence
-	6,  // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
-	8,  // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
-	10, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
-	11, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
-	13, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
-	14, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
-	15, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
-	17, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
-	5,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
-	7,  // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
-	34, // 12: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
-	1,  // 13: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
-	34, // 14: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
-	34, // 15: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
-	34, // 16: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
-	34, // 17: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
-	34, // 18: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
-	9,  // 19: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
-	9,  // 20: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
-	35, // 21: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
-	34, // 22: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
-	34, // 23: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
-	31, // 24: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
-	12, // 25: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
-	34, // 26: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
-	2,  // 27: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
-	34, // 28: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
-	16, // 29: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
-	3,  // 30: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
-	34, // 31: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
-	19, // 32: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
-	0,  // 33: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
-	32, // 34: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
-	3,  // 35: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
-	4,  // 36: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
-	4,  // 37: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
-	33, // 38: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
-	4,  // 39: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
-	4,  // 40: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
-	10, // 41: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
-	12, // 42: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
-	18, // 43: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
-	21, // 44: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
-	23, // 45: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
-	25, // 46: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
-	27, // 47: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
-	29, // 48: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
-	20, // 49: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
-	22, // 50: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
-	24, // 51: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
-	26, // 52: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
-	28, // 53: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
-	30, // 54: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
-	49, // [49:55] is the sub-list for method output_type
-	43, // [43:49] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	10, // 2: ampora.v1.Agent.session:type_name -> ampora.v1.Session
+	12, // 3: ampora.v1.Agent.description:type_name -> ampora.v1.Description
+	14, // 4: ampora.v1.Agent.health:type_name -> ampora.v1.Health
+	15, // 5: ampora.v1.Agent.effective_config:type_name -> ampora.v1.EffectiveConfig
+	17, // 6: ampora.v1.Agent.remote_config_status:type_name -> ampora.v1.RemoteConfigStatus
+	18, // 7: ampora.v1.Agent.packages:type_name -> ampora.v1.PackageStatus
+	19, // 8: ampora.v1.Agent.available_components:type_name -> ampora.v1.AvailableComponents
+	21, // 9: ampora.v1.Agent.config_delivery:type_name -> ampora.v1.ConfigDelivery
+	9,  // 10: ampora.v1.Agent.attention:type_name -> ampora.v1.Attention
+	11, // 11: ampora.v1.Agent.credential:type_name -> ampora.v1.Credential
+	40, // 12: ampora.v1.Agent.tags:type_name -> ampora.v1.Agent.TagsEntry
+	5,  // 13: ampora.v1.Agent.enrolment_method:type_name -> ampora.v1.EnrolmentMethod
+	1,  // 14: ampora.v1.Tag.origin:type_name -> ampora.v1.TagOrigin
+	46, // 15: ampora.v1.Attention.since:type_name -> google.protobuf.Timestamp
+	2,  // 16: ampora.v1.Session.transport:type_name -> ampora.v1.Transport
+	46, // 17: ampora.v1.Session.connected_at:type_name -> google.protobuf.Timestamp
+	46, // 18: ampora.v1.Session.last_seen_at:type_name -> google.protobuf.Timestamp
+	46, // 19: ampora.v1.Session.ended_at:type_name -> google.protobuf.Timestamp
+	46, // 20: ampora.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
+	46, // 21: ampora.v1.Credential.not_after:type_name -> google.protobuf.Timestamp
+	13, // 22: ampora.v1.Description.identifying:type_name -> ampora.v1.Attribute
+	13, // 23: ampora.v1.Description.non_identifying:type_name -> ampora.v1.Attribute
+	47, // 24: ampora.v1.Attribute.value:type_name -> google.protobuf.Value
+	46, // 25: ampora.v1.Health.start_time:type_name -> google.protobuf.Timestamp
+	46, // 26: ampora.v1.Health.status_time:type_name -> google.protobuf.Timestamp
+	41, // 27: ampora.v1.Health.components:type_name -> ampora.v1.Health.ComponentsEntry
+	16, // 28: ampora.v1.EffectiveConfig.files:type_name -> ampora.v1.ConfigFile
+	46, // 29: ampora.v1.EffectiveConfig.reported_at:type_name -> google.protobuf.Timestamp
+	3,  // 30: ampora.v1.RemoteConfigStatus.state:type_name -> ampora.v1.ConfigState
+	46, // 31: ampora.v1.RemoteConfigStatus.reported_at:type_name -> google.protobuf.Timestamp
+	20, // 32: ampora.v1.AvailableComponents.components:type_name -> ampora.v1.Component
+	4,  // 33: ampora.v1.ConfigDelivery.state:type_name -> ampora.v1.DeliveryState
+	46, // 34: ampora.v1.ConfigDelivery.since:type_name -> google.protobuf.Timestamp
+	23, // 35: ampora.v1.ListAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	0,  // 36: ampora.v1.AgentFilter.presence:type_name -> ampora.v1.Presence
+	42, // 37: ampora.v1.AgentFilter.labels:type_name -> ampora.v1.AgentFilter.LabelsEntry
+	4,  // 38: ampora.v1.AgentFilter.delivery_state:type_name -> ampora.v1.DeliveryState
+	43, // 39: ampora.v1.AgentFilter.tags:type_name -> ampora.v1.AgentFilter.TagsEntry
+	5,  // 40: ampora.v1.AgentFilter.enrolment_method:type_name -> ampora.v1.EnrolmentMethod
+	46, // 41: ampora.v1.AgentFilter.enrolled_after:type_name -> google.protobuf.Timestamp
+	46, // 42: ampora.v1.AgentFilter.enrolled_before:type_name -> google.protobuf.Timestamp
+	46, // 43: ampora.v1.AgentFilter.certificate_expires_before:type_name -> google.protobuf.Timestamp
+	23, // 44: ampora.v1.CountAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	7,  // 45: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
+	7,  // 46: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
+	6,  // 47: ampora.v1.ListAgentHistoryRequest.kinds:type_name -> ampora.v1.HistoryKind
+	46, // 48: ampora.v1.ListAgentHistoryRequest.from:type_name -> google.protobuf.Timestamp
+	46, // 49: ampora.v1.ListAgentHistoryRequest.until:type_name -> google.protobuf.Timestamp
+	46, // 50: ampora.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	6,  // 51: ampora.v1.HistoryEntry.kind:type_name -> ampora.v1.HistoryKind
+	44, // 52: ampora.v1.HistoryEntry.attributes:type_name -> ampora.v1.HistoryEntry.AttributesEntry
+	30, // 53: ampora.v1.ListAgentHistoryResponse.entries:type_name -> ampora.v1.HistoryEntry
+	45, // 54: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
+	7,  // 55: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
+	7,  // 56: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
+	8,  // 57: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
+	14, // 58: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
+	16, // 59: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
+	22, // 60: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
+	24, // 61: ampora.v1.AgentService.CountAgents:input_type -> ampora.v1.CountAgentsRequest
+	27, // 62: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
+	29, // 63: ampora.v1.AgentService.ListAgentHistory:input_type -> ampora.v1.ListAgentHistoryRequest
+	32, // 64: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
+	34, // 65: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
+	36, // 66: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
+	38, // 67: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
+	26, // 68: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
+	25, // 69: ampora.v1.AgentService.CountAgents:output_type -> ampora.v1.CountAgentsResponse
+	28, // 70: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
+	31, // 71: ampora.v1.AgentService.ListAgentHistory:output_type -> ampora.v1.ListAgentHistoryResponse
+	33, // 72: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
+	35, // 73: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
+	37, // 74: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
+	39, // 75: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
+	68, // [68:76] is the sub-list for method output_type
+	60, // [60:68] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_agents_proto_init() }
@@ -2490,8 +3331,8 @@ func file_ampora_v1_agents_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_agents_proto_rawDesc), len(file_ampora_v1_agents_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   30,
+			NumEnums:      7,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -153,6 +153,8 @@ const (
 	Downlink_KIND_PING Downlink_Kind = 4
 	// Offer a certificate of a new key, which the gateway makes. No part of it stands here.
 	Downlink_KIND_RENEW Downlink_Kind = 5
+	// Send the restart command, once: it is not repeated by anybody.
+	Downlink_KIND_RESTART Downlink_Kind = 6
 )
 
 // Enum value maps for Downlink_Kind.
@@ -164,6 +166,7 @@ var (
 		3: "KIND_CLOSE",
 		4: "KIND_PING",
 		5: "KIND_RENEW",
+		6: "KIND_RESTART",
 	}
 	Downlink_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -172,6 +175,7 @@ var (
 		"KIND_CLOSE":       3,
 		"KIND_PING":        4,
 		"KIND_RENEW":       5,
+		"KIND_RESTART":     6,
 	}
 )
 
@@ -838,8 +842,10 @@ type Poll struct {
 	// The offer that was last handed out.
 	SentHash       []byte `protobuf:"bytes,8,opt,name=sent_hash,json=sentHash,proto3" json:"sent_hash,omitempty"`
 	SentGeneration int64  `protobuf:"varint,9,opt,name=sent_generation,json=sentGeneration,proto3" json:"sent_generation,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The restart command that was last handed out.
+	Restarted     int64 `protobuf:"varint,10,opt,name=restarted,proto3" json:"restarted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Poll) Reset() {
@@ -931,6 +937,13 @@ func (x *Poll) GetSentHash() []byte {
 func (x *Poll) GetSentGeneration() int64 {
 	if x != nil {
 		return x.SentGeneration
+	}
+	return 0
+}
+
+func (x *Poll) GetRestarted() int64 {
+	if x != nil {
+		return x.Restarted
 	}
 	return 0
 }
@@ -1117,7 +1130,7 @@ type Target struct {
 	AgentId string                 `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	// A session of another epoch ignores the downlink.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The grant's generation, of KIND_RENEW the offer's number; a lower one than already seen for this kind is ignored.
+	// The grant's generation, of KIND_RENEW the offer's number, of KIND_RESTART the command's; a lower one than already seen for this kind is ignored.
 	Generation    int64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1309,7 +1322,7 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05whole\x18\x04 \x01(\bR\x05whole\x12<\n" +
 	"\flast_seen_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastSeenAt\"\xd3\x02\n" +
+	"lastSeenAt\"\xf1\x02\n" +
 	"\x04Poll\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1a\n" +
@@ -1322,11 +1335,13 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"components\x18\a \x01(\fR\n" +
 	"components\x12\x1b\n" +
 	"\tsent_hash\x18\b \x01(\fR\bsentHash\x12'\n" +
-	"\x0fsent_generation\x18\t \x01(\x03R\x0esentGeneration\"a\n" +
+	"\x0fsent_generation\x18\t \x01(\x03R\x0esentGeneration\x12\x1c\n" +
+	"\trestarted\x18\n" +
+	" \x01(\x03R\trestarted\"a\n" +
 	"\x0eSignedDownlink\x12\x1a\n" +
 	"\bdownlink\x18\x01 \x01(\fR\bdownlink\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xc5\x03\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xd8\x03\n" +
 	"\bDownlink\x12\x1d\n" +
 	"\n" +
 	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x16\n" +
@@ -1337,7 +1352,7 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"\x04hash\x18\x06 \x01(\fR\x04hash\x12/\n" +
 	"\aentries\x18\a \x03(\v2\x15.relay.v1.ConfigEntryR\aentries\x12\x16\n" +
 	"\x06reason\x18\b \x01(\tR\x06reason\x12 \n" +
-	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"q\n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\"\x83\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_CONFIG\x10\x01\x12\x13\n" +
@@ -1346,7 +1361,8 @@ const file_relay_v1_relay_proto_rawDesc = "" +
 	"KIND_CLOSE\x10\x03\x12\r\n" +
 	"\tKIND_PING\x10\x04\x12\x0e\n" +
 	"\n" +
-	"KIND_RENEW\x10\x05\"Y\n" +
+	"KIND_RENEW\x10\x05\x12\x10\n" +
+	"\fKIND_RESTART\x10\x06\"Y\n" +
 	"\x06Target\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +

@@ -29,8 +29,13 @@ const (
 const (
 	// AgentServiceListAgentsProcedure is the procedure name of the AgentService's ListAgents RPC.
 	AgentServiceListAgentsProcedure = "/ampora.v1.AgentService/ListAgents"
+	// AgentServiceCountAgentsProcedure is the procedure name of the AgentService's CountAgents RPC.
+	AgentServiceCountAgentsProcedure = "/ampora.v1.AgentService/CountAgents"
 	// AgentServiceGetAgentProcedure is the procedure name of the AgentService's GetAgent RPC.
 	AgentServiceGetAgentProcedure = "/ampora.v1.AgentService/GetAgent"
+	// AgentServiceListAgentHistoryProcedure is the procedure name of the AgentService's
+	// ListAgentHistory RPC.
+	AgentServiceListAgentHistoryProcedure = "/ampora.v1.AgentService/ListAgentHistory"
 	// AgentServiceGetEffectiveConfigProcedure is the procedure name of the AgentService's
 	// GetEffectiveConfig RPC.
 	AgentServiceGetEffectiveConfigProcedure = "/ampora.v1.AgentService/GetEffectiveConfig"
@@ -52,11 +57,27 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	agentServiceCountAgentsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("CountAgents"),
+			Procedure:        AgentServiceCountAgentsProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 	agentServiceGetAgentSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType:       connect.StreamTypeUnary,
 			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("GetAgent"),
 			Procedure:        AgentServiceGetAgentProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	agentServiceListAgentHistorySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_agents_proto.Services().ByName("AgentService").Methods().ByName("ListAgentHistory"),
+			Procedure:        AgentServiceListAgentHistoryProcedure,
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
@@ -94,8 +115,12 @@ var (
 type AgentServiceClient interface {
 	// ListAgents pages through agents by name of their id (keyset pagination: stable under change).
 	ListAgents(context.Context, *v1.ListAgentsRequest) (*v1.ListAgentsResponse, error)
+	// CountAgents counts whom a filter selects.
+	CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error)
 	// GetAgent returns one agent, whole, without the bodies of its configurations.
 	GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error)
+	// ListAgentHistory pages through what changed about one agent, newest first.
+	ListAgentHistory(context.Context, *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error)
 	// GetEffectiveConfig returns the exact bytes the agent last reported as its effective configuration. They may hold
 	// secrets the agent did not redact, so the role is Operator and the call is audited.
 	GetEffectiveConfig(context.Context, *v1.GetEffectiveConfigRequest) (*v1.GetEffectiveConfigResponse, error)
@@ -118,8 +143,12 @@ func NewAgentServiceClient(client *connect.Client) AgentServiceClient {
 type AgentServiceHandler interface {
 	// ListAgents pages through agents by name of their id (keyset pagination: stable under change).
 	ListAgents(context.Context, *v1.ListAgentsRequest) (*v1.ListAgentsResponse, error)
+	// CountAgents counts whom a filter selects.
+	CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error)
 	// GetAgent returns one agent, whole, without the bodies of its configurations.
 	GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error)
+	// ListAgentHistory pages through what changed about one agent, newest first.
+	ListAgentHistory(context.Context, *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error)
 	// GetEffectiveConfig returns the exact bytes the agent last reported as its effective configuration. They may hold
 	// secrets the agent did not redact, so the role is Operator and the call is audited.
 	GetEffectiveConfig(context.Context, *v1.GetEffectiveConfigRequest) (*v1.GetEffectiveConfigResponse, error)
@@ -137,7 +166,9 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 	adapter := agentServiceHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: agentServiceListAgentsSpec(), Handler: adapter.listAgents},
+		connect.Method{Spec: agentServiceCountAgentsSpec(), Handler: adapter.countAgents},
 		connect.Method{Spec: agentServiceGetAgentSpec(), Handler: adapter.getAgent},
+		connect.Method{Spec: agentServiceListAgentHistorySpec(), Handler: adapter.listAgentHistory},
 		connect.Method{Spec: agentServiceGetEffectiveConfigSpec(), Handler: adapter.getEffectiveConfig},
 		connect.Method{Spec: agentServiceRetryConfigSpec(), Handler: adapter.retryConfig},
 		connect.Method{Spec: agentServiceAllowChildrenSpec(), Handler: adapter.allowChildren},
@@ -152,8 +183,16 @@ func (UnimplementedAgentServiceHandler) ListAgents(context.Context, *v1.ListAgen
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.ListAgents is not implemented")
 }
 
+func (UnimplementedAgentServiceHandler) CountAgents(context.Context, *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.CountAgents is not implemented")
+}
+
 func (UnimplementedAgentServiceHandler) GetAgent(context.Context, *v1.GetAgentRequest) (*v1.GetAgentResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.GetAgent is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ListAgentHistory(context.Context, *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "ampora.v1.AgentService.ListAgentHistory is not implemented")
 }
 
 func (UnimplementedAgentServiceHandler) GetEffectiveConfig(context.Context, *v1.GetEffectiveConfigRequest) (*v1.GetEffectiveConfigResponse, error) {
@@ -184,9 +223,25 @@ func (c *agentServiceClient) ListAgents(ctx context.Context, req *v1.ListAgentsR
 	return &res, nil
 }
 
+func (c *agentServiceClient) CountAgents(ctx context.Context, req *v1.CountAgentsRequest) (*v1.CountAgentsResponse, error) {
+	var res v1.CountAgentsResponse
+	if err := c.client.CallUnary(ctx, agentServiceCountAgentsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
 func (c *agentServiceClient) GetAgent(ctx context.Context, req *v1.GetAgentRequest) (*v1.GetAgentResponse, error) {
 	var res v1.GetAgentResponse
 	if err := c.client.CallUnary(ctx, agentServiceGetAgentSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ListAgentHistory(ctx context.Context, req *v1.ListAgentHistoryRequest) (*v1.ListAgentHistoryResponse, error) {
+	var res v1.ListAgentHistoryResponse
+	if err := c.client.CallUnary(ctx, agentServiceListAgentHistorySpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -238,12 +293,36 @@ func (h agentServiceHandler) listAgents(ctx context.Context, _ connect.Spec, str
 	return stream.Send(res)
 }
 
+func (h agentServiceHandler) countAgents(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.CountAgentsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.CountAgents(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
 func (h agentServiceHandler) getAgent(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
 	var req v1.GetAgentRequest
 	if err := stream.Receive(&req); err != nil {
 		return err
 	}
 	res, err := h.svc.GetAgent(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) listAgentHistory(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListAgentHistoryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListAgentHistory(ctx, &req)
 	if err != nil {
 		return err
 	}
