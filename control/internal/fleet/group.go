@@ -62,11 +62,10 @@ func (g Group) SameDefinition(other Group) bool {
 // Tags are keys and values that are known of an agent without asking it.
 type Tags map[string]string
 
-// Bounds of what a selector can see of an agent.
+// Bounds of tags, which are those of labels, too.
 const (
 	MaxTags     = 64
-	MaxTagKey   = 64
-	MaxTagValue = 256
+	MaxTagValue = 256 // bytes
 )
 
 // Candidate is what selectors can see of an agent, and where the agent is.
