@@ -10,6 +10,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/shared/fault"
 )
 
 // rule is a dynamic group with its selector. One that does not compile fails for every agent.
@@ -53,7 +54,7 @@ type failures map[fleet.GroupID]fleet.SelectorFailure
 func (f failures) add(id fleet.GroupID, err error) {
 	one := f[id]
 	one.Agents++
-	one.Words = cmp.Or(one.Words, err.Error())
+	one.Words = cmp.Or(one.Words, fault.From(err).Message)
 	f[id] = one
 }
 

@@ -60,21 +60,23 @@ func New(d Deps) (*Placer, error) {
 	return p, nil
 }
 
-// Look places the agents of which something changed, and all where that is due.
+// Look places the agents of which something changed, and all where that is due. What goes wrong with one tenant holds up
+// no other.
 func (p *Placer) Look(ctx context.Context) error {
 	due, err := p.d.Store.GroupingsDue(ctx, p.d.Now())
 	if err != nil {
 		return fmt.Errorf("groups that are to choose: %w", err)
 	}
+	var failed []error
 	for _, tenant := range due {
 		switch err := p.tenant(ctx, tenant); {
 		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrContended):
 			p.d.Log.DebugContext(ctx, "groups were changed while they chose; they choose anew", "tenant", tenant)
 		case err != nil:
-			return fmt.Errorf("groups of tenant %s: %w", tenant, err)
+			failed = append(failed, fmt.Errorf("groups of tenant %s: %w", tenant, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // tenant places agents of a tenant. Who waited may be admitted now that others do not wait any more.
