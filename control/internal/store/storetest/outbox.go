@@ -127,7 +127,7 @@ func dispatchBack(w *world) {
 func dispatchAside(w *world) {
 	waiting := w.connected()
 	w.ask(waiting)
-	gone := w.connect(w.enrol(), w.gateway("gone", 1))
+	gone := w.connect(w.enrolApart(waiting), w.gateway("gone", 1))
 	w.ask(gone)
 	w.woken()
 	w.pass(time.Minute)
@@ -136,7 +136,7 @@ func dispatchAside(w *world) {
 	w.grant(v, 1)
 	w.must(w.retry(stale.id, ""))
 	w.apply(fleet.Step{Grant: &fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: fleet.GrantAssigned, Generation: 2, OpenedAt: w.now}})
-	last := w.connect(w.enrol(), stale.gateway)
+	last := w.connect(w.enrolApart(waiting, gone, stale), stale.gateway)
 	w.pass(time.Second)
 	w.ask(last)
 	due, err := w.ClaimDispatches(w.Context(), w.now, w.now.Add(10*time.Second), 1)
@@ -251,6 +251,17 @@ func (w *world) ask(s session) {
 	w.Helper()
 	_, err := w.Resync(w.Context(), s.partition, "", w.now)
 	w.must(err)
+}
+
+// enrolApart is a new agent of another partition than the sessions': it is asked without them.
+func (w *world) enrolApart(from ...session) agent {
+	w.Helper()
+	for {
+		a := w.enrol()
+		if !slices.ContainsFunc(from, func(s session) bool { return s.partition == a.partition }) {
+			return a
+		}
+	}
 }
 
 // sends claims and sends what is due, as often as the tries tell.
