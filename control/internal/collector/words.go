@@ -82,7 +82,7 @@ var (
 func (s *StandIn) complaints(output string) []complaint {
 	r := reader{root: s.config.root}
 	for line := range strings.Lines(strings.ToValidUTF8(output, "\uFFFD")) {
-		line = openingWords.ReplaceAllString(printable(line), "")
+		line = openingWords.ReplaceAllString(Printable(line), "")
 		if line != "" && len(r.list) < 2*mostWords {
 			r.line(line)
 		}
@@ -90,8 +90,8 @@ func (s *StandIn) complaints(output string) []complaint {
 	return r.list
 }
 
-// printable is a line without what a terminal could take for more than text.
-func printable(line string) string {
+// Printable is a line of a Collector without what a terminal could take for more than text.
+func Printable(line string) string {
 	return strings.TrimSpace(strings.Map(func(c rune) rune {
 		if unicode.IsPrint(c) {
 			return c
