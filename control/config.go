@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -77,6 +78,11 @@ type PKI struct {
 	KMSTimeout time.Duration `env:"AMPORA_PKI_KMS_TIMEOUT" envDefault:"5s" help:"How long a key service may take for a signature, with all that is tried again."`
 }
 
+// Validator is where builds of the Collector are asked themselves.
+type Validator struct {
+	URL string `env:"AMPORA_VALIDATOR_URL" help:"Where ampora-validator is asked what builds of the Collector say of a configuration: unix:/PATH, or http://ADDRESS:PORT with a loopback address. Empty: none is asked."`
+}
+
 // Internal is the service that gateways of other processes call.
 type Internal struct {
 	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
@@ -92,6 +98,8 @@ type Config struct {
 	API      API
 	PKI      PKI
 	Internal Internal
+	// Validator is optional.
+	Validator Validator
 	// Tenant is the tenant of a fresh installation.
 	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
 	// EventRetention bounds the history.
@@ -117,6 +125,9 @@ func (c *Config) Validate() error {
 	}
 	if err := pki.Algorithm(c.PKI.Algorithm).Check(); err != nil {
 		problems = append(problems, fmt.Errorf("AMPORA_PKI_ALGORITHM: %w", err))
+	}
+	if _, err := validator.New(c.Validator.URL, nil); err != nil {
+		problems = append(problems, fmt.Errorf("AMPORA_VALIDATOR_URL %w", err))
 	}
 	if c.PKI.KMSTimeout < time.Second || c.PKI.KMSTimeout > maxKMSTimeout {
 		problems = append(problems, fmt.Errorf("AMPORA_PKI_KMS_TIMEOUT must be from 1s to %s: whoever enrols waits for it", maxKMSTimeout))

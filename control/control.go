@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -39,6 +40,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/upkeep"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
@@ -167,10 +169,14 @@ func (c *Control) openAPI(bodies *content.Content, observe connect.ServerInterce
 	if err != nil {
 		return nil, err
 	}
+	builds, err := validator.New(config.Validator.URL, d.Log)
+	if err != nil {
+		return nil, fmt.Errorf("AMPORA_VALIDATOR_URL %w", err)
+	}
 	public := connect.NewServer(observe, callers)
 	err = api.Register(public, api.Deps{
 		Store: c.store, Content: bodies, Authority: c.authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
+		Validator: builds, ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
 	})
 	return api.NewHandler(public, config.API.CORSOrigins), err
 }

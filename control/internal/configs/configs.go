@@ -20,6 +20,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
@@ -29,9 +30,10 @@ const ReasonChanged = "DRAFT_CHANGED"
 
 // Configs is the library of configurations.
 type Configs struct {
-	store   store.Configs
-	fleet   store.Fleet
-	content *content.Content
+	store     store.Configs
+	fleet     store.Fleet
+	content   *content.Content
+	validator *validator.Client
 }
 
 // Backend is the part of the database that the library needs.
@@ -40,8 +42,10 @@ type Backend interface {
 	store.Fleet
 }
 
-// New returns the library in the database, with the bytes in content.
-func New(db Backend, c *content.Content) *Configs { return &Configs{store: db, fleet: db, content: c} }
+// New returns the library in the database, with the bytes in content. The validator is nil if there is none.
+func New(db Backend, c *content.Content, v *validator.Client) *Configs {
+	return &Configs{store: db, fleet: db, content: c, validator: v}
+}
 
 // Draft is what somebody wrote.
 type Draft struct {

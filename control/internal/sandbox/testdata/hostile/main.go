@@ -19,7 +19,29 @@ import (
 )
 
 func main() {
+	if os.Args[1] == "validate" {
+		pose()
+		return
+	}
 	tricks[os.Args[1]](os.Args[2:])
+}
+
+// pose passes for a Collector that is to validate a configuration. That says which trick to do: "trick: NAME".
+func pose() {
+	body, err := os.ReadFile(strings.TrimPrefix(os.Args[2], "--config=file:"))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(4)
+	}
+	_, name, _ := strings.Cut(string(body), "\"trick\": \"")
+	name, _, _ = strings.Cut(name, "\"")
+	if trick := tricks[name]; trick != nil {
+		trick(nil)
+	}
+	if name == "" {
+		return
+	}
+	os.Exit(1)
 }
 
 var tricks = map[string]func(args []string){
