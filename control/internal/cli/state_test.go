@@ -464,8 +464,10 @@ func (s driftServer) CountDrift(_ context.Context, r *amporav1.CountDriftRequest
 		agents = 1
 	}
 	return &amporav1.CountDriftResponse{Counts: []*amporav1.CountDriftResponse_Count{
-		{State: amporav1.DriftState_DRIFT_STATE_NONE}, {State: amporav1.DriftState_DRIFT_STATE_UNKNOWN},
-		{State: amporav1.DriftState_DRIFT_STATE_IN_SYNC, Agents: 100_000}, {State: amporav1.DriftState_DRIFT_STATE_DRIFTED, Agents: agents},
+		{State: amporav1.DriftState_DRIFT_STATE_NONE},
+		{State: amporav1.DriftState_DRIFT_STATE_UNKNOWN},
+		{State: amporav1.DriftState_DRIFT_STATE_IN_SYNC, Agents: 100_000},
+		{State: amporav1.DriftState_DRIFT_STATE_DRIFTED, Agents: agents},
 	}}, nil
 }
 

@@ -187,6 +187,9 @@ info exporters::otlp 9
 * error decoding 'exporters': unknown type: "nosuch"
 `, `info  0
 `},
+		"where it is": {`Error: exporters::otlp/2: failed to load TLS config: open /etc/ca.pem: no such file or directory
+'exporters' error reading configuration for "otlp/2": dial udp 192.0.2.1:53: operation not permitted
+`, "info exporters::otlp/2 10\ninfo exporters::otlp/2 10\n"},
 		"nothing":  {"", "info  0\n"},
 		"controls": {"Error: \x1b[31mred\x1b[0m \u202eback\xff\n", "info  0\n"},
 	} {

@@ -21,7 +21,8 @@ const (
 )
 
 // Findings is what `otelcol validate` printed when it refused the stand-in, as findings: errors, with the place if the
-// Collector names one. What may come of a placeholder is information, and says that it cannot be known.
+// Collector names one. What may come of a placeholder, or of the empty machine that it saw, is information, and says that it
+// cannot be known.
 func (s *StandIn) Findings(output string) []Finding {
 	complaints := s.complaints(output)
 	if len(complaints) == 0 {
@@ -31,7 +32,12 @@ func (s *StandIn) Findings(output string) []Finding {
 	for _, c := range complaints[:min(len(complaints), mostWords)] {
 		f := Finding{Rule: RuleValidate, Severity: Error, Path: pathOf(c.path...), Message: clip(c.words, longestWords)}
 		f.Line, f.Column = whereIs(s.config.root, c.path)
-		if s.uncertain(c) {
+		switch {
+		case ofSurroundings.MatchString(c.words):
+			f.Severity = Info
+			f.Message = "cannot be known, for it saw no files and no network: " + f.Message
+			f.Fix = "Look whether the agents have what is named."
+		case s.uncertain(c):
 			f.Severity = Info
 			f.Message = "cannot be known, for there is a placeholder in its place: " + f.Message
 			f.Fix = "Look at what the reference stands for on the agents."
@@ -74,7 +80,9 @@ var (
 	ofPath       = regexp.MustCompile(`^((?:receivers|processors|exporters|connectors|extensions|service)(?:::[^:\s]+)*): (.*)$`)
 	ofID         = regexp.MustCompile(`for id: "([^"]+)"`)
 	ofKeys       = regexp.MustCompile(`has invalid keys: (.+)$`)
-	ofIndex      = regexp.MustCompile(`\[([^\]]*)\]`)
+	// ofSurroundings are words about the machine on which it was asked.
+	ofSurroundings = regexp.MustCompile(`no such file or directory|permission denied|operation not permitted|no such host|network is unreachable|read-only file system`)
+	ofIndex        = regexp.MustCompile(`\[([^\]]*)\]`)
 )
 
 // complaints reads what a Collector printed. Lists within lists are not marked as such, so places are looked for in the

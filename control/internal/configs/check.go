@@ -109,7 +109,9 @@ func (c *Configs) ask(ctx context.Context, model *collector.Config, builds []Bui
 	if model == nil {
 		return
 	}
-	key := func(b BuildVerdict) validator.Key { return validator.Key{Name: b.ServiceName, Version: b.ServiceVersion} }
+	key := func(b BuildVerdict) validator.Key {
+		return validator.Key{Name: b.ServiceName, Version: b.ServiceVersion}
+	}
 	keys := make([]validator.Key, len(builds))
 	for i, b := range builds {
 		keys[i] = key(b)
