@@ -6,6 +6,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -83,6 +84,15 @@ type Validator struct {
 	URL string `env:"AMPORA_VALIDATOR_URL" help:"Where ampora-validator is asked what builds of the Collector say of a configuration: unix:/PATH, or http://ADDRESS:PORT with a loopback address. Empty: none is asked."`
 }
 
+// open returns what asks it; nil if there is none.
+func (v Validator) open(log *slog.Logger) (*validator.Client, error) {
+	client, err := validator.New(v.URL, log)
+	if err != nil {
+		return nil, fmt.Errorf("AMPORA_VALIDATOR_URL %w", err)
+	}
+	return client, nil
+}
+
 // Internal is the service that gateways of other processes call.
 type Internal struct {
 	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
@@ -113,7 +123,8 @@ const maxKMSTimeout = 15 * time.Second
 
 // Validate refuses what contradicts itself whatever the mode is.
 func (c *Config) Validate() error {
-	var problems []error
+	_, asking := c.Validator.open(nil)
+	problems := []error{asking}
 	if (c.API.CertFile == "") != (c.API.KeyFile == "") {
 		problems = append(problems, errors.New("AMPORA_HTTP_TLS_CERT_FILE and AMPORA_HTTP_TLS_KEY_FILE belong together: set both or none"))
 	}
@@ -125,9 +136,6 @@ func (c *Config) Validate() error {
 	}
 	if err := pki.Algorithm(c.PKI.Algorithm).Check(); err != nil {
 		problems = append(problems, fmt.Errorf("AMPORA_PKI_ALGORITHM: %w", err))
-	}
-	if _, err := validator.New(c.Validator.URL, nil); err != nil {
-		problems = append(problems, fmt.Errorf("AMPORA_VALIDATOR_URL %w", err))
 	}
 	if c.PKI.KMSTimeout < time.Second || c.PKI.KMSTimeout > maxKMSTimeout {
 		problems = append(problems, fmt.Errorf("AMPORA_PKI_KMS_TIMEOUT must be from 1s to %s: whoever enrols waits for it", maxKMSTimeout))

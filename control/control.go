@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -40,7 +39,6 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/upkeep"
-	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/internalv1/internalv1connect"
 	"gitlab.com/ampora/ampora/shared/bus"
 	"gitlab.com/ampora/ampora/shared/fault"
@@ -169,9 +167,9 @@ func (c *Control) openAPI(bodies *content.Content, observe connect.ServerInterce
 	if err != nil {
 		return nil, err
 	}
-	builds, err := validator.New(config.Validator.URL, d.Log)
+	builds, err := config.Validator.open(d.Log)
 	if err != nil {
-		return nil, fmt.Errorf("AMPORA_VALIDATOR_URL %w", err)
+		return nil, err
 	}
 	public := connect.NewServer(observe, callers)
 	err = api.Register(public, api.Deps{

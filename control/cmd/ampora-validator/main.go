@@ -69,7 +69,7 @@ func (c *config) Validate() error {
 func (c *config) listen() (network, address string, err error) {
 	if path, unix := strings.CutPrefix(c.Addr, "unix:"); unix {
 		if !strings.HasPrefix(path, "/") {
-			return "", "", errors.New("must be an absolute path after unix:")
+			return "", "", errors.New("must be unix: and an absolute path")
 		}
 		return "unix", path, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -52,8 +51,10 @@ func folder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	manifest := fmt.Sprintf("builds: [{name: otelcol, versions: [1.2.3], sha256: %x, path: otelcol}]\n", sha256.Sum256(whole))
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "otelcol"), whole, 0o600), os.WriteFile(filepath.Join(dir, "builds.yaml"), []byte(manifest), 0o600)); err != nil {
-		t.Fatal(err)
+	for name, body := range map[string][]byte{"otelcol": whole, "builds.yaml": []byte(manifest)} {
+		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil { //nolint:gosec // in the folder of the test
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
@@ -82,9 +83,9 @@ func TestItServesOrRefuses(t *testing.T) {
 	var has validator.Builds
 	for has.Builds == nil {
 		select {
-		case <-ended:
-			if !strings.Contains(log.String(), sandbox.ErrCannotIsolate.Error()) {
-				t.Fatalf("it ended: %s", &log)
+		case err := <-ended:
+			if err == nil || !strings.Contains(log.String(), sandbox.ErrCannotIsolate.Error()) {
+				t.Fatalf("it ended with %v: %s", err, &log)
 			}
 			t.Logf("this machine does not isolate, and it says so: %s", &log)
 			return
@@ -135,7 +136,7 @@ func TestSecretsAreRefused(t *testing.T) {
 func TestConfigurations(t *testing.T) {
 	for want, setting := range map[string]string{
 		"AMPORA_VALIDATOR_BUILDS is required":              "",
-		"AMPORA_VALIDATOR_ADDR must be an absolute path":   "AMPORA_VALIDATOR_ADDR=unix:s",
+		"AMPORA_VALIDATOR_ADDR must be unix: and an":       "AMPORA_VALIDATOR_ADDR=unix:s",
 		"AMPORA_VALIDATOR_ADDR must be unix":               "AMPORA_VALIDATOR_ADDR=0.0.0.0:80",
 		"AMPORA_VALIDATOR_CONCURRENT must be from 1 to 64": "AMPORA_VALIDATOR_CONCURRENT=0",
 		"AMPORA_VALIDATOR_TIME must be":                    "AMPORA_VALIDATOR_TIME=1h",

@@ -73,7 +73,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) write(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(w.folder, name), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(w.folder, name), []byte(text), 0o600); err != nil { //nolint:gosec // in the folder of the test
 		t.Fatal(err)
 	}
 }
