@@ -52,7 +52,7 @@ func folder(t *testing.T) string {
 	}
 	manifest := fmt.Sprintf("builds: [{name: otelcol, versions: [1.2.3], sha256: %x, path: otelcol}]\n", sha256.Sum256(whole))
 	for name, body := range map[string][]byte{"otelcol": whole, "builds.yaml": []byte(manifest)} {
-		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil { //nolint:gosec // in the folder of the test
+		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

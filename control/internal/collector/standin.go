@@ -56,15 +56,37 @@ func (c *Config) StandIn() *StandIn {
 	return &StandIn{config: c, holes: map[string]*hole{}}
 }
 
-// Body is the stand-in as YAML, with its aliases written out: if that is longer than MaxBytes, it is refused with
-// ReasonTooLarge.
+// mostShown is how many values a stand-in has at most: several are made at once, some hundred bytes a value.
+const mostShown = 1 << 17
+
+// Body is the stand-in as YAML, with its aliases written out: if that is longer than MaxBytes, or has more than 131 072
+// values, it is refused with ReasonTooLarge.
 func (s *StandIn) Body() ([]byte, error) {
+	if count(s.config.root, mostShown) > mostShown {
+		return nil, tooManyValues()
+	}
 	var body bytes.Buffer
 	encoder := yaml.NewEncoder(&body)
 	if err := encoder.Encode(s.node(s.config.root, nil, false)); err != nil || body.Len() > MaxBytes {
 		return nil, fault.New(fault.Invalid, ReasonTooLarge, "the configuration is too long with its aliases written out").WithCause(err)
 	}
 	return body.Bytes(), nil
+}
+
+// count is how many values there are below a node, itself among them, or some number above most.
+func count(n *Node, most int) int {
+	total := 1
+	for _, item := range n.Items {
+		if total += count(item, most-total); total > most {
+			return total
+		}
+	}
+	for _, f := range n.Fields {
+		if total += count(f.Value, most-total); total > most {
+			return total
+		}
+	}
+	return total
 }
 
 func (s *StandIn) node(n *Node, path []string, secret bool) *yaml.Node {

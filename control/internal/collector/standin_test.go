@@ -246,6 +246,16 @@ func TestPlaceholdersVary(t *testing.T) {
 	}
 }
 
+func TestAStandInIsBounded(t *testing.T) {
+	long := "[" + strings.Repeat("x, ", 1000) + "x]"
+	for aliases, fits := range map[int]bool{100: true, 200: false} {
+		s := standIn(t, "a: &a "+long+"\nb: ["+strings.Repeat("*a, ", aliases)+"]\n")
+		if _, err := s.Body(); (err == nil) != fits {
+			t.Errorf("a list written out %d times: %v", aliases, err)
+		}
+	}
+}
+
 // FuzzWords: whatever a program prints, it is bounded, and no panic.
 func FuzzWords(f *testing.F) {
 	f.Add("'exporters' error reading configuration for \"otlp\": x error(s):\n'a[0].b' has invalid keys: c", "exporters: {otlp: {a: [{b: '${env:X}'}]}}")

@@ -97,7 +97,7 @@ func (c *Client) ask(ctx context.Context, config *collector.Config, key Key) Ver
 	for round := 1; ; round++ {
 		body, err := shown.Body()
 		if err != nil {
-			return notAsked("the configuration is too long with its aliases written out")
+			return notAsked("the configuration has too many values to be shown to it")
 		}
 		a, err := c.validate(ctx, Question{Name: key.Name, Version: key.Version, Config: body})
 		switch {

@@ -23,8 +23,8 @@ import (
 const (
 	// glance is how long a validator may take to say what builds it has.
 	glance = 2 * time.Second
-	// longestAnswer in bytes.
-	longestAnswer = 1 << 20
+	// longestAnswer in bytes: half a MiB of what a build prints, each byte of it escaped.
+	longestAnswer = 4 << 20
 )
 
 // Client asks a validator. A nil client has none to ask.
@@ -41,7 +41,7 @@ func New(address string, log *slog.Logger) (*Client, error) {
 		return nil, nil //nolint:nilnil // as is said above
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}
-	c := &Client{http: &http.Client{Transport: transport}, log: log}
+	c := &Client{http: &http.Client{Transport: transport, CheckRedirect: stay}, log: log}
 	if path, unix := strings.CutPrefix(address, "unix:"); unix {
 		if !strings.HasPrefix(path, "/") {
 			return nil, errors.New("unix: is followed by an absolute path")
@@ -60,6 +60,9 @@ func New(address string, log *slog.Logger) (*Client, error) {
 	c.base = "http://" + u.Host
 	return c, nil
 }
+
+// stay follows nobody to another address.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)

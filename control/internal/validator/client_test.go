@@ -149,6 +149,11 @@ func TestBadPeers(t *testing.T) {
 		"broken":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "the validator does not answer"},
 		"no JSON": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, "the validator does not answer"},
 		"slow":    {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "the validator does not answer"},
+		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			if !list(w, r) {
+				http.Redirect(w, r, PathBuilds, http.StatusTemporaryRedirect)
+			}
+		}, "the validator gives no answer"},
 		"busy": {func(w http.ResponseWriter, r *http.Request) {
 			if !list(w, r) {
 				w.WriteHeader(http.StatusServiceUnavailable)
