@@ -85,15 +85,21 @@ var verdicts = []struct {
 	{"an unknown field", around("{endpoint: 'a.example.com:4317', foo: 1}"), amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED, `path:"exporters::otlp::foo"`},
 	{"a field of the wrong type", around("{endpoint: 'a.example.com:4317', tls: {insecure: maybe}}"), amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED, `path:"exporters::otlp::tls::insecure"`},
 	{"a value it does not like", around("{endpoint: 'a.example.com:4317', sending_queue: {queue_size: -1}}"), amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED, "`queue_size` must be positive"},
-	{"references of every type", around("{endpoint: '${env:HOST}:4317', timeout: '${env:T}', tls: {insecure: '${env:I}'}, headers: {x: '${file:/x}'}, sending_queue: '${env:Q}'}"),
-		amporav1.CollectorOutcome_COLLECTOR_OUTCOME_ACCEPTED, ""},
-	{"a secret of the environment", around("{endpoint: 'a.example.com:4317', timeout: '${env:AMPORA_MASTER_KEY}', compression: '${AMPORA_MASTER_KEY}'}"),
-		amporav1.CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN, "cannot be known"},
+	{
+		"references of every type", around("{endpoint: '${env:HOST}:4317', timeout: '${env:T}', tls: {insecure: '${env:I}'}, headers: {x: '${file:/x}'}, sending_queue: '${env:Q}'}"),
+		amporav1.CollectorOutcome_COLLECTOR_OUTCOME_ACCEPTED, "",
+	},
+	{
+		"a secret of the environment", around("{endpoint: 'a.example.com:4317', timeout: '${env:AMPORA_MASTER_KEY}', compression: '${AMPORA_MASTER_KEY}'}"),
+		amporav1.CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN, "cannot be known",
+	},
 	{"a secret of its own", around("{endpoint: 'a.example.com:4317', auth: {authenticator: x}, password: hunter2}"), amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED, `path:"exporters::otlp::password"`},
 	{"a file", around("{endpoint: 'a.example.com:4317', tls: {ca_file: /etc/passwd}, compression: '${file:/etc/passwd}'}"), amporav1.CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN, ""},
 	{"the network", around("{endpoint: 'a.example.com:4317', compression: '${http://127.0.0.1:1/}'}"), amporav1.CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN, ""},
-	{"a pipeline without an end", "receivers: {nop: }\nexporters: {nop: }\nservice: {pipelines: {traces: {receivers: [nop], exporters: [missing]}}}\n",
-		amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED, `references exporter \"missing\" which is not configured`},
+	{
+		"a pipeline without an end", "receivers: {nop: }\nexporters: {nop: }\nservice: {pipelines: {traces: {receivers: [nop], exporters: [missing]}}}\n",
+		amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED, `references exporter \"missing\" which is not configured`,
+	},
 }
 
 // verdict is what the only build of the only agent says of a file.
