@@ -142,7 +142,7 @@ processors:
 exporters:
   otlp: {tls: {insecure: "${env:I}"}, timeout: x}
   otlp/2: {sending_queue: {queue_size: -1}}
-  nosuch:
+  nosuch: {x: "${env:X}"}
 service:
   pipelines:
     traces: {receivers: [otlp], exporters: [otlp], processors: [nope]}

@@ -51,8 +51,8 @@ func (s *StandIn) Findings(output string) []Finding {
 type complaint struct {
 	path  []string
 	words string
-	// keys says that it is about keys, which no placeholder can change.
-	keys bool
+	// certain says that it is about keys or types of component, which no placeholder can change.
+	certain bool
 }
 
 // uncertain reports whether a complaint may come of a placeholder: it is about a place with one above or below, or of how
@@ -61,7 +61,7 @@ func (s *StandIn) uncertain(c complaint) bool {
 	for _, h := range s.holes {
 		shorter := min(len(c.path), len(h.path))
 		switch {
-		case c.keys:
+		case c.certain:
 		case slices.Equal(c.path[:shorter], h.path[:shorter]):
 			return true
 		case c.path[0] == "service" && h.wires():
@@ -79,6 +79,7 @@ var (
 	ofField      = regexp.MustCompile(`^'([^']*)' (.*)$`)
 	ofPath       = regexp.MustCompile(`^((?:receivers|processors|exporters|connectors|extensions|service)(?:::[^:\s]+)*): (.*)$`)
 	ofID         = regexp.MustCompile(`for id: "([^"]+)"`)
+	ofType       = regexp.MustCompile(`^'[a-z]+' unknown type: `)
 	ofKeys       = regexp.MustCompile(`has invalid keys: (.+)$`)
 	// ofSurroundings are words about the machine on which it was asked.
 	ofSurroundings = regexp.MustCompile(`no such file or directory|permission denied|operation not permitted|no such host|network is unreachable|read-only file system`)
@@ -145,9 +146,9 @@ func (r *reader) say(path []string, words string) {
 	if listFollows.MatchString(words) {
 		return
 	}
-	c := complaint{path: path, words: words}
+	c := complaint{path: path, words: words, certain: ofType.MatchString(words)}
 	if m := ofKeys.FindStringSubmatch(words); m != nil {
-		c.keys = true
+		c.certain = true
 		first, _, _ := strings.Cut(m[1], ", ")
 		c.path = r.findBelow(path, first)
 	}

@@ -10,9 +10,9 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 	"unsafe"
 
@@ -89,10 +89,14 @@ func leaveFiles(files map[string][]byte) error {
 		return fmt.Errorf("mount an empty one: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if name == "" || strings.ContainsAny(name, "/\x00") {
+		if !filepath.IsLocal(name) {
 			return fmt.Errorf("%q is no name of a file", name)
 		}
-		if err := os.WriteFile(stage+"/"+name, files[name], 0o444); err != nil { //nolint:gosec // for a process that is nobody
+		path := filepath.Join(stage, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o555); err != nil { //nolint:gosec // for a process that is nobody
+			return fmt.Errorf("make a folder: %w", err)
+		}
+		if err := os.WriteFile(path, files[name], 0o444); err != nil { //nolint:gosec // likewise
 			return fmt.Errorf("write a file: %w", err)
 		}
 	}

@@ -28,7 +28,7 @@ var ErrDigest = errors.New("the file does not have the digest that it should hav
 type Job struct {
 	// Args are its arguments, without its name.
 	Args []string
-	// Files are those that it sees, by their names in /.
+	// Files are those that it sees, by their paths below /.
 	Files map[string][]byte
 
 	Limits Limits

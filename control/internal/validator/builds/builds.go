@@ -130,7 +130,7 @@ func (f *Folder) run(ctx context.Context, e entry, config []byte) (validator.Ans
 	defer func() { _ = p.Close() }()
 	begun := time.Now()
 	r, err := p.Run(ctx, sandbox.Job{
-		Args: []string{"validate", "--config=file:/config.yaml"}, Files: map[string][]byte{"config.yaml": config}, Limits: f.limits,
+		Args: []string{"validate", "--config=file:/config.yaml"}, Files: surroundings(config), Limits: f.limits,
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -143,6 +143,15 @@ func (f *Folder) run(ctx context.Context, e entry, config []byte) (validator.Ans
 	log.InfoContext(ctx, "a build looked at a configuration", slog.String("outcome", string(a.Outcome)), slog.String("why", a.Why),
 		slog.Int("code", r.Code), slog.Int64("milliseconds", time.Since(begun).Milliseconds()))
 	return a, nil
+}
+
+// surroundings are the files that a build sees: the configuration, and a machine with 4 GiB in no cgroup, without which the
+// memory_limiter refuses every configuration that gives its limit in percent.
+func surroundings(config []byte) map[string][]byte {
+	return map[string][]byte{
+		"config.yaml": config, "proc/self/mountinfo": {}, "proc/self/cgroup": {},
+		"proc/meminfo": []byte("MemTotal: 4194304 kB\nMemFree: 4194304 kB\nMemAvailable: 4194304 kB\n"),
+	}
 }
 
 // answer turns the end of a run into an answer: a Collector ends with 0 if it takes the configuration, with 1 if not, and
