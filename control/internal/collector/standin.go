@@ -135,8 +135,7 @@ func (s *StandIn) text(value string, path []string, secret bool) *yaml.Node {
 		}
 		return placeholders[h.tried]
 	case secret && plainly(value), pemKey.MatchString(value):
-		s.hole(path)
-		return text("1")
+		return s.only(path, text("1"))
 	}
 	// What is hidden is hidden wherever it is in the text, so this comes before its references.
 	hidden := userInfo.ReplaceAllString(value, "${1}:1@")
@@ -147,10 +146,16 @@ func (s *StandIn) text(value string, path []string, secret bool) *yaml.Node {
 		from = r.end
 	}
 	whole.WriteString(hidden[from:])
-	if whole.String() != value {
-		s.hole(path)
+	if whole.String() == value {
+		return text(value)
 	}
-	return text(whole.String())
+	return s.only(path, text(whole.String()))
+}
+
+// only notes that there is a placeholder which can be no other.
+func (s *StandIn) only(path []string, placeholder *yaml.Node) *yaml.Node {
+	s.hole(path).fixed = placeholder
+	return placeholder
 }
 
 // hole notes that there is a placeholder at the path.
