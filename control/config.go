@@ -6,6 +6,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/shared/conf"
 	"gitlab.com/ampora/ampora/shared/identity"
 )
@@ -77,6 +79,20 @@ type PKI struct {
 	KMSTimeout time.Duration `env:"AMPORA_PKI_KMS_TIMEOUT" envDefault:"5s" help:"How long a key service may take for a signature, with all that is tried again."`
 }
 
+// Validator is where builds of the Collector are asked themselves.
+type Validator struct {
+	URL string `env:"AMPORA_VALIDATOR_URL" help:"Where ampora-validator is asked what builds of the Collector say of a configuration: unix:/PATH, or http://ADDRESS:PORT with a loopback address. Empty: none is asked."`
+}
+
+// open returns what asks it; nil if there is none.
+func (v Validator) open(log *slog.Logger) (*validator.Client, error) {
+	client, err := validator.New(v.URL, log)
+	if err != nil {
+		return nil, fmt.Errorf("AMPORA_VALIDATOR_URL %w", err)
+	}
+	return client, nil
+}
+
 // Internal is the service that gateways of other processes call.
 type Internal struct {
 	Addr string `env:"AMPORA_INTERNAL_ADDR" help:"Where gateways of other processes call the control plane, host:port. Always mutual TLS, with certificates of its own making."`
@@ -92,6 +108,8 @@ type Config struct {
 	API      API
 	PKI      PKI
 	Internal Internal
+	// Validator is optional.
+	Validator Validator
 	// Tenant is the tenant of a fresh installation.
 	Tenant string `env:"AMPORA_TENANT" envDefault:"default" help:"Tenant that a fresh installation begins with: lower-case letters, digits and hyphens."`
 	// EventRetention bounds the history.
@@ -105,7 +123,8 @@ const maxKMSTimeout = 15 * time.Second
 
 // Validate refuses what contradicts itself whatever the mode is.
 func (c *Config) Validate() error {
-	var problems []error
+	_, asking := c.Validator.open(nil)
+	problems := []error{asking}
 	if (c.API.CertFile == "") != (c.API.KeyFile == "") {
 		problems = append(problems, errors.New("AMPORA_HTTP_TLS_CERT_FILE and AMPORA_HTTP_TLS_KEY_FILE belong together: set both or none"))
 	}

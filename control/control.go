@@ -170,10 +170,14 @@ func (c *Control) openAPI(bodies *content.Content, observe connect.ServerInterce
 	if err != nil {
 		return nil, err
 	}
+	builds, err := config.Validator.open(d.Log)
+	if err != nil {
+		return nil, err
+	}
 	public := connect.NewServer(observe, callers)
 	err = api.Register(public, api.Deps{
 		Store: c.store, Content: bodies, Authority: c.authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
-		ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
+		Validator: builds, ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
 	})
 	return api.NewHandler(public, config.API.CORSOrigins), err
 }

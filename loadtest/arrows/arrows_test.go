@@ -50,6 +50,21 @@ var rules = []rule{
 		from: "control/internal/collector/...", only: []string{"control/internal/collector", "control/internal/expression", "control/internal/fleet", "shared/fault"},
 		why: "what a configuration means depends on nothing but the configuration: no store, no API, no agent",
 	},
+	{from: "control/internal/sandbox", only: []string{}, why: "what isolates is small and knows nothing that could be had from it"},
+	{
+		from: "control/cmd/ampora-validator", only: []string{"control/internal/sandbox", "control/internal/validator/builds", "shared/conf", "shared/ops"},
+		why: "where programs run that are not trusted there is no store, no key and no API to be found",
+	},
+	{
+		from: "control/internal/validator/...",
+		only: []string{"control/internal/validator", "control/internal/sandbox", "control/internal/collector"},
+		why:  "likewise; of configurations they know the model alone",
+	},
+	{
+		from: "control/...", never: []string{"control/internal/sandbox"},
+		except: []string{"control/internal/sandbox", "control/internal/validator/builds", "control/cmd/ampora-validator"},
+		why:    "no program that holds a secret runs others",
+	},
 	{from: "control/internal/expression", only: []string{"shared/..."}, why: "expressions know what they are given, not what it means"},
 	{
 		from: "control/internal/groups", only: []string{"control/internal/expression", "control/internal/fleet", "control/internal/store", "shared/..."},
@@ -127,6 +142,7 @@ var foreign = []struct {
 	},
 	{"github.com/aymanbagabas/go-udiff", []string{"control/internal/collector"}, "bodies are compared in one place, within its bounds"},
 	{"cel.dev/cel-go", []string{"control/internal/expression"}, "what an expression may do and cost is bounded in one place"},
+	{"github.com/elastic/go-seccomp-bpf", []string{"control/internal/sandbox"}, "what a program may call is decided in one place"},
 	{"modernc.org/sqlite", []string{"control/internal/store/sqlite", "migrations", "loadtest/..."}, "one package speaks to SQLite"},
 	{"github.com/gobwas/ws", []string{"gateway/internal/opamp", "gateway/internal/gatewaytest", "loadtest/..."}, "WebSocket frames are a matter of the OpAMP transport"},
 	{"go.opentelemetry.io/otel/sdk", []string{"shared/ops/...", "loadtest/..."}, "instruments come from an injected meter; only ops knows where they go"},

@@ -14,10 +14,11 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/render"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
 )
 
-// Deps is what the services are made of. All fields but Changed and Stopping are required.
+// Deps is what the services are made of. All fields but Changed, Stopping and Validator are required.
 type Deps struct {
 	Store     store.Store
 	Content   *content.Content
@@ -32,6 +33,8 @@ type Deps struct {
 	Version     string // of the program
 	TrustDomain string // of agents' identities
 	OpAMPURL    string // that agents connect to
+	// Validator asks builds of the Collector themselves; nil: none is asked.
+	Validator *validator.Client
 	// ImmediateLimit is how many agents one act may change.
 	ImmediateLimit int
 	// Meter measures what the interceptors do not.
@@ -47,7 +50,7 @@ func Register(server *connect.Server, d Deps) error {
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterGroupServiceHandler(server, &groupService{d.Store, d.Store, d.ImmediateLimit, make(chan struct{}, previewsAtOnce)})
-	versions := library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now))
+	versions := library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now), d.Validator)
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{versions, d.Store, d.Store, d.Content})
 	amporav1connect.RegisterConfigRuleServiceHandler(server, &configRules{versions, d.Store})
 	amporav1connect.RegisterDriftServiceHandler(server, &drifts{d.Store})

@@ -9,6 +9,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/collector"
 	library "gitlab.com/ampora/ampora/control/internal/configs"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
 
@@ -78,8 +79,24 @@ func finding(f collector.Finding) *amporav1.ConfigFinding {
 func buildVerdict(b library.BuildVerdict) *amporav1.BuildVerdict {
 	return &amporav1.BuildVerdict{
 		ServiceName: b.ServiceName, ServiceVersion: b.ServiceVersion, Agents: int64(b.Agents), ExampleAgentId: string(b.Example),
-		Known: b.Components != nil, Missing: each(b.Missing, finding),
+		Known: b.Components != nil, Missing: each(b.Missing, finding), Collector: collectorVerdict(b.Collector),
 	}
+}
+
+var collectorOutcomes = word[validator.Outcome, amporav1.CollectorOutcome]{
+	{validator.Accepted, amporav1.CollectorOutcome_COLLECTOR_OUTCOME_ACCEPTED},
+	{validator.Refused, amporav1.CollectorOutcome_COLLECTOR_OUTCOME_REFUSED},
+	{validator.Uncertain, amporav1.CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN},
+	{validator.Stopped, amporav1.CollectorOutcome_COLLECTOR_OUTCOME_STOPPED},
+	{validator.NotAsked, amporav1.CollectorOutcome_COLLECTOR_OUTCOME_NOT_ASKED},
+}
+
+// collectorVerdict is nothing where nobody could be asked.
+func collectorVerdict(v validator.Verdict) *amporav1.CollectorVerdict {
+	if v.Outcome == "" {
+		return nil
+	}
+	return &amporav1.CollectorVerdict{Outcome: collectorOutcomes.encode(v.Outcome), Findings: each(v.Findings, finding), Why: v.Why}
 }
 
 // sourceFrom reads a source; a rule of the message holds it to exactly one of the two.

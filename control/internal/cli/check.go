@@ -7,8 +7,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -20,10 +22,11 @@ func (p *program) configsCheck() *cobra.Command {
 		use: "check CONFIG[@VERSION] | -f FILE [flags]", short: "Say what the Collector would refuse, and what should not run", args: cobra.MaximumNArgs(1),
 		long: `Look at a version, by default the newest, or at a file, and say what the Collector would refuse and what it would
 accept and should not run. With --all, --group or --agent the builds of these agents are looked at too: which of them
-have every component that is used. Nothing is stored or sent.
+have every component that is used and, where the installation has a validator with such a build, what that itself says.
+Nothing is stored, and nothing is sent to agents.
 
-Exits with 2 if there is a finding of severity error, or an agent that lacks something. The rules are listed in
-docs/reference/config-rules.md.`,
+Exits with 2 if there is a finding of severity error, or an agent that lacks something or has a build that refuses it.
+The rules are listed in docs/reference/config-rules.md.`,
 		example: "amporactl configs check -f edge.yaml\namporactl configs check edge@4 --group berlin",
 	}, func(ctx context.Context, api *api, args []string) error {
 		source, err := p.source(ctx, api, file, args)
@@ -120,11 +123,45 @@ func (c checkView) write(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("BUILD", "VERSION", "AGENTS", "AN AGENT", "LACKS")
+	t := newTable("BUILD", "VERSION", "AGENTS", "AN AGENT", "LACKS", "SAYS")
 	for _, b := range c.GetBuilds() {
-		t.row(or(b.GetServiceName()), or(b.GetServiceVersion()), fmt.Sprint(b.GetAgents()), or(b.GetExampleAgentId()), lacks(b))
+		t.row(or(b.GetServiceName()), or(b.GetServiceVersion()), fmt.Sprint(b.GetAgents()), or(b.GetExampleAgentId()), lacks(b), says(b.GetCollector()))
 	}
-	return t.write(out)
+	if err := t.write(out); err != nil {
+		return err
+	}
+	return c.writeWords(out)
+}
+
+// writeWords shows what builds say of the configuration, once where several have the same to say.
+func (c checkView) writeWords(out io.Writer) error {
+	var shown []*amporav1.CollectorVerdict
+	for _, b := range c.GetBuilds() {
+		said := b.GetCollector()
+		if len(said.GetFindings()) == 0 || slices.ContainsFunc(shown, func(v *amporav1.CollectorVerdict) bool { return proto.Equal(v, said) }) {
+			continue
+		}
+		shown = append(shown, said)
+		if _, err := fmt.Fprintf(out, "\n%s %s itself says:\n\n", or(b.GetServiceName()), or(b.GetServiceVersion())); err != nil {
+			return err
+		}
+		if err := findingTable(said.GetFindings()).write(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// says is what a build says, in short.
+func says(v *amporav1.CollectorVerdict) string {
+	switch {
+	case v == nil:
+		return none
+	case v.GetWhy() != "":
+		return word(v.GetOutcome()) + ": " + escape(v.GetWhy())
+	default:
+		return word(v.GetOutcome())
+	}
 }
 
 func findingTable(findings []*amporav1.ConfigFinding) *table {

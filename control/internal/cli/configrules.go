@@ -44,7 +44,7 @@ func (p *program) configRulesPut() *cobra.Command {
 violates one of severity error is not published, and the rule cannot be waived. Needs the role admin.`,
 		example: `amporactl config-rules put no-debug --message 'debug is for laptops' --expression '"debug" in config.exporters'`,
 	}, func(ctx context.Context, api *api, args []string) (err error) {
-		if (rule.Expression == "") == (file == "") {
+		if (rule.GetExpression() == "") == (file == "") {
 			return usage("give the expression, or a file with it: one of the two")
 		}
 		if file != "" {

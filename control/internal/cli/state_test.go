@@ -500,9 +500,16 @@ func (s configServer) CheckConfig(_ context.Context, r *amporav1.CheckConfigRequ
 	}
 	if r.GetAudience().GetAll() {
 		answer.Builds = []*amporav1.BuildVerdict{
-			{ServiceName: "otelcol", ServiceVersion: "0.149.0", Agents: 9812, ExampleAgentId: mintedID, Known: true},
+			{ServiceName: "otelcol", ServiceVersion: "0.149.0", Agents: 9812, ExampleAgentId: mintedID, Known: true, Collector: &amporav1.CollectorVerdict{
+				Outcome: amporav1.CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN, Findings: []*amporav1.ConfigFinding{{
+					Rule: "collector-validate", Severity: amporav1.FindingSeverity_FINDING_SEVERITY_INFO, Path: "exporters::otlp", Line: 7, Column: 3,
+					Message: "cannot be known, for there is a placeholder in its place: \"x\" is no address\x1b[2J",
+				}},
+			}},
 			{ServiceName: "otelcol", ServiceVersion: "0.140.0", Agents: 188, ExampleAgentId: mintedID, Known: true, Missing: []*amporav1.ConfigFinding{
 				{Rule: "missing-component", Path: "processors::filter"}, {Rule: "missing-component", Path: "processors::transform"},
+			}, Collector: &amporav1.CollectorVerdict{
+				Outcome: amporav1.CollectorOutcome_COLLECTOR_OUTCOME_NOT_ASKED, Why: "the validator does not have this build",
 			}},
 			{Agents: 3, ExampleAgentId: mintedID},
 		}
@@ -567,8 +574,10 @@ func (s driftServer) CountDrift(_ context.Context, r *amporav1.CountDriftRequest
 		agents = 1
 	}
 	return &amporav1.CountDriftResponse{Counts: []*amporav1.CountDriftResponse_Count{
-		{State: amporav1.DriftState_DRIFT_STATE_NONE}, {State: amporav1.DriftState_DRIFT_STATE_UNKNOWN},
-		{State: amporav1.DriftState_DRIFT_STATE_IN_SYNC, Agents: 100_000}, {State: amporav1.DriftState_DRIFT_STATE_DRIFTED, Agents: agents},
+		{State: amporav1.DriftState_DRIFT_STATE_NONE},
+		{State: amporav1.DriftState_DRIFT_STATE_UNKNOWN},
+		{State: amporav1.DriftState_DRIFT_STATE_IN_SYNC, Agents: 100_000},
+		{State: amporav1.DriftState_DRIFT_STATE_DRIFTED, Agents: agents},
 	}}, nil
 }
 

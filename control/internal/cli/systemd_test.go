@@ -19,8 +19,8 @@ const (
 // units are the systemd units that are shipped, by name.
 func units(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(unitsDir, "*@.*"))
-	if err != nil || len(paths) < 5 {
+	paths, err := filepath.Glob(filepath.Join(unitsDir, "*.*"))
+	if err != nil || len(paths) < 6 {
 		t.Fatalf("the units are %v, %v", paths, err)
 	}
 	found := make(map[string]string, len(paths))
@@ -76,7 +76,7 @@ func TestUnitsAreUnits(t *testing.T) {
 			t.Errorf("%s has no section %s", name, section)
 		}
 		path := filepath.Join(dir, strings.Replace(name, "@.", "@otelcol.", 1))
-		if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, installed, stand)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(strings.NewReplacer(installed, stand, filepath.Dir(installed)+"/ampora-validator", stand).Replace(text)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		instances = append(instances, path)

@@ -12,7 +12,8 @@
 // [Parse] makes a [Config] of such a body, and [Check] says what is wrong with it, each by its rule ([Rules]): an error is
 // what the Collector refuses, anything else advice. [Config.SemanticHash] is the same for configurations that mean the
 // same. [Diff] tells how two differ, [Drift] what an agent runs otherwise than it was assigned, [Config.Missing] what a
-// build lacks for it, [Config.Judge] what a tenant's own rules have against it; [TextDiff] compares bodies of any kind.
+// build lacks for it, [Config.Judge] what a tenant's own rules have against it; [TextDiff] compares bodies of any kind. A
+// [StandIn] is what can be shown to a real Collector, and reads what that has to say.
 // Why they decide as they do is in ADR 0030.
 //
 // A Config is never changed once it is made, and may be used by many at once. References (${env:NAME}) are text here;

@@ -23,6 +23,8 @@ Collector: which types of component it has.
 
 A finding has the id of its rule, a severity, a path with ` + "`::`" + ` between its keys as in the Collector's own messages, line and
 column, a message, and a hint. Findings come in the order of the text; of more than 200 the last says how many there are.
+Where the administrator runs [ampora-validator](../operator/validator.md), the Collector itself is asked: what it says are
+findings of the rule ` + "`collector-validate`" + `.
 What a reference (` + "`${env:NAME}`" + `, ` + "`${file:/path}`" + `) stands for is not known here: where it could be right, nothing is said.
 
 `

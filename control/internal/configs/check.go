@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/collector"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
@@ -45,6 +46,8 @@ type Verdict struct {
 type BuildVerdict struct {
 	fleet.Build
 	Missing []collector.Finding
+	// Collector is what the build itself says; without an outcome if there is nobody to ask.
+	Collector validator.Verdict
 }
 
 // Publishable says whether nothing stands in the way.
@@ -54,14 +57,15 @@ func (v Verdict) errors() []collector.Finding {
 	return slices.DeleteFunc(slices.Clone(v.Findings), func(f collector.Finding) bool { return f.Severity != collector.Error })
 }
 
-// Agents are how many agents of the audience have all that is used, lack something, and did not say what they have.
+// Agents are how many agents of the audience have all that is used, lack something or have a build that refuses it, and
+// did not say what they have.
 func (v Verdict) Agents() (valid, invalid, unknown int) {
 	for _, b := range v.Builds {
 		switch {
-		case b.Components == nil:
-			unknown += b.Agents
-		case len(b.Missing) > 0:
+		case len(b.Missing) > 0 || b.Collector.Outcome == validator.Refused:
 			invalid += b.Agents
+		case b.Components == nil && b.Collector.Outcome != validator.Accepted:
+			unknown += b.Agents
 		default:
 			valid += b.Agents
 		}
@@ -96,7 +100,26 @@ func (c *Configs) Check(ctx context.Context, tenant fleet.TenantID, s Source, au
 		}
 		verdict.Builds, verdict.Beyond = append(verdict.Builds, found), verdict.Beyond-b.Agents
 	}
+	c.ask(ctx, model, verdict.Builds)
 	return verdict, nil
+}
+
+// ask adds what the builds themselves have to say, as far as a validator has them.
+func (c *Configs) ask(ctx context.Context, model *collector.Config, builds []BuildVerdict) {
+	if model == nil {
+		return
+	}
+	key := func(b BuildVerdict) validator.Key {
+		return validator.Key{Name: b.ServiceName, Version: b.ServiceVersion}
+	}
+	keys := make([]validator.Key, len(builds))
+	for i, b := range builds {
+		keys[i] = key(b)
+	}
+	said := c.validator.Check(ctx, model, keys)
+	for i, b := range builds {
+		builds[i].Collector = said[key(b)]
+	}
 }
 
 // judge is what can be said of bytes without looking at the fleet: the rules that everybody has, then the tenant's own. Of

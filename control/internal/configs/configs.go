@@ -21,6 +21,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/render"
 	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/shared/fault"
 )
 
@@ -35,6 +36,8 @@ type Configs struct {
 
 	renderer *render.Renderer
 	rules    *ruleBook
+	// validator is nil if there is none.
+	validator *validator.Client
 }
 
 // Backend is the part of the database that the library needs.
@@ -44,9 +47,10 @@ type Backend interface {
 	store.Fleet
 }
 
-// New returns the library in the database, with the bytes in content. The renderer previews.
-func New(db Backend, c *content.Content, r *render.Renderer) *Configs {
-	return &Configs{store: db, content: c, renderer: r, rules: newRuleBook(db)}
+// New returns the library in the database, with the bytes in content. The renderer previews; the validator is nil if there
+// is none.
+func New(db Backend, c *content.Content, r *render.Renderer, v *validator.Client) *Configs {
+	return &Configs{store: db, content: c, renderer: r, rules: newRuleBook(db), validator: v}
 }
 
 // Draft is what somebody wrote.

@@ -79,14 +79,14 @@ func (w *world) settles(v fleet.VersionRef, state fleet.GrantState) {
 
 func driftAfterReport(w *world) {
 	s := w.connected()
-	hash := w.effective(s, 1, "runs this")
+	w.effective(s, 1, "runs this")
 	w.pass(fleet.DriftDelay - time.Second)
 	w.effective(s, 2, "runs that")
 	if due := w.looks(); len(due) != 0 {
 		w.Errorf("too early: %+v", due)
 	}
 	w.pass(time.Second)
-	hash = w.effective(s, 3, "runs this")
+	hash := w.effective(s, 3, "runs this")
 	due := w.looks()
 	if len(due) != 1 || due[0].Agent != s.id || due[0].Tenant != w.tenant || due[0].Was != fleet.DriftUnknown || !due[0].Assigned.IsZero() ||
 		due[0].Effective == nil || due[0].Effective.Files[0].Hash != hash {

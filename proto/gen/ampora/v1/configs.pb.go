@@ -184,6 +184,67 @@ func (FindingSeverity) EnumDescriptor() ([]byte, []int) {
 	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{2}
 }
 
+type CollectorOutcome int32
+
+const (
+	CollectorOutcome_COLLECTOR_OUTCOME_UNSPECIFIED CollectorOutcome = 0
+	CollectorOutcome_COLLECTOR_OUTCOME_ACCEPTED    CollectorOutcome = 1
+	CollectorOutcome_COLLECTOR_OUTCOME_REFUSED     CollectorOutcome = 2
+	// It refused what it was shown, perhaps only for a placeholder.
+	CollectorOutcome_COLLECTOR_OUTCOME_UNCERTAIN CollectorOutcome = 3
+	// It did not come to a verdict: it crashed, or was stopped at a limit.
+	CollectorOutcome_COLLECTOR_OUTCOME_STOPPED CollectorOutcome = 4
+	// It did not run: the validator does not have the build, or does not answer.
+	CollectorOutcome_COLLECTOR_OUTCOME_NOT_ASKED CollectorOutcome = 5
+)
+
+// Enum value maps for CollectorOutcome.
+var (
+	CollectorOutcome_name = map[int32]string{
+		0: "COLLECTOR_OUTCOME_UNSPECIFIED",
+		1: "COLLECTOR_OUTCOME_ACCEPTED",
+		2: "COLLECTOR_OUTCOME_REFUSED",
+		3: "COLLECTOR_OUTCOME_UNCERTAIN",
+		4: "COLLECTOR_OUTCOME_STOPPED",
+		5: "COLLECTOR_OUTCOME_NOT_ASKED",
+	}
+	CollectorOutcome_value = map[string]int32{
+		"COLLECTOR_OUTCOME_UNSPECIFIED": 0,
+		"COLLECTOR_OUTCOME_ACCEPTED":    1,
+		"COLLECTOR_OUTCOME_REFUSED":     2,
+		"COLLECTOR_OUTCOME_UNCERTAIN":   3,
+		"COLLECTOR_OUTCOME_STOPPED":     4,
+		"COLLECTOR_OUTCOME_NOT_ASKED":   5,
+	}
+)
+
+func (x CollectorOutcome) Enum() *CollectorOutcome {
+	p := new(CollectorOutcome)
+	*p = x
+	return p
+}
+
+func (x CollectorOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CollectorOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_ampora_v1_configs_proto_enumTypes[3].Descriptor()
+}
+
+func (CollectorOutcome) Type() protoreflect.EnumType {
+	return &file_ampora_v1_configs_proto_enumTypes[3]
+}
+
+func (x CollectorOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CollectorOutcome.Descriptor instead.
+func (CollectorOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{3}
+}
+
 type Config struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1740,7 +1801,7 @@ type CheckConfigResponse struct {
 	Publishable bool `protobuf:"varint,3,opt,name=publishable,proto3" json:"publishable,omitempty"`
 	// The builds of the audience, the most frequent first; at most 100.
 	Builds []*BuildVerdict `protobuf:"bytes,4,rep,name=builds,proto3" json:"builds,omitempty"`
-	// How many agents have a build with all that is used, one that lacks something, and one that is not known.
+	// How many agents have a build with all that is used, one that lacks something or refuses it, and one that is not known.
 	ValidAgents   int64 `protobuf:"varint,5,opt,name=valid_agents,json=validAgents,proto3" json:"valid_agents,omitempty"`
 	InvalidAgents int64 `protobuf:"varint,6,opt,name=invalid_agents,json=invalidAgents,proto3" json:"invalid_agents,omitempty"`
 	UnknownAgents int64 `protobuf:"varint,7,opt,name=unknown_agents,json=unknownAgents,proto3" json:"unknown_agents,omitempty"`
@@ -1838,7 +1899,9 @@ type BuildVerdict struct {
 	// Whether it said what it is built with.
 	Known bool `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`
 	// What it lacks.
-	Missing       []*ConfigFinding `protobuf:"bytes,6,rep,name=missing,proto3" json:"missing,omitempty"`
+	Missing []*ConfigFinding `protobuf:"bytes,6,rep,name=missing,proto3" json:"missing,omitempty"`
+	// What the build itself says; absent if the installation has no validator, or the configuration cannot be read.
+	Collector     *CollectorVerdict `protobuf:"bytes,7,opt,name=collector,proto3" json:"collector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1915,6 +1978,77 @@ func (x *BuildVerdict) GetMissing() []*ConfigFinding {
 	return nil
 }
 
+func (x *BuildVerdict) GetCollector() *CollectorVerdict {
+	if x != nil {
+		return x.Collector
+	}
+	return nil
+}
+
+// CollectorVerdict is what a build of the Collector says when it validates a configuration. It is shown one in which
+// placeholders stand for references and secrets.
+type CollectorVerdict struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome CollectorOutcome       `protobuf:"varint,1,opt,name=outcome,proto3,enum=ampora.v1.CollectorOutcome" json:"outcome,omitempty"`
+	// In its own words, with severity error, or information where a placeholder may be the cause; at most 50.
+	Findings []*ConfigFinding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	// A sentence that says why there is no verdict.
+	Why           string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectorVerdict) Reset() {
+	*x = CollectorVerdict{}
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectorVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectorVerdict) ProtoMessage() {}
+
+func (x *CollectorVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectorVerdict.ProtoReflect.Descriptor instead.
+func (*CollectorVerdict) Descriptor() ([]byte, []int) {
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CollectorVerdict) GetOutcome() CollectorOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return CollectorOutcome_COLLECTOR_OUTCOME_UNSPECIFIED
+}
+
+func (x *CollectorVerdict) GetFindings() []*ConfigFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *CollectorVerdict) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // ConfigSide is one of two configurations that are compared.
 type ConfigSide struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1931,7 +2065,7 @@ type ConfigSide struct {
 
 func (x *ConfigSide) Reset() {
 	*x = ConfigSide{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2077,7 @@ func (x *ConfigSide) String() string {
 func (*ConfigSide) ProtoMessage() {}
 
 func (x *ConfigSide) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[24]
+	mi := &file_ampora_v1_configs_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2090,7 @@ func (x *ConfigSide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSide.ProtoReflect.Descriptor instead.
 func (*ConfigSide) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{24}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfigSide) GetSide() isConfigSide_Side {
@@ -2042,7 +2176,7 @@ type CompareConfigsRequest struct {
 
 func (x *CompareConfigsRequest) Reset() {
 	*x = CompareConfigsRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	mi := &file_ampora_v1_configs_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2188,7 @@ func (x *CompareConfigsRequest) String() string {
 func (*CompareConfigsRequest) ProtoMessage() {}
 
 func (x *CompareConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[25]
+	mi := &file_ampora_v1_configs_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2201,7 @@ func (x *CompareConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareConfigsRequest.ProtoReflect.Descriptor instead.
 func (*CompareConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{25}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CompareConfigsRequest) GetFrom() *ConfigSide {
@@ -2095,7 +2229,7 @@ type CompareConfigsResponse struct {
 
 func (x *CompareConfigsResponse) Reset() {
 	*x = CompareConfigsResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[26]
+	mi := &file_ampora_v1_configs_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2241,7 @@ func (x *CompareConfigsResponse) String() string {
 func (*CompareConfigsResponse) ProtoMessage() {}
 
 func (x *CompareConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[26]
+	mi := &file_ampora_v1_configs_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2254,7 @@ func (x *CompareConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareConfigsResponse.ProtoReflect.Descriptor instead.
 func (*CompareConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{26}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CompareConfigsResponse) GetSameBytes() bool {
@@ -2155,7 +2289,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[27]
+	mi := &file_ampora_v1_configs_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2301,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[27]
+	mi := &file_ampora_v1_configs_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2314,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{27}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConfigChange) GetKind() string {
@@ -2228,7 +2362,7 @@ type DiffConfigTextsRequest struct {
 
 func (x *DiffConfigTextsRequest) Reset() {
 	*x = DiffConfigTextsRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[28]
+	mi := &file_ampora_v1_configs_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2374,7 @@ func (x *DiffConfigTextsRequest) String() string {
 func (*DiffConfigTextsRequest) ProtoMessage() {}
 
 func (x *DiffConfigTextsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[28]
+	mi := &file_ampora_v1_configs_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2387,7 @@ func (x *DiffConfigTextsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffConfigTextsRequest.ProtoReflect.Descriptor instead.
 func (*DiffConfigTextsRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{28}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DiffConfigTextsRequest) GetFrom() *ConfigSide {
@@ -2280,7 +2414,7 @@ type DiffConfigTextsResponse struct {
 
 func (x *DiffConfigTextsResponse) Reset() {
 	*x = DiffConfigTextsResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[29]
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2426,7 @@ func (x *DiffConfigTextsResponse) String() string {
 func (*DiffConfigTextsResponse) ProtoMessage() {}
 
 func (x *DiffConfigTextsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[29]
+	mi := &file_ampora_v1_configs_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2439,7 @@ func (x *DiffConfigTextsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffConfigTextsResponse.ProtoReflect.Descriptor instead.
 func (*DiffConfigTextsResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{29}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DiffConfigTextsResponse) GetUnified() string {
@@ -2325,7 +2459,7 @@ type RenderConfigRequest struct {
 
 func (x *RenderConfigRequest) Reset() {
 	*x = RenderConfigRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2471,7 @@ func (x *RenderConfigRequest) String() string {
 func (*RenderConfigRequest) ProtoMessage() {}
 
 func (x *RenderConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[30]
+	mi := &file_ampora_v1_configs_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2484,7 @@ func (x *RenderConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderConfigRequest.ProtoReflect.Descriptor instead.
 func (*RenderConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{30}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RenderConfigRequest) GetSource() *ConfigSource {
@@ -2376,7 +2510,7 @@ type RenderConfigResponse struct {
 
 func (x *RenderConfigResponse) Reset() {
 	*x = RenderConfigResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2522,7 @@ func (x *RenderConfigResponse) String() string {
 func (*RenderConfigResponse) ProtoMessage() {}
 
 func (x *RenderConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[31]
+	mi := &file_ampora_v1_configs_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2535,7 @@ func (x *RenderConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderConfigResponse.ProtoReflect.Descriptor instead.
 func (*RenderConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{31}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RenderConfigResponse) GetBody() []byte {
@@ -2426,7 +2560,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	mi := &file_ampora_v1_configs_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2572,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[32]
+	mi := &file_ampora_v1_configs_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2585,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{32}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ImportConfigRequest) GetBody() []byte {
@@ -2494,7 +2628,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[33]
+	mi := &file_ampora_v1_configs_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2640,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[33]
+	mi := &file_ampora_v1_configs_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2653,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{33}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ImportConfigResponse) GetConfig() *Config {
@@ -2554,7 +2688,7 @@ type RestoreConfigVersionRequest struct {
 
 func (x *RestoreConfigVersionRequest) Reset() {
 	*x = RestoreConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[34]
+	mi := &file_ampora_v1_configs_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2700,7 @@ func (x *RestoreConfigVersionRequest) String() string {
 func (*RestoreConfigVersionRequest) ProtoMessage() {}
 
 func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[34]
+	mi := &file_ampora_v1_configs_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2713,7 @@ func (x *RestoreConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{34}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RestoreConfigVersionRequest) GetConfigId() string {
@@ -2613,7 +2747,7 @@ type RestoreConfigVersionResponse struct {
 
 func (x *RestoreConfigVersionResponse) Reset() {
 	*x = RestoreConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[35]
+	mi := &file_ampora_v1_configs_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2759,7 @@ func (x *RestoreConfigVersionResponse) String() string {
 func (*RestoreConfigVersionResponse) ProtoMessage() {}
 
 func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[35]
+	mi := &file_ampora_v1_configs_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2772,7 @@ func (x *RestoreConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*RestoreConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{35}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RestoreConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2658,7 +2792,7 @@ type UnarchiveConfigVersionRequest struct {
 
 func (x *UnarchiveConfigVersionRequest) Reset() {
 	*x = UnarchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[36]
+	mi := &file_ampora_v1_configs_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2804,7 @@ func (x *UnarchiveConfigVersionRequest) String() string {
 func (*UnarchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[36]
+	mi := &file_ampora_v1_configs_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2817,7 @@ func (x *UnarchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{36}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UnarchiveConfigVersionRequest) GetConfigId() string {
@@ -2709,7 +2843,7 @@ type UnarchiveConfigVersionResponse struct {
 
 func (x *UnarchiveConfigVersionResponse) Reset() {
 	*x = UnarchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[37]
+	mi := &file_ampora_v1_configs_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2855,7 @@ func (x *UnarchiveConfigVersionResponse) String() string {
 func (*UnarchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[37]
+	mi := &file_ampora_v1_configs_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2868,7 @@ func (x *UnarchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnarchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*UnarchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{37}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UnarchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2754,7 +2888,7 @@ type ArchiveConfigVersionRequest struct {
 
 func (x *ArchiveConfigVersionRequest) Reset() {
 	*x = ArchiveConfigVersionRequest{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[38]
+	mi := &file_ampora_v1_configs_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2766,7 +2900,7 @@ func (x *ArchiveConfigVersionRequest) String() string {
 func (*ArchiveConfigVersionRequest) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[38]
+	mi := &file_ampora_v1_configs_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2779,7 +2913,7 @@ func (x *ArchiveConfigVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionRequest) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{38}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ArchiveConfigVersionRequest) GetConfigId() string {
@@ -2805,7 +2939,7 @@ type ArchiveConfigVersionResponse struct {
 
 func (x *ArchiveConfigVersionResponse) Reset() {
 	*x = ArchiveConfigVersionResponse{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[39]
+	mi := &file_ampora_v1_configs_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2951,7 @@ func (x *ArchiveConfigVersionResponse) String() string {
 func (*ArchiveConfigVersionResponse) ProtoMessage() {}
 
 func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[39]
+	mi := &file_ampora_v1_configs_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +2964,7 @@ func (x *ArchiveConfigVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveConfigVersionResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveConfigVersionResponse) Descriptor() ([]byte, []int) {
-	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{39}
+	return file_ampora_v1_configs_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ArchiveConfigVersionResponse) GetVersion() *ConfigVersion {
@@ -2850,7 +2984,7 @@ type ConfigSource_Version struct {
 
 func (x *ConfigSource_Version) Reset() {
 	*x = ConfigSource_Version{}
-	mi := &file_ampora_v1_configs_proto_msgTypes[40]
+	mi := &file_ampora_v1_configs_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +2996,7 @@ func (x *ConfigSource_Version) String() string {
 func (*ConfigSource_Version) ProtoMessage() {}
 
 func (x *ConfigSource_Version) ProtoReflect() protoreflect.Message {
-	mi := &file_ampora_v1_configs_proto_msgTypes[40]
+	mi := &file_ampora_v1_configs_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3030,14 +3164,19 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x06builds\x18\x04 \x03(\v2\x17.ampora.v1.BuildVerdictR\x06builds\x12!\n" +
 	"\fvalid_agents\x18\x05 \x01(\x03R\vvalidAgents\x12%\n" +
 	"\x0einvalid_agents\x18\x06 \x01(\x03R\rinvalidAgents\x12%\n" +
-	"\x0eunknown_agents\x18\a \x01(\x03R\runknownAgents\"\xe6\x01\n" +
+	"\x0eunknown_agents\x18\a \x01(\x03R\runknownAgents\"\xa1\x02\n" +
 	"\fBuildVerdict\x12!\n" +
 	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12'\n" +
 	"\x0fservice_version\x18\x02 \x01(\tR\x0eserviceVersion\x12\x16\n" +
 	"\x06agents\x18\x03 \x01(\x03R\x06agents\x12(\n" +
 	"\x10example_agent_id\x18\x04 \x01(\tR\x0eexampleAgentId\x12\x14\n" +
 	"\x05known\x18\x05 \x01(\bR\x05known\x122\n" +
-	"\amissing\x18\x06 \x03(\v2\x18.ampora.v1.ConfigFindingR\amissing\"\xec\x01\n" +
+	"\amissing\x18\x06 \x03(\v2\x18.ampora.v1.ConfigFindingR\amissing\x129\n" +
+	"\tcollector\x18\a \x01(\v2\x1b.ampora.v1.CollectorVerdictR\tcollector\"\x91\x01\n" +
+	"\x10CollectorVerdict\x125\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x1b.ampora.v1.CollectorOutcomeR\aoutcome\x124\n" +
+	"\bfindings\x18\x02 \x03(\v2\x18.ampora.v1.ConfigFindingR\bfindings\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xec\x01\n" +
 	"\n" +
 	"ConfigSide\x12 \n" +
 	"\x04body\x18\x01 \x01(\fB\n" +
@@ -3109,7 +3248,14 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x1cFINDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16FINDING_SEVERITY_ERROR\x10\x01\x12\x1c\n" +
 	"\x18FINDING_SEVERITY_WARNING\x10\x02\x12\x19\n" +
-	"\x15FINDING_SEVERITY_INFO\x10\x032\xca\x0e\n" +
+	"\x15FINDING_SEVERITY_INFO\x10\x03*\xd5\x01\n" +
+	"\x10CollectorOutcome\x12!\n" +
+	"\x1dCOLLECTOR_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aCOLLECTOR_OUTCOME_ACCEPTED\x10\x01\x12\x1d\n" +
+	"\x19COLLECTOR_OUTCOME_REFUSED\x10\x02\x12\x1f\n" +
+	"\x1bCOLLECTOR_OUTCOME_UNCERTAIN\x10\x03\x12\x1d\n" +
+	"\x19COLLECTOR_OUTCOME_STOPPED\x10\x04\x12\x1f\n" +
+	"\x1bCOLLECTOR_OUTCOME_NOT_ASKED\x10\x052\xca\x0e\n" +
 	"\rConfigService\x12f\n" +
 	"\fCreateConfig\x12\x1e.ampora.v1.CreateConfigRequest\x1a\x1f.ampora.v1.CreateConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.create\x12Q\n" +
 	"\tGetConfig\x12\x1b.ampora.v1.GetConfigRequest\x1a\x1c.ampora.v1.GetConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
@@ -3142,131 +3288,136 @@ func file_ampora_v1_configs_proto_rawDescGZIP() []byte {
 	return file_ampora_v1_configs_proto_rawDescData
 }
 
-var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_ampora_v1_configs_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_ampora_v1_configs_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_ampora_v1_configs_proto_goTypes = []any{
 	(ConfigKind)(0),                        // 0: ampora.v1.ConfigKind
 	(VersionState)(0),                      // 1: ampora.v1.VersionState
 	(FindingSeverity)(0),                   // 2: ampora.v1.FindingSeverity
-	(*Config)(nil),                         // 3: ampora.v1.Config
-	(*ConfigVersion)(nil),                  // 4: ampora.v1.ConfigVersion
-	(*CreateConfigRequest)(nil),            // 5: ampora.v1.CreateConfigRequest
-	(*CreateConfigResponse)(nil),           // 6: ampora.v1.CreateConfigResponse
-	(*GetConfigRequest)(nil),               // 7: ampora.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),              // 8: ampora.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),             // 9: ampora.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),            // 10: ampora.v1.ListConfigsResponse
-	(*CreateConfigVersionRequest)(nil),     // 11: ampora.v1.CreateConfigVersionRequest
-	(*CreateConfigVersionResponse)(nil),    // 12: ampora.v1.CreateConfigVersionResponse
-	(*UpdateConfigVersionRequest)(nil),     // 13: ampora.v1.UpdateConfigVersionRequest
-	(*UpdateConfigVersionResponse)(nil),    // 14: ampora.v1.UpdateConfigVersionResponse
-	(*ListConfigVersionsRequest)(nil),      // 15: ampora.v1.ListConfigVersionsRequest
-	(*ListConfigVersionsResponse)(nil),     // 16: ampora.v1.ListConfigVersionsResponse
-	(*GetConfigVersionBodyRequest)(nil),    // 17: ampora.v1.GetConfigVersionBodyRequest
-	(*GetConfigVersionBodyResponse)(nil),   // 18: ampora.v1.GetConfigVersionBodyResponse
-	(*PublishConfigVersionRequest)(nil),    // 19: ampora.v1.PublishConfigVersionRequest
-	(*PublishConfigVersionResponse)(nil),   // 20: ampora.v1.PublishConfigVersionResponse
-	(*ConfigFinding)(nil),                  // 21: ampora.v1.ConfigFinding
-	(*ConfigSource)(nil),                   // 22: ampora.v1.ConfigSource
-	(*CheckConfigRequest)(nil),             // 23: ampora.v1.CheckConfigRequest
-	(*ConfigAudience)(nil),                 // 24: ampora.v1.ConfigAudience
-	(*CheckConfigResponse)(nil),            // 25: ampora.v1.CheckConfigResponse
-	(*BuildVerdict)(nil),                   // 26: ampora.v1.BuildVerdict
-	(*ConfigSide)(nil),                     // 27: ampora.v1.ConfigSide
-	(*CompareConfigsRequest)(nil),          // 28: ampora.v1.CompareConfigsRequest
-	(*CompareConfigsResponse)(nil),         // 29: ampora.v1.CompareConfigsResponse
-	(*ConfigChange)(nil),                   // 30: ampora.v1.ConfigChange
-	(*DiffConfigTextsRequest)(nil),         // 31: ampora.v1.DiffConfigTextsRequest
-	(*DiffConfigTextsResponse)(nil),        // 32: ampora.v1.DiffConfigTextsResponse
-	(*RenderConfigRequest)(nil),            // 33: ampora.v1.RenderConfigRequest
-	(*RenderConfigResponse)(nil),           // 34: ampora.v1.RenderConfigResponse
-	(*ImportConfigRequest)(nil),            // 35: ampora.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),           // 36: ampora.v1.ImportConfigResponse
-	(*RestoreConfigVersionRequest)(nil),    // 37: ampora.v1.RestoreConfigVersionRequest
-	(*RestoreConfigVersionResponse)(nil),   // 38: ampora.v1.RestoreConfigVersionResponse
-	(*UnarchiveConfigVersionRequest)(nil),  // 39: ampora.v1.UnarchiveConfigVersionRequest
-	(*UnarchiveConfigVersionResponse)(nil), // 40: ampora.v1.UnarchiveConfigVersionResponse
-	(*ArchiveConfigVersionRequest)(nil),    // 41: ampora.v1.ArchiveConfigVersionRequest
-	(*ArchiveConfigVersionResponse)(nil),   // 42: ampora.v1.ArchiveConfigVersionResponse
-	(*ConfigSource_Version)(nil),           // 43: ampora.v1.ConfigSource.Version
-	(*timestamppb.Timestamp)(nil),          // 44: google.protobuf.Timestamp
+	(CollectorOutcome)(0),                  // 3: ampora.v1.CollectorOutcome
+	(*Config)(nil),                         // 4: ampora.v1.Config
+	(*ConfigVersion)(nil),                  // 5: ampora.v1.ConfigVersion
+	(*CreateConfigRequest)(nil),            // 6: ampora.v1.CreateConfigRequest
+	(*CreateConfigResponse)(nil),           // 7: ampora.v1.CreateConfigResponse
+	(*GetConfigRequest)(nil),               // 8: ampora.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),              // 9: ampora.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),             // 10: ampora.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),            // 11: ampora.v1.ListConfigsResponse
+	(*CreateConfigVersionRequest)(nil),     // 12: ampora.v1.CreateConfigVersionRequest
+	(*CreateConfigVersionResponse)(nil),    // 13: ampora.v1.CreateConfigVersionResponse
+	(*UpdateConfigVersionRequest)(nil),     // 14: ampora.v1.UpdateConfigVersionRequest
+	(*UpdateConfigVersionResponse)(nil),    // 15: ampora.v1.UpdateConfigVersionResponse
+	(*ListConfigVersionsRequest)(nil),      // 16: ampora.v1.ListConfigVersionsRequest
+	(*ListConfigVersionsResponse)(nil),     // 17: ampora.v1.ListConfigVersionsResponse
+	(*GetConfigVersionBodyRequest)(nil),    // 18: ampora.v1.GetConfigVersionBodyRequest
+	(*GetConfigVersionBodyResponse)(nil),   // 19: ampora.v1.GetConfigVersionBodyResponse
+	(*PublishConfigVersionRequest)(nil),    // 20: ampora.v1.PublishConfigVersionRequest
+	(*PublishConfigVersionResponse)(nil),   // 21: ampora.v1.PublishConfigVersionResponse
+	(*ConfigFinding)(nil),                  // 22: ampora.v1.ConfigFinding
+	(*ConfigSource)(nil),                   // 23: ampora.v1.ConfigSource
+	(*CheckConfigRequest)(nil),             // 24: ampora.v1.CheckConfigRequest
+	(*ConfigAudience)(nil),                 // 25: ampora.v1.ConfigAudience
+	(*CheckConfigResponse)(nil),            // 26: ampora.v1.CheckConfigResponse
+	(*BuildVerdict)(nil),                   // 27: ampora.v1.BuildVerdict
+	(*CollectorVerdict)(nil),               // 28: ampora.v1.CollectorVerdict
+	(*ConfigSide)(nil),                     // 29: ampora.v1.ConfigSide
+	(*CompareConfigsRequest)(nil),          // 30: ampora.v1.CompareConfigsRequest
+	(*CompareConfigsResponse)(nil),         // 31: ampora.v1.CompareConfigsResponse
+	(*ConfigChange)(nil),                   // 32: ampora.v1.ConfigChange
+	(*DiffConfigTextsRequest)(nil),         // 33: ampora.v1.DiffConfigTextsRequest
+	(*DiffConfigTextsResponse)(nil),        // 34: ampora.v1.DiffConfigTextsResponse
+	(*RenderConfigRequest)(nil),            // 35: ampora.v1.RenderConfigRequest
+	(*RenderConfigResponse)(nil),           // 36: ampora.v1.RenderConfigResponse
+	(*ImportConfigRequest)(nil),            // 37: ampora.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),           // 38: ampora.v1.ImportConfigResponse
+	(*RestoreConfigVersionRequest)(nil),    // 39: ampora.v1.RestoreConfigVersionRequest
+	(*RestoreConfigVersionResponse)(nil),   // 40: ampora.v1.RestoreConfigVersionResponse
+	(*UnarchiveConfigVersionRequest)(nil),  // 41: ampora.v1.UnarchiveConfigVersionRequest
+	(*UnarchiveConfigVersionResponse)(nil), // 42: ampora.v1.UnarchiveConfigVersionResponse
+	(*ArchiveConfigVersionRequest)(nil),    // 43: ampora.v1.ArchiveConfigVersionRequest
+	(*ArchiveConfigVersionResponse)(nil),   // 44: ampora.v1.ArchiveConfigVersionResponse
+	(*ConfigSource_Version)(nil),           // 45: ampora.v1.ConfigSource.Version
+	(*timestamppb.Timestamp)(nil),          // 46: google.protobuf.Timestamp
 }
 var file_ampora_v1_configs_proto_depIdxs = []int32{
 	0,  // 0: ampora.v1.Config.kind:type_name -> ampora.v1.ConfigKind
-	44, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
+	46, // 1: ampora.v1.Config.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: ampora.v1.ConfigVersion.state:type_name -> ampora.v1.VersionState
-	44, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
-	44, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
-	44, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
+	46, // 3: ampora.v1.ConfigVersion.created_at:type_name -> google.protobuf.Timestamp
+	46, // 4: ampora.v1.ConfigVersion.published_at:type_name -> google.protobuf.Timestamp
+	46, // 5: ampora.v1.ConfigVersion.changed_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: ampora.v1.CreateConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	3,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
-	4,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	3,  // 9: ampora.v1.GetConfigResponse.config:type_name -> ampora.v1.Config
+	4,  // 7: ampora.v1.CreateConfigResponse.config:type_name -> ampora.v1.Config
+	5,  // 8: ampora.v1.CreateConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 9: ampora.v1.GetConfigResponse.config:type_name -> ampora.v1.Config
 	0,  // 10: ampora.v1.ListConfigsRequest.kind:type_name -> ampora.v1.ConfigKind
-	3,  // 11: ampora.v1.ListConfigsResponse.configs:type_name -> ampora.v1.Config
-	4,  // 12: ampora.v1.CreateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 13: ampora.v1.UpdateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	4,  // 11: ampora.v1.ListConfigsResponse.configs:type_name -> ampora.v1.Config
+	5,  // 12: ampora.v1.CreateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 13: ampora.v1.UpdateConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
 	1,  // 14: ampora.v1.ListConfigVersionsRequest.state:type_name -> ampora.v1.VersionState
-	4,  // 15: ampora.v1.ListConfigVersionsResponse.versions:type_name -> ampora.v1.ConfigVersion
-	4,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 15: ampora.v1.ListConfigVersionsResponse.versions:type_name -> ampora.v1.ConfigVersion
+	5,  // 16: ampora.v1.GetConfigVersionBodyResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 17: ampora.v1.PublishConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
 	2,  // 18: ampora.v1.ConfigFinding.severity:type_name -> ampora.v1.FindingSeverity
-	43, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
-	22, // 20: ampora.v1.CheckConfigRequest.source:type_name -> ampora.v1.ConfigSource
-	24, // 21: ampora.v1.CheckConfigRequest.audience:type_name -> ampora.v1.ConfigAudience
-	21, // 22: ampora.v1.CheckConfigResponse.findings:type_name -> ampora.v1.ConfigFinding
-	26, // 23: ampora.v1.CheckConfigResponse.builds:type_name -> ampora.v1.BuildVerdict
-	21, // 24: ampora.v1.BuildVerdict.missing:type_name -> ampora.v1.ConfigFinding
-	43, // 25: ampora.v1.ConfigSide.version:type_name -> ampora.v1.ConfigSource.Version
-	27, // 26: ampora.v1.CompareConfigsRequest.from:type_name -> ampora.v1.ConfigSide
-	27, // 27: ampora.v1.CompareConfigsRequest.to:type_name -> ampora.v1.ConfigSide
-	30, // 28: ampora.v1.CompareConfigsResponse.changes:type_name -> ampora.v1.ConfigChange
-	27, // 29: ampora.v1.DiffConfigTextsRequest.from:type_name -> ampora.v1.ConfigSide
-	27, // 30: ampora.v1.DiffConfigTextsRequest.to:type_name -> ampora.v1.ConfigSide
-	22, // 31: ampora.v1.RenderConfigRequest.source:type_name -> ampora.v1.ConfigSource
-	0,  // 32: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
-	3,  // 33: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
-	4,  // 34: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 35: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 36: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	4,  // 37: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
-	5,  // 38: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
-	7,  // 39: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
-	9,  // 40: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
-	11, // 41: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
-	13, // 42: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
-	15, // 43: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
-	17, // 44: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
-	19, // 45: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
-	23, // 46: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
-	28, // 47: ampora.v1.ConfigService.CompareConfigs:input_type -> ampora.v1.CompareConfigsRequest
-	31, // 48: ampora.v1.ConfigService.DiffConfigTexts:input_type -> ampora.v1.DiffConfigTextsRequest
-	33, // 49: ampora.v1.ConfigService.RenderConfig:input_type -> ampora.v1.RenderConfigRequest
-	35, // 50: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
-	37, // 51: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
-	41, // 52: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
-	39, // 53: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
-	6,  // 54: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
-	8,  // 55: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
-	10, // 56: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
-	12, // 57: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
-	14, // 58: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
-	16, // 59: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
-	18, // 60: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
-	20, // 61: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
-	25, // 62: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
-	29, // 63: ampora.v1.ConfigService.CompareConfigs:output_type -> ampora.v1.CompareConfigsResponse
-	32, // 64: ampora.v1.ConfigService.DiffConfigTexts:output_type -> ampora.v1.DiffConfigTextsResponse
-	34, // 65: ampora.v1.ConfigService.RenderConfig:output_type -> ampora.v1.RenderConfigResponse
-	36, // 66: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
-	38, // 67: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
-	42, // 68: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
-	40, // 69: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
-	54, // [54:70] is the sub-list for method output_type
-	38, // [38:54] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	45, // 19: ampora.v1.ConfigSource.version:type_name -> ampora.v1.ConfigSource.Version
+	23, // 20: ampora.v1.CheckConfigRequest.source:type_name -> ampora.v1.ConfigSource
+	25, // 21: ampora.v1.CheckConfigRequest.audience:type_name -> ampora.v1.ConfigAudience
+	22, // 22: ampora.v1.CheckConfigResponse.findings:type_name -> ampora.v1.ConfigFinding
+	27, // 23: ampora.v1.CheckConfigResponse.builds:type_name -> ampora.v1.BuildVerdict
+	22, // 24: ampora.v1.BuildVerdict.missing:type_name -> ampora.v1.ConfigFinding
+	28, // 25: ampora.v1.BuildVerdict.collector:type_name -> ampora.v1.CollectorVerdict
+	3,  // 26: ampora.v1.CollectorVerdict.outcome:type_name -> ampora.v1.CollectorOutcome
+	22, // 27: ampora.v1.CollectorVerdict.findings:type_name -> ampora.v1.ConfigFinding
+	45, // 28: ampora.v1.ConfigSide.version:type_name -> ampora.v1.ConfigSource.Version
+	29, // 29: ampora.v1.CompareConfigsRequest.from:type_name -> ampora.v1.ConfigSide
+	29, // 30: ampora.v1.CompareConfigsRequest.to:type_name -> ampora.v1.ConfigSide
+	32, // 31: ampora.v1.CompareConfigsResponse.changes:type_name -> ampora.v1.ConfigChange
+	29, // 32: ampora.v1.DiffConfigTextsRequest.from:type_name -> ampora.v1.ConfigSide
+	29, // 33: ampora.v1.DiffConfigTextsRequest.to:type_name -> ampora.v1.ConfigSide
+	23, // 34: ampora.v1.RenderConfigRequest.source:type_name -> ampora.v1.ConfigSource
+	0,  // 35: ampora.v1.ImportConfigRequest.kind:type_name -> ampora.v1.ConfigKind
+	4,  // 36: ampora.v1.ImportConfigResponse.config:type_name -> ampora.v1.Config
+	5,  // 37: ampora.v1.ImportConfigResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 38: ampora.v1.RestoreConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 39: ampora.v1.UnarchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	5,  // 40: ampora.v1.ArchiveConfigVersionResponse.version:type_name -> ampora.v1.ConfigVersion
+	6,  // 41: ampora.v1.ConfigService.CreateConfig:input_type -> ampora.v1.CreateConfigRequest
+	8,  // 42: ampora.v1.ConfigService.GetConfig:input_type -> ampora.v1.GetConfigRequest
+	10, // 43: ampora.v1.ConfigService.ListConfigs:input_type -> ampora.v1.ListConfigsRequest
+	12, // 44: ampora.v1.ConfigService.CreateConfigVersion:input_type -> ampora.v1.CreateConfigVersionRequest
+	14, // 45: ampora.v1.ConfigService.UpdateConfigVersion:input_type -> ampora.v1.UpdateConfigVersionRequest
+	16, // 46: ampora.v1.ConfigService.ListConfigVersions:input_type -> ampora.v1.ListConfigVersionsRequest
+	18, // 47: ampora.v1.ConfigService.GetConfigVersionBody:input_type -> ampora.v1.GetConfigVersionBodyRequest
+	20, // 48: ampora.v1.ConfigService.PublishConfigVersion:input_type -> ampora.v1.PublishConfigVersionRequest
+	24, // 49: ampora.v1.ConfigService.CheckConfig:input_type -> ampora.v1.CheckConfigRequest
+	30, // 50: ampora.v1.ConfigService.CompareConfigs:input_type -> ampora.v1.CompareConfigsRequest
+	33, // 51: ampora.v1.ConfigService.DiffConfigTexts:input_type -> ampora.v1.DiffConfigTextsRequest
+	35, // 52: ampora.v1.ConfigService.RenderConfig:input_type -> ampora.v1.RenderConfigRequest
+	37, // 53: ampora.v1.ConfigService.ImportConfig:input_type -> ampora.v1.ImportConfigRequest
+	39, // 54: ampora.v1.ConfigService.RestoreConfigVersion:input_type -> ampora.v1.RestoreConfigVersionRequest
+	43, // 55: ampora.v1.ConfigService.ArchiveConfigVersion:input_type -> ampora.v1.ArchiveConfigVersionRequest
+	41, // 56: ampora.v1.ConfigService.UnarchiveConfigVersion:input_type -> ampora.v1.UnarchiveConfigVersionRequest
+	7,  // 57: ampora.v1.ConfigService.CreateConfig:output_type -> ampora.v1.CreateConfigResponse
+	9,  // 58: ampora.v1.ConfigService.GetConfig:output_type -> ampora.v1.GetConfigResponse
+	11, // 59: ampora.v1.ConfigService.ListConfigs:output_type -> ampora.v1.ListConfigsResponse
+	13, // 60: ampora.v1.ConfigService.CreateConfigVersion:output_type -> ampora.v1.CreateConfigVersionResponse
+	15, // 61: ampora.v1.ConfigService.UpdateConfigVersion:output_type -> ampora.v1.UpdateConfigVersionResponse
+	17, // 62: ampora.v1.ConfigService.ListConfigVersions:output_type -> ampora.v1.ListConfigVersionsResponse
+	19, // 63: ampora.v1.ConfigService.GetConfigVersionBody:output_type -> ampora.v1.GetConfigVersionBodyResponse
+	21, // 64: ampora.v1.ConfigService.PublishConfigVersion:output_type -> ampora.v1.PublishConfigVersionResponse
+	26, // 65: ampora.v1.ConfigService.CheckConfig:output_type -> ampora.v1.CheckConfigResponse
+	31, // 66: ampora.v1.ConfigService.CompareConfigs:output_type -> ampora.v1.CompareConfigsResponse
+	34, // 67: ampora.v1.ConfigService.DiffConfigTexts:output_type -> ampora.v1.DiffConfigTextsResponse
+	36, // 68: ampora.v1.ConfigService.RenderConfig:output_type -> ampora.v1.RenderConfigResponse
+	38, // 69: ampora.v1.ConfigService.ImportConfig:output_type -> ampora.v1.ImportConfigResponse
+	40, // 70: ampora.v1.ConfigService.RestoreConfigVersion:output_type -> ampora.v1.RestoreConfigVersionResponse
+	44, // 71: ampora.v1.ConfigService.ArchiveConfigVersion:output_type -> ampora.v1.ArchiveConfigVersionResponse
+	42, // 72: ampora.v1.ConfigService.UnarchiveConfigVersion:output_type -> ampora.v1.UnarchiveConfigVersionResponse
+	57, // [57:73] is the sub-list for method output_type
+	41, // [41:57] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_configs_proto_init() }
@@ -3285,7 +3436,7 @@ func file_ampora_v1_configs_proto_init() {
 		(*ConfigAudience_GroupId)(nil),
 		(*ConfigAudience_AgentId)(nil),
 	}
-	file_ampora_v1_configs_proto_msgTypes[24].OneofWrappers = []any{
+	file_ampora_v1_configs_proto_msgTypes[25].OneofWrappers = []any{
 		(*ConfigSide_Body)(nil),
 		(*ConfigSide_Version)(nil),
 		(*ConfigSide_AssignedToAgent)(nil),
@@ -3296,8 +3447,8 @@ func file_ampora_v1_configs_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ampora_v1_configs_proto_rawDesc), len(file_ampora_v1_configs_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   41,
+			NumEnums:      4,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -206,8 +206,10 @@ type ConfigServiceClient interface {
 	// finding of severity error it is refused with CONFIG_REFUSED, unless the rule is waived.
 	PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error)
 	// CheckConfig says what there is to say about bytes, or about a version that is stored: what the Collector would refuse,
-	// what it would accept and should not run, and whether the build of each agent in question has what is used. Nothing is
-	// stored and nothing is sent. No value of the configuration is repeated in the answer but names.
+	// what it would accept and should not run, and whether the build of each agent in question has what is used. Where the
+	// installation has a validator, builds that it has are asked themselves. Nothing is stored and nothing is sent to agents.
+	// No value of the configuration is repeated in the answer but names; a build that is asked may repeat what is neither a
+	// reference nor, by its name, a secret.
 	CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error)
 	// CompareConfigs says how the meaning of one configuration differs from that of another. Secrets are hidden. Where the
 	// second is what an agent runs, it is said what of the first it does not do: what was filled in is no difference.
@@ -252,8 +254,10 @@ type ConfigServiceHandler interface {
 	// finding of severity error it is refused with CONFIG_REFUSED, unless the rule is waived.
 	PublishConfigVersion(context.Context, *v1.PublishConfigVersionRequest) (*v1.PublishConfigVersionResponse, error)
 	// CheckConfig says what there is to say about bytes, or about a version that is stored: what the Collector would refuse,
-	// what it would accept and should not run, and whether the build of each agent in question has what is used. Nothing is
-	// stored and nothing is sent. No value of the configuration is repeated in the answer but names.
+	// what it would accept and should not run, and whether the build of each agent in question has what is used. Where the
+	// installation has a validator, builds that it has are asked themselves. Nothing is stored and nothing is sent to agents.
+	// No value of the configuration is repeated in the answer but names; a build that is asked may repeat what is neither a
+	// reference nor, by its name, a secret.
 	CheckConfig(context.Context, *v1.CheckConfigRequest) (*v1.CheckConfigResponse, error)
 	// CompareConfigs says how the meaning of one configuration differs from that of another. Secrets are hidden. Where the
 	// second is what an agent runs, it is said what of the first it does not do: what was filled in is no difference.

@@ -1,0 +1,11 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// System calls that package syscall has no names for.
+const (
+	sysMemfdCreate  = 319
+	sysBPF          = 321
+	sysIOUringSetup = 425
+)
