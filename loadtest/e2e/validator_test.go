@@ -49,7 +49,7 @@ func TestValidator(t *testing.T) {
 				}
 				return
 			}
-			for _, c := range verdicts {
+			for _, c := range toldByTheValidator {
 				t.Run(c.name, func(t *testing.T) {
 					v := verdict(t, s, file(t, s, "config.yaml", c.body))
 					if v.GetOutcome() != c.outcome {
@@ -63,7 +63,7 @@ func TestValidator(t *testing.T) {
 				})
 			}
 			t.Run("golden configurations", func(t *testing.T) { accusesNobody(t, s) })
-			bad := file(t, s, "config.yaml", verdicts[1].body)
+			bad := file(t, s, "config.yaml", toldByTheValidator[1].body)
 			shown := s.CLI("configs", "check", "-f", bad, "--all")
 			if shown.Code != 2 || !strings.Contains(shown.Stdout, "itself says:") || !strings.Contains(shown.Stdout, "has invalid keys: foo") ||
 				!strings.Contains(shown.Stdout, "valid on 0 agents, invalid on 1") {
@@ -78,7 +78,7 @@ func around(settings string) string {
 	return "receivers: {nop: }\nexporters:\n  otlp: " + settings + "\nservice: {pipelines: {traces: {receivers: [nop], exporters: [otlp]}}}\n"
 }
 
-var verdicts = []struct {
+var toldByTheValidator = []struct {
 	name, body string
 	outcome    amporav1.CollectorOutcome
 	says       string

@@ -187,7 +187,7 @@ func TestImportedBytesNameThemselves(t *testing.T) {
 	}
 	for reason, r := range map[string]*amporav1.ImportConfigRequest{
 		library.ReasonUnnamed:        {Body: []byte("a: 1")},
-		library.ReasonNamedOtherwise: {Body: named.Body, Name: "core"},
+		library.ReasonNamedOtherwise: {Body: named.GetBody(), Name: "core"},
 		library.ReasonBadName:        {Body: []byte("# ampora.name: Edge!\na: 1")},
 		collector.ReasonNotMapping:   {Body: []byte("# ampora.name: new\n- a")},
 	} {

@@ -103,7 +103,7 @@ func cut(text string) (parts []part, wrong string) {
 			continue
 		}
 		found := placeholder.FindStringSubmatch(text[at:])
-		if found == nil || found[1] == "agent" && !agentKeys[found[2]] {
+		if len(found) == 0 || found[1] == "agent" && !agentKeys[found[2]] {
 			return nil, strings.SplitAfterN(strings.SplitN(text[at:], "\n", 2)[0], "}", 2)[0]
 		}
 		reference := TemplateReference{Source: found[1], Key: found[2]}

@@ -641,8 +641,13 @@ func templateValues(w *world) {
 	w.must(err)
 	got := values[s.id]
 	for _, want := range [][3]string{
-		{"agent", "id", string(s.id)}, {"agent", "service_name", "otelcol"}, {"agent", "service_version", "1.2"}, {"agent", "host_name", "db-7"},
-		{"agent", "group", "edge"}, {"label", "host.name", "db-7"}, {"label", "rack", "r1"},
+		{"agent", "id", string(s.id)},
+		{"agent", "service_name", "otelcol"},
+		{"agent", "service_version", "1.2"},
+		{"agent", "host_name", "db-7"},
+		{"agent", "group", "edge"},
+		{"label", "host.name", "db-7"},
+		{"label", "rack", "r1"},
 	} {
 		if value, known := got.Value(want[0], want[1]); !known || value != want[2] {
 			w.Errorf("%s %s is %q, %v", want[0], want[1], value, known)
