@@ -60,6 +60,7 @@ func filterFrom(f *amporav1.AgentFilter) (fleet.AgentFilter, error) {
 		Config:        fleet.ConfigID(f.GetConfigId()),
 		ConfigVersion: int(f.GetConfigVersion()),
 		DeliveryState: deliveryStates.decode(f.GetDeliveryState()),
+		Drift:         driftStates.decode(f.GetDrift()),
 
 		Method:         methods.decode(f.GetEnrolmentMethod()),
 		EnrolledAfter:  timeFrom(f.GetEnrolledAfter()),

@@ -20,6 +20,7 @@ type agentSelection struct {
 	group, presence, gateway               string
 	namePrefix, text, host, service        string
 	version, reason, config, state, method string
+	drift                                  string
 	enrolledAfter, enrolledBefore, expires string
 	capabilities                           []string
 	labels, tags                           map[string]string
@@ -37,6 +38,8 @@ func (s *agentSelection) flags(cmd *cobra.Command) {
 	flags.StringVar(&s.config, "config", "", "only agents that shall run this `CONFIG[@VERSION]`; with --state applied, those that do")
 	flags.StringVar(&s.state, "state", "", "only agents whose configuration is in this `STATE`: "+
 		strings.Join(enumWords[amporav1.DeliveryState](), ", "))
+	flags.StringVar(&s.drift, "drift", "", "only agents of this `DRIFT`, whether they run what was assigned to them: "+
+		strings.Join(enumWords[amporav1.DriftState](), ", "))
 	flags.StringVar(&s.namePrefix, "name-prefix", "", "only agents whose host or service name begins with `PREFIX`")
 	flags.StringVar(&s.host, "host-prefix", "", "only agents whose host name begins with `PREFIX`")
 	flags.StringVar(&s.service, "service", "", "only agents of this service `NAME`")
@@ -72,6 +75,10 @@ func (s *agentSelection) filter(ctx context.Context, now time.Time, api *api) (*
 		},
 		func() (err error) {
 			filter.DeliveryState, err = enumNamed[amporav1.DeliveryState]("state", s.state)
+			return err
+		},
+		func() (err error) {
+			filter.Drift, err = enumNamed[amporav1.DriftState]("drift", s.drift)
 			return err
 		},
 		func() (err error) {

@@ -360,6 +360,8 @@ type AgentFilter struct {
 	Config        ConfigID
 	ConfigVersion int
 	DeliveryState DeliveryState
+	// Drift is whether they run it.
+	Drift DriftState
 
 	Method                        EnrolmentMethod
 	EnrolledAfter, EnrolledBefore time.Time

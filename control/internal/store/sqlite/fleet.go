@@ -202,6 +202,19 @@ func (c *conditions) state(f fleet.AgentFilter) {
 		c.and("a.capabilities & %s = %s", bits, bits)
 	}
 	c.delivery(f)
+	c.drift(f.Drift)
+}
+
+// drift is the verdict on what agents run; one that was never compared is unknown.
+func (c *conditions) drift(state fleet.DriftState) {
+	const verdict = "EXISTS (SELECT 1 FROM agent_drift dr WHERE dr.tenant_id = a.tenant_id AND dr.agent_id = a.id AND dr.state %s %%s)"
+	switch state {
+	case "":
+	case fleet.DriftUnknown:
+		c.and("NOT "+fmt.Sprintf(verdict, "<>"), state)
+	default:
+		c.and(fmt.Sprintf(verdict, "="), state)
+	}
 }
 
 // delivery is what agents shall run, and how far that is. An agent for which nothing was ever decided has no row.

@@ -6,6 +6,7 @@ package storetest
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -220,8 +221,7 @@ func driftCounted(w *world) {
 	g, a := w.group("edge"), w.connected()
 	_, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a.id}, 20)
 	w.must(err)
-	b := w.connected()
-	w.enrol()
+	b, never := w.connected(), w.enrol().id
 	w.in("theirs").enrol()
 	w.effective(a, 1, "a")
 	w.effective(b, 1, "b")
@@ -242,6 +242,13 @@ func driftCounted(w *world) {
 		w.must(err)
 		if !reflect.DeepEqual(got, c.want) {
 			w.Errorf("of %+v: %v, want %v", c.of, got, c.want)
+		}
+	}
+	for state, want := range map[fleet.DriftState][]fleet.AgentID{
+		fleet.DriftDrifted: {a.id}, fleet.DriftInSync: {b.id}, fleet.DriftUnknown: {never}, fleet.DriftNone: nil,
+	} {
+		if got := w.listed(fleet.AgentFilter{Drift: state}); !slices.Equal(got, want) {
+			w.Errorf("%s are %v, want %v", state, got, want)
 		}
 	}
 }

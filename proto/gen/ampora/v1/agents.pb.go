@@ -1815,8 +1815,10 @@ type AgentFilter struct {
 	EnrolledBefore  *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=enrolled_before,json=enrolledBefore,proto3" json:"enrolled_before,omitempty"`
 	// Of the certificate that the agent presented last.
 	CertificateExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=certificate_expires_before,json=certificateExpiresBefore,proto3" json:"certificate_expires_before,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// Whether they run what was assigned to them.
+	Drift         DriftState `protobuf:"varint,24,opt,name=drift,proto3,enum=ampora.v1.DriftState" json:"drift,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AgentFilter) Reset() {
@@ -2008,6 +2010,13 @@ func (x *AgentFilter) GetCertificateExpiresBefore() *timestamppb.Timestamp {
 		return x.CertificateExpiresBefore
 	}
 	return nil
+}
+
+func (x *AgentFilter) GetDrift() DriftState {
+	if x != nil {
+		return x.Drift
+	}
+	return DriftState_DRIFT_STATE_UNSPECIFIED
 }
 
 type CountAgentsRequest struct {
@@ -2883,7 +2892,7 @@ var File_ampora_v1_agents_proto protoreflect.FileDescriptor
 
 const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\n" +
-	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\n" +
+	"\x16ampora/v1/agents.proto\x12\tampora.v1\x1a\x16ampora/v1/access.proto\x1a\x15ampora/v1/drift.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\n" +
 	"\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
@@ -3019,7 +3028,7 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12.\n" +
-	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\x89\n" +
+	"\x06filter\x18\x03 \x01(\v2\x16.ampora.v1.AgentFilterR\x06filter\"\xc0\n" +
 	"\n" +
 	"\vAgentFilter\x12\"\n" +
 	"\bgroup_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\agroupId\x129\n" +
@@ -3048,7 +3057,8 @@ const file_ampora_v1_agents_proto_rawDesc = "" +
 	"\x10enrolment_method\x18\x14 \x01(\x0e2\x1a.ampora.v1.EnrolmentMethodB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fenrolmentMethod\x12A\n" +
 	"\x0eenrolled_after\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\renrolledAfter\x12C\n" +
 	"\x0fenrolled_before\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x0eenrolledBefore\x12X\n" +
-	"\x1acertificate_expires_before\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\x18certificateExpiresBefore\x1a9\n" +
+	"\x1acertificate_expires_before\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\x18certificateExpiresBefore\x125\n" +
+	"\x05drift\x18\x18 \x01(\x0e2\x15.ampora.v1.DriftStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05drift\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
@@ -3235,6 +3245,7 @@ var file_ampora_v1_agents_proto_goTypes = []any{
 	(*GetEffectiveConfigResponse_File)(nil), // 45: ampora.v1.GetEffectiveConfigResponse.File
 	(*timestamppb.Timestamp)(nil),           // 46: google.protobuf.Timestamp
 	(*structpb.Value)(nil),                  // 47: google.protobuf.Value
+	(DriftState)(0),                         // 48: ampora.v1.DriftState
 }
 var file_ampora_v1_agents_proto_depIdxs = []int32{
 	46, // 0: ampora.v1.Agent.enrolled_at:type_name -> google.protobuf.Timestamp
@@ -3281,43 +3292,44 @@ var file_ampora_v1_agents_proto_depIdxs = []int32{
 	46, // 41: ampora.v1.AgentFilter.enrolled_after:type_name -> google.protobuf.Timestamp
 	46, // 42: ampora.v1.AgentFilter.enrolled_before:type_name -> google.protobuf.Timestamp
 	46, // 43: ampora.v1.AgentFilter.certificate_expires_before:type_name -> google.protobuf.Timestamp
-	23, // 44: ampora.v1.CountAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
-	7,  // 45: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
-	7,  // 46: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
-	6,  // 47: ampora.v1.ListAgentHistoryRequest.kinds:type_name -> ampora.v1.HistoryKind
-	46, // 48: ampora.v1.ListAgentHistoryRequest.from:type_name -> google.protobuf.Timestamp
-	46, // 49: ampora.v1.ListAgentHistoryRequest.until:type_name -> google.protobuf.Timestamp
-	46, // 50: ampora.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	6,  // 51: ampora.v1.HistoryEntry.kind:type_name -> ampora.v1.HistoryKind
-	44, // 52: ampora.v1.HistoryEntry.attributes:type_name -> ampora.v1.HistoryEntry.AttributesEntry
-	30, // 53: ampora.v1.ListAgentHistoryResponse.entries:type_name -> ampora.v1.HistoryEntry
-	45, // 54: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
-	7,  // 55: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
-	7,  // 56: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
-	8,  // 57: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
-	14, // 58: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
-	16, // 59: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
-	22, // 60: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
-	24, // 61: ampora.v1.AgentService.CountAgents:input_type -> ampora.v1.CountAgentsRequest
-	27, // 62: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
-	29, // 63: ampora.v1.AgentService.ListAgentHistory:input_type -> ampora.v1.ListAgentHistoryRequest
-	32, // 64: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
-	34, // 65: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
-	36, // 66: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
-	38, // 67: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
-	26, // 68: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
-	25, // 69: ampora.v1.AgentService.CountAgents:output_type -> ampora.v1.CountAgentsResponse
-	28, // 70: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
-	31, // 71: ampora.v1.AgentService.ListAgentHistory:output_type -> ampora.v1.ListAgentHistoryResponse
-	33, // 72: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
-	35, // 73: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
-	37, // 74: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
-	39, // 75: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
-	68, // [68:76] is the sub-list for method output_type
-	60, // [60:68] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	48, // 44: ampora.v1.AgentFilter.drift:type_name -> ampora.v1.DriftState
+	23, // 45: ampora.v1.CountAgentsRequest.filter:type_name -> ampora.v1.AgentFilter
+	7,  // 46: ampora.v1.ListAgentsResponse.agents:type_name -> ampora.v1.Agent
+	7,  // 47: ampora.v1.GetAgentResponse.agent:type_name -> ampora.v1.Agent
+	6,  // 48: ampora.v1.ListAgentHistoryRequest.kinds:type_name -> ampora.v1.HistoryKind
+	46, // 49: ampora.v1.ListAgentHistoryRequest.from:type_name -> google.protobuf.Timestamp
+	46, // 50: ampora.v1.ListAgentHistoryRequest.until:type_name -> google.protobuf.Timestamp
+	46, // 51: ampora.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	6,  // 52: ampora.v1.HistoryEntry.kind:type_name -> ampora.v1.HistoryKind
+	44, // 53: ampora.v1.HistoryEntry.attributes:type_name -> ampora.v1.HistoryEntry.AttributesEntry
+	30, // 54: ampora.v1.ListAgentHistoryResponse.entries:type_name -> ampora.v1.HistoryEntry
+	45, // 55: ampora.v1.GetEffectiveConfigResponse.files:type_name -> ampora.v1.GetEffectiveConfigResponse.File
+	7,  // 56: ampora.v1.AllowChildrenResponse.agent:type_name -> ampora.v1.Agent
+	7,  // 57: ampora.v1.ReleaseQuarantineResponse.agent:type_name -> ampora.v1.Agent
+	8,  // 58: ampora.v1.Agent.TagsEntry.value:type_name -> ampora.v1.Tag
+	14, // 59: ampora.v1.Health.ComponentsEntry.value:type_name -> ampora.v1.Health
+	16, // 60: ampora.v1.GetEffectiveConfigResponse.File.file:type_name -> ampora.v1.ConfigFile
+	22, // 61: ampora.v1.AgentService.ListAgents:input_type -> ampora.v1.ListAgentsRequest
+	24, // 62: ampora.v1.AgentService.CountAgents:input_type -> ampora.v1.CountAgentsRequest
+	27, // 63: ampora.v1.AgentService.GetAgent:input_type -> ampora.v1.GetAgentRequest
+	29, // 64: ampora.v1.AgentService.ListAgentHistory:input_type -> ampora.v1.ListAgentHistoryRequest
+	32, // 65: ampora.v1.AgentService.GetEffectiveConfig:input_type -> ampora.v1.GetEffectiveConfigRequest
+	34, // 66: ampora.v1.AgentService.RetryConfig:input_type -> ampora.v1.RetryConfigRequest
+	36, // 67: ampora.v1.AgentService.AllowChildren:input_type -> ampora.v1.AllowChildrenRequest
+	38, // 68: ampora.v1.AgentService.ReleaseQuarantine:input_type -> ampora.v1.ReleaseQuarantineRequest
+	26, // 69: ampora.v1.AgentService.ListAgents:output_type -> ampora.v1.ListAgentsResponse
+	25, // 70: ampora.v1.AgentService.CountAgents:output_type -> ampora.v1.CountAgentsResponse
+	28, // 71: ampora.v1.AgentService.GetAgent:output_type -> ampora.v1.GetAgentResponse
+	31, // 72: ampora.v1.AgentService.ListAgentHistory:output_type -> ampora.v1.ListAgentHistoryResponse
+	33, // 73: ampora.v1.AgentService.GetEffectiveConfig:output_type -> ampora.v1.GetEffectiveConfigResponse
+	35, // 74: ampora.v1.AgentService.RetryConfig:output_type -> ampora.v1.RetryConfigResponse
+	37, // 75: ampora.v1.AgentService.AllowChildren:output_type -> ampora.v1.AllowChildrenResponse
+	39, // 76: ampora.v1.AgentService.ReleaseQuarantine:output_type -> ampora.v1.ReleaseQuarantineResponse
+	69, // [69:77] is the sub-list for method output_type
+	61, // [61:69] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_ampora_v1_agents_proto_init() }
@@ -3326,6 +3338,7 @@ func file_ampora_v1_agents_proto_init() {
 		return
 	}
 	file_ampora_v1_access_proto_init()
+	file_ampora_v1_drift_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
