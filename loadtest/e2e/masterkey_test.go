@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -161,21 +162,26 @@ func (w *traffic) round(name string) error {
 	return err
 }
 
-// newcomer enrols an agent and lets it say hello.
+// newcomer enrols an agent and lets it say hello. Whoever is cut off while it enrols makes another key the next time, and so
+// needs another token: that the same key is answered again is tested elsewhere.
 func (w *traffic) newcomer(name string) error {
-	text, err := w.cli("tokens", "issue", "-o", "json")
-	if err != nil {
-		return err
-	}
-	issued := new(amporav1.IssueBootstrapTokenResponse)
-	if err := protojson.Unmarshal([]byte(text), issued); err != nil {
-		return fmt.Errorf("%w in %s", err, text)
-	}
-	return patiently(func() error {
-		certificate, err := w.s.Stranger().Enrol(w.t.Context(), issued.GetSecret())
+	var certificate *tls.Certificate
+	err := patiently(func() error {
+		text, err := w.cli("tokens", "issue", "-o", "json")
 		if err != nil {
 			return err
 		}
+		issued := new(amporav1.IssueBootstrapTokenResponse)
+		if err := protojson.Unmarshal([]byte(text), issued); err != nil {
+			return fmt.Errorf("%w in %s", err, text)
+		}
+		certificate, err = w.s.Stranger().Enrol(w.t.Context(), issued.GetSecret())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return patiently(func() error {
 		conn, err := w.s.Stranger().With(certificate).Dial(w.t.Context())
 		if err != nil {
 			return err
