@@ -41,7 +41,8 @@ func checkDeclaration(t *testing.T, method protoreflect.MethodDescriptor) {
 		return
 	}
 	level := method.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel()
-	reads := level == descriptorpb.MethodOptions_NO_SIDE_EFFECTS || method.IsStreamingServer()
+	// What reads, and takes what must not stand in the URL of a GET, says that it is idempotent.
+	reads := level == descriptorpb.MethodOptions_NO_SIDE_EFFECTS || level == descriptorpb.MethodOptions_IDEMPOTENT || method.IsStreamingServer()
 	switch {
 	case !reads && access.GetAudit() == "":
 		t.Errorf("%s has side effects and no audit kind", method.FullName())

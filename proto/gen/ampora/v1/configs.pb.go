@@ -3255,7 +3255,7 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x19COLLECTOR_OUTCOME_REFUSED\x10\x02\x12\x1f\n" +
 	"\x1bCOLLECTOR_OUTCOME_UNCERTAIN\x10\x03\x12\x1d\n" +
 	"\x19COLLECTOR_OUTCOME_STOPPED\x10\x04\x12\x1f\n" +
-	"\x1bCOLLECTOR_OUTCOME_NOT_ASKED\x10\x052\xca\x0e\n" +
+	"\x1bCOLLECTOR_OUTCOME_NOT_ASKED\x10\x052\xd0\x0e\n" +
 	"\rConfigService\x12f\n" +
 	"\fCreateConfig\x12\x1e.ampora.v1.CreateConfigRequest\x1a\x1f.ampora.v1.CreateConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.create\x12Q\n" +
 	"\tGetConfig\x12\x1b.ampora.v1.GetConfigRequest\x1a\x1c.ampora.v1.GetConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12W\n" +
@@ -3264,9 +3264,9 @@ const file_ampora_v1_configs_proto_rawDesc = "" +
 	"\x13UpdateConfigVersion\x12%.ampora.v1.UpdateConfigVersionRequest\x1a&.ampora.v1.UpdateConfigVersionResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.update\x12l\n" +
 	"\x12ListConfigVersions\x12$.ampora.v1.ListConfigVersionsRequest\x1a%.ampora.v1.ListConfigVersionsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x01\x12\x86\x01\n" +
 	"\x14GetConfigVersionBody\x12&.ampora.v1.GetConfigVersionBodyRequest\x1a'.ampora.v1.GetConfigVersionBodyResponse\"\x1d\xaa\xd4\x18\x19\b\x02\x12\x15config_version.reveal\x12\x87\x01\n" +
-	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12T\n" +
-	"\vCheckConfig\x12\x1d.ampora.v1.CheckConfigRequest\x1a\x1e.ampora.v1.CheckConfigResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12]\n" +
-	"\x0eCompareConfigs\x12 .ampora.v1.CompareConfigsRequest\x1a!.ampora.v1.CompareConfigsResponse\"\x06\xaa\xd4\x18\x02\b\x01\x12m\n" +
+	"\x14PublishConfigVersion\x12&.ampora.v1.PublishConfigVersionRequest\x1a'.ampora.v1.PublishConfigVersionResponse\"\x1e\xaa\xd4\x18\x1a\b\x02\x12\x16config_version.publish\x12W\n" +
+	"\vCheckConfig\x12\x1d.ampora.v1.CheckConfigRequest\x1a\x1e.ampora.v1.CheckConfigResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x02\x12`\n" +
+	"\x0eCompareConfigs\x12 .ampora.v1.CompareConfigsRequest\x1a!.ampora.v1.CompareConfigsResponse\"\t\xaa\xd4\x18\x02\b\x01\x90\x02\x02\x12m\n" +
 	"\x0fDiffConfigTexts\x12!.ampora.v1.DiffConfigTextsRequest\x1a\".ampora.v1.DiffConfigTextsResponse\"\x13\xaa\xd4\x18\x0f\b\x02\x12\vconfig.diff\x12f\n" +
 	"\fRenderConfig\x12\x1e.ampora.v1.RenderConfigRequest\x1a\x1f.ampora.v1.RenderConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.render\x12f\n" +
 	"\fImportConfig\x12\x1e.ampora.v1.ImportConfigRequest\x1a\x1f.ampora.v1.ImportConfigResponse\"\x15\xaa\xd4\x18\x11\b\x02\x12\rconfig.import\x12\x87\x01\n" +

@@ -133,16 +133,18 @@ var (
 	})
 	configServiceCheckConfigSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
-			StreamType: connect.StreamTypeUnary,
-			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("CheckConfig"),
-			Procedure:  ConfigServiceCheckConfigProcedure,
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("CheckConfig"),
+			Procedure:        ConfigServiceCheckConfigProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
 		}
 	})
 	configServiceCompareConfigsSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
-			StreamType: connect.StreamTypeUnary,
-			Schema:     v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("CompareConfigs"),
-			Procedure:  ConfigServiceCompareConfigsProcedure,
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_ampora_v1_configs_proto.Services().ByName("ConfigService").Methods().ByName("CompareConfigs"),
+			Procedure:        ConfigServiceCompareConfigsProcedure,
+			IdempotencyLevel: connect.IdempotencyIdempotent,
 		}
 	})
 	configServiceDiffConfigTextsSpec = sync.OnceValue(func() connect.Spec {
