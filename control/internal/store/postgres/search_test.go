@@ -81,6 +81,9 @@ var population = []string{
 	 SELECT $1, ` + agentNumber + `, CASE WHEN n % 1000 = 4 THEN 'failed' WHEN n % 100 = 11 THEN 'pending' ELSE 'applied' END, '{}',
 		('01960000-0000-7000-8000-' || lpad(to_hex(n % 50), 12, '0'))::uuid, CASE WHEN n % 500 = 8 THEN 1 ELSE 2 END
 	 FROM generate_series(0, $2::int - 1) AS n WHERE n % 100 <> 7 AND $3::timestamptz IS NOT NULL`,
+	`INSERT INTO agent_drift (tenant_id, agent_id, look_at, state)
+	 SELECT $1, ` + agentNumber + `, 'infinity', CASE WHEN n % 1000 = 6 THEN 'drifted' ELSE 'in_sync' END
+	 FROM generate_series(0, $2::int - 1) AS n WHERE n % 100 <> 7 AND $3::timestamptz IS NOT NULL`,
 }
 
 // searches are filters as an operator has them, and whether few agents match.
@@ -121,6 +124,9 @@ func searches(now time.Time) map[string]search {
 		"nothing assigned":        {fleet.AgentFilter{DeliveryState: fleet.DeliveryNone}, false},
 		"config":                  {fleet.AgentFilter{Config: "01960000-0000-7000-8000-000000000008"}, false},
 		"former version, applied": {fleet.AgentFilter{Config: "01960000-0000-7000-8000-000000000008", ConfigVersion: 1, DeliveryState: fleet.DeliveryApplied}, false},
+		"drifted":                 {fleet.AgentFilter{Drift: fleet.DriftDrifted}, true},
+		"in sync":                 {fleet.AgentFilter{Drift: fleet.DriftInSync}, false},
+		"drift unknown":           {fleet.AgentFilter{Drift: fleet.DriftUnknown}, false},
 		"method of few":           {fleet.AgentFilter{Method: fleet.EnrolledByServerKey}, false},
 		"enrolled lately":         {fleet.AgentFilter{EnrolledAfter: now.Add(-2 * time.Minute)}, false},
 		"certificate ends":        {fleet.AgentFilter{ExpiresBefore: now.Add(28 * time.Hour)}, false},
@@ -200,6 +206,19 @@ func BenchmarkSearch(b *testing.B) {
 			})
 			measure(b, "count", func() error {
 				_, err := s.CountAgents(b.Context(), "acme", filter, now, 100_001)
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkDriftCounts counts 100 000 agents by whether they run what was assigned.
+func BenchmarkDriftCounts(b *testing.B) {
+	s, _ := populated(b, time.Now().UTC().Truncate(time.Second), 100_000)
+	for name, of := range map[string]fleet.Target{"all": {}, "group": {Group: "01970000-0000-7000-8000-000000000009"}} {
+		b.Run(name, func(b *testing.B) {
+			measure(b, "count", func() error {
+				_, err := s.DriftCounts(b.Context(), "acme", of)
 				return err
 			})
 		})
