@@ -100,7 +100,7 @@ e2e: build ## Run the end-to-end tests: our programs, real agents.
 	if [ -d loadtest/e2e ]; then \
 		cd loadtest/e2e; \
 		AMPORA_E2E_AGENTS_DIR="$$agents" AMPORA_E2E_BIN_DIR="$(CURDIR)/bin" \
-			go test -tags=e2e -count=1 -timeout=30m -parallel=4 $(TEST_FLAGS) ./...; \
+			go test -tags=e2e -count=1 -timeout=30m -parallel=5 $(TEST_FLAGS) ./...; \
 	else \
 		echo "loadtest/e2e does not exist: no end-to-end tests ran" >&2; \
 	fi
