@@ -82,17 +82,17 @@ func (w *Watcher) Look(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("agents to compare: %w", err)
 		}
-		found := map[fleet.TenantID][]store.DriftVerdict{}
-		for _, l := range due {
+		found := make([]store.DriftVerdict, len(due))
+		for i, l := range due {
 			d, err := w.compare(ctx, l)
 			if err != nil {
 				return err
 			}
-			found[l.Tenant] = append(found[l.Tenant], store.DriftVerdict{On: l, Drift: d})
+			found[i] = store.DriftVerdict{On: l, Drift: d}
 			w.verdicts.Add(ctx, 1, string(d.State))
 		}
-		for tenant, verdicts := range found {
-			if _, err := w.d.Store.PutDrift(ctx, tenant, verdicts, now); err != nil {
+		for _, lot := range fleet.ByTenant(found, func(v store.DriftVerdict) fleet.TenantID { return v.On.Tenant }) {
+			if _, err := w.d.Store.PutDrift(ctx, lot[0].On.Tenant, lot, now); err != nil {
 				return fmt.Errorf("write what drifts: %w", err)
 			}
 		}

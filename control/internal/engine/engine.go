@@ -210,17 +210,19 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 	return nil
 }
 
-// situations reads what there is to know of agents. Where a template is assigned it is rendered, and read once more what
-// there is to know with that in its place.
+// situations reads what there is to know of agents. Where a template is assigned it is rendered, and of these agents it is
+// read once more what there is to know, with that in its place.
 func (e *Engine) situations(ctx context.Context, tenant fleet.TenantID, agents []fleet.AgentID) ([]fleet.Situation, error) {
 	all, err := e.d.Store.Situations(ctx, tenant, agents, nil)
 	if err != nil {
 		return nil, fmt.Errorf("situations: %w", err)
 	}
 	var templated []fleet.Situation
-	for _, s := range all {
+	var again []fleet.AgentID
+	var at []int // where they stand
+	for i, s := range all {
 		if s.Assigned != nil && s.Assigned.Templated {
-			templated = append(templated, s)
+			templated, again, at = append(templated, s), append(again, s.Agent), append(at, i)
 		}
 	}
 	if len(templated) == 0 {
@@ -230,15 +232,16 @@ func (e *Engine) situations(ctx context.Context, tenant fleet.TenantID, agents [
 	if err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}
-	if all, err = e.d.Store.Situations(ctx, tenant, agents, offers); err != nil {
+	rendered, err := e.d.Store.Situations(ctx, tenant, again, offers)
+	if err != nil {
 		return nil, fmt.Errorf("situations: %w", err)
 	}
-	for i, s := range all {
-		if s.Assigned == nil || !s.Assigned.Templated {
-			continue
+	for i, s := range rendered {
+		if s.Assigned != nil && s.Assigned.Templated {
+			// What was assigned in the meantime is rendered when the engine wakes for it.
+			s.Unrendered = cmp.Or(refused[s.Agent], "it is to be rendered yet")
 		}
-		// What was assigned in the meantime is rendered when the engine wakes for it.
-		all[i].Unrendered = cmp.Or(refused[s.Agent], "it is to be rendered yet")
+		all[at[i]] = s
 	}
 	return all, nil
 }

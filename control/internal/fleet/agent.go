@@ -394,3 +394,17 @@ type Page struct {
 	// After is the key of the last row already seen, as the list before returned it; empty for the beginning.
 	After string
 }
+
+// ByTenant parts a list into lists of one tenant each, in the order in which the tenants first come.
+func ByTenant[T any](list []T, tenant func(T) TenantID) (parted [][]T) {
+	of := map[TenantID]int{}
+	for _, item := range list {
+		i, known := of[tenant(item)]
+		if !known {
+			i = len(parted)
+			of[tenant(item)], parted = i, append(parted, nil)
+		}
+		parted[i] = append(parted[i], item)
+	}
+	return parted
+}

@@ -74,7 +74,7 @@ func (k *Keeper) Look(ctx context.Context) error {
 			return fmt.Errorf("certificates that are due: %w", err)
 		}
 		decided := decide(k.d.Policy, due, now, &budget)
-		for _, lot := range byTenant(decided) {
+		for _, lot := range fleet.ByTenant(decided, func(d store.UpkeepDecision) fleet.TenantID { return d.On.Tenant }) {
 			if err := k.apply(ctx, lot, now); err != nil {
 				return err
 			}
@@ -99,20 +99,6 @@ func decide(p Policy, due []fleet.Upkeep, now time.Time, budget *int) (decided [
 		decided = append(decided, store.UpkeepDecision{On: u, Step: step})
 	}
 	return decided
-}
-
-// byTenant parts decisions into lists of one tenant each, in the order in which the tenants first come.
-func byTenant(decided []store.UpkeepDecision) (parted [][]store.UpkeepDecision) {
-	of := map[fleet.TenantID]int{}
-	for _, d := range decided {
-		i, known := of[d.On.Tenant]
-		if !known {
-			i = len(parted)
-			of[d.On.Tenant], parted = i, append(parted, nil)
-		}
-		parted[i] = append(parted[i], d)
-	}
-	return parted
 }
 
 // apply does decisions of one tenant. What was left out is decided anew the next time.

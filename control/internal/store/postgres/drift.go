@@ -28,7 +28,7 @@ func (s *Store) DueDrift(ctx context.Context, now time.Time, max int) (due []fle
 		if _, err := tx.Exec(ctx, "SET LOCAL ROLE ampora_api"); err != nil {
 			return fail("leave the worker's role", err)
 		}
-		for _, lot := range verdict.DriftByTenant(found) {
+		for _, lot := range fleet.ByTenant(found, func(l fleet.DriftLook) fleet.TenantID { return l.Tenant }) {
 			if err := enter(ctx, tx, lot[0].Tenant); err != nil {
 				return err
 			}

@@ -27,17 +27,3 @@ func OfDrift(found []store.DriftVerdict, versions map[fleet.AgentID]int64, at ti
 
 // Settles says whether a step of the engine may have changed what an agent says it runs of what it shall.
 func Settles(s fleet.Step) bool { return s.Grant != nil && s.Grant.State != fleet.GrantOpen }
-
-// DriftByTenant parts what is due into lists of one tenant each, in the order in which the tenants first come.
-func DriftByTenant(due []fleet.DriftLook) (parted [][]fleet.DriftLook) {
-	of := map[fleet.TenantID]int{}
-	for _, l := range due {
-		i, known := of[l.Tenant]
-		if !known {
-			i = len(parted)
-			of[l.Tenant], parted = i, append(parted, nil)
-		}
-		parted[i] = append(parted[i], l)
-	}
-	return parted
-}
