@@ -70,6 +70,7 @@ var rules = []rule{
 		from: "control/internal/groups", only: []string{"control/internal/expression", "control/internal/fleet", "control/internal/store", "shared/..."},
 		why: "groups choose by what the store knows of agents; who asks them is not their matter",
 	},
+	{from: "control/internal/delivery", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{
 		from: "control/internal/store", only: []string{"control/internal/fleet"},
@@ -114,8 +115,8 @@ var rules = []rule{
 		why: "what the server knows is read from its API, as anybody can",
 	},
 	{
-		from: "control/internal/engine", only: []string{"control/internal/fleet", "control/internal/rollout", "control/internal/store", "shared/..."},
-		why: "the engine advances; what it advances to is decided in rollout and kept in store",
+		from: "control/internal/engine", only: []string{"control/internal/calendar", "control/internal/delivery", "control/internal/fleet", "control/internal/rollout", "control/internal/store", "shared/..."},
+		why: "the engine advances; what it advances to is decided in delivery and rollout, and kept in store",
 	},
 }
 

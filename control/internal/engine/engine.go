@@ -24,7 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/rollout"
+	"gitlab.com/ampora/ampora/control/internal/delivery"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"
@@ -198,7 +198,7 @@ func (e *Engine) step(ctx context.Context, items []store.WorkItem) (err error) {
 			continue
 		}
 		s.Push = items[i].Push
-		decided = append(decided, store.Decision{Item: items[i], On: s, Step: rollout.Decide(s, now)})
+		decided = append(decided, store.Decision{Item: items[i], On: s, Step: delivery.Decide(s, now)})
 	}
 	defer e.d.Way.Hold(sends(decided))()
 	outcomes, err := e.d.Store.Apply(ctx, tenant, decided, now)

@@ -69,6 +69,9 @@ type Grant struct {
 	ApplyingAt time.Time
 	SettledAt  time.Time
 	Message    string
+	// Rollout and Wave are those under which it was opened; empty: none.
+	Rollout RolloutID
+	Wave    int
 }
 
 // AttemptOutcome is what became of a version on an agent.
@@ -192,6 +195,19 @@ type Situation struct {
 	Through  string
 	// Unrendered says why the assigned version, a template, cannot be made an offer to this agent; empty: it can.
 	Unrendered string
+	// Held says in words why the agent is not to be moved to what is assigned for now: its rollout has not let it in, or is
+	// stopped, or it waits for a catch-up. Empty: it may have it. Settled is what its group was assigned before that, which
+	// an agent gets that has had nothing; nil: nothing.
+	Held    string
+	Settled *VersionRef
+	// Member is the agent in the rollout of its group's assignment, Under that rollout's state and generation; nil: there is
+	// none, or the assignment is the agent's own.
+	Member *Member
+	Under  Under
+	// What is known of how it is. Healthy is nil if it never said; Mismatch says that it drifts from what it was given.
+	Healthy  *bool
+	Mismatch bool
+	Session  Session
 	// Push: what is assigned is to be sent once more, whatever the agent says it runs.
 	Push bool
 	// Grant is the agent's grant, nil if it never had one.
@@ -211,11 +227,20 @@ type Situation struct {
 	Attention []Attention
 }
 
+// Under is a rollout, as far as what is done for its agents depends on it.
+type Under struct {
+	State      RolloutState
+	Generation Generation
+	Gates      Gates
+}
+
 // Step is what the engine does next for one agent. The zero Step changes nothing.
 type Step struct {
 	// Grant replaces the agent's grant, guarded by the generation of the situation's; nil leaves it. With the same
 	// generation it is the same grant, and SentAt and DeliveredAt are left as they are.
 	Grant *Grant
+	// Member replaces what is seen of the agent in its rollout, guarded by the revision of the situation's; nil leaves it.
+	Member *Member
 	// Attempts are written to the ledger.
 	Attempts []Attempt
 	// Send puts the grant's offer into the outbox, due at once; Withdraw takes any unsent offer out of it.

@@ -1,7 +1,7 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rollout decides, and does nothing else: from what is known of an agent and the time, what happens next.
+// Package delivery decides, and does nothing else: from what is known of an agent and the time, what happens next to it.
 //
 // Its functions are pure: no clock, no I/O, no randomness outside their arguments. Called twice with the same arguments
 // they say the same, and called again after their step was taken they say "nothing more" (unless the step asked to be
@@ -13,7 +13,7 @@
 //     empty configuration is not a thing that can be granted;
 //   - an agent that cannot take a configuration is never granted one;
 //   - a template is never granted: only what it became for the agent is.
-package rollout
+package delivery
 
 import (
 	"bytes"

@@ -1,7 +1,7 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package rollout_test
+package delivery_test
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/rollout"
+	"gitlab.com/ampora/ampora/control/internal/delivery"
 )
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -103,7 +103,7 @@ func TestPush(t *testing.T) {
 		{"it takes none", runs(pushed, func(s *fleet.Situation) { s.AcceptsConfig = &no }), "", false},
 		{"it failed before", runs(pushed, attempted(v1, fleet.AttemptFailed)), "", false},
 	} {
-		step := rollout.Decide(c.given, start)
+		step := delivery.Decide(c.given, start)
 		if got := state(step); got != c.want || step.Send != c.send {
 			t.Errorf("%s: the grant is %q, sent %v; want %q, %v", c.name, got, step.Send, c.want, c.send)
 		}
@@ -263,7 +263,7 @@ func TestDecide(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			step := rollout.Decide(c.given, start.Add(time.Second))
+			step := delivery.Decide(c.given, start.Add(time.Second))
 			check(t, "grant", grantText(step.Grant), c.grant)
 			check(t, "send", step.Send, c.send)
 			check(t, "withdraw", step.Withdraw, c.withdraw)
@@ -280,7 +280,7 @@ func TestDecide(t *testing.T) {
 
 func TestSilenceIsToldToAPerson(t *testing.T) {
 	s := situation(granted(version(1), fleet.GrantAssigned, true))
-	step := rollout.Decide(s, start.Add(rollout.AnswerDeadline))
+	step := delivery.Decide(s, start.Add(delivery.AnswerDeadline))
 	check(t, "attention", attentionText(step.Attention), "NO_ANSWER")
 	check(t, "grant", grantText(step.Grant), "")
 	if !step.WakeAt.IsZero() {
@@ -290,7 +290,7 @@ func TestSilenceIsToldToAPerson(t *testing.T) {
 
 func TestAnOldFailureCountsOnceTheTimeIsOver(t *testing.T) {
 	s := situation(granted(version(1), fleet.GrantAssigned, true), says(fleet.ConfigFailed, version(1), "still broken", 1))
-	step := rollout.Decide(s, start.Add(rollout.AnswerDeadline))
+	step := delivery.Decide(s, start.Add(delivery.AnswerDeadline))
 	check(t, "grant", grantText(step.Grant), "failed edge@1 assigned")
 	check(t, "attempts", attemptsText(step.Attempts), "edge@1 failed")
 }

@@ -1,7 +1,7 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package rollout_test
+package delivery_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/rollout"
+	"gitlab.com/ampora/ampora/control/internal/delivery"
 )
 
 // world is an agent, its rows and everything that may happen between them, in any order.
@@ -75,7 +75,7 @@ func (w *world) situation() fleet.Situation {
 // decide takes one step and holds it against what is always true.
 func (w *world) decide(t *rapid.T) {
 	s := w.situation()
-	step := rollout.Decide(s, w.now)
+	step := delivery.Decide(s, w.now)
 	w.apply(step)
 	w.push = false
 	if s.Grant != nil && step.Grant != nil && !slices.Contains(fleet.GrantTransitions[s.Grant.State], step.Grant.State) {
@@ -111,7 +111,7 @@ func (w *world) decide(t *rapid.T) {
 		w.decide(t) // it asked for it
 		return
 	}
-	if again := rollout.Decide(w.situation(), w.now); again.Send || again.Grant != nil || len(again.Attempts) > 0 || again.Delivery != nil {
+	if again := delivery.Decide(w.situation(), w.now); again.Send || again.Grant != nil || len(again.Attempts) > 0 || again.Delivery != nil {
 		t.Fatalf("decides again after its own step was taken:\nfirst %+v\nthen  %+v", step, again)
 	}
 }
@@ -235,7 +235,7 @@ func TestLiveness(t *testing.T) {
 				w.decide(t)
 				w.deliver()
 			}
-			w.now = w.now.Add(rollout.AnswerDeadline)
+			w.now = w.now.Add(delivery.AnswerDeadline)
 			w.decide(t)
 			w.deliver()
 			w.decide(t)
