@@ -34,7 +34,8 @@ type agent struct {
 	unsent   []byte // a message that must be sent again before any other
 	beat     *time.Timer
 	interval time.Duration
-	attempt  int // at a configuration; grows
+	attempt  int  // at a configuration; grows
+	spared   bool // that attempt does not fail
 	answered bool
 	waiting  int // messages without an answer
 	asked    time.Time

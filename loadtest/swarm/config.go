@@ -47,6 +47,7 @@ func (a *agent) offered(offer *protobufs.AgentRemoteConfig, now time.Time) (news
 		return false
 	}
 	a.lastOffer, a.words = b, ""
+	a.spared = b.offered.Add(1) <= a.swarm.config.FailAfter
 	a.outcome = protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLYING
 	a.owed |= ofConfigStatus
 	a.attempt++
@@ -76,10 +77,16 @@ func (a *agent) applied(b *body, attempt int) {
 		a.owed |= ofEffective
 	}
 	a.flush()
+	if told := a.swarm.config.OnApplied; told != nil && a.running == b {
+		told(a.index, b.hash, time.Now())
+	}
 }
 
 // fails decides the same for an agent and a configuration each time.
 func (a *agent) fails(b *body) bool {
+	if a.spared || !bytes.Contains(b.bytes, []byte(a.swarm.config.FailText)) {
+		return false
+	}
 	hash := fnv.New32a()
 	fmt.Fprintf(hash, "%d ", a.index)
 	_, _ = hash.Write(b.hash) // never fails

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -197,6 +198,8 @@ type body struct {
 	hash  []byte
 	bytes []byte
 	first time.Time // when the first agent of the swarm received it
+	// offered is to how many agents it was new.
+	offered atomic.Int64
 }
 
 // bodyOf joins the entries of a configuration in the order of their names, the empty one

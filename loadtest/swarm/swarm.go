@@ -41,8 +41,11 @@ type Config struct {
 	Dials int
 	// ApplyDelay is the least and the longest time to apply a configuration.
 	ApplyDelay [2]time.Duration
-	// FailFraction is the share of attempts that fail, 0 to 1.
+	// FailFraction is the share of attempts that fail, 0 to 1. Of configurations without FailText in them none fails, and
+	// none of the first FailAfter agents that are offered one.
 	FailFraction float64
+	FailText     string
+	FailAfter    int64
 	// Flips and Relabels are how many agents change their health and their labels per second.
 	Flips, Relabels float64
 	// TakesOffers says that agents take key and certificate from the server, and come back with them.
@@ -52,6 +55,8 @@ type Config struct {
 	// OnOffer is told of each configuration that an agent receives. It is called from many
 	// goroutines and must not wait. It may be nil.
 	OnOffer func(agent int, hash []byte, at time.Time)
+	// OnApplied likewise of each that an agent says it has applied.
+	OnApplied func(agent int, hash []byte, at time.Time)
 }
 
 // Check says what cannot work.
@@ -67,7 +72,7 @@ func (c Config) Check() error {
 		return errors.New("at least one agent must be able to connect at a time")
 	case c.ApplyDelay[0] < 0 || c.ApplyDelay[1] < c.ApplyDelay[0]:
 		return errors.New("the times to apply a configuration are MIN,MAX with MIN up to MAX")
-	case c.FailFraction < 0 || c.FailFraction > 1:
+	case c.FailFraction < 0 || c.FailFraction > 1 || c.FailAfter < 0:
 		return errors.New("the share of attempts that fail is 0 to 1")
 	case c.Flips < 0 || c.Relabels < 0:
 		return errors.New("rates are not negative")

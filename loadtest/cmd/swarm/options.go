@@ -37,6 +37,8 @@ type options struct {
 	dials                     int
 	applyMin, applyMax        time.Duration
 	failFraction              float64
+	failText                  string
+	failAfter                 int64
 	flips, relabels           float64
 	faults                    []swarm.Fault
 	verify, stay, noFaults    bool
@@ -108,6 +110,8 @@ func (o *options) runFlags() {
 	o.applyMin, o.applyMax = time.Second, 3*time.Second
 	o.flags.Func("apply-delay", "`MIN,MAX` time to apply a configuration (default 1s,3s)", o.applyDelay)
 	o.flags.Float64Var(&o.failFraction, "fail-fraction", 0, "share of attempts at a configuration that fail, 0 to 1")
+	o.flags.StringVar(&o.failText, "fail-text", "", "`text`: attempts at configurations without it do not fail")
+	o.flags.Int64Var(&o.failAfter, "fail-after", 0, "so many `agents` that are offered a configuration first do not fail")
 	o.flags.Float64Var(&o.flips, "flips", 0, "changes of health per second")
 	o.flags.Float64Var(&o.relabels, "relabels", 0, "changes of labels per second")
 	o.flags.Func("fault", "`KIND=OFTEN`, several times: what goes wrong, N/s, N/m or N@TIME", o.fault)

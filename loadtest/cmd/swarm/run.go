@@ -152,7 +152,7 @@ func (o *options) config() (swarm.Config, error) {
 	}
 	config := swarm.Config{
 		Target: target, Transport: swarm.Transport(o.transport), Name: o.name, Heartbeat: o.heartbeat, Ramp: o.ramp, Dials: o.dials,
-		ApplyDelay: [2]time.Duration{o.applyMin, o.applyMax}, FailFraction: o.failFraction,
+		ApplyDelay: [2]time.Duration{o.applyMin, o.applyMax}, FailFraction: o.failFraction, FailText: o.failText, FailAfter: o.failAfter,
 		Flips: o.flips, Relabels: o.relabels, Faults: o.faults, TakesOffers: o.way == string(swarm.Offer),
 	}
 	return config, config.Check()
