@@ -20,16 +20,13 @@ import (
 	"gitlab.com/ampora/ampora/shared/bus"
 )
 
-const (
-	fanoutAgents = 5000
-	fanoutGroup  = "01980000-0000-7000-9000-000000000000"
-)
+const fanoutGroup = "01980000-0000-7000-9000-000000000000"
 
 // BenchmarkFanout5000 assigns a configuration of 4 KiB to a group of 5 000 agents, who run another, until all of them are
 // addressed in signed messages on the bus. Nobody answers. What is told besides: how long Assign took, and how many
 // messages there were.
 func BenchmarkFanout5000(b *testing.B) {
-	f := newFanout(b)
+	f := newFanout(b, 5000)
 	var assigning time.Duration
 	messages := 0
 	for b.Loop() {
@@ -48,6 +45,8 @@ func BenchmarkFanout5000(b *testing.B) {
 // fanout is a control plane with a gateway whose agents are rows and nothing more.
 type fanout struct {
 	*testing.B
+	agents int
+	*plane
 	db    store.Store
 	super *pgx.Conn
 	bus   bus.Bus
@@ -55,7 +54,7 @@ type fanout struct {
 	round int
 }
 
-func newFanout(b *testing.B) *fanout {
+func newFanout(b *testing.B, agents int) *fanout {
 	b.Helper()
 	database := postgrestest.Database(b)
 	db, err := postgres.Open(b.Context(), database)
@@ -68,15 +67,16 @@ func newFanout(b *testing.B) *fanout {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = super.Close(context.WithoutCancel(b.Context())) })
-	f := &fanout{B: b, super: super, bus: newBus(b)}
-	f.db = start(b, db, f.bus, newMasterKey()).store
+	f := &fanout{B: b, agents: agents, super: super, bus: newBus(b)}
+	f.plane = start(b, db, f.bus, newMasterKey())
+	f.db = f.plane.Control.store
 	now := time.Now()
 	f.must(f.db.RegisterGateway(b.Context(), fleet.Gateway{ID: "g", BootID: 42, StartedAt: now, LeaseUntil: now.Add(time.Hour)}))
 	f.exec(`INSERT INTO groups (tenant_id, id, name, created_at) VALUES ('default', $1, 'all', now())`, fanoutGroup)
 	f.exec(`
 		INSERT INTO agents (tenant_id, id, partition, enrolled_at, method, group_id, accepts_config, epoch, gateway_id, boot_id)
 		SELECT 'default', ('01980000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n % 64, now(), 'est', $1, true, 1, 'g', 42
-		FROM generate_series(1, $2::int) AS n`, fanoutGroup, fanoutAgents)
+		FROM generate_series(1, $2::int) AS n`, fanoutGroup, f.agents)
 	f.assign(f.prepare())
 	f.receive()
 	return f
@@ -99,7 +99,7 @@ func (f *fanout) exec(statement string, args ...any) {
 func (f *fanout) prepare() fleet.ConfigID {
 	f.Helper()
 	for sent := f.round == 0; !sent; {
-		f.must(f.super.QueryRow(f.Context(), "SELECT count(sent_at) = $1 FROM grants", fanoutAgents).Scan(&sent))
+		f.must(f.super.QueryRow(f.Context(), "SELECT count(sent_at) = $1 FROM grants", f.agents).Scan(&sent))
 	}
 	f.exec("UPDATE grants SET state = 'met' WHERE state = 'open'")
 	f.exec("DELETE FROM outbox")
@@ -128,9 +128,9 @@ func (f *fanout) assign(version fleet.ConfigID) {
 	now := time.Now()
 	_, agents, err := f.db.Assign(f.Context(), fleet.System("default", now), fleet.Assignment{
 		Tenant: "default", Target: fleet.Target{Group: fanoutGroup}, Config: version, Version: 1, CreatedAt: now,
-	}, fanoutAgents)
+	}, f.agents)
 	f.must(err)
-	if agents != fanoutAgents {
+	if agents != f.agents {
 		f.Fatalf("assigned to %d agents", agents)
 	}
 }
@@ -138,7 +138,7 @@ func (f *fanout) assign(version fleet.ConfigID) {
 // receive reads the gateway's stream until every agent was addressed, and says in how many messages.
 func (f *fanout) receive() (messages int) {
 	f.Helper()
-	for left := fanoutAgents; left > 0; {
+	for left := f.agents; left > 0; {
 		batch, err := f.bus.Receive(f.Context(), "g", f.at, 100)
 		f.must(err)
 		f.at = batch.Next

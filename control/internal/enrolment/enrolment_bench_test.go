@@ -4,19 +4,15 @@
 package enrolment_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"log/slog"
-	"os"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -36,8 +32,7 @@ const tenant fleet.TenantID = "acme"
 var now = time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
 
 // BenchmarkEnrol enrols 4000 agents, of which so many ask at a time, and says what a leaf costs of this process and of
-// PostgreSQL's processes for this database, which must run on this machine. What is common to all databases, such as
-// writing the log, is not in it.
+// PostgreSQL's for its database (postgrestest.Cost).
 func BenchmarkEnrol(b *testing.B) {
 	const agents = 4000
 	for _, crowd := range []int{1, 16, 256} {
@@ -50,19 +45,19 @@ func BenchmarkEnrol(b *testing.B) {
 			admin, err := pgx.Connect(b.Context(), postgrestest.Superuser(b, database))
 			must(b, err)
 			b.Cleanup(func() { _ = admin.Close(context.WithoutCancel(b.Context())) })
-			var ours, theirs time.Duration
+			var cost postgrestest.Cost
 			for b.Loop() {
 				b.StopTimer()
 				requests := prepare(b, s, agents)
-				ours, theirs = ours-cpu(b), theirs-backends(b, admin)
+				before := postgrestest.CostOf(b, admin)
 				b.StartTimer()
 				storm(b, enrols, requests, crowd)
-				ours, theirs = ours+cpu(b), theirs+backends(b, admin)
+				cost = cost.Plus(postgrestest.CostOf(b, admin).Since(before))
 			}
 			leaves := float64(agents * b.N)
-			b.ReportMetric(leaves/(ours+theirs).Seconds(), "leaves/CPU-s")
-			b.ReportMetric(float64(ours.Microseconds())/leaves, "control-µs/leaf")
-			b.ReportMetric(float64(theirs.Microseconds())/leaves, "postgres-µs/leaf")
+			b.ReportMetric(leaves/cost.Sum().Seconds(), "leaves/CPU-s")
+			b.ReportMetric(float64(cost.Ours.Microseconds())/leaves, "control-µs/leaf")
+			b.ReportMetric(float64(cost.Theirs.Microseconds())/leaves, "postgres-µs/leaf")
 		})
 	}
 }
@@ -141,39 +136,6 @@ func each(n, crowd int, do func(i int)) {
 	close(next)
 	all.Wait()
 }
-
-// cpu is what this process has used.
-func cpu(b *testing.B) time.Duration {
-	b.Helper()
-	var used syscall.Rusage
-	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-}
-
-// backends is what the connections to the database have used that are open.
-func backends(b *testing.B, admin *pgx.Conn) (sum time.Duration) {
-	b.Helper()
-	rows, err := admin.Query(b.Context(), `
-		SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`)
-	must(b, err)
-	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
-	must(b, err)
-	for _, pid := range pids {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		must(b, err)
-		// proc_pid_stat(5): utime and stime are the fields 14 and 15, in ticks; the second may hold anything, in parentheses.
-		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')'):])
-		for _, field := range fields[12:14] {
-			ticks, err := strconv.Atoi(string(field))
-			must(b, err)
-			sum += time.Duration(ticks) * tick
-		}
-	}
-	return sum
-}
-
-// tick is USER_HZ, the same on all of Linux that Go runs on.
-const tick = 10 * time.Millisecond
 
 func must(t testing.TB, err error) {
 	if err != nil {
