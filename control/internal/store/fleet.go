@@ -38,8 +38,9 @@ type Fleet interface {
 type Bulk interface {
 	// Act does to the selected agents what can be done to each, and says who was left alone and why; of a preview it only
 	// says it. There is one audit event, which names every agent, and an event for each agent that it was done to; nothing is
-	// written if it was done to none. ErrTooMany if more than Most are selected; ErrConflict if another selection is
-	// expected.
+	// written if it was done to none. A restart counts in disruption budgets for as long as its command may wait, and none
+	// is done that would have one overdrawn, whatever happens meanwhile. ErrTooMany if more than Most are selected;
+	// ErrConflict if another selection is expected.
 	Act(ctx context.Context, by fleet.By, act fleet.Act) (fleet.ActOutcome, error)
 }
 

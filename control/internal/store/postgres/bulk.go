@@ -74,7 +74,10 @@ func decideAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act) (d de
 	if !d.to.Admits(len(d.outcome.Done), act.Limit) {
 		return d, fmt.Errorf("move %d agents: %w", len(d.outcome.Done), store.ErrLimit)
 	}
-	return d, nil
+	if act.Kind == fleet.ActRestart {
+		d.outcome, err = restartable(ctx, tx, by, act, d.outcome)
+	}
+	return d, err
 }
 
 // target is the static group that agents are to be moved into; the zero one if it is none. Unless it is a preview its lock
@@ -137,6 +140,7 @@ func doAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act, d decided
 		queuePush(&batch, by, d.outcome.Done)
 	case fleet.ActRestart:
 		queueRestart(&batch, by, d.outcome.Done)
+		queueDisturbed(&batch, by, fleet.DispatchRestart, by.At.Add(fleet.RestartLife), d.outcome.Done)
 	case fleet.ActDrain:
 		queueDrain(&batch, by, act, d.outcome.Done)
 	}

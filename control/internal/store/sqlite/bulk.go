@@ -70,7 +70,10 @@ func decideAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act) (d d
 	if !d.to.Admits(len(d.outcome.Done), act.Limit) {
 		return d, fmt.Errorf("move %d agents: %w", len(d.outcome.Done), store.ErrLimit)
 	}
-	return d, nil
+	if act.Kind == fleet.ActRestart {
+		d.outcome, err = restartable(ctx, tx, by, d.outcome)
+	}
+	return d, err
 }
 
 // target is the static group that agents are to be moved into; the zero one if it is none.
@@ -129,7 +132,7 @@ func doAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, d decide
 	case fleet.ActPush:
 		err = push(ctx, tx, by, d.outcome.Done)
 	case fleet.ActRestart:
-		err = restart(ctx, tx, by, d.outcome.Done)
+		err = errors.Join(restart(ctx, tx, by, d.outcome.Done), noteDisturbed(ctx, tx, by, fleet.DispatchRestart, by.At.Add(fleet.RestartLife), d.outcome.Done))
 	case fleet.ActDrain:
 		err = drain(ctx, tx, by, act, d.outcome.Done)
 	}
