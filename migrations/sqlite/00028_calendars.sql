@@ -1,20 +1,22 @@
 -- Copyright The Ampora Authors
 -- SPDX-License-Identifier: Apache-2.0
 
--- As on PostgreSQL, whose file says why. Groups are a JSON array; length is nanoseconds.
+-- As on PostgreSQL, whose file says why.
 
 -- +goose Up
 
 CREATE TABLE schedules (
-    tenant_id  TEXT NOT NULL REFERENCES tenants (id),
+    tenant_id  TEXT NOT NULL REFERENCES tenants,
     id         TEXT NOT NULL,
     name       TEXT NOT NULL,
     kind       TEXT NOT NULL CHECK (kind IN ('window', 'freeze')),
+    -- A JSON array of ids. None: all groups.
     groups     TEXT NOT NULL DEFAULT '[]',
     cron       TEXT NOT NULL DEFAULT '',
     rule       TEXT NOT NULL DEFAULT '',
     from_at    INTEGER,
     until_at   INTEGER,
+    -- Nanoseconds.
     length     INTEGER NOT NULL DEFAULT 0,
     zone       TEXT NOT NULL,
     created_by TEXT NOT NULL,
@@ -24,7 +26,7 @@ CREATE TABLE schedules (
 ) STRICT;
 
 CREATE TABLE budgets (
-    tenant_id  TEXT NOT NULL REFERENCES tenants (id),
+    tenant_id  TEXT NOT NULL REFERENCES tenants,
     id         TEXT NOT NULL,
     name       TEXT NOT NULL,
     label      TEXT NOT NULL,
