@@ -139,7 +139,7 @@ func (s *Store) DeleteBudget(ctx context.Context, by fleet.By, id fleet.BudgetID
 func (s *Store) changingCalendar(ctx context.Context, by fleet.By, do func(tx *sql.Tx) error) error {
 	return s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `
-			UPDATE rollouts SET wake_at = ?2 WHERE tenant_id = ?1 AND state = 'in_progress' AND (wake_at IS NULL OR wake_at > ?2)`,
+			UPDATE rollouts SET wake_at = ?2 WHERE tenant_id = ?1 AND state = 'in_progress' AND wake_at > ?2`,
 			by.Tenant, moment(by.At))
 		if err != nil {
 			return fail("wake the rollouts", err)
