@@ -39,7 +39,7 @@ const hops = 100
 
 // book is what schedules are, in order.
 type book struct {
-	windows, freezes []entry
+	windows, freezes []*entry
 	zone             *time.Location // of the first, in which times are told
 }
 
@@ -133,7 +133,7 @@ func (b book) closes(t time.Time) time.Time {
 }
 
 // earliest is when the first of schedules begins that are not on at t; zero: none.
-func earliest(of []entry, t time.Time) (first time.Time) {
+func earliest(of []*entry, t time.Time) (first time.Time) {
 	for _, e := range of {
 		if s, found := e.first(t); found && s.From.After(t) && (first.IsZero() || s.From.Before(first)) {
 			first = s.From

@@ -210,6 +210,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		"a rule of many hours":     {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=DAILY;BYHOUR=1,2,3,4,5;BYMINUTE=1,2,3,4,5" }, "rule: "},
 		"a rule that never occurs": {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30" }, "cron or rule: "},
 		"a rule of none left":      {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=DAILY;UNTIL=20251231T000000Z" }, "cron or rule: "},
+		"a rule that counts far":   {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=DAILY;COUNT=1001" }, "rule: "},
 		"a month of 53 Mondays":    {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=MONTHLY;BYDAY=53MO" }, "rule: "},
 		"a second Monday a week":   {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=WEEKLY;BYDAY=2MO" }, "rule: "},
 		"a long text":              {rule, func(s *fleet.Schedule) { s.Rule = "FREQ=DAILY;BYMONTHDAY=1" + strings.Repeat(",1", 300) }, "rule: "},
@@ -237,6 +238,27 @@ func BenchmarkNever(b *testing.B) {
 				if err == nil {
 					b.Fatal("it is found")
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkAt is what one decision for a rollout costs if a tenant has as many schedules as it can.
+func BenchmarkAt(b *testing.B) {
+	now := time.Date(2026, 11, 1, 5, 30, 0, 0, time.UTC)
+	for name, s := range map[string]fleet.Schedule{
+		"cron":    window("c", "0 * * * *", "Europe/Berlin", time.Minute),
+		"weekly":  {Name: "w", Kind: fleet.ScheduleWindow, Rule: "FREQ=WEEKLY;BYDAY=SU", From: epoch, Zone: "Europe/Berlin", Length: time.Hour},
+		"counted": {Name: "n", Kind: fleet.ScheduleWindow, Rule: "FREQ=DAILY;COUNT=1000;BYHOUR=0,1,2,3,4,5,6,7", From: epoch, Zone: "Europe/Berlin", Length: time.Minute},
+		"rare":    {Name: "r", Kind: fleet.ScheduleWindow, Rule: "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", From: epoch, Zone: "Europe/Berlin", Length: time.Minute},
+	} {
+		schedules := make([]fleet.Schedule, fleet.MaxSchedules)
+		for i := range schedules {
+			schedules[i] = s
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				At(schedules, now)
 			}
 		})
 	}

@@ -22,7 +22,8 @@ const (
 	// textLimit is how long the text of a recurrence is at most, dayLimit how often it starts on a day.
 	textLimit = 500
 	dayLimit  = 24
-	// intervalLimit is the longest INTERVAL, monthDays the most weekdays of a kind in a month.
+	// countLimit is the highest COUNT, intervalLimit the longest INTERVAL, monthWeeks the most weekdays of a kind in a month.
+	countLimit    = 1000
 	intervalLimit = 366
 	monthWeeks    = 5
 	// The shortest and the longest length.
@@ -50,18 +51,18 @@ func Check(s fleet.Schedule) error {
 	return nil
 }
 
-func parse(s fleet.Schedule) (entry, error) {
+func parse(s fleet.Schedule) (*entry, error) {
 	if s.Kind != fleet.ScheduleWindow && s.Kind != fleet.ScheduleFreeze {
-		return entry{}, fmt.Errorf("kind: %q is neither a window nor a freeze", s.Kind)
+		return nil, fmt.Errorf("kind: %q is neither a window nor a freeze", s.Kind)
 	}
 	zone, err := zoneOf(s.Zone)
 	if err != nil {
-		return entry{}, err
+		return nil, err
 	}
-	e := entry{name: s.Name, zone: zone, length: s.Length}
+	e := &entry{name: s.Name, zone: zone, length: s.Length}
 	switch {
 	case s.Cron != "" && s.Rule != "":
-		return entry{}, errors.New("cron, rule: only one of them can be set")
+		return nil, errors.New("cron, rule: only one of them can be set")
 	case s.Cron != "":
 		e.starts, err = ofCron(s)
 	case s.Rule != "":
@@ -72,7 +73,10 @@ func parse(s fleet.Schedule) (entry, error) {
 	if err == nil && e.once == nil && (s.Length < shortest || s.Length > longest) {
 		err = fmt.Errorf("length: what recurs lasts from %s to %d days each time", shortest, longest/(24*time.Hour))
 	}
-	return e, err
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // zoneOf knows the zones of the IANA by name. That of the machine is none of them.
@@ -165,8 +169,8 @@ func checkRule(o rrule.ROption) error {
 		return errors.New("FREQ is DAILY or rarer")
 	case o.Interval < 0 || o.Interval > intervalLimit:
 		return fmt.Errorf("INTERVAL is from 1 to %d", intervalLimit)
-	case o.Count < 0:
-		return errors.New("COUNT is not negative")
+	case o.Count < 0 || o.Count > countLimit:
+		return fmt.Errorf("COUNT is from 1 to %d", countLimit)
 	case len(o.Bysecond)+len(o.Byweekno)+len(o.Byyearday)+len(o.Byeaster) > 0:
 		return errors.New("BYSECOND, BYWEEKNO, BYYEARDAY and BYEASTER are not supported")
 	case max(1, len(o.Byhour))*max(1, len(o.Byminute)) > dayLimit:
@@ -183,13 +187,10 @@ func checkRule(o rrule.ROption) error {
 	return nil
 }
 
-// startsOf goes through a rule from a time on. One that counts days or weeks, and not how often, may as well begin later.
+// startsOf goes through a rule from a time on.
 func startsOf(o rrule.ROption, from time.Time) iter.Seq[time.Time] {
-	every := map[rrule.Frequency]int{rrule.DAILY: 1, rrule.WEEKLY: 7}[o.Freq] * max(1, o.Interval)
-	if days := int(from.Sub(o.Dtstart) / (24 * time.Hour)); o.Count == 0 && every > 0 && days > every {
-		// One period before it, for what it does at other times of the period than it began.
-		o.Dtstart = o.Dtstart.AddDate(0, 0, days-days%every-every)
-	}
+	o = explicit(o)
+	o.Dtstart = laterStart(o, from)
 	return func(yield func(time.Time) bool) {
 		rule, err := rrule.NewRRule(o)
 		if err != nil {
@@ -202,4 +203,46 @@ func startsOf(o rrule.ROption, from time.Time) iter.Seq[time.Time] {
 			}
 		}
 	}
+}
+
+// explicit says what a rule takes from its start otherwise: the month and the day of it.
+func explicit(o rrule.ROption) rrule.ROption {
+	if len(o.Bymonthday)+len(o.Byweekday) == 0 && (o.Freq == rrule.MONTHLY || o.Freq == rrule.YEARLY) {
+		o.Bymonthday = []int{o.Dtstart.Day()}
+		if len(o.Bymonth) == 0 && o.Freq == rrule.YEARLY {
+			o.Bymonth = []int{int(o.Dtstart.Month())}
+		}
+	}
+	return o
+}
+
+// laterStart is a start from which a rule comes to the same from a time on, without going through all the years before: a
+// whole number of its periods later, and one period before the time, for what it does in a period before its start. A rule
+// that counts must be gone through.
+func laterStart(o rrule.ROption, from time.Time) time.Time {
+	every, start := max(1, o.Interval), o.Dtstart
+	hour, minute, second := start.Clock()
+	periods := func(since int) int { return (since/every - 1) * every }
+	if o.Count != 0 {
+		return start
+	}
+	switch o.Freq {
+	case rrule.YEARLY:
+		if n := periods(from.Year() - start.Year()); n > 0 {
+			return time.Date(start.Year()+n, 1, 1, hour, minute, second, 0, time.UTC)
+		}
+	case rrule.MONTHLY:
+		if n := periods(12*(from.Year()-start.Year()) + int(from.Month()-start.Month())); n > 0 {
+			return time.Date(start.Year(), start.Month()+time.Month(n), 1, hour, minute, second, 0, time.UTC)
+		}
+	case rrule.WEEKLY:
+		if n := periods(int(from.Sub(start) / (7 * 24 * time.Hour))); n > 0 {
+			return start.AddDate(0, 0, 7*n)
+		}
+	default:
+		if n := periods(int(from.Sub(start) / (24 * time.Hour))); n > 0 {
+			return start.AddDate(0, 0, n)
+		}
+	}
+	return start
 }

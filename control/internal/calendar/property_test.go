@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/teambition/rrule-go"
 	"pgregory.net/rapid"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -107,6 +108,40 @@ func TestSpansAreInOrder(t *testing.T) {
 			if i > 0 && !is.From.After(spans[i-1].Until) {
 				t.Fatalf("%+v is not after %+v", is, spans[i-1])
 			}
+		}
+	})
+}
+
+// TestALaterStartChangesNothing: a rule comes to the same from a time on whether it is gone through from its start or not.
+func TestALaterStartChangesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := "FREQ=" + rapid.SampledFrom([]string{"DAILY", "WEEKLY", "MONTHLY", "YEARLY"}).Draw(t, "frequency")
+		text += fmt.Sprint(";INTERVAL=", rapid.IntRange(1, 5).Draw(t, "interval"))
+		for _, part := range []string{";BYMONTH=1,6,7", ";BYMONTHDAY=1,15,-1", ";BYDAY=MO,SA", ";BYHOUR=3,22", ";BYSETPOS=1,-1", ";WKST=SU"} {
+			if rapid.Bool().Draw(t, part) {
+				text += part
+			}
+		}
+		options, err := rrule.StrToROption(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.Dtstart = time.Date(2000+rapid.IntRange(0, 8).Draw(t, "year"), 1, 1, 4, 30, 0, 0, time.UTC).AddDate(0, 0, rapid.IntRange(0, 400).Draw(t, "day"))
+		from := options.Dtstart.AddDate(0, 0, rapid.IntRange(-100, 4000).Draw(t, "later"))
+		until := from.AddDate(3, 0, 0)
+		rule, err := rrule.NewRRule(*options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []time.Time
+		for start := range startsOf(*options, from) {
+			if start.After(until) {
+				break
+			}
+			got = append(got, start)
+		}
+		if want := rule.Between(from, until, true); !slices.Equal(got, want) {
+			t.Fatalf("%s from %s: got %v, want %v", text, from, got, want)
 		}
 	})
 }

@@ -30,18 +30,31 @@ type entry struct {
 	// starts are those of a recurring one, from a time on, ascending: on the wall clock, which is written as if it were UTC.
 	starts func(from time.Time) iter.Seq[time.Time]
 	length time.Duration
+
+	// asked is what first was asked last, and answered.
+	asked struct {
+		after time.Time
+		span  Span
+		found bool
+	}
 }
 
-// first returns the first span that ends after a time.
-func (e entry) first(after time.Time) (Span, bool) {
-	for s := range e.spans(after) {
-		return s, true
+// first returns the first span that ends after a time. As time goes on, the same is returned until it has ended.
+func (e *entry) first(after time.Time) (Span, bool) {
+	last := &e.asked
+	if !last.after.IsZero() && !after.Before(last.after) && (!last.found || after.Before(last.span.Until)) {
+		return last.span, last.found
 	}
-	return Span{}, false
+	last.after, last.span, last.found = after, Span{}, false
+	for s := range e.spans(after) {
+		last.span, last.found = s, true
+		break
+	}
+	return last.span, last.found
 }
 
 // spans are those that end after a time, ascending; what touches is one. They end where no more is looked at.
-func (e entry) spans(after time.Time) iter.Seq[Span] {
+func (e *entry) spans(after time.Time) iter.Seq[Span] {
 	return func(yield func(Span) bool) {
 		tell := func(s Span) bool { return !s.Until.After(after) || yield(s) }
 		if e.once != nil {
@@ -68,7 +81,7 @@ func (e entry) spans(after time.Time) iter.Seq[Span] {
 }
 
 // bounded are the starts of spans that may end after a time.
-func (e entry) bounded(after time.Time) iter.Seq[time.Time] {
+func (e *entry) bounded(after time.Time) iter.Seq[time.Time] {
 	return func(yield func(time.Time) bool) {
 		n := 0
 		end := after.Add(ahead)
