@@ -142,3 +142,5 @@ $$;
 CREATE POLICY queue ON rollouts FOR SELECT TO ampora_worker USING (true);
 GRANT SELECT, INSERT, UPDATE ON rollouts, rollout_waves TO ampora_api, ampora_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rollout_members TO ampora_api, ampora_worker;
+-- Who waits in a group is held by the engine, and let in by a duty.
+GRANT SELECT, INSERT, UPDATE, DELETE ON agents_waiting TO ampora_worker;
