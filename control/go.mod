@@ -12,8 +12,10 @@ require (
 	github.com/gobwas/ws v1.4.0
 	github.com/miekg/pkcs11 v1.1.2
 	github.com/open-telemetry/opamp-go v0.24.0
+	github.com/robfig/cron/v3 v3.0.1
 	github.com/rs/cors v1.11.1
 	github.com/spf13/cobra v1.10.2
+	github.com/teambition/rrule-go v1.8.2
 	gitlab.com/ampora/ampora/migrations v0.0.0
 	gitlab.com/ampora/ampora/shared v0.0.0
 	go.opentelemetry.io/otel/sdk v1.47.0

@@ -75,11 +75,24 @@ func (b *backlog) declare(made *instrument.Set, name, unit, what string, of func
 	})
 }
 
+// rollouts tells how many are in which state.
+func (b *backlog) rollouts(observe instrument.Observe) {
+	last := b.last.Load()
+	if last == nil || b.now().Sub(last.at) > backlogLife {
+		return
+	}
+	observe(float64(last.InProgress), "in_progress")
+	observe(float64(last.Paused), "paused")
+	observe(float64(last.RollingBack), "rolling_back")
+}
+
 // measure declares what is measured of the database.
 func measure(meter metric.Meter, db store.Store, b *backlog) error {
 	made := instrument.On(meter)
 	b.declare(made, "ampora_control_engine_backlog", "{agent}", "Agents to be looked at", func(b store.Backlog) store.Queue { return b.Work })
 	b.declare(made, "ampora_control_outbox_backlog", "{target}", "Messages to agents", func(b store.Backlog) store.Queue { return b.Outbox })
+	made.Gauge("ampora_control_rollouts", "{rollout}", "Rollouts that were started and are not over, by where they stand.", b.rollouts,
+		instrument.By("state", "in_progress", "paused", "rolling_back"))
 	made.Gauge("ampora_control_database_connections", "{connection}", "Connections to the database.", func(observe instrument.Observe) {
 		p := db.Pool()
 		observe(float64(p.Used), "used")

@@ -72,6 +72,7 @@ var rules = []rule{
 	},
 	{from: "control/internal/delivery", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
 	{from: "control/internal/rollout", only: []string{"control/internal/fleet"}, why: "deciding is pure: no I/O, no clock, nothing but the vocabulary"},
+	{from: "control/internal/calendar", only: []string{"control/internal/fleet"}, why: "what a schedule means is pure: no I/O, no clock, nothing but the vocabulary"},
 	{
 		from: "control/internal/store", only: []string{"control/internal/fleet"},
 		why: "the store's contract is written in the vocabulary, so that no backend leaks through it",
@@ -142,6 +143,8 @@ var foreign = []struct {
 		"the store and the bus speak to PostgreSQL; what they are for is said without it",
 	},
 	{"github.com/aymanbagabas/go-udiff", []string{"control/internal/collector"}, "bodies are compared in one place, within its bounds"},
+	{"github.com/robfig/cron", []string{"control/internal/calendar"}, "what a schedule may cost is bounded in one place"},
+	{"github.com/teambition/rrule-go", []string{"control/internal/calendar"}, "likewise"},
 	{"cel.dev/cel-go", []string{"control/internal/expression"}, "what an expression may do and cost is bounded in one place"},
 	{"github.com/elastic/go-seccomp-bpf", []string{"control/internal/sandbox"}, "what a program may call is decided in one place"},
 	{"modernc.org/sqlite", []string{"control/internal/store/sqlite", "migrations", "loadtest/..."}, "one package speaks to SQLite"},

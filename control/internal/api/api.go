@@ -53,6 +53,8 @@ func Register(server *connect.Server, d Deps) error {
 	versions := library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now), d.Validator)
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{versions, d.Store, d.Store, d.Content})
 	amporav1connect.RegisterConfigRuleServiceHandler(server, &configRules{versions, d.Store})
+	amporav1connect.RegisterScheduleServiceHandler(server, &schedules{d.Store, d.Now})
+	amporav1connect.RegisterBudgetServiceHandler(server, &budgets{d.Store, d.Now})
 	amporav1connect.RegisterDriftServiceHandler(server, &drifts{d.Store})
 	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})

@@ -174,6 +174,8 @@ func (w *world) with(secret string) clients {
 		groups:          amporav1connect.NewGroupServiceClient(c),
 		configs:         amporav1connect.NewConfigServiceClient(c),
 		configRules:     amporav1connect.NewConfigRuleServiceClient(c),
+		schedules:       amporav1connect.NewScheduleServiceClient(c),
+		budgets:         amporav1connect.NewBudgetServiceClient(c),
 		assignments:     amporav1connect.NewAssignmentServiceClient(c),
 		certificates:    amporav1connect.NewCertificateServiceClient(c),
 		signingKeys:     amporav1connect.NewSigningKeyServiceClient(c),
@@ -194,6 +196,8 @@ type clients struct {
 	groups          amporav1connect.GroupServiceClient
 	configs         amporav1connect.ConfigServiceClient
 	configRules     amporav1connect.ConfigRuleServiceClient
+	schedules       amporav1connect.ScheduleServiceClient
+	budgets         amporav1connect.BudgetServiceClient
 	assignments     amporav1connect.AssignmentServiceClient
 	certificates    amporav1connect.CertificateServiceClient
 	signingKeys     amporav1connect.SigningKeyServiceClient

@@ -45,6 +45,8 @@ type api struct {
 	signingKeys  amporav1connect.SigningKeyServiceClient
 	configs      amporav1connect.ConfigServiceClient
 	configRules  amporav1connect.ConfigRuleServiceClient
+	schedules    amporav1connect.ScheduleServiceClient
+	budgets      amporav1connect.BudgetServiceClient
 	drift        amporav1connect.DriftServiceClient
 	events       amporav1connect.EventServiceClient
 	gateways     amporav1connect.GatewayServiceClient
@@ -102,6 +104,8 @@ func (p *program) connectWith(token identity.Token) (*api, error) {
 		signingKeys:  amporav1connect.NewSigningKeyServiceClient(client),
 		configs:      amporav1connect.NewConfigServiceClient(client),
 		configRules:  amporav1connect.NewConfigRuleServiceClient(client),
+		schedules:    amporav1connect.NewScheduleServiceClient(client),
+		budgets:      amporav1connect.NewBudgetServiceClient(client),
 		drift:        amporav1connect.NewDriftServiceClient(client),
 		events:       amporav1connect.NewEventServiceClient(client),
 		gateways:     amporav1connect.NewGatewayServiceClient(client),

@@ -165,6 +165,8 @@ func (s *state) server(t *testing.T) *connect.Server {
 	amporav1connect.RegisterAuditServiceHandler(server, auditServer{s})
 	amporav1connect.RegisterConfigServiceHandler(server, configServer{s})
 	amporav1connect.RegisterConfigRuleServiceHandler(server, configRuleServer{s})
+	amporav1connect.RegisterScheduleServiceHandler(server, scheduleServer{s})
+	amporav1connect.RegisterBudgetServiceHandler(server, budgetServer{s})
 	amporav1connect.RegisterDriftServiceHandler(server, driftServer{s})
 	amporav1connect.RegisterEventServiceHandler(server, eventServer{s})
 	amporav1connect.RegisterGroupServiceHandler(server, groupServer{s})

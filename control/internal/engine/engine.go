@@ -1,8 +1,9 @@
 // Copyright The Ampora Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package engine advances: it takes agents that are due, reads what is known of them, lets package rollout decide for
-// each, and applies the steps with guarded writes, up to a thousand in one short transaction.
+// Package engine advances: it takes agents that are due, reads what is known of them, lets package delivery decide for
+// each, and applies the steps with guarded writes, up to a thousand in one short transaction. Likewise it takes rollouts
+// that are due, one at a time, and package rollout decides for them.
 //
 // Any number of engines may run. One that dies between two transactions leaves items that fall due again; of what it
 // decided on, whatever has changed meanwhile (an item woken or claimed by another, a grant, a remark) loses its guarded

@@ -38,7 +38,7 @@ const (
 	ActMove  ActKind = "agent.move"
 	ActPush  ActKind = "agent.force_push" // send what is assigned once more, even if it runs
 	ActDrain ActKind = "agent.drain"      // end the session, so that the agent comes back elsewhere
-	// ActRestart sends the restart command, at most once and within RestartLife.
+	// ActRestart sends the restart command, at most once and within RestartLife, in which disruption budgets count the agent.
 	ActRestart ActKind = "agent.restart"
 )
 
@@ -68,6 +68,8 @@ const (
 	SkipNotCapable Skip = "NOT_CAPABLE"
 	// SkipTooManyTags: it would have more than MaxTags.
 	SkipTooManyTags Skip = "TOO_MANY_TAGS"
+	// SkipBudget: a disruption budget that it counts for has no room.
+	SkipBudget Skip = "BUDGET_FULL"
 )
 
 // ActOutcome is what an act did, or would do.

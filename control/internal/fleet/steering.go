@@ -32,7 +32,7 @@ const CandidateLimit = 1000
 // NextCandidate is a pending agent with the budgets that it counts for.
 type NextCandidate struct {
 	Agent AgentID
-	// Budgets are keys of BudgetUse.
+	// Budgets are keys of BudgetUse. One that is disturbed by something else already is counted there and has none.
 	Budgets []BudgetKey
 }
 
@@ -78,6 +78,12 @@ type RolloutStep struct {
 	// WakeAt is when to look again without being asked; zero: not.
 	WakeAt time.Time
 }
+
+// MaxBudgets and MaxSchedules are how many a tenant can have: each is looked at whenever agents are to be disturbed.
+const (
+	MaxBudgets   = 20
+	MaxSchedules = 100
+)
 
 // BudgetID is UUIDv7 text.
 type BudgetID string

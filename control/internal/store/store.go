@@ -68,6 +68,7 @@ type Store interface {
 	Grouping
 	Configs
 	ConfigRules
+	Calendars
 	Bodies
 	Sessions
 	Gateways
@@ -594,6 +595,8 @@ type Queues interface {
 type Backlog struct {
 	Work   Queue // for the engine
 	Outbox Queue // for the sender
+	// How many rollouts are in each state between the start and the end.
+	InProgress, Paused, RollingBack int
 }
 
 // BacklogLimit is the most that a Queue counts: counting more would cost more than it says.

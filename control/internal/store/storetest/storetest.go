@@ -35,6 +35,7 @@ var suites = map[string]suite{
 	"Grouping":     grouping,
 	"Configs":      configs,
 	"ConfigRules":  configRules,
+	"Calendars":    calendars,
 	"Assignments":  assignments,
 	"Bodies":       bodies,
 	"Events":       events,

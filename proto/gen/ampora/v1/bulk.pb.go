@@ -537,7 +537,7 @@ func (x *BulkOutcome) GetMark() string {
 // SkippedAgents counts agents that were left alone for one reason.
 type SkippedAgents struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// NOT_FOUND, UNCHANGED, TOO_MANY_TAGS, NOT_CONNECTED, NOTHING_ASSIGNED, FAILED_BEFORE, NOT_CAPABLE.
+	// NOT_FOUND, UNCHANGED, TOO_MANY_TAGS, NOT_CONNECTED, NOTHING_ASSIGNED, FAILED_BEFORE, NOT_CAPABLE, BUDGET_FULL.
 	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Count         int32  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
