@@ -12,7 +12,9 @@
 //   - a grant is opened only for the assigned version or for the last good one after a failure, never for nothing: an
 //     empty configuration is not a thing that can be granted;
 //   - an agent that cannot take a configuration is never granted one;
-//   - a template is never granted: only what it became for the agent is.
+//   - a template is never granted: only what it became for the agent is;
+//   - an agent that is held is not moved to what is assigned, and nobody is granted the version of a rollout that is
+//     stopped.
 package delivery
 
 import (
@@ -33,6 +35,7 @@ func Decide(s fleet.Situation, now time.Time) fleet.Step {
 	d.settle()
 	d.grantNext()
 	d.summarise()
+	d.observe()
 	return d.finish()
 }
 
@@ -154,9 +157,20 @@ func (d *decision) grantNext() {
 		return
 	}
 	want := *d.s.Assigned
-	switch {
-	case d.s.Unrendered != "":
+	if d.s.Held != "" {
+		d.keep(want)
+		return
+	}
+	if d.s.Unrendered != "" {
 		d.withdraw()
+		return
+	}
+	d.move(want)
+}
+
+// move gives the agent what it is to have, as far as that can be.
+func (d *decision) move(want fleet.VersionRef) {
+	switch {
 	case d.pushes(want) && d.s.Push:
 		d.open(want, fleet.GrantPushed)
 	case d.pushes(want) && d.pushing(want):
@@ -225,10 +239,15 @@ func (d *decision) restore(want fleet.VersionRef) {
 
 // open makes v the open grant, unless it is already.
 func (d *decision) open(v fleet.VersionRef, why fleet.GrantReason) {
-	if g := d.grant; g != nil && g.State == fleet.GrantOpen && g.Version.Offer == v.Offer && g.Reason == why {
+	rollout, wave := d.under(v)
+	if d.isOpen(v, why, rollout) || d.stopped(v) {
 		return
 	}
-	d.grant = &fleet.Grant{Version: v, State: fleet.GrantOpen, Reason: why, Generation: d.nextGeneration(), OpenedAt: d.now, Seen: d.s.StatusStamp}
+	d.supersede(v)
+	d.grant = &fleet.Grant{
+		Version: v, State: fleet.GrantOpen, Reason: why, Generation: d.nextGeneration(), OpenedAt: d.now, Seen: d.s.StatusStamp,
+		Rollout: rollout, Wave: wave,
+	}
 	d.s.Undelivered = ""
 	d.step.Grant = d.grant
 	d.step.Send = true
@@ -236,6 +255,25 @@ func (d *decision) open(v fleet.VersionRef, why fleet.GrantReason) {
 	d.unremark(fleet.AttentionNoAnswer, fleet.AttentionBodyUnreadable)
 	d.record(v, fleet.AttemptOffered, "")
 	d.tell(fleet.EventConfigGranted, fmt.Sprintf("may get %s (%s)", name(v), why), v)
+}
+
+// isOpen reports whether v is granted for the same reason. One of another rollout is not the same until it is delivered:
+// it may be stopped with that rollout.
+func (d *decision) isOpen(v fleet.VersionRef, why fleet.GrantReason, rollout fleet.RolloutID) bool {
+	g := d.grant
+	return g != nil && g.State == fleet.GrantOpen && g.Version.Offer == v.Offer && g.Reason == why && (g.Rollout == rollout || !g.DeliveredAt.IsZero())
+}
+
+// supersede notes that the version of the open grant is not waited for any more.
+func (d *decision) supersede(next fleet.VersionRef) {
+	if d.grant == nil || d.grant.State != fleet.GrantOpen || d.grant.Version.Offer == next.Offer {
+		return
+	}
+	switch d.attempt(d.grant.Version).Outcome {
+	case fleet.AttemptOffered, fleet.AttemptApplying:
+		d.record(d.grant.Version, fleet.AttemptSuperseded, "")
+	default:
+	}
 }
 
 // close settles the open grant.
@@ -297,6 +335,12 @@ func (d *decision) summarise() {
 	}
 }
 
+// Why an agent is skipped.
+const (
+	notAccepted = "the agent does not accept remote configuration"
+	notOffered  = "the gateway may not offer it: the agent or the server's mask does not allow remote configuration"
+)
+
 // word is the delivery state with its message and where the assignment stands.
 func (d *decision) word() (fleet.DeliveryState, string, string) {
 	if d.s.Assigned == nil {
@@ -315,11 +359,13 @@ func (d *decision) word() (fleet.DeliveryState, string, string) {
 	case attempt.Blocks():
 		return fleet.DeliveryFailed, attempt.Message, through
 	case d.s.AcceptsConfig != nil && !*d.s.AcceptsConfig:
-		return fleet.DeliverySkipped, "the agent does not accept remote configuration", through
+		return fleet.DeliverySkipped, notAccepted, through
+	case d.s.Held != "":
+		return fleet.DeliveryPending, d.s.Held, through
 	case d.grant == nil || d.grant.State != fleet.GrantOpen:
 		return fleet.DeliveryPending, "", through
 	case d.s.Undelivered == fleet.NotCapable:
-		return fleet.DeliverySkipped, "the gateway may not offer it: the agent or the server's mask does not allow remote configuration", through
+		return fleet.DeliverySkipped, notOffered, through
 	case !d.grant.ApplyingAt.IsZero():
 		return fleet.DeliveryApplying, "", through
 	case !d.grant.SentAt.IsZero():

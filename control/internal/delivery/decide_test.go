@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/delivery"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -243,7 +243,7 @@ func TestDecide(t *testing.T) {
 		{
 			name:  "another assignment takes the place of the grant",
 			given: situation(granted(v2, fleet.GrantAssigned, true)),
-			grant: "open edge@1 assigned", send: true, attempts: "edge@1 offered", state: fleet.DeliveryPending,
+			grant: "open edge@1 assigned", send: true, attempts: "edge@2 superseded, edge@1 offered", state: fleet.DeliveryPending,
 		},
 		{
 			name: "an agent that lost its configuration gets it again",

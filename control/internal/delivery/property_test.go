@@ -14,8 +14,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/delivery"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 )
 
 // world is an agent, its rows and everything that may happen between them, in any order.

@@ -84,6 +84,8 @@ const (
 	AttemptApplied    AttemptOutcome = "applied"
 	AttemptFailed     AttemptOutcome = "failed"
 	AttemptRolledBack AttemptOutcome = "rolled_back"
+	// AttemptSuperseded: another version took its place before the agent's last word on it.
+	AttemptSuperseded AttemptOutcome = "superseded"
 )
 
 // Attempt is the ledger's line for one agent and one offer. A version that failed or was rolled back is never offered

@@ -68,7 +68,7 @@ type Member struct {
 	PushedAt   time.Time
 	DeadlineAt time.Time // for its last word
 	SettledAt  time.Time // of its first last word: applied, failed, skipped
-	// LookAt is when time alone next changes what is counted of it (see rollout.Elapse); zero: never.
+	// LookAt is when time alone next changes what is counted of it (see Elapsed); zero: never.
 	LookAt time.Time
 
 	// What is seen of it now.
@@ -96,9 +96,36 @@ func (m Member) Succeeded() bool {
 }
 
 // Disturbed says that the agent may be worse off for the rollout at this moment: budgets count it. It is over when the
-// agent has answered and is well after the windows of the gates.
+// agent has answered and is well after the windows of the gates; one that failed before and got nothing never is.
 func (m Member) Disturbed() bool {
-	return m.Touched() && !(m.Answered() && m.HealthCounts && !m.Unhealthy && !m.Gone)
+	well := m.PushedAt.IsZero() || m.HealthCounts && !m.Unhealthy && !m.Gone
+	return m.Touched() && !(m.Answered() && well)
+}
+
+// Elapsed is what time alone makes of the member: which windows of the gates have passed, whether it is overdue, and when
+// to look again. Windows run from the push, so they count nothing of an agent that nothing was pushed to.
+func (m Member) Elapsed(gates Gates, now time.Time) Member {
+	m.LookAt = time.Time{}
+	if !m.Touched() {
+		return m
+	}
+	if !m.PushedAt.IsZero() {
+		m.HealthCounts = m.HealthCounts || m.passed(m.PushedAt.Add(gates.Unhealthy.window()), now)
+		m.ConfigCounts = m.ConfigCounts || m.passed(m.PushedAt.Add(gates.Mismatch.window()), now)
+	}
+	m.Overdue = !m.Answered() && !m.DeadlineAt.IsZero() && m.passed(m.DeadlineAt, now)
+	return m
+}
+
+// passed reports whether at is over; if not, the member is looked at then, or before.
+func (m *Member) passed(at, now time.Time) bool {
+	if !now.Before(at) {
+		return true
+	}
+	if m.LookAt.IsZero() || at.Before(m.LookAt) {
+		m.LookAt = at
+	}
+	return false
 }
 
 // Counts are numbers of agents of a wave, or of several.

@@ -226,6 +226,14 @@ type Gate struct {
 	Window time.Duration `json:"window,omitzero"`
 }
 
+// window is how long problems do not count: a gate that is off has none.
+func (g Gate) window() time.Duration {
+	if g.Off {
+		return 0
+	}
+	return g.Window
+}
+
 // Gates are the four.
 type Gates struct {
 	ApplyFailed Gate `json:"apply_failed"`
