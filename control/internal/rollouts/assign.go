@@ -38,13 +38,13 @@ func (r *Rollouts) Assign(ctx context.Context, by fleet.By, target fleet.Target,
 }
 
 func (r *Rollouts) assignByRollout(ctx context.Context, by fleet.By, target fleet.Target, to fleet.AssignedVersion) (Assigned, error) {
-	p, err := r.plan(ctx, by, fleet.RolloutDefinition{
+	p, err := r.plan(ctx, by, fleet.RolloutForward, fleet.RolloutDefinition{
 		Group: target.Group, Config: to.Config, Version: to.Version, Strategy: fleet.Strategy{Kind: fleet.StrategyImmediate}, Note: "made by an assignment",
 	}, store.RolloutScope{})
 	if err != nil {
 		return Assigned{}, err
 	}
-	started, err := r.begin(ctx, by, fleet.RolloutForward, "", p)
+	started, err := r.begin(ctx, by, "", p)
 	if err != nil {
 		return Assigned{}, orActive(err, func() (fleet.Rollout, bool) { return r.activeIn(ctx, by.Tenant, target.Group) })
 	}

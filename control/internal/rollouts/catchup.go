@@ -13,8 +13,8 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
-// Pause is how often it is looked for agents that wait, and for rollouts that are to be undone.
-const Pause = 3 * time.Second
+// Rest is how often it is looked for agents that wait, and for rollouts that are to be undone.
+const Rest = 3 * time.Second
 
 // CatchUp brings agents that wait for it what their group is assigned: at once if they are few, else by a rollout. What
 // goes wrong with one group holds up no other.
@@ -53,7 +53,7 @@ func (r *Rollouts) joinLate(ctx context.Context, by fleet.By, group store.GroupW
 	if err != nil {
 		return err
 	}
-	late, err := r.draw(ctx, by, in.Definition, store.RolloutScope{Waiting: true})
+	late, err := r.draw(ctx, by, in.Kind, in.Definition, store.RolloutScope{Waiting: true})
 	if err != nil {
 		return err
 	}
@@ -76,14 +76,14 @@ func (r *Rollouts) joinLate(ctx context.Context, by fleet.By, group store.GroupW
 
 // catchUpByRollout makes and starts a rollout for more agents than may be changed at once.
 func (r *Rollouts) catchUpByRollout(ctx context.Context, by fleet.By, group store.GroupWaiting) error {
-	p, err := r.plan(ctx, by, fleet.RolloutDefinition{
+	p, err := r.plan(ctx, by, fleet.RolloutCatchUp, fleet.RolloutDefinition{
 		Group: group.Group, Config: group.Assigned.Config, Version: group.Assigned.Version,
 		Strategy: fleet.Strategy{Kind: fleet.StrategyImmediate}, Note: "agents that waited for what their group is assigned",
 	}, store.RolloutScope{Waiting: true})
 	if err != nil || p.Plan.Agents == 0 {
 		return err
 	}
-	started, err := r.begin(ctx, by, fleet.RolloutCatchUp, group.Rollout, p)
+	started, err := r.begin(ctx, by, group.Rollout, p)
 	if err == nil {
 		r.log.InfoContext(ctx, "agents that waited get what their group is assigned", "rollout", started.ID, "agents", p.Plan.Agents)
 	}

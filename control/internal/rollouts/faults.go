@@ -30,10 +30,6 @@ const (
 	ReasonBreached = "GATE_BREACHED"
 )
 
-func invalid(err error) error {
-	return fault.New(fault.Invalid, ReasonInvalid, "%s", err.Error())
-}
-
 func notPublished(what string) error {
 	return fault.New(fault.FailedPrecondition, "WRONG_STATE", "%s is not published", what).WithCause(store.ErrState)
 }

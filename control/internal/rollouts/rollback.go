@@ -31,11 +31,11 @@ func (r *Rollouts) RollBack(ctx context.Context, by fleet.By, b Rollback) (fleet
 	if !slices.Contains(fleet.RolloutTransitions[of.State], fleet.RolloutRollingBack) || of.Kind == fleet.RolloutRollback {
 		return fleet.Rollout{}, wrongState(of, "rolled back")
 	}
-	p, err := r.plan(ctx, by, undoing(of, b), store.RolloutScope{Touched: of.ID})
+	p, err := r.plan(ctx, by, fleet.RolloutRollback, undoing(of, b), store.RolloutScope{Touched: of.ID})
 	if err != nil {
 		return fleet.Rollout{}, err
 	}
-	started, err := r.begin(ctx, by, fleet.RolloutRollback, of.ID, p)
+	started, err := r.begin(ctx, by, of.ID, p)
 	return started, orActive(err, func() (fleet.Rollout, bool) { return r.activeIn(ctx, by.Tenant, of.Definition.Group) })
 }
 

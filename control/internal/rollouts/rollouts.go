@@ -60,6 +60,7 @@ func New(d Deps) *Rollouts { return &Rollouts{d.Store, d.Content, d.Limit, d.Log
 
 // Planned is a definition with everything that was left out, and what it comes to.
 type Planned struct {
+	Kind       fleet.RolloutKind
 	Definition fleet.RolloutDefinition
 	Plan       fleet.RolloutPlan
 	Members    []fleet.Member
@@ -67,7 +68,7 @@ type Planned struct {
 
 // Plan says what a rollout would do.
 func (r *Rollouts) Plan(ctx context.Context, by fleet.By, d fleet.RolloutDefinition) (Planned, error) {
-	return r.plan(ctx, by, d, store.RolloutScope{})
+	return r.plan(ctx, by, fleet.RolloutForward, d, store.RolloutScope{})
 }
 
 // Create stores a rollout with its plan.
@@ -76,33 +77,33 @@ func (r *Rollouts) Create(ctx context.Context, by fleet.By, d fleet.RolloutDefin
 	if err != nil {
 		return fleet.Rollout{}, err
 	}
-	return r.create(ctx, by, fleet.RolloutForward, "", p)
+	return r.create(ctx, by, "", p)
 }
 
-func (r *Rollouts) create(ctx context.Context, by fleet.By, kind fleet.RolloutKind, of fleet.RolloutID, p Planned) (fleet.Rollout, error) {
+func (r *Rollouts) create(ctx context.Context, by fleet.By, of fleet.RolloutID, p Planned) (fleet.Rollout, error) {
 	return r.store.CreateRollout(ctx, by, fleet.Rollout{
-		Tenant: by.Tenant, ID: fleet.RolloutID(uuid.Must(uuid.NewV7()).String()), Kind: kind, Of: of, Definition: p.Definition, Plan: p.Plan,
+		Tenant: by.Tenant, ID: fleet.RolloutID(uuid.Must(uuid.NewV7()).String()), Kind: p.Kind, Of: of, Definition: p.Definition, Plan: p.Plan,
 		State: fleet.RolloutPending, Generation: 1, Version: 1, CreatedBy: by.Principal.Name, CreatedAt: by.At,
 	}, p.Members)
 }
 
 // plan completes a definition and draws its plan, of the agents that the scope narrows to.
-func (r *Rollouts) plan(ctx context.Context, by fleet.By, d fleet.RolloutDefinition, of store.RolloutScope) (Planned, error) {
+func (r *Rollouts) plan(ctx context.Context, by fleet.By, kind fleet.RolloutKind, d fleet.RolloutDefinition, of store.RolloutScope) (Planned, error) {
 	d, err := r.complete(ctx, by.Tenant, d)
 	if err != nil {
 		return Planned{}, err
 	}
-	return r.draw(ctx, by, d, of)
+	return r.draw(ctx, by, kind, d, of)
 }
 
 // draw makes the plan of a complete definition as it is now.
-func (r *Rollouts) draw(ctx context.Context, by fleet.By, d fleet.RolloutDefinition, of store.RolloutScope) (Planned, error) {
+func (r *Rollouts) draw(ctx context.Context, by fleet.By, kind fleet.RolloutKind, d fleet.RolloutDefinition, of store.RolloutScope) (Planned, error) {
 	candidates, err := r.candidates(ctx, by.Tenant, d, of)
 	if err != nil {
 		return Planned{}, err
 	}
-	plan, members := rollout.Draw(d, candidates, by.At)
-	return Planned{d, plan, members}, nil
+	plan, members := rollout.Draw(kind, d, candidates, by.At)
+	return Planned{kind, d, plan, members}, nil
 }
 
 // complete fills in what a definition leaves out, and refuses one that contradicts itself.
@@ -128,7 +129,7 @@ func (r *Rollouts) complete(ctx context.Context, tenant fleet.TenantID, d fleet.
 	}
 	d = withDefaults(d)
 	if err := rollout.Check(d); err != nil {
-		return d, invalid(err)
+		return d, refused(err)
 	}
 	return d, nil
 }
@@ -159,29 +160,9 @@ func newSeed() uint64 {
 	return binary.BigEndian.Uint64(b[:])>>12 | 1
 }
 
-// Simulate runs a definition against agents that answer as the model says.
-func (r *Rollouts) Simulate(ctx context.Context, by fleet.By, d fleet.RolloutDefinition, m rollout.Model) (Planned, rollout.Result, error) {
-	d, err := r.complete(ctx, by.Tenant, d)
-	if err != nil {
-		return Planned{}, rollout.Result{}, err
-	}
-	candidates, err := r.candidates(ctx, by.Tenant, d, store.RolloutScope{})
-	if err != nil {
-		return Planned{}, rollout.Result{}, err
-	}
-	plan, members := rollout.Draw(d, candidates, by.At)
-	return Planned{d, plan, members}, rollout.Simulate(d, candidates, m, by.At), nil
-}
-
-// Definition is that of a rollout that was made.
-func (r *Rollouts) Definition(ctx context.Context, by fleet.By, id fleet.RolloutID) (fleet.RolloutDefinition, error) {
-	made, err := r.store.Rollout(ctx, by.Tenant, id)
-	return made.Definition, err
-}
-
 // begin makes a rollout and starts it at once: nobody looks at its plan in between.
-func (r *Rollouts) begin(ctx context.Context, by fleet.By, kind fleet.RolloutKind, of fleet.RolloutID, p Planned) (fleet.Rollout, error) {
-	made, err := r.create(ctx, by, kind, of, p)
+func (r *Rollouts) begin(ctx context.Context, by fleet.By, of fleet.RolloutID, p Planned) (fleet.Rollout, error) {
+	made, err := r.create(ctx, by, of, p)
 	if err != nil {
 		return fleet.Rollout{}, err
 	}

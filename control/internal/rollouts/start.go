@@ -65,8 +65,8 @@ func (r *Rollouts) redraw(ctx context.Context, by fleet.By, made fleet.Rollout) 
 	if made.Definition.Order.Kind == fleet.OrderLastSeen {
 		seenAsPlanned(candidates, members, by.At)
 	}
-	plan, drawn := rollout.Draw(made.Definition, candidates, by.At)
-	return Planned{made.Definition, plan, drawn}, rollout.Compare(made.Plan, members, plan, drawn), nil
+	plan, drawn := rollout.Draw(made.Kind, made.Definition, candidates, by.At)
+	return Planned{made.Kind, made.Definition, plan, drawn}, rollout.Compare(made.Plan, members, plan, drawn), nil
 }
 
 // scopeOf says which agents the plan of a rollout is about.
