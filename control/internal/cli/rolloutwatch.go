@@ -253,15 +253,21 @@ func gateTable(rollout *amporav1.Rollout, waves []*amporav1.RolloutWave) view {
 			open = wave.GetCounts()
 		}
 	}
-	soFar := sums(waves)
+	soFar, gates := sums(waves), rollout.GetDefinition().GetGates()
 	t := newTable("GATE", "WAVE", "STOPS ABOVE", "SO FAR", "STOPS ABOVE")
-	for _, gate := range gatesOf(rollout.GetDefinition().GetGates()) {
+	for _, gate := range gatesOf(gates) {
 		if gate.gate.GetOff() {
 			t.row(gate.name, none, "off", none, "off")
 			continue
 		}
-		t.row(gate.name, share(gate.count(open), open.GetAgents()), percent(gate.gate.GetWave()),
-			share(gate.count(soFar), soFar.GetTouched()), percent(gate.gate.GetTotal()))
+		wave, total := percent(gate.gate.GetWave()), percent(gate.gate.GetTotal())
+		if open.GetAgents() < gates.GetSmallWave() {
+			wave = "0%, few agents"
+		}
+		if soFar.GetTouched() < gates.GetSmallTotal() {
+			total += fmt.Sprintf(" of %d or more", gates.GetSmallTotal())
+		}
+		t.row(gate.name, share(gate.count(open), open.GetAgents()), wave, share(gate.count(soFar), soFar.GetTouched()), total)
 	}
 	return t
 }
