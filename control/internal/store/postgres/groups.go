@@ -140,6 +140,9 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		if err != nil {
 			return fail("lock the members", err)
 		}
+		if err := leaveGroups(ctx, tx, by, members); err != nil {
+			return err
+		}
 		if err := wakeMembers(ctx, tx, by, id); err != nil {
 			return err
 		}
@@ -303,6 +306,9 @@ func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membersh
 	_, err := tx.Exec(ctx, "UPDATE agents SET group_id = $3 WHERE tenant_id = $1 AND id "+among, by.Tenant, ids(agents, itself), column.OrNull(to.ID))
 	if err != nil {
 		return fail("move members", err)
+	}
+	if err := leaveGroups(ctx, tx, by, members); err != nil {
+		return err
 	}
 	if err := giveDefault(ctx, tx, by, agents, to); err != nil {
 		return err
