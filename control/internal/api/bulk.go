@@ -99,8 +99,6 @@ func (s *bulk) act(ctx context.Context, targets *amporav1.AgentTargets, act flee
 	case errors.Is(err, store.ErrTooMany):
 		return nil, fault.New(fault.FailedPrecondition, ReasonTooManyAgents, "this would be about more than %d agents", act.Most).
 			With("limit", strconv.Itoa(act.Most)).WithCause(err)
-	case errors.Is(err, store.ErrLimit):
-		return nil, auth.RolloutRequired(act.Limit).WithCause(err)
 	case errors.Is(err, store.ErrConflict):
 		return nil, fault.New(fault.FailedPrecondition, ReasonSelectionChanged, "others are selected than in the dry run").WithCause(err)
 	case err != nil:

@@ -5,7 +5,6 @@ package api
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -19,17 +18,14 @@ var labelKinds = word[store.LabelKind, amporav1.LabelKind]{
 	{store.Tags, amporav1.LabelKind_LABEL_KIND_TAG},
 }
 
-// groupWithin encodes groups of an installation in which one act may change so many agents.
-func groupWithin(limit int) func(fleet.Group) *amporav1.Group {
-	return func(g fleet.Group) *amporav1.Group {
-		return &amporav1.Group{
-			Id: string(g.ID), Name: g.Name, Description: g.Description, MemberCount: count(g.MemberCount), Kind: kindOf(g),
-			Selector: g.Selector, Priority: int32(g.Priority), //nolint:gosec // bounded by the message's rules
-			DefaultConfig: defaultConfig(g.Default), DefaultOnClaims: g.DefaultOnClaims,
-			WaitingCount: count(g.WaitingCount), WaitingBecause: waitingBecause(g, limit),
-			FailingCount: count(g.Failing.Agents), FailingSince: moment(g.Failing.Since), Failure: g.Failing.Words,
-			CreatedAt: moment(g.CreatedAt), DeletedAt: moment(g.DeletedAt),
-		}
+func group(g fleet.Group) *amporav1.Group {
+	return &amporav1.Group{
+		Id: string(g.ID), Name: g.Name, Description: g.Description, MemberCount: count(g.MemberCount), Kind: kindOf(g),
+		Selector: g.Selector, Priority: int32(g.Priority), //nolint:gosec // bounded by the message's rules
+		DefaultConfig: defaultConfig(g.Default), DefaultOnClaims: g.DefaultOnClaims,
+		WaitingCount: count(g.WaitingCount), WaitingBecause: waitingBecause(g),
+		FailingCount: count(g.Failing.Agents), FailingSince: moment(g.Failing.Since), Failure: g.Failing.Words,
+		CreatedAt: moment(g.CreatedAt), DeletedAt: moment(g.DeletedAt),
 	}
 }
 
@@ -47,15 +43,15 @@ func defaultConfig(d fleet.DefaultConfig) *amporav1.DefaultConfig {
 	return &amporav1.DefaultConfig{ConfigId: string(d.Config), ConfigName: d.ConfigName, Version: count(d.Version)}
 }
 
-func waitingBecause(g fleet.Group, limit int) string {
-	what := "the default of the group"
+func waitingBecause(g fleet.Group) string {
 	switch {
 	case g.WaitingCount == 0:
 		return ""
-	case g.Assigned:
-		what = "what is assigned to the group"
+	case g.Settling:
+		return "they joined while the group's rollout was not completed"
+	default:
+		return "more joined at once than one act may change; a rollout lets them in"
 	}
-	return fmt.Sprintf("joining would change more than %d agents at once, by %s; narrow the selector, or take that away", limit, what)
 }
 
 // previewed encodes what a selector would do. The names of groups are looked up as far as they are known.

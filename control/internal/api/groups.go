@@ -6,9 +6,7 @@ package api
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -37,8 +35,6 @@ type groupService struct {
 	previews chan struct{}
 }
 
-func (s *groupService) encode(g fleet.Group) *amporav1.Group { return groupWithin(s.limit)(g) }
-
 // CreateGroup creates an empty group. A dynamic one fills within seconds.
 func (s *groupService) CreateGroup(ctx context.Context, r *amporav1.CreateGroupRequest) (*amporav1.CreateGroupResponse, error) {
 	by := auth.By(ctx)
@@ -53,7 +49,7 @@ func (s *groupService) CreateGroup(ctx context.Context, r *amporav1.CreateGroupR
 		return nil, err
 	}
 	g, err := s.store.CreateGroup(ctx, by, g)
-	return &amporav1.CreateGroupResponse{Group: s.encode(g)}, err
+	return &amporav1.CreateGroupResponse{Group: group(g)}, err
 }
 
 // checkGroup refuses a selector that cannot be evaluated, and a default that is given on claims without saying so.
@@ -87,7 +83,7 @@ func (s *groupService) UpdateGroup(ctx context.Context, r *amporav1.UpdateGroupR
 		return nil, err
 	}
 	g, err := s.store.UpdateGroup(ctx, by, was, is)
-	return &amporav1.UpdateGroupResponse{Group: s.encode(g)}, err
+	return &amporav1.UpdateGroupResponse{Group: group(g)}, err
 }
 
 // groupAfter is the group as the request wants it.
@@ -174,7 +170,7 @@ func (s *groupService) ListLabels(ctx context.Context, r *amporav1.ListLabelsReq
 // GetGroup finds a group by id or name.
 func (s *groupService) GetGroup(ctx context.Context, r *amporav1.GetGroupRequest) (*amporav1.GetGroupResponse, error) {
 	g, err := s.store.Group(ctx, auth.By(ctx).Tenant, r.GetGroup())
-	return &amporav1.GetGroupResponse{Group: s.encode(g)}, err
+	return &amporav1.GetGroupResponse{Group: group(g)}, err
 }
 
 // ListGroups lists by name.
@@ -184,7 +180,7 @@ func (s *groupService) ListGroups(ctx context.Context, r *amporav1.ListGroupsReq
 		return nil, err
 	}
 	list, next, err := s.store.Groups(ctx, auth.By(ctx).Tenant, r.GetShowDeleted(), page)
-	return &amporav1.ListGroupsResponse{Groups: each(list, s.encode), NextPageToken: place(listGroups, next)}, err
+	return &amporav1.ListGroupsResponse{Groups: each(list, group), NextPageToken: place(listGroups, next)}, err
 }
 
 // DeleteGroup hides a group.
@@ -195,21 +191,18 @@ func (s *groupService) DeleteGroup(ctx context.Context, r *amporav1.DeleteGroupR
 // UndeleteGroup brings a group back, empty; a dynamic one fills again.
 func (s *groupService) UndeleteGroup(ctx context.Context, r *amporav1.UndeleteGroupRequest) (*amporav1.UndeleteGroupResponse, error) {
 	g, err := s.store.UndeleteGroup(ctx, auth.By(ctx), fleet.GroupID(r.GetId()))
-	return &amporav1.UndeleteGroupResponse{Group: s.encode(g)}, err
+	return &amporav1.UndeleteGroupResponse{Group: group(g)}, err
 }
 
 // AddGroupMembers moves agents into a static group.
 func (s *groupService) AddGroupMembers(ctx context.Context, r *amporav1.AddGroupMembersRequest) (*amporav1.AddGroupMembersResponse, error) {
 	members := idsFrom[fleet.AgentID](r.GetAgentIds())
 	g, err := s.store.AddGroupMembers(ctx, auth.By(ctx), fleet.GroupID(r.GetId()), members, s.limit)
-	if errors.Is(err, store.ErrLimit) {
-		return nil, auth.RolloutRequired(s.limit).With("agents", strconv.Itoa(len(members))).WithCause(err)
-	}
-	return &amporav1.AddGroupMembersResponse{Group: s.encode(g)}, err
+	return &amporav1.AddGroupMembersResponse{Group: group(g)}, err
 }
 
 // RemoveGroupMembers takes agents out of a static group.
 func (s *groupService) RemoveGroupMembers(ctx context.Context, r *amporav1.RemoveGroupMembersRequest) (*amporav1.RemoveGroupMembersResponse, error) {
 	g, err := s.store.RemoveGroupMembers(ctx, auth.By(ctx), fleet.GroupID(r.GetId()), idsFrom[fleet.AgentID](r.GetAgentIds()))
-	return &amporav1.RemoveGroupMembersResponse{Group: s.encode(g)}, err
+	return &amporav1.RemoveGroupMembersResponse{Group: group(g)}, err
 }

@@ -134,7 +134,7 @@ func newState(token identity.Token) *state {
 		{
 			Id: groupBusy, Name: "busy", CreatedAt: ago(2 * time.Hour), Kind: amporav1.GroupKind_GROUP_KIND_DYNAMIC, Priority: 7,
 			Selector: `agent.claimed.labels["os"] == "linux"`, DefaultConfig: &amporav1.DefaultConfig{ConfigId: configEdge, ConfigName: "edge"}, DefaultOnClaims: true,
-			MemberCount: 12, WaitingCount: 31, WaitingBecause: "joining would change more than 20 agents at once, by the default of the group",
+			MemberCount: 12, WaitingCount: 31, WaitingBecause: "more joined at once than one act may change; a rollout lets them in",
 			FailingCount: 1, FailingSince: ago(time.Hour), Failure: "division by zero " + strings.ToValidUTF8(evil, ""),
 		},
 		{Id: groupGone, Name: "gone", CreatedAt: ago(80 * time.Hour), DeletedAt: ago(time.Hour), Kind: amporav1.GroupKind_GROUP_KIND_STATIC},

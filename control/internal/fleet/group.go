@@ -22,22 +22,20 @@ type Group struct {
 	CreatedAt       time.Time
 	DeletedAt       time.Time
 
-	// Read-only, derived: how many are members, how many were chosen and wait (see Admits), whether it has an assignment.
+	// Read-only, derived: how many are members, how many of them wait for a rollout to let them have what the group gives,
+	// whether it has an assignment, and whether that is under a rollout that is not completed.
 	MemberCount  int
 	WaitingCount int
 	Assigned     bool
+	Settling     bool
 	Failing      SelectorFailure
 }
 
 // Dynamic says that the group chooses its members.
 func (g Group) Dynamic() bool { return g.Selector != "" }
 
-// Admits says whether so many agents may join at once: all of them, or none. Whoever joins a group with an assignment or
-// a default is changed by it, and more than limit at once need a rollout; so does an assignment for more than limit
-// members.
-func (g Group) Admits(joining, limit int) bool {
-	return (!g.Assigned || g.MemberCount+joining <= limit) && (g.Default.Config == "" || joining <= limit)
-}
+// Gives says that the group changes whoever joins it, by its assignment or its default.
+func (g Group) Gives() bool { return g.Assigned || g.Default.Config != "" }
 
 // DefaultConfig is a version of a configuration; the zero one is none.
 type DefaultConfig struct {
@@ -66,8 +64,6 @@ type Tags map[string]string
 type Candidate struct {
 	Agent AgentID
 	Group GroupID
-	// Waits is the group that chose it and has not taken it yet.
-	Waits GroupID
 	// Changed is the version of the note that something changed; 0: there is none.
 	Changed int64
 
@@ -88,8 +84,6 @@ type Candidate struct {
 type Placement struct {
 	Agent    AgentID
 	From, To GroupID
-	// Waited and Waits are the groups that it waited for and waits for.
-	Waited, Waits GroupID
 	// Changed is the note that is settled with it.
 	Changed int64
 }

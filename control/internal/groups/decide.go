@@ -87,54 +87,31 @@ func (r rule) matches(ctx context.Context, c fleet.Candidate) (bool, error) {
 	return r.selector.Matches(ctx, c)
 }
 
-// admit lets those wait that join a group which does not admit them, together with who waits for it already, and is not
-// among the placements.
-func admit(placements []fleet.Placement, groups rules, limit int) {
-	joining, waited := map[fleet.GroupID]int{}, map[fleet.GroupID]int{}
-	for _, p := range placements {
-		if p.To != p.From {
-			joining[p.To]++
-		}
-		waited[p.Waited]++
-	}
-	full := map[fleet.GroupID]bool{}
-	for _, r := range groups {
-		id := r.group.ID
-		others := max(0, r.group.WaitingCount-waited[id])
-		full[id] = joining[id] > 0 && !r.group.Admits(joining[id]+others, limit)
-	}
-	for i, p := range placements {
-		if p.To != p.From && full[p.To] {
-			placements[i].To, placements[i].Waits = p.From, p.To
-		}
-	}
-}
-
 // placesAtOnce is how many agents are placed in one transaction: reports of theirs wait for it.
 const placesAtOnce = 1000
 
-// lots parts the placements that change something. Those who join a group that bounds how many may are one lot, so that
-// they join together or not at all.
+// lots parts the placements that change something. Those who join a group that changes them are one lot: whether they wait
+// there depends on how many join at once.
 func lots(placements []fleet.Placement, groups rules) (parted [][]fleet.Placement) {
-	bounded := map[fleet.GroupID][]fleet.Placement{}
+	giving := map[fleet.GroupID][]fleet.Placement{}
 	for _, r := range groups {
-		if r.group.Assigned || r.group.Default.Config != "" {
-			bounded[r.group.ID] = nil
+		if r.group.Gives() {
+			giving[r.group.ID] = nil
 		}
 	}
 	var others []fleet.Placement
 	for _, p := range placements {
-		if p.To == p.From && p.Waits == p.Waited && p.Changed == 0 {
+		if p.To == p.From && p.Changed == 0 {
 			continue
 		}
-		if _, together := bounded[p.To]; together && p.To != p.From {
-			bounded[p.To] = append(bounded[p.To], p)
+		if _, together := giving[p.To]; together && p.To != p.From {
+			giving[p.To] = append(giving[p.To], p)
 		} else {
 			others = append(others, p)
 		}
 	}
 	for _, r := range groups {
-		if lot := bounded[r.group.ID]; len(lot) > 0 {
+		if lot := giving[r.group.ID]; len(lot) > 0 {
 			parted = append(parted, lot)
 		}
 	}

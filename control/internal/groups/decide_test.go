@@ -65,7 +65,7 @@ func placed(t *rapid.T) (rules, []fleet.Placement) {
 	var list []fleet.Group
 	for i := range rapid.IntRange(1, 4).Draw(t, "groups") {
 		g := dynamic(fleet.GroupID(fmt.Sprint("g", i)), 0, "true")
-		g.Assigned, g.MemberCount, g.WaitingCount = rapid.Bool().Draw(t, "assigned"), rapid.IntRange(0, 5).Draw(t, "members"), rapid.IntRange(0, 5).Draw(t, "waiting")
+		g.Assigned = rapid.Bool().Draw(t, "assigned")
 		if rapid.Bool().Draw(t, "default") {
 			g.Default.Config = "c"
 		}
@@ -75,50 +75,14 @@ func placed(t *rapid.T) (rules, []fleet.Placement) {
 	var placements []fleet.Placement
 	for i := range rapid.IntRange(0, 20).Draw(t, "agents") {
 		placements = append(placements, fleet.Placement{
-			Agent: fleet.AgentID(fmt.Sprint("a", i)), From: anywhere.Draw(t, "from"), To: anywhere.Draw(t, "to"), Waited: anywhere.Draw(t, "waited"),
+			Agent: fleet.AgentID(fmt.Sprint("a", i)), From: anywhere.Draw(t, "from"), To: anywhere.Draw(t, "to"),
 			Changed: rapid.Int64Range(0, 1).Draw(t, "changed"),
 		})
 	}
 	return rulesOf(list), placements
 }
 
-// TestAdmitIsAllOrNothing: of those that join a group all do or none, none where it does not admit them, and where nothing
-// bounds it all; nobody else is touched.
-func TestAdmitIsAllOrNothing(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		groups, before := placed(t)
-		limit := rapid.IntRange(1, 6).Draw(t, "limit")
-		after := slices.Clone(before)
-		admit(after, groups, limit)
-		wanted, joined := map[fleet.GroupID]int{}, map[fleet.GroupID]int{}
-		for i, p := range after {
-			was := before[i]
-			switch {
-			case was.To == was.From:
-				if p != was {
-					t.Fatalf("%+v became %+v", was, p)
-				}
-				continue
-			case p != was && (p.To != was.From || p.Waits != was.To || p.Agent != was.Agent || p.Waited != was.Waited || p.Changed != was.Changed):
-				t.Fatalf("%+v waits as %+v", was, p)
-			case p == was:
-				joined[was.To]++
-			}
-			wanted[was.To]++
-		}
-		for _, r := range groups {
-			id := r.group.ID
-			if n := joined[id]; n != 0 && n != wanted[id] || n > 0 && !r.group.Admits(n, limit) {
-				t.Fatalf("%d of %d join %+v within %d", n, wanted[id], r.group, limit)
-			}
-			if bound := r.group.Assigned || r.group.Default.Config != ""; !bound && joined[id] != wanted[id] {
-				t.Fatalf("%d of %d join %+v, which nothing bounds", joined[id], wanted[id], r.group)
-			}
-		}
-	})
-}
-
-// TestLotsHoldEveryChangeOnce, and those that join a bounded group in one lot.
+// TestLotsHoldEveryChangeOnce, and those that join a group that changes them in one lot.
 func TestLotsHoldEveryChangeOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		groups, placements := placed(t)
@@ -128,7 +92,7 @@ func TestLotsHoldEveryChangeOnce(t *testing.T) {
 			seen = append(seen, lot...)
 			for _, p := range lot {
 				rule := slices.IndexFunc(groups, func(r rule) bool { return r.group.ID == p.To })
-				if rule < 0 || p.From == p.To || !groups[rule].group.Assigned && groups[rule].group.Default.Config == "" {
+				if rule < 0 || p.From == p.To || !groups[rule].group.Gives() {
 					continue
 				}
 				if other, known := in[p.To]; known && other != i {
@@ -137,7 +101,7 @@ func TestLotsHoldEveryChangeOnce(t *testing.T) {
 				in[p.To] = i
 			}
 		}
-		want := slices.DeleteFunc(placements, func(p fleet.Placement) bool { return p.From == p.To && p.Waits == p.Waited && p.Changed == 0 })
+		want := slices.DeleteFunc(placements, func(p fleet.Placement) bool { return p.From == p.To && p.Changed == 0 })
 		byAgent := func(a, b fleet.Placement) int { return cmp.Compare(a.Agent, b.Agent) }
 		slices.SortFunc(seen, byAgent)
 		slices.SortFunc(want, byAgent)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -30,7 +29,7 @@ const (
 // Deps is what a Placer needs.
 type Deps struct {
 	Store store.Grouping
-	// Limit is how many agents one act may change.
+	// Limit is how many agents one act may change; of more that join at once each waits for a rollout.
 	Limit int
 	Log   *slog.Logger
 	Meter metric.Meter
@@ -79,7 +78,7 @@ func (p *Placer) Look(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// tenant places agents of a tenant. Who waited may be admitted now that others do not wait any more.
+// tenant places agents of a tenant.
 func (p *Placer) tenant(ctx context.Context, tenant fleet.TenantID) error {
 	choosers, err := p.d.Store.Choosers(ctx, tenant)
 	if err != nil {
@@ -88,19 +87,7 @@ func (p *Placer) tenant(ctx context.Context, tenant fleet.TenantID) error {
 	if !p.d.Now().Before(choosers.DueAt) {
 		return p.all(ctx, tenant, choosers)
 	}
-	if err := p.changed(ctx, tenant, choosers); err != nil {
-		return err
-	}
-	choosers, err = p.d.Store.Choosers(ctx, tenant)
-	if err == nil && slices.ContainsFunc(choosers.Groups, p.opens) {
-		return p.all(ctx, tenant, choosers)
-	}
-	return err //nolint:wrapcheck // Look does
-}
-
-// opens says whether a group would take those that wait for it.
-func (p *Placer) opens(g fleet.Group) bool {
-	return g.WaitingCount > 0 && g.Admits(g.WaitingCount, p.d.Limit)
+	return p.changed(ctx, tenant, choosers)
 }
 
 func (p *Placer) changed(ctx context.Context, tenant fleet.TenantID, choosers fleet.Choosers) error {
@@ -137,7 +124,6 @@ func (p *Placer) all(ctx context.Context, tenant fleet.TenantID, choosers fleet.
 
 // place writes what was found.
 func (p *Placer) place(ctx context.Context, tenant fleet.TenantID, generation int64, groups rules, found surveyed) error {
-	admit(found.placements, groups, p.d.Limit)
 	for _, lot := range lots(found.placements, groups) {
 		moved, err := p.d.Store.Place(ctx, tenant, store.Placing{Generation: generation, Placements: lot, Limit: p.d.Limit, At: p.d.Now()})
 		if err != nil {
@@ -159,8 +145,8 @@ func survey(ctx context.Context, s store.Grouping, tenant fleet.TenantID, groups
 	found := surveyed{failing: failures{}}
 	err := eachCandidate(ctx, s, tenant, of, func(c fleet.Candidate) error {
 		to, err := groups.choose(ctx, c, found.failing)
-		if err == nil && (to != c.Group || c.Waits != "" || c.Changed != 0) {
-			found.placements = append(found.placements, fleet.Placement{Agent: c.Agent, From: c.Group, To: to, Waited: c.Waits, Changed: c.Changed})
+		if err == nil && (to != c.Group || c.Changed != 0) {
+			found.placements = append(found.placements, fleet.Placement{Agent: c.Agent, From: c.Group, To: to, Changed: c.Changed})
 		}
 		return err
 	})

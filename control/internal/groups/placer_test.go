@@ -165,7 +165,7 @@ func TestAgentsFollowSelectors(t *testing.T) {
 	w.wantIn(berlin.ID, early, late)
 }
 
-// TestMoreThanMayChangeWait, all of them, and are let in when they are few enough.
+// TestMoreThanMayChangeWait for what the group gives, as members of it; who comes later does not wait with them.
 func TestMoreThanMayChangeWait(t *testing.T) {
 	w := newWorld(t)
 	var agents []fleet.AgentID
@@ -175,61 +175,22 @@ func TestMoreThanMayChangeWait(t *testing.T) {
 	config := w.published()
 	g := w.create("all", "true", func(g *fleet.Group) { g.Default = fleet.DefaultConfig{Config: config} })
 	w.look()
-	w.wantIn("", agents...)
-	if got := w.read("all"); got.WaitingCount != limit+1 || got.MemberCount != 0 {
+	w.wantIn(g.ID, agents...)
+	if got := w.read("all"); got.WaitingCount != limit+1 || got.MemberCount != limit+1 {
 		t.Fatalf("the group is %+v", got)
 	}
-	// One more waits with them, though it came by itself.
-	agents = append(agents, w.enrol("late"))
-	w.look()
-	if got := w.read("all"); got.WaitingCount != limit+2 || got.MemberCount != 0 {
-		t.Fatalf("the group is %+v", got)
+	w.wantIn(g.ID, func() fleet.AgentID { id := w.enrol("later"); w.look(); return id }())
+	if got := w.read("all"); got.WaitingCount != limit+1 || got.MemberCount != limit+2 {
+		t.Errorf("the group is %+v", got)
 	}
-	// Two are taken elsewhere; the others are few enough, and nobody has to look at all by hand.
+	// Those that are taken elsewhere do not wait there.
 	static := w.create("static", "")
 	_, err := w.AddGroupMembers(w.Context(), w.by(), static.ID, agents[:2], 20)
 	w.must(err)
-	w.redefine(g, "true || false")
 	w.look()
-	w.wantIn(static.ID, agents[:2]...)
-	w.wantIn(g.ID, agents[2:]...)
-	if got := w.read("all"); got.WaitingCount != 0 || got.MemberCount != limit {
+	if got := w.read("all"); got.WaitingCount != limit-1 {
 		t.Errorf("the group is %+v", got)
 	}
-	situations, err := w.Situations(w.Context(), "acme", agents, nil)
-	w.must(err)
-	for i, s := range situations {
-		if through := []string{"", "default"}[min(i/2, 1)]; s.Through != through {
-			t.Errorf("agent %d is assigned something through %q, want %q", i, s.Through, through)
-		}
-	}
-	// Few that come one after the other are no crowd.
-	w.look()
-	w.wantIn(g.ID, func() fleet.AgentID { id := w.enrol("later"); w.look(); return id }())
-}
-
-// TestWhoWaitedIsLetIn when others who waited are not chosen any more, as soon as anything changes.
-func TestWhoWaitedIsLetIn(t *testing.T) {
-	w := newWorld(t)
-	g := w.create("all", "true", func(g *fleet.Group) { g.Default = fleet.DefaultConfig{Config: w.published()} })
-	var agents []fleet.AgentID
-	for range limit + 1 {
-		agents = append(agents, w.enrol("berlin"))
-	}
-	w.look()
-	w.look()
-	w.wantIn("", agents...)
-	static := w.create("static", "")
-	_, err := w.AddGroupMembers(w.Context(), w.by(), static.ID, agents[:1], 20)
-	w.must(err)
-	_, err = w.RemoveGroupMembers(w.Context(), w.by(), static.ID, agents[:1])
-	w.must(err)
-	w.look()
-	w.wantIn("", agents...)
-	_, err = w.AddGroupMembers(w.Context(), w.by(), static.ID, agents[:1], 20)
-	w.must(err)
-	w.look()
-	w.wantIn(g.ID, agents[1:]...)
 }
 
 // published is a configuration with a published version.

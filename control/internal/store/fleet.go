@@ -44,7 +44,8 @@ type Bulk interface {
 }
 
 // Groups keeps groups, and who is in the static ones. Whoever joins a group with a default is assigned that with it, in
-// the place of what it got from the group before; a default of which no version is published any more is left out.
+// the place of what it got from the group before; a default of which no version is published any more is left out. Of whom
+// waits there for a rollout see Rollouts; who leaves a group waits there no more. Each token that is redeemed is an act.
 type Groups interface {
 	// CreateGroup stores a group. ErrExists if one that is not deleted has the name; ErrNotFound if its default is no
 	// version, ErrState if it is not published.
@@ -62,7 +63,7 @@ type Groups interface {
 	// UndeleteGroup brings it back empty. ErrNotFound; ErrExists if the name is taken by now.
 	UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) (fleet.Group, error)
 	// AddGroupMembers moves agents into a static group and wakes the engine for them. ErrNotFound if the group or any agent
-	// is none; ErrDynamic; ErrLimit if the group does not admit so many (fleet.Group.Admits).
+	// is none; ErrDynamic.
 	AddGroupMembers(ctx context.Context, by fleet.By, id fleet.GroupID, agents []fleet.AgentID, limit int) (fleet.Group, error)
 	// RemoveGroupMembers takes those of the agents out of a static group that are in it. ErrNotFound if the group is none;
 	// ErrDynamic.
@@ -82,9 +83,8 @@ type Grouping interface {
 	Candidates(ctx context.Context, tenant fleet.TenantID, of Candidacy, after fleet.AgentID, max int) ([]fleet.Candidate, error)
 	// Place puts agents where they are to be, under the generation that was decided on, settles the notes and says how many
 	// it moved. It wakes the engine for those that moved; audit and events go along. ErrConflict, and nothing is written, if
-	// the generation is another. Left out, and noted as changed, is an agent that is not where it was; those for a group
-	// that does not admit them, together with the others of this call, wait. Of several that place an agent at once, one
-	// does.
+	// the generation is another. Left out, and noted as changed, is an agent that is not where it was. One call is one act.
+	// Of several that place an agent at once, one does.
 	Place(ctx context.Context, tenant fleet.TenantID, p Placing) (moved int, err error)
 	// FinishGrouping notes that all agents were looked at under the generation, what the selectors failed of, and when that is
 	// done again. ErrConflict if the generation is another.

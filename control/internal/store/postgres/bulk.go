@@ -5,7 +5,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
@@ -71,9 +69,6 @@ func decideAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act) (d de
 	}
 	d.outcome = verdict.OfAct(act, agents, d.subjects)
 	d.outcome.Mark = mark
-	if !d.to.Admits(len(d.outcome.Done), act.Limit) {
-		return d, fmt.Errorf("move %d agents: %w", len(d.outcome.Done), store.ErrLimit)
-	}
 	return d, nil
 }
 
@@ -131,8 +126,9 @@ func doAct(ctx context.Context, tx pgx.Tx, by fleet.By, act fleet.Act, d decided
 		queueTags(&batch, by, act.Tags, d.outcome.Done)
 		queueRetagged(&batch, by, d.outcome.Done)
 	case fleet.ActMove:
-		err = moveMembers(ctx, tx, by, array(d.outcome.Done, func(id fleet.AgentID) membership { return membership{id, d.subjects[id].Group} }), d.to)
-		queueChanged(&batch, by.Tenant, d.outcome.Done) // they may have waited elsewhere
+		members := array(d.outcome.Done, func(id fleet.AgentID) membership { return membership{id, d.subjects[id].Group} })
+		err = moveMembers(ctx, tx, by, members, d.to, verdict.Waits(d.to, len(members), act.Limit))
+		queueChanged(&batch, by.Tenant, d.outcome.Done)
 	case fleet.ActPush:
 		queuePush(&batch, by, d.outcome.Done)
 	case fleet.ActRestart:

@@ -90,9 +90,9 @@ func (s *Store) Candidates(ctx context.Context, tenant fleet.TenantID, of store.
 	}
 	err = s.walking(ctx, tenant, func(tx pgx.Tx) error {
 		found, err = list(ctx, tx, scanCandidate, `
-			SELECT a.id, a.group_id, w.group_id, coalesce(c.version, 0), a.enrolled_at, a.method, a.parent_id,
+			SELECT a.id, a.group_id, coalesce(c.version, 0), a.enrolled_at, a.method, a.parent_id,
 			       a.service_name, a.service_version, a.host_name, a.capabilities
-			FROM `+from+` LEFT JOIN agents_waiting w ON w.tenant_id = a.tenant_id AND w.agent_id = a.id
+			FROM `+from+`
 			WHERE a.tenant_id = $1 AND a.id > $2 ORDER BY a.id LIMIT $3`,
 			tenant, cmp.Or(string(after), "00000000-0000-0000-0000-000000000000"), most)
 		if err != nil || len(found) == 0 {
@@ -105,7 +105,7 @@ func (s *Store) Candidates(ctx context.Context, tenant fleet.TenantID, of store.
 
 func scanCandidate(row pgx.Row) (c fleet.Candidate, err error) {
 	var capabilities int64
-	err = row.Scan(&c.Agent, (*text)(&c.Group), (*text)(&c.Waits), &c.Changed, (*instant)(&c.EnrolledAt), &c.Method, (*text)(&c.Parent),
+	err = row.Scan(&c.Agent, (*text)(&c.Group), &c.Changed, (*instant)(&c.EnrolledAt), &c.Method, (*text)(&c.Parent),
 		&c.ServiceName, &c.ServiceVersion, &c.HostName, &capabilities)
 	c.Capabilities = fleet.Capabilities(column.Unbits(capabilities))
 	return c, err
@@ -168,11 +168,11 @@ func (s *Store) Place(ctx context.Context, tenant fleet.TenantID, p store.Placin
 		placed := verdict.OfPlacing(p, in, to)
 		moved = len(placed.Moves)
 		by := fleet.System(tenant, p.At)
-		if err := writeMoves(ctx, tx, by, placed.Moves, to); err != nil {
+		if err := writeMoves(ctx, tx, by, placed, to); err != nil {
 			return err
 		}
 		var batch pgx.Batch
-		queuePlaced(&batch, tenant, placed, p.At)
+		queueNotes(&batch, tenant, placed)
 		return fail("settle placements", tx.SendBatch(ctx, &batch).Close())
 	})
 	if err != nil {
@@ -208,10 +208,10 @@ func sameGeneration(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, decid
 	return fail("lock the generation", err)
 }
 
-func writeMoves(ctx context.Context, tx pgx.Tx, by fleet.By, moves []fleet.Placement, to map[fleet.GroupID]fleet.Group) error {
-	for _, m := range verdict.ByGroup(moves) {
+func writeMoves(ctx context.Context, tx pgx.Tx, by fleet.By, placed verdict.Placed, to map[fleet.GroupID]fleet.Group) error {
+	for _, m := range verdict.ByGroup(placed.Moves) {
 		members := array(m.Agents, func(a fleet.AgentID) membership { return membership{a, m.From} })
-		if err := moveMembers(ctx, tx, by, members, to[m.To]); err != nil {
+		if err := moveMembers(ctx, tx, by, members, to[m.To], placed.Waits[m.To]); err != nil {
 			return err
 		}
 		if err := appendAudit(ctx, tx, by, trail.Placed(cmp.Or(m.To, m.From), m.Agents, m.To != "")); err != nil {
@@ -221,18 +221,8 @@ func writeMoves(ctx context.Context, tx pgx.Tx, by fleet.By, moves []fleet.Place
 	return nil
 }
 
-// queuePlaced writes who waits and who does not any more, and settles the notes.
-func queuePlaced(batch *pgx.Batch, tenant fleet.TenantID, placed verdict.Placed, at time.Time) {
-	if len(placed.Waiting) > 0 {
-		batch.Queue(`
-			INSERT INTO agents_waiting AS w (tenant_id, agent_id, group_id, since)
-			SELECT $1, unnest($2::uuid[]), unnest($3::uuid[]), $4
-			ON CONFLICT (tenant_id, agent_id) DO UPDATE SET group_id = excluded.group_id, since = excluded.since WHERE w.group_id <> excluded.group_id`,
-			tenant, ids(placed.Waiting, placedID), ids(placed.Waiting, func(p fleet.Placement) fleet.GroupID { return p.Waits }), moment(at))
-	}
-	if len(placed.Admitted) > 0 {
-		batch.Queue(`DELETE FROM agents_waiting WHERE tenant_id = $1 AND agent_id `+among, tenant, ids(placed.Admitted, placedID))
-	}
+// queueNotes takes away the notes that were acted on, and leaves one for who is to be looked at again.
+func queueNotes(batch *pgx.Batch, tenant fleet.TenantID, placed verdict.Placed) {
 	if len(placed.Settled) > 0 {
 		batch.Queue(`
 			DELETE FROM agents_changed c USING (SELECT unnest($2::uuid[]) AS agent_id, unnest($3::bigint[]) AS version) AS s

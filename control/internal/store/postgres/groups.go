@@ -16,6 +16,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // What changes a group, its members or its assignment holds the lock of its row, and so finds the others counted.
@@ -210,19 +211,18 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return err
 		}
 		joining := slices.DeleteFunc(members, func(m membership) bool { return m.group == id })
-		switch {
-		case len(joining) == 0:
+		if len(joining) == 0 {
 			return nil
-		case !g.Admits(len(joining), limit):
-			return fmt.Errorf("add to a group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
-		if err := moveMembers(ctx, tx, by, joining, g); err != nil {
+		if err := moveMembers(ctx, tx, by, joining, g, verdict.Waits(g, len(joining), limit)); err != nil {
 			return err
 		}
-		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(joining)); err != nil { // they may have waited elsewhere
+		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(joining)); err != nil {
 			return err
 		}
-		g.MemberCount += len(joining)
+		if g, err = livingGroup(ctx, tx, by.Tenant, id, ""); err != nil {
+			return err
+		}
 		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(joining), id))
 	})
 	if err != nil {
@@ -246,13 +246,15 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 		if len(leaving) == 0 {
 			return nil
 		}
-		if err := moveMembers(ctx, tx, by, leaving, fleet.Group{}); err != nil {
+		if err := moveMembers(ctx, tx, by, leaving, fleet.Group{}, false); err != nil {
 			return err
 		}
 		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(leaving)); err != nil {
 			return err
 		}
-		g.MemberCount -= len(leaving)
+		if g, err = livingGroup(ctx, tx, by.Tenant, id, ""); err != nil {
+			return err
+		}
 		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(leaving), ""))
 	})
 	if err != nil {
@@ -300,14 +302,17 @@ func memberIDs(members []membership) []fleet.AgentID {
 }
 
 // moveMembers moves agents from the groups they are in to another, or to none if that is the zero one: with what they get
-// there by default, an event each, and the engine woken.
-func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membership, to fleet.Group) error {
+// there by default, an event each, and the engine woken. Where they wait they get what the group gives by a rollout.
+func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membership, to fleet.Group, wait bool) error {
 	agents := memberIDs(members)
 	_, err := tx.Exec(ctx, "UPDATE agents SET group_id = $3 WHERE tenant_id = $1 AND id "+among, by.Tenant, ids(agents, itself), column.OrNull(to.ID))
 	if err != nil {
 		return fail("move members", err)
 	}
 	if err := leaveGroups(ctx, tx, by, members); err != nil {
+		return err
+	}
+	if err := waitIn(ctx, tx, by, agents, to, wait); err != nil {
 		return err
 	}
 	if err := giveDefault(ctx, tx, by, agents, to); err != nil {
@@ -317,6 +322,18 @@ func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membersh
 		return err
 	}
 	return appendEvents(ctx, tx, array(members, func(m membership) fleet.Event { return trail.Moved(by, m.agent, m.group, to.ID) }))
+}
+
+// waitIn lets agents wait in the group they have just joined, or in none: who leaves a group does not wait there any more.
+func waitIn(ctx context.Context, tx pgx.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group, wait bool) error {
+	_, err := tx.Exec(ctx, `DELETE FROM agents_waiting WHERE tenant_id = $1 AND agent_id `+among, by.Tenant, ids(agents, itself))
+	if err != nil || !wait {
+		return fail("let nobody wait", err)
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO agents_waiting (tenant_id, agent_id, group_id, since) SELECT $1, unnest($2::uuid[]), $3, $4`,
+		by.Tenant, ids(agents, itself), to.ID, moment(by.At))
+	return fail("let agents wait", err)
 }
 
 // giveDefault assigns the default of their group to agents that have just joined it, in the place of the one that they got
@@ -354,13 +371,18 @@ const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.selector, g.pr
 	g.default_version, g.default_on_claims, g.failing, g.failing_since, g.failure, g.created_at, g.deleted_at,
 	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id),
 	(SELECT count(*) FROM agents_waiting w WHERE w.tenant_id = g.tenant_id AND w.group_id = g.id),
-	EXISTS (SELECT FROM assignments s WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id)`
+	EXISTS (SELECT FROM assignments s WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id),
+	` + onItsWay
+
+// onItsWay says whether the assignment of group g is under a rollout that is not completed.
+const onItsWay = `EXISTS (SELECT FROM assignments s JOIN rollouts r ON r.tenant_id = s.tenant_id AND r.id = s.rollout_id
+		WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id AND r.state <> 'completed')`
 
 func scanGroup(row pgx.Row) (g fleet.Group, err error) {
 	err = row.Scan(&g.Tenant, &g.ID, &g.Name, &g.Description, &g.Selector, &g.Priority,
 		(*text)(&g.Default.Config), &g.Default.ConfigName, &g.Default.Version, &g.DefaultOnClaims,
 		&g.Failing.Agents, (*instant)(&g.Failing.Since), &g.Failing.Words, (*instant)(&g.CreatedAt), (*instant)(&g.DeletedAt),
-		&g.MemberCount, &g.WaitingCount, &g.Assigned)
+		&g.MemberCount, &g.WaitingCount, &g.Assigned, &g.Settling)
 	return g, err
 }
 

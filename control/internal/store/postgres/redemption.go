@@ -104,13 +104,19 @@ func writeRedeemed(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done [
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fail("record the identities", err)
 	}
-	return giveDefaults(ctx, tx, done, living)
+	return arrive(ctx, tx, done, living)
 }
 
-// giveDefaults gives those that joined a group with a default that one.
-func giveDefaults(ctx context.Context, tx pgx.Tx, done []verdict.Redeemed, living map[fleet.GroupID]fleet.Group) error {
+// arrive gives those that joined a group the default of that, if it has one, and lets them wait for the rest if they must.
+func arrive(ctx context.Context, tx pgx.Tx, done []verdict.Redeemed, living map[fleet.GroupID]fleet.Group) error {
 	for _, r := range done {
-		if g := living[r.Of.Group]; g.Default.Config != "" {
+		g := living[r.Of.Group]
+		if verdict.Waits(g, 1, 1) {
+			if err := waitIn(ctx, tx, r.By, []fleet.AgentID{r.Agent}, g, true); err != nil {
+				return err
+			}
+		}
+		if g.Default.Config != "" {
 			if err := giveDefault(ctx, tx, r.By, []fleet.AgentID{r.Agent}, g); err != nil {
 				return err
 			}
@@ -136,7 +142,8 @@ func queueEnrolledTags(batch *pgx.Batch, tenant fleet.TenantID, done []verdict.R
 	}
 }
 
-// lockGroups returns the groups of the tokens that there still are, and keeps them from being deleted.
+// lockGroups returns the groups of the tokens that there still are, and keeps them from being deleted, and from being
+// assigned something else. The lock comes first: what is read of them is read after it was got.
 func lockGroups(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []verdict.Redeemed) (map[fleet.GroupID]fleet.Group, error) {
 	var wanted []fleet.GroupID
 	for _, r := range done {
@@ -148,18 +155,21 @@ func lockGroups(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, done []ve
 		return nil, nil //nolint:nilnil // no group
 	}
 	scan := func(row pgx.Row) (g fleet.Group, err error) {
-		err = row.Scan(&g.ID, (*text)(&g.Default.Config), &g.Default.ConfigName, &g.Default.Version)
+		err = row.Scan(&g.ID, (*text)(&g.Default.Config), &g.Default.ConfigName, &g.Default.Version, &g.Settling)
 		return g, err
 	}
+	_, err := tx.Exec(ctx, `SELECT FROM groups WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR SHARE`, tenant, ids(wanted, itself))
+	if err != nil {
+		return nil, fail("lock the groups", err)
+	}
 	locked, err := list(ctx, tx, scan, `
-		SELECT id, default_config, coalesce((SELECT c.name FROM configs c WHERE c.tenant_id = g.tenant_id AND c.id = g.default_config), ''), default_version
-		FROM groups g WHERE tenant_id = $1 AND id `+among+` AND deleted_at IS NULL ORDER BY id FOR SHARE OF g`,
-		tenant, ids(wanted, itself))
+		SELECT id, default_config, coalesce((SELECT c.name FROM configs c WHERE c.tenant_id = g.tenant_id AND c.id = g.default_config), ''), default_version, `+onItsWay+`
+		FROM groups g WHERE tenant_id = $1 AND id `+among+` AND deleted_at IS NULL`, tenant, ids(wanted, itself))
 	living := make(map[fleet.GroupID]fleet.Group, len(locked))
 	for _, g := range locked {
 		living[g.ID] = g
 	}
-	return living, fail("lock the groups", err)
+	return living, fail("read the groups", err)
 }
 
 func enrolledID(r verdict.Redeemed) fleet.AgentID { return r.Agent }

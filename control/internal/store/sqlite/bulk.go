@@ -7,10 +7,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
-	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
@@ -67,9 +65,6 @@ func decideAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act) (d d
 	}
 	d.outcome = verdict.OfAct(act, agents, d.subjects)
 	d.outcome.Mark = mark
-	if !d.to.Admits(len(d.outcome.Done), act.Limit) {
-		return d, fmt.Errorf("move %d agents: %w", len(d.outcome.Done), store.ErrLimit)
-	}
 	return d, nil
 }
 
@@ -125,7 +120,7 @@ func doAct(ctx context.Context, tx *sql.Tx, by fleet.By, act fleet.Act, d decide
 		for i, id := range d.outcome.Done {
 			members[i] = membership{id, d.subjects[id].Group}
 		}
-		err = errors.Join(moveMembers(ctx, tx, by, members, d.to), noteChanged(ctx, tx, by.Tenant, d.outcome.Done)) // they may have waited elsewhere
+		err = errors.Join(moveMembers(ctx, tx, by, members, d.to, verdict.Waits(d.to, len(members), act.Limit)), noteChanged(ctx, tx, by.Tenant, d.outcome.Done))
 	case fleet.ActPush:
 		err = push(ctx, tx, by, d.outcome.Done)
 	case fleet.ActRestart:

@@ -196,18 +196,24 @@ func enrol(ctx context.Context, tx *sql.Tx, by fleet.By, token fleet.BootstrapTo
 	if err := noteChanged(ctx, tx, by.Tenant, []fleet.AgentID{r.Agent}); err != nil {
 		return "", err
 	}
-	if err := enrolDefault(ctx, tx, by, r.Agent, group); err != nil {
+	if err := arrive(ctx, tx, by, r.Agent, group); err != nil {
 		return "", err
 	}
 	return group, putCertificate(ctx, tx, r.Certificate)
 }
 
-// enrolDefault gives an agent that joined a group with a default that one.
-func enrolDefault(ctx context.Context, tx *sql.Tx, by fleet.By, agent fleet.AgentID, group fleet.GroupID) error {
+// arrive gives an agent that joined a group the default of that, if it has one, and lets it wait for the rest if it must.
+func arrive(ctx context.Context, tx *sql.Tx, by fleet.By, agent fleet.AgentID, group fleet.GroupID) error {
 	if group == "" {
 		return nil
 	}
 	g, err := livingGroup(ctx, tx, by.Tenant, group)
+	if err != nil {
+		return err
+	}
+	if verdict.Waits(g, 1, 1) {
+		err = waitIn(ctx, tx, by, []fleet.AgentID{agent}, g, true)
+	}
 	if err != nil || g.Default.Config == "" {
 		return err
 	}

@@ -83,12 +83,11 @@ func (s *Store) Candidates(ctx context.Context, tenant fleet.TenantID, of store.
 	}
 	err = s.reading(ctx, tenant, func(tx *sql.Tx) error {
 		found, err = list(ctx, tx, scanCandidate, `
-			SELECT a.id, a.group_id, w.group_id, coalesce(c.version, 0), a.enrolled_at, a.method, a.parent_id,
+			SELECT a.id, a.group_id, coalesce(c.version, 0), a.enrolled_at, a.method, a.parent_id,
 			       a.service_name, a.service_version, a.host_name, a.capabilities,
 			       CASE WHEN ?4 THEN (SELECT json_group_object(key, value) FROM agent_tags t WHERE t.tenant_id = a.tenant_id AND t.agent_id = a.id) END,
 			       CASE WHEN ?5 THEN (SELECT json_group_object(key, value) FROM agent_labels l WHERE l.tenant_id = a.tenant_id AND l.agent_id = a.id) END
 			FROM agents a
-			LEFT JOIN agents_waiting w ON w.tenant_id = a.tenant_id AND w.agent_id = a.id
 			LEFT JOIN agents_changed c ON c.tenant_id = a.tenant_id AND c.agent_id = a.id
 			WHERE a.tenant_id = ?1 AND a.id > ?2`+narrow+` ORDER BY a.id LIMIT ?3`, tenant, after, most, of.Tags, of.Labels)
 		return fail("read candidates", err)
@@ -98,7 +97,7 @@ func (s *Store) Candidates(ctx context.Context, tenant fleet.TenantID, of store.
 
 func scanCandidate(row scanner) (c fleet.Candidate, err error) {
 	var capabilities int64
-	err = row.Scan(&c.Agent, (*text)(&c.Group), (*text)(&c.Waits), &c.Changed, (*instant)(&c.EnrolledAt), &c.Method, (*text)(&c.Parent),
+	err = row.Scan(&c.Agent, (*text)(&c.Group), &c.Changed, (*instant)(&c.EnrolledAt), &c.Method, (*text)(&c.Parent),
 		&c.ServiceName, &c.ServiceVersion, &c.HostName, &capabilities, document(&c.Tags), document(&c.Labels))
 	c.Capabilities = fleet.Capabilities(column.Unbits(capabilities))
 	return c, err
@@ -132,10 +131,10 @@ func (s *Store) Place(ctx context.Context, tenant fleet.TenantID, p store.Placin
 		}
 		placed := verdict.OfPlacing(p, in, to)
 		moved = len(placed.Moves)
-		if err := writeMoves(ctx, tx, fleet.System(tenant, p.At), placed.Moves, to); err != nil {
+		if err := writeMoves(ctx, tx, fleet.System(tenant, p.At), placed, to); err != nil {
 			return err
 		}
-		return writePlaced(ctx, tx, tenant, placed, p.At)
+		return settleNotes(ctx, tx, tenant, placed)
 	})
 	if err != nil {
 		return 0, err
@@ -161,13 +160,13 @@ func sameGeneration(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, deci
 	return fail("read the generation", err)
 }
 
-func writeMoves(ctx context.Context, tx *sql.Tx, by fleet.By, moves []fleet.Placement, to map[fleet.GroupID]fleet.Group) error {
-	for _, m := range verdict.ByGroup(moves) {
+func writeMoves(ctx context.Context, tx *sql.Tx, by fleet.By, placed verdict.Placed, to map[fleet.GroupID]fleet.Group) error {
+	for _, m := range verdict.ByGroup(placed.Moves) {
 		members := make([]membership, len(m.Agents))
 		for i, a := range m.Agents {
 			members[i] = membership{a, m.From}
 		}
-		if err := moveMembers(ctx, tx, by, members, to[m.To]); err != nil {
+		if err := moveMembers(ctx, tx, by, members, to[m.To], placed.Waits[m.To]); err != nil {
 			return err
 		}
 		if err := appendAudit(ctx, tx, by, trail.Placed(cmp.Or(m.To, m.From), m.Agents, m.To != "")); err != nil {
@@ -177,25 +176,13 @@ func writeMoves(ctx context.Context, tx *sql.Tx, by fleet.By, moves []fleet.Plac
 	return nil
 }
 
-// writePlaced writes who waits and who does not any more, and settles the notes.
-func writePlaced(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, placed verdict.Placed, at time.Time) error {
-	var failed []error
-	for _, p := range placed.Waiting {
-		_, err := tx.ExecContext(ctx, `
-			INSERT INTO agents_waiting AS w (tenant_id, agent_id, group_id, since) VALUES (?1, ?2, ?3, ?4)
-			ON CONFLICT (tenant_id, agent_id) DO UPDATE SET group_id = excluded.group_id, since = excluded.since WHERE w.group_id <> excluded.group_id`,
-			tenant, p.Agent, p.Waits, moment(at))
-		failed = append(failed, err)
-	}
-	_, err := tx.ExecContext(ctx, `DELETE FROM agents_waiting WHERE tenant_id = ?1 AND agent_id IN (SELECT value FROM json_each(?2))`,
-		tenant, asJSON(placedIDs(placed.Admitted)))
-	failed = append(failed, err)
+// settleNotes takes away the notes that were acted on, and leaves one for who is to be looked at again.
+func settleNotes(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, placed verdict.Placed) error {
 	for _, p := range placed.Settled {
 		_, err := tx.ExecContext(ctx, `DELETE FROM agents_changed WHERE tenant_id = ?1 AND agent_id = ?2 AND version = ?3`, tenant, p.Agent, p.Changed)
-		failed = append(failed, err)
-	}
-	if err := errors.Join(failed...); err != nil {
-		return fail("settle placements", err)
+		if err != nil {
+			return fail("settle notes", err)
+		}
 	}
 	return noteChanged(ctx, tx, tenant, placedIDs(placed.Stale))
 }

@@ -15,6 +15,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // CreateGroup implements store.Groups.
@@ -206,19 +207,18 @@ func (s *Store) AddGroupMembers(ctx context.Context, by fleet.By, id fleet.Group
 			return err
 		}
 		joining := slices.DeleteFunc(members, func(m membership) bool { return m.group == id })
-		switch {
-		case len(joining) == 0:
+		if len(joining) == 0 {
 			return nil
-		case !g.Admits(len(joining), limit):
-			return fmt.Errorf("add to a group of %d: %w", g.MemberCount, store.ErrLimit)
 		}
-		if err := moveMembers(ctx, tx, by, joining, g); err != nil {
+		if err := moveMembers(ctx, tx, by, joining, g, verdict.Waits(g, len(joining), limit)); err != nil {
 			return err
 		}
-		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(joining)); err != nil { // they may have waited elsewhere
+		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(joining)); err != nil {
 			return err
 		}
-		g.MemberCount += len(joining)
+		if g, err = livingGroup(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
 		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(joining), id))
 	})
 	if err != nil {
@@ -242,13 +242,15 @@ func (s *Store) RemoveGroupMembers(ctx context.Context, by fleet.By, id fleet.Gr
 		if len(leaving) == 0 {
 			return nil
 		}
-		if err := moveMembers(ctx, tx, by, leaving, fleet.Group{}); err != nil {
+		if err := moveMembers(ctx, tx, by, leaving, fleet.Group{}, false); err != nil {
 			return err
 		}
 		if err := noteChanged(ctx, tx, by.Tenant, memberIDs(leaving)); err != nil {
 			return err
 		}
-		g.MemberCount -= len(leaving)
+		if g, err = livingGroup(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
 		return appendAudit(ctx, tx, by, trail.MembersMoved(id, memberIDs(leaving), ""))
 	})
 	if err != nil {
@@ -300,12 +302,15 @@ func memberIDs(members []membership) []fleet.AgentID {
 }
 
 // moveMembers moves agents from the groups they are in to another, or to none if that is the zero one: with what they get
-// there by default, an event each, and the engine woken.
-func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []membership, to fleet.Group) error {
+// there by default, an event each, and the engine woken. Where they wait they get what the group gives by a rollout.
+func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []membership, to fleet.Group, wait bool) error {
 	agents := memberIDs(members)
 	_, err := tx.ExecContext(ctx, "UPDATE agents SET group_id = ?3 WHERE tenant_id = ?1 AND id IN (SELECT value FROM json_each(?2))", by.Tenant, asJSON(agents), column.OrNull(to.ID))
 	if err != nil {
 		return fail("move members", err)
+	}
+	if err := waitIn(ctx, tx, by, agents, to, wait); err != nil {
+		return err
 	}
 	if err := giveDefault(ctx, tx, by, agents, to); err != nil {
 		return err
@@ -319,6 +324,18 @@ func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []members
 		}
 	}
 	return nil
+}
+
+// waitIn lets agents wait in the group they have just joined, or in none: who leaves a group does not wait there any more.
+func waitIn(ctx context.Context, tx *sql.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group, wait bool) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM agents_waiting WHERE tenant_id = ?1 AND agent_id `+among, by.Tenant, asJSON(agents))
+	if err != nil || !wait {
+		return fail("let nobody wait", err)
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO agents_waiting (tenant_id, agent_id, group_id, since) SELECT ?1, value, ?3, ?4 FROM json_each(?2)`,
+		by.Tenant, asJSON(agents), to.ID, moment(by.At))
+	return fail("let agents wait", err)
 }
 
 // giveDefault assigns the default of their group to agents that have just joined it, in the place of the one that they got
@@ -361,13 +378,15 @@ const groupColumns = `g.tenant_id, g.id, g.name, g.description, g.selector, g.pr
 	g.default_version, g.default_on_claims, g.failing, g.failing_since, g.failure, g.created_at, g.deleted_at,
 	(SELECT count(*) FROM agents a WHERE a.tenant_id = g.tenant_id AND a.group_id = g.id),
 	(SELECT count(*) FROM agents_waiting w WHERE w.tenant_id = g.tenant_id AND w.group_id = g.id),
-	EXISTS (SELECT 1 FROM assignments s WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id)`
+	EXISTS (SELECT 1 FROM assignments s WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id),
+	EXISTS (SELECT 1 FROM assignments s JOIN rollouts r ON r.tenant_id = s.tenant_id AND r.id = s.rollout_id
+		WHERE s.tenant_id = g.tenant_id AND s.target = 'group' AND s.target_id = g.id AND r.state <> 'completed')`
 
 func scanGroup(row scanner) (g fleet.Group, err error) {
 	err = row.Scan(&g.Tenant, &g.ID, &g.Name, &g.Description, &g.Selector, &g.Priority,
 		(*text)(&g.Default.Config), &g.Default.ConfigName, &g.Default.Version, &g.DefaultOnClaims,
 		&g.Failing.Agents, (*instant)(&g.Failing.Since), &g.Failing.Words, (*instant)(&g.CreatedAt), (*instant)(&g.DeletedAt),
-		&g.MemberCount, &g.WaitingCount, &g.Assigned)
+		&g.MemberCount, &g.WaitingCount, &g.Assigned, &g.Settling)
 	return g, err
 }
 

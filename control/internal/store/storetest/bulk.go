@@ -27,7 +27,7 @@ var bulk = suite{
 	"an act does not reach into another tenant":        actInTenant,
 	"an act that changes nobody leaves nothing behind": actNothing,
 	"agents move into a group and out of it":           moveAgents,
-	"few move into a group that has an assignment":     moveLimited,
+	"of many that move at once each waits":             moveLimited,
 	"nobody moves into a group that is none":           moveNowhere,
 	"a push asks the engine, once":                     pushAgents,
 	"who cannot be pushed is said why":                 pushSkipped,
@@ -247,27 +247,26 @@ func moveAgents(w *world) {
 }
 
 func moveLimited(w *world) {
-	to := w.group("to")
+	to, other := w.group("to"), w.group("other")
 	w.assign(fleet.Target{Group: to.ID}, w.version("a"))
-	agents := w.enrolled(3)
-	preview := moving(to.ID, agents...)
-	preview.Preview, preview.Most = true, 10
-	for _, act := range []fleet.Act{preview, moving(to.ID, agents...)} {
+	agents := w.enrolled(4)
+	most := func(act fleet.Act) fleet.Act {
 		act.Most = 10
-		_, err := w.Act(w.Context(), w.by(), act)
-		w.want(err, store.ErrLimit)
+		return act
 	}
-	w.act(moving(to.ID, agents[:2]...))
-	if outcome := w.act(moving(to.ID, agents[:2]...)); len(outcome.Skipped[fleet.SkipUnchanged]) != 2 {
+	preview := most(moving(to.ID, agents[:3]...))
+	preview.Preview = true
+	w.act(preview)
+	w.wantWaiting(to, 0)
+	w.act(most(moving(to.ID, agents[:3]...)))
+	w.wantWaiting(to, 3)
+	if outcome := w.act(moving(to.ID, agents[2:]...)); len(outcome.Skipped[fleet.SkipUnchanged]) != 1 {
 		w.Errorf("skipped are %v", outcome.Skipped)
 	}
-	act := moving(to.ID, agents...)
-	act.Most = 10
-	_, err := w.Act(w.Context(), w.by(), act)
-	w.want(err, store.ErrLimit)
-	if w.agent(agents[2]).Group != "" {
-		w.Error("it was moved over the limit")
-	}
+	w.wantWaiting(to, 3)
+	w.act(moving(other.ID, agents[:2]...))
+	w.wantWaiting(to, 1)
+	w.wantWaiting(other, 0)
 }
 
 func moveNowhere(w *world) {

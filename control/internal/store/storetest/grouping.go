@@ -360,61 +360,38 @@ var grouping = suite{
 		w.place(fleet.Placement{Agent: s.id, Changed: read.Changed})
 		w.wantNotes(s.id)
 	},
-	"more than may change at once wait where they are, all of them": func(w *world) {
+	"of more that join at once than may change each waits in its new group": func(w *world) {
 		old, v := w.dynamic("old"), w.version("receivers: {}")
 		web := w.dynamic("web", withDefault(v))
-		agents := make([]fleet.AgentID, 4)
+		agents := make([]fleet.AgentID, 5)
 		for i := range agents {
 			agents[i] = w.member("")
 		}
 		w.place(joining(old, agents[0])...)
-		w.settled()
-		placements := append(joining(web, agents[1:]...), fleet.Placement{Agent: agents[0], From: old.ID, To: web.ID})
-		if moved := w.place(placements...); moved != 0 || w.agent(agents[0]).Group != old.ID || w.agent(agents[3]).Group != "" {
+		if moved := w.place(append(joining(web, agents[1:4]...), fleet.Placement{Agent: agents[0], From: old.ID, To: web.ID})...); moved != 4 {
 			w.Errorf("%d moved", moved)
 		}
-		got, err := w.Group(w.Context(), w.tenant, "web")
-		if err != nil || got.WaitingCount != 4 || got.MemberCount != 0 {
-			w.Errorf("the group is %+v, %v", got, err)
-		}
-		for _, c := range w.candidates(store.Candidacy{}) {
-			if c.Waits != web.ID {
-				w.Errorf("waits: %+v", c)
-			}
-		}
-		for i := range placements {
-			placements[i].Waited = web.ID
-		}
-		if moved := w.place(placements[:3]...); moved != 3 {
+		w.wantWaiting(web, 4)
+		w.wantWaiting(old, 0)
+		if moved := w.place(joining(web, agents[4])...); moved != 1 {
 			w.Errorf("%d moved", moved)
 		}
-		w.place(fleet.Placement{Agent: agents[0], From: old.ID, To: old.ID, Waited: web.ID})
-		if got, err := w.Group(w.Context(), w.tenant, "web"); err != nil || got.WaitingCount != 0 || got.MemberCount != 3 {
-			w.Errorf("the group is %+v, %v", got, err)
-		}
+		w.wantWaiting(web, 4)
+		w.place(fleet.Placement{Agent: agents[1], From: web.ID}, fleet.Placement{Agent: agents[2], From: web.ID, To: old.ID})
+		w.wantWaiting(web, 2)
+		w.wantWaiting(old, 0)
 	},
-	"an assigned group holds no more than the limit": func(w *world) {
-		web, v := w.dynamic("web"), w.version("receivers: {}")
-		a, b, c, d := w.member(""), w.member(""), w.member(""), w.member("")
-		w.place(joining(web, a, b)...)
-		w.assign(fleet.Target{Group: web.ID}, v)
-		if moved := w.place(joining(web, c, d)...); moved != 0 {
-			w.Errorf("%d moved", moved)
-		}
-		if moved := w.place(joining(web, c)...); moved != 1 {
-			w.Errorf("%d moved", moved)
-		}
-	},
-	"nobody waits for a group that is deleted": func(w *world) {
-		web := w.dynamic("web", withDefault(w.version("receivers: {}")))
+	"nobody waits for a group that gives nothing, or is deleted": func(w *world) {
+		web, bare := w.dynamic("web", withDefault(w.version("receivers: {}"))), w.dynamic("bare")
 		agents := []fleet.AgentID{w.member(""), w.member(""), w.member(""), w.member("")}
-		w.place(joining(web, agents...)...)
-		w.must(w.DeleteGroup(w.Context(), w.by(), web.ID))
-		for _, c := range w.candidates(store.Candidacy{}) {
-			if c.Waits != "" {
-				w.Errorf("waits: %+v", c)
-			}
+		w.place(joining(bare, agents...)...)
+		w.wantWaiting(bare, 0)
+		for _, id := range agents {
+			w.place(fleet.Placement{Agent: id, From: bare.ID})
 		}
+		w.place(joining(web, agents...)...)
+		w.wantWaiting(web, 4)
+		w.must(w.DeleteGroup(w.Context(), w.by(), web.ID))
 		back, err := w.UndeleteGroup(w.Context(), w.by(), web.ID)
 		if err != nil || back.WaitingCount != 0 || !back.Dynamic() {
 			w.Errorf("back is %+v, %v", back, err)
@@ -464,10 +441,8 @@ var grouping = suite{
 			ID: newID[fleet.GroupID](), Tenant: w.tenant, Name: "static", Default: fleet.DefaultConfig{Config: v.Config}, CreatedAt: w.now,
 		})
 		w.must(err)
-		enrolled, a, b, c, d := w.member(g.ID), w.member(""), w.member(""), w.member(""), w.member("")
+		enrolled, a, b, c := w.member(g.ID), w.member(""), w.member(""), w.member("")
 		w.wantAssigned(enrolled, "default", v)
-		_, err = w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b, c, d}, 3)
-		w.want(err, store.ErrLimit)
 		_, err = w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b, c}, 3)
 		w.must(err)
 		w.wantAssigned(a, "default", v)
@@ -587,7 +562,7 @@ var grouping = suite{
 			}
 		}
 	},
-	"an assignment and agents that join do not pass the limit together": func(w *world) {
+	"an assignment and agents that join change no more than the limit together": func(w *world) {
 		web, v := w.dynamic("web"), w.version("receivers: {}")
 		agents := make([]fleet.AgentID, 4)
 		for i := range agents {
@@ -602,7 +577,7 @@ var grouping = suite{
 			return w.Place(w.Context(), w.tenant, store.Placing{Generation: generation, Placements: joining(web, agents...), Limit: 3, At: w.now})
 		})
 		got, err := w.Group(w.Context(), w.tenant, "web")
-		if err != nil || got.Assigned && got.MemberCount > 0 || !got.Assigned && got.MemberCount != 4 {
+		if err != nil || got.Assigned && got.MemberCount > got.WaitingCount || !got.Assigned && (got.MemberCount != 4 || got.WaitingCount != 0) {
 			w.Errorf("the group is %+v, %v", got, err)
 		}
 	},

@@ -27,6 +27,14 @@ func (w *world) member(group fleet.GroupID) fleet.AgentID {
 	return r.Agent
 }
 
+// wantWaiting wants so many members of a group to wait.
+func (w *world) wantWaiting(g fleet.Group, n int) {
+	w.Helper()
+	if got, err := w.Group(w.Context(), w.tenant, string(g.ID)); err != nil || got.WaitingCount != n {
+		w.Errorf("%d wait in %s, want %d; %v", got.WaitingCount, g.Name, n, err)
+	}
+}
+
 // woken empties the engine's queue and returns the agents that were due.
 func (w *world) woken() (agents []fleet.AgentID) {
 	w.Helper()
@@ -197,37 +205,25 @@ var groups = suite{
 		_, err := w.AddGroupMembers(w.Context(), w.by(), newID[fleet.GroupID](), []fleet.AgentID{a}, 20)
 		w.want(err, store.ErrNotFound)
 	},
-	"an assigned group takes members up to the limit": func(w *world) {
-		g := w.group("web")
+	"of more that join at once than may change each waits, until it leaves": func(w *world) {
+		g, other := w.group("web"), w.group("other")
 		w.member(g.ID)
-		a, b, c := w.member(""), w.member(""), w.member("")
+		a, b, c, d := w.member(""), w.member(""), w.member(""), w.member("")
 		w.assign(fleet.Target{Group: g.ID}, w.version("receivers: {}"))
-		_, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b, c}, 3)
-		w.want(err, store.ErrLimit)
-		_, err = w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b}, 3)
-		w.must(err)
-		_, err = w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b}, 1) // nobody is new
-		w.must(err)
-		w.must(w.Unassign(w.Context(), w.by(), fleet.Target{Group: g.ID}))
-		_, err = w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{c}, 3)
-		w.must(err)
-	},
-	"members that join at once do not pass the limit together": func(w *world) {
-		g := w.group("web")
-		w.assign(fleet.Target{Group: g.ID}, w.version("receivers: {}"))
-		agents := make([]fleet.AgentID, 6)
-		for i := range agents {
-			agents[i] = w.member("")
+		got, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b, c}, 2)
+		if err != nil || got.MemberCount != 4 || got.WaitingCount != 3 {
+			w.Errorf("joined %+v, %v", got, err)
 		}
-		won, lost := race(len(agents), func(i int) (fleet.Group, error) {
-			return w.AddGroupMembers(w.Context(), w.by(), g.ID, agents[i:i+1], 4)
-		})
-		if len(won) != 4 {
-			w.Errorf("%d joined", len(won))
+		_, err = w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, d}, 1) // one is new
+		w.must(err)
+		w.wantWaiting(g, 3)
+		_, err = w.AddGroupMembers(w.Context(), w.by(), other.ID, []fleet.AgentID{a}, 2)
+		w.must(err)
+		got, err = w.RemoveGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{b})
+		if err != nil || got.WaitingCount != 1 {
+			w.Errorf("left %+v, %v", got, err)
 		}
-		for _, err := range lost {
-			w.want(err, store.ErrLimit)
-		}
+		w.wantWaiting(other, 0)
 	},
 	"removing takes out those that are in": func(w *world) {
 		web, db := w.group("web"), w.group("db")

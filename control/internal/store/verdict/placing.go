@@ -11,12 +11,18 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
+// Waits says whether agents that join a group by one act, so many, wait there for a rollout to let them have what it
+// gives: more than limit would change at once, or what the group gives is on its way by a rollout.
+func Waits(g fleet.Group, joining, limit int) bool {
+	return g.Settling || g.Gives() && joining > limit
+}
+
 // Placed is what becomes of a lot of placements.
 type Placed struct {
 	// Moves are of agents that go from one group to another, or to none.
 	Moves []fleet.Placement
-	// Waiting wait from now on, or still, for the group Waits; Admitted wait no more.
-	Waiting, Admitted []fleet.Placement
+	// Waits are the groups in which those wait that join.
+	Waits map[fleet.GroupID]bool
 	// Settled had notes, which are; Stale are not where they were, and are looked at again.
 	Settled, Stale []fleet.Placement
 }
@@ -35,47 +41,30 @@ func Targets(placements []fleet.Placement) []fleet.GroupID {
 // OfPlacing decides what becomes of placements. in are the groups that the agents are in, locked, of those that there
 // are; to are the groups they go to, as far as they are not deleted.
 func OfPlacing(p store.Placing, in map[fleet.AgentID]fleet.GroupID, to map[fleet.GroupID]fleet.Group) Placed {
-	var placed Placed
+	placed := Placed{Waits: map[fleet.GroupID]bool{}}
 	joining := map[fleet.GroupID]int{}
-	var fresh []fleet.Placement
 	for _, placement := range p.Placements {
 		from, there := in[placement.Agent]
 		_, living := to[placement.To]
 		switch moves := placement.From != placement.To; {
 		case !there:
 			placed.Settled = append(placed.Settled, placement)
+			continue
 		case from != placement.From || moves && placement.To != "" && !living:
 			placed.Stale = append(placed.Stale, placement)
-		default:
-			fresh = append(fresh, placement)
-			if moves && placement.To != "" {
-				joining[placement.To]++
-			}
+			continue
+		case moves:
+			placed.Moves = append(placed.Moves, placement)
+			joining[placement.To]++
+		}
+		if placement.Changed != 0 {
+			placed.Settled = append(placed.Settled, placement)
 		}
 	}
-	for _, placement := range fresh {
-		placed.add(placement, placement.To == "" || placement.To == placement.From || to[placement.To].Admits(joining[placement.To], p.Limit))
+	for id, n := range joining {
+		placed.Waits[id] = Waits(to[id], n, p.Limit)
 	}
 	return placed
-}
-
-// add takes a placement that is not stale; who is not admitted waits where it is.
-func (placed *Placed) add(p fleet.Placement, admitted bool) {
-	if !admitted {
-		p.To, p.Waits = p.From, p.To
-	}
-	if p.From != p.To {
-		placed.Moves = append(placed.Moves, p)
-	}
-	switch {
-	case p.Waits != "":
-		placed.Waiting = append(placed.Waiting, p)
-	case p.Waited != "":
-		placed.Admitted = append(placed.Admitted, p)
-	}
-	if p.Changed != 0 {
-		placed.Settled = append(placed.Settled, p)
-	}
 }
 
 // Move is what goes from one group to another, "" for none.

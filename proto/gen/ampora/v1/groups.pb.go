@@ -143,7 +143,7 @@ type Group struct {
 	// What agents get that join.
 	DefaultConfig   *DefaultConfig `protobuf:"bytes,10,opt,name=default_config,json=defaultConfig,proto3" json:"default_config,omitempty"`
 	DefaultOnClaims bool           `protobuf:"varint,11,opt,name=default_on_claims,json=defaultOnClaims,proto3" json:"default_on_claims,omitempty"`
-	// Agents that the selector chose and that wait, and why.
+	// Members that wait for a rollout to let them have what the group gives, and why.
 	WaitingCount   int32  `protobuf:"varint,12,opt,name=waiting_count,json=waitingCount,proto3" json:"waiting_count,omitempty"`
 	WaitingBecause string `protobuf:"bytes,13,opt,name=waiting_because,json=waitingBecause,proto3" json:"waiting_because,omitempty"`
 	// The selector failed for so many agents when all were looked at last, since then, with these words.

@@ -81,8 +81,8 @@ var (
 type BulkServiceClient interface {
 	// TagAgents sets and removes tags of at most 10000 agents.
 	TagAgents(context.Context, *v1.TagAgentsRequest) (*v1.BulkOutcome, error)
-	// MoveAgents moves at most 10000 agents into a group, out of whichever they are in. If the group has an assignment, and
-	// would have more members than may change at once, the call is refused with ROLLOUT_REQUIRED.
+	// MoveAgents moves at most 10000 agents into a group, out of whichever they are in. Of more than 20 at once each waits
+	// there for a rollout to let it have what is assigned to the group.
 	MoveAgents(context.Context, *v1.MoveAgentsRequest) (*v1.BulkOutcome, error)
 	// PushConfigs sends at most 5000 agents what is assigned to them once more, even to those that say they run it. What
 	// failed on an agent is not sent to it: see RetryConfig.
@@ -105,8 +105,8 @@ func NewBulkServiceClient(client *connect.Client) BulkServiceClient {
 type BulkServiceHandler interface {
 	// TagAgents sets and removes tags of at most 10000 agents.
 	TagAgents(context.Context, *v1.TagAgentsRequest) (*v1.BulkOutcome, error)
-	// MoveAgents moves at most 10000 agents into a group, out of whichever they are in. If the group has an assignment, and
-	// would have more members than may change at once, the call is refused with ROLLOUT_REQUIRED.
+	// MoveAgents moves at most 10000 agents into a group, out of whichever they are in. Of more than 20 at once each waits
+	// there for a rollout to let it have what is assigned to the group.
 	MoveAgents(context.Context, *v1.MoveAgentsRequest) (*v1.BulkOutcome, error)
 	// PushConfigs sends at most 5000 agents what is assigned to them once more, even to those that say they run it. What
 	// failed on an agent is not sent to it: see RetryConfig.

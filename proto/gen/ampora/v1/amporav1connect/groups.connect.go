@@ -145,8 +145,8 @@ type GroupServiceClient interface {
 	DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error)
 	// UndeleteGroup brings a deleted group back, without members, if its name is still free. A dynamic one chooses anew.
 	UndeleteGroup(context.Context, *v1.UndeleteGroupRequest) (*v1.UndeleteGroupResponse, error)
-	// AddGroupMembers puts agents into a static group, out of whichever group they were in. More than 20 agents whose
-	// configuration would change need a rollout: ROLLOUT_REQUIRED.
+	// AddGroupMembers puts agents into a static group, out of whichever group they were in. Of more than 20 at once each waits
+	// there for a rollout to let it have what is assigned to the group.
 	AddGroupMembers(context.Context, *v1.AddGroupMembersRequest) (*v1.AddGroupMembersResponse, error)
 	RemoveGroupMembers(context.Context, *v1.RemoveGroupMembersRequest) (*v1.RemoveGroupMembersResponse, error)
 }
@@ -173,8 +173,8 @@ type GroupServiceHandler interface {
 	DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error)
 	// UndeleteGroup brings a deleted group back, without members, if its name is still free. A dynamic one chooses anew.
 	UndeleteGroup(context.Context, *v1.UndeleteGroupRequest) (*v1.UndeleteGroupResponse, error)
-	// AddGroupMembers puts agents into a static group, out of whichever group they were in. More than 20 agents whose
-	// configuration would change need a rollout: ROLLOUT_REQUIRED.
+	// AddGroupMembers puts agents into a static group, out of whichever group they were in. Of more than 20 at once each waits
+	// there for a rollout to let it have what is assigned to the group.
 	AddGroupMembers(context.Context, *v1.AddGroupMembersRequest) (*v1.AddGroupMembersResponse, error)
 	RemoveGroupMembers(context.Context, *v1.RemoveGroupMembersRequest) (*v1.RemoveGroupMembersResponse, error)
 }
