@@ -13,6 +13,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/pki"
 	"gitlab.com/ampora/ampora/control/internal/render"
+	"gitlab.com/ampora/ampora/control/internal/rollouts"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/validator"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
@@ -23,6 +24,7 @@ type Deps struct {
 	Store     store.Store
 	Content   *content.Content
 	Authority *pki.Authority
+	Rollouts  *rollouts.Rollouts
 	Now       func() time.Time
 	// Changed returns a channel that is closed when this process next commits an event; streams wait for it. Nil: they
 	// look every [pollInterval].
@@ -47,6 +49,7 @@ func Register(server *connect.Server, d Deps) error {
 	if err != nil {
 		return err
 	}
+	open := newStreams(d)
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store, d.ImmediateLimit})
 	amporav1connect.RegisterGroupServiceHandler(server, &groupService{d.Store, d.Store, d.ImmediateLimit, make(chan struct{}, previewsAtOnce)})
@@ -56,7 +59,8 @@ func Register(server *connect.Server, d Deps) error {
 	amporav1connect.RegisterScheduleServiceHandler(server, &schedules{d.Store, d.Now})
 	amporav1connect.RegisterBudgetServiceHandler(server, &budgets{d.Store, d.Now})
 	amporav1connect.RegisterDriftServiceHandler(server, &drifts{d.Store})
-	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Store, d.ImmediateLimit})
+	amporav1connect.RegisterAssignmentServiceHandler(server, &assignments{d.Store, d.Rollouts})
+	amporav1connect.RegisterRolloutServiceHandler(server, &rolloutService{open, d.Rollouts, d.Store})
 	amporav1connect.RegisterCertificateServiceHandler(server, &certificates{d.Store})
 	amporav1connect.RegisterSigningKeyServiceHandler(server, &signingKeys{d.Store, d.Authority, d.Now})
 	amporav1connect.RegisterBootstrapTokenServiceHandler(server, &bootstrapTokens{d.Store})
@@ -64,7 +68,7 @@ func Register(server *connect.Server, d Deps) error {
 	amporav1connect.RegisterApiTokenServiceHandler(server, &apiTokens{d.Store})
 	amporav1connect.RegisterGatewayServiceHandler(server, &gateways{d.Store})
 	amporav1connect.RegisterJoinTokenServiceHandler(server, &joinTokens{d.Store, d.Authority})
-	amporav1connect.RegisterEventServiceHandler(server, newEvents(d))
+	amporav1connect.RegisterEventServiceHandler(server, &events{open, d.Store})
 	amporav1connect.RegisterAuditServiceHandler(server, &audit{d.Store})
 	amporav1connect.RegisterSystemServiceHandler(server, &system{d})
 	return nil

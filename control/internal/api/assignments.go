@@ -5,44 +5,26 @@ package api
 
 import (
 	"context"
-	"errors"
-	"strconv"
 
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/rollouts"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
-	"gitlab.com/ampora/ampora/shared/fault"
 )
 
 // assignments is the AssignmentService.
 type assignments struct {
-	store  store.Configs
-	groups store.Groups
-	limit  int // of agents that one act may change
+	store    store.Configs
+	rollouts *rollouts.Rollouts
 }
 
 // Assign points a target at a published version.
 func (s *assignments) Assign(ctx context.Context, r *amporav1.AssignRequest) (*amporav1.AssignResponse, error) {
-	by, target := auth.By(ctx), targetFrom(r.GetTarget())
-	a, agents, err := s.store.Assign(ctx, by, fleet.Assignment{
-		Tenant: by.Tenant, Target: target, Config: fleet.ConfigID(r.GetConfigId()), Version: int(r.GetVersion()),
-		CreatedBy: by.Principal.Name, CreatedAt: by.At,
-	}, s.limit)
-	if errors.Is(err, store.ErrLimit) {
-		return nil, s.rolloutRequired(ctx, by, target).WithCause(err)
-	}
-	return &amporav1.AssignResponse{Assignment: assignment(a), Agents: count(agents)}, err
-}
-
-// rolloutRequired says how many agents the refused assignment is about, if that can still be said.
-func (s *assignments) rolloutRequired(ctx context.Context, by fleet.By, target fleet.Target) *fault.Error {
-	required := auth.RolloutRequired(s.limit)
-	g, err := s.groups.Group(ctx, by.Tenant, string(target.Group))
-	if err != nil {
-		return required
-	}
-	return required.With("agents", strconv.Itoa(g.MemberCount))
+	done, err := s.rollouts.Assign(ctx, auth.By(ctx), targetFrom(r.GetTarget()), fleet.AssignedVersion{
+		Config: fleet.ConfigID(r.GetConfigId()), Version: int(r.GetVersion()),
+	})
+	return &amporav1.AssignResponse{Assignment: assignment(done.Assignment), Agents: count(done.Agents), RolloutId: string(done.Rollout)}, err
 }
 
 // Unassign removes a target's assignment.

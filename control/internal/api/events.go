@@ -12,37 +12,15 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 	"gitlab.com/ampora/ampora/proto/gen/ampora/v1/amporav1connect"
-	"gitlab.com/ampora/ampora/shared/fault"
 )
 
-// Times and bounds of a stream of events.
-const (
-	// pollInterval is how often a stream looks for events when nobody tells it of them, idleInterval when somebody does:
-	// other replicas commit events too.
-	pollInterval = 500 * time.Millisecond
-	idleInterval = 2 * time.Second
-	// keepAlive is the longest silence of a stream.
-	keepAlive = 20 * time.Second
-	// maxStreams is how many streams one process serves.
-	maxStreams = 256
-	// streamBatch is how many events a stream reads at once.
-	streamBatch = 256
-)
-
-// ReasonTooManyStreams says that this process serves as many streams as it may.
-const ReasonTooManyStreams = "TOO_MANY_STREAMS"
+// streamBatch is how many events a stream reads at once.
+const streamBatch = 256
 
 // events is the EventService.
 type events struct {
-	store    store.Events
-	now      func() time.Time
-	changed  func() <-chan struct{}
-	stopping <-chan struct{}
-	slots    chan struct{} // one element per stream
-}
-
-func newEvents(d Deps) *events {
-	return &events{store: d.Store, now: d.Now, changed: d.Changed, stopping: d.Stopping, slots: make(chan struct{}, maxStreams)}
+	*streams
+	store store.Events
 }
 
 // ListEvents lists newest first.
@@ -57,14 +35,12 @@ func (s *events) ListEvents(ctx context.Context, r *amporav1.ListEventsRequest) 
 
 // WatchEvents sends events until the caller has had enough.
 func (s *events) WatchEvents(ctx context.Context, r *amporav1.WatchEventsRequest, out amporav1connect.EventServiceWatchEventsServerStream) error {
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return fault.New(fault.ResourceExhausted, ReasonTooManyStreams, "too many streams are open; try again later")
+	leave, err := s.enter()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	w := watch{events: s, tenant: auth.By(ctx).Tenant, agent: fleet.AgentID(r.GetAgentId()), out: out, lastSent: s.now()}
-	var err error
 	if w.cursor, err = s.start(ctx, w.tenant, r.GetCursor()); err != nil {
 		return err
 	}
@@ -109,22 +85,6 @@ func (w *watch) run(ctx context.Context) error {
 	return nil
 }
 
-func (w *watch) stops() bool {
-	select {
-	case <-w.stopping:
-		return true
-	default:
-		return false
-	}
-}
-
-func (w *watch) wake() <-chan struct{} {
-	if w.changed == nil {
-		return nil
-	}
-	return w.changed()
-}
-
 // send sends what has happened since the cursor, at most a batch; more says that there may be more.
 func (w *watch) send(ctx context.Context) (more bool, err error) {
 	list, err := w.store.EventsAfter(ctx, w.tenant, w.cursor, streamBatch)
@@ -149,20 +109,4 @@ func (w *watch) send(ctx context.Context) (more bool, err error) {
 func (w *watch) emit(e *amporav1.Event) error {
 	w.lastSent = w.now()
 	return w.out.Send(&amporav1.WatchEventsResponse{Event: e, Cursor: cursorText(w.cursor)})
-}
-
-// wait returns when it is worth looking again.
-func (w *watch) wait(ctx context.Context, changed <-chan struct{}) {
-	interval := pollInterval
-	if changed != nil {
-		interval = idleInterval
-	}
-	timer := time.NewTimer(interval)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-w.stopping:
-	case <-changed:
-	case <-timer.C:
-	}
 }

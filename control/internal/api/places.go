@@ -92,6 +92,8 @@ const (
 	listJoinTokens      = "join_tokens"
 	listEvents          = "events"
 	listAudit           = "audit"
+	listRollouts        = "rollouts"
+	listRolloutMembers  = "rollout_members"
 	stream              = "stream" // of events: its places are cursors
 )
 

@@ -38,7 +38,7 @@ func (p *program) configsAssign() *cobra.Command {
 		use: "assign CONFIG[@VERSION] --agent AGENT | --group GROUP [flags]", args: cobra.ExactArgs(1),
 		short: "Say what an agent or a group shall run",
 		long: `Point an agent or a group at a published version, by default the newest. An agent's own assignment wins over
-its group's.
+its group's. For a group of more agents than may change at once it makes and starts a rollout of one wave.
 
 With --wait the command follows the agents that this decides for until each of them has applied it, failed or been
 skipped, and exits with 4 if any failed. An agent that is offline is waited for; bound that with --timeout.`,
@@ -74,6 +74,10 @@ skipped, and exits with 4 if any failed. An agent that is offline is waited for;
 
 func assigned(answer *amporav1.AssignResponse) view {
 	assignment := answer.GetAssignment()
+	if id := answer.GetRolloutId(); id != "" {
+		return sentence("%s@%d is rolled out to %s, %s; follow it with: amporactl rollouts watch %s",
+			assignment.GetConfigName(), assignment.GetVersion(), targetName(assignment.GetTarget()), counted(answer.GetAgents(), "agent"), id)
+	}
 	return sentence("%s@%d is assigned to %s and decides for %s",
 		assignment.GetConfigName(), assignment.GetVersion(), targetName(assignment.GetTarget()), counted(answer.GetAgents(), "agent"))
 }

@@ -39,6 +39,7 @@ const (
 type api struct {
 	agents       amporav1connect.AgentServiceClient
 	bulk         amporav1connect.BulkServiceClient
+	rollouts     amporav1connect.RolloutServiceClient
 	assignments  amporav1connect.AssignmentServiceClient
 	audit        amporav1connect.AuditServiceClient
 	certificates amporav1connect.CertificateServiceClient
@@ -98,6 +99,7 @@ func (p *program) connectWith(token identity.Token) (*api, error) {
 	return &api{
 		agents:       amporav1connect.NewAgentServiceClient(client),
 		bulk:         amporav1connect.NewBulkServiceClient(client),
+		rollouts:     amporav1connect.NewRolloutServiceClient(client),
 		assignments:  amporav1connect.NewAssignmentServiceClient(client),
 		audit:        amporav1connect.NewAuditServiceClient(client),
 		certificates: amporav1connect.NewCertificateServiceClient(client),

@@ -21,6 +21,9 @@ const (
 	ExitDenied      ExitCode = 5
 	ExitUnavailable ExitCode = 6
 	ExitConflict    ExitCode = 7
+	ExitPaused      ExitCode = 8
+	ExitAborted     ExitCode = 9
+	ExitRolledBack  ExitCode = 10
 	ExitInterrupted ExitCode = 130
 )
 
@@ -41,6 +44,9 @@ func ExitCodes() []ExitMeaning {
 		{ExitDenied, "The token is missing, not accepted, or not allowed to do this."},
 		{ExitUnavailable, "The server cannot be reached, is overloaded, or the time ran out; the same command may work later."},
 		{ExitConflict, "It exists already, was changed by somebody else meanwhile, or is in a state that forbids the change."},
+		{ExitPaused, "The rollout that was followed is paused, by a gate or an operator."},
+		{ExitAborted, "The rollout that was followed was aborted."},
+		{ExitRolledBack, "The rollout that was followed was rolled back."},
 		{ExitInterrupted, "The command was interrupted."},
 	}
 }

@@ -99,7 +99,7 @@ AMPORA_TOKEN; never from the command line, which other users of the machine can 
 	}
 	p.globalFlags(root)
 	root.AddCommand(
-		p.agentCommands(), p.groupCommands(), p.configCommands(), p.configRuleCommands(), p.scheduleCommands(), p.budgetCommands(), p.tokenCommands(), p.tokenPoolCommands(), p.apiTokenCommands(), p.certificateCommands(),
+		p.agentCommands(), p.groupCommands(), p.configCommands(), p.configRuleCommands(), p.rolloutCommands(), p.scheduleCommands(), p.budgetCommands(), p.tokenCommands(), p.tokenPoolCommands(), p.apiTokenCommands(), p.certificateCommands(),
 		p.signingKeyCommands(),
 		p.gatewayCommands(), p.joinTokenCommands(),
 		p.eventCommands(), p.auditCommands(), p.systemCommands(), p.enrolCommand(), p.renewCommand(), p.versionCommand(),

@@ -52,16 +52,19 @@ type state struct {
 	versions    []*amporav1.ConfigVersion
 	bodies      map[int32][]byte
 	assignments []*amporav1.Assignment
-	tokens      []*amporav1.BootstrapToken
-	pools       []*amporav1.TokenPool
-	poolSecret  identity.Token // opens the first of them
-	apiTokens   []*amporav1.ApiToken
-	gateways    []*amporav1.Gateway
-	joinTokens  []*amporav1.JoinToken
-	events      []*amporav1.Event // oldest first
-	audit       []*amporav1.AuditEvent
-	watches     []watchScript
-	watched     []string // the cursors that watches began at
+	// rolloutScript is what a watch of a rollout is told; nil breaks the connection. stalePlan makes plans stale.
+	rolloutScript []*amporav1.WatchRolloutResponse
+	stalePlan     bool
+	tokens        []*amporav1.BootstrapToken
+	pools         []*amporav1.TokenPool
+	poolSecret    identity.Token // opens the first of them
+	apiTokens     []*amporav1.ApiToken
+	gateways      []*amporav1.Gateway
+	joinTokens    []*amporav1.JoinToken
+	events        []*amporav1.Event // oldest first
+	audit         []*amporav1.AuditEvent
+	watches       []watchScript
+	watched       []string // the cursors that watches began at
 	// onList runs at each listing of agents, to let the fleet change under a waiting command.
 	onList func(call int)
 	lists  int

@@ -31,24 +31,25 @@ type follower struct {
 	agent   string // "" is all
 	wanted  func(*amporav1.Event) bool
 	cursor  string
-	heard   bool // the present connection has said something
 }
 
 // errTold marks an error of telling, which no new connection cures.
 var errTold = errors.New("writing the event")
 
-// watch tells events until ctx ends, over as many connections as it takes. An error before the first word of the server
-// ends it, and so does one that another attempt cannot cure.
+// watch tells events until ctx ends, over as many connections as it takes.
 func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wanted func(*amporav1.Event) bool) error {
 	f := &follower{program: p, api: api, agent: agent, wanted: wanted, cursor: cursor}
+	return p.persist(ctx, f.follow)
+}
+
+// persist follows a stream until ctx ends, over as many connections as it takes; follow calls heard with each word of the
+// server. An error before the first word ends it, and so does one that another attempt cannot cure.
+func (p *program) persist(ctx context.Context, follow func(ctx context.Context, heard func()) error) error {
 	everHeard, backoff := false, firstBackoff
 	for {
-		err := f.follow(ctx)
+		err := hearing(ctx, follow, func() { everHeard, backoff = true, firstBackoff })
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // told to stop, which is how a watch ends
-		}
-		if f.heard {
-			everHeard, backoff = true, firstBackoff
 		}
 		if errors.Is(err, errTold) || err != nil && (!everHeard || !curable(err)) {
 			return err
@@ -62,16 +63,27 @@ func (p *program) watch(ctx context.Context, api *api, agent, cursor string, wan
 	}
 }
 
-// follow tells the events of one connection. It returns nil when the server ended it in order.
-func (f *follower) follow(ctx context.Context) error {
-	f.heard = false
+// hearing follows one connection, and hangs up on one that says nothing.
+func hearing(ctx context.Context, follow func(ctx context.Context, heard func()) error, heard func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silence, func() { cancel(fail(ExitUnavailable, "", "nothing was heard for %s", silence)) })
 	defer watchdog.Stop()
-	stream, err := f.api.events.WatchEvents(ctx, &amporav1.WatchEventsRequest{Cursor: f.cursor, AgentId: f.agent})
+	err := follow(ctx, func() {
+		watchdog.Reset(silence)
+		heard()
+	})
 	if err != nil {
 		return causeOf(ctx, err)
+	}
+	return nil
+}
+
+// follow tells the events of one connection. It returns nil when the server ended it in order.
+func (f *follower) follow(ctx context.Context, heard func()) error {
+	stream, err := f.api.events.WatchEvents(ctx, &amporav1.WatchEventsRequest{Cursor: f.cursor, AgentId: f.agent})
+	if err != nil {
+		return err
 	}
 	defer stream.Close()
 	for {
@@ -80,10 +92,9 @@ func (f *follower) follow(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			return causeOf(ctx, err)
+			return err
 		}
-		watchdog.Reset(silence)
-		f.heard = true
+		heard()
 		if err := f.tell(answer.GetEvent()); err != nil {
 			return fmt.Errorf("%w: %w", errTold, err)
 		}

@@ -161,6 +161,7 @@ func (s *state) server(t *testing.T) *connect.Server {
 	})
 	amporav1connect.RegisterAgentServiceHandler(server, agentServer{s})
 	amporav1connect.RegisterBulkServiceHandler(server, bulkServer{s})
+	amporav1connect.RegisterRolloutServiceHandler(server, rolloutServer{state: s})
 	amporav1connect.RegisterAssignmentServiceHandler(server, assignmentServer{s})
 	amporav1connect.RegisterAuditServiceHandler(server, auditServer{s})
 	amporav1connect.RegisterConfigServiceHandler(server, configServer{s})

@@ -283,7 +283,9 @@ type AssignResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Assignment *Assignment            `protobuf:"bytes,1,opt,name=assignment,proto3" json:"assignment,omitempty"`
 	// Agents this assignment decides for.
-	Agents        int32 `protobuf:"varint,2,opt,name=agents,proto3" json:"agents,omitempty"`
+	Agents int32 `protobuf:"varint,2,opt,name=agents,proto3" json:"agents,omitempty"`
+	// The rollout that was made and started for it; empty if none was needed.
+	RolloutId     string `protobuf:"bytes,3,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +332,13 @@ func (x *AssignResponse) GetAgents() int32 {
 		return x.Agents
 	}
 	return 0
+}
+
+func (x *AssignResponse) GetRolloutId() string {
+	if x != nil {
+		return x.RolloutId
+	}
+	return ""
 }
 
 type UnassignRequest struct {
@@ -545,12 +554,14 @@ const file_ampora_v1_assignments_proto_rawDesc = "" +
 	"\rAssignRequest\x121\n" +
 	"\x06target\x18\x01 \x01(\v2\x11.ampora.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12%\n" +
 	"\tconfig_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bconfigId\x12!\n" +
-	"\aversion\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\aversion\"_\n" +
+	"\aversion\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\aversion\"~\n" +
 	"\x0eAssignResponse\x125\n" +
 	"\n" +
 	"assignment\x18\x01 \x01(\v2\x15.ampora.v1.AssignmentR\n" +
 	"assignment\x12\x16\n" +
-	"\x06agents\x18\x02 \x01(\x05R\x06agents\"D\n" +
+	"\x06agents\x18\x02 \x01(\x05R\x06agents\x12\x1d\n" +
+	"\n" +
+	"rollout_id\x18\x03 \x01(\tR\trolloutId\"D\n" +
 	"\x0fUnassignRequest\x121\n" +
 	"\x06target\x18\x01 \x01(\v2\x11.ampora.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\"\x12\n" +
 	"\x10UnassignResponse\"j\n" +

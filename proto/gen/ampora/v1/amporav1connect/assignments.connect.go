@@ -63,8 +63,8 @@ var (
 
 // AssignmentServiceClient is a client for the ampora.v1.AssignmentService service.
 type AssignmentServiceClient interface {
-	// Assign points a target at a published version. It changes at most 20 agents; more need a rollout
-	// (ROLLOUT_REQUIRED).
+	// Assign points a target at a published version. For a group with more members than may change at once, by default 20,
+	// it makes a rollout that does it, and starts that: of one wave, with the gates on.
 	Assign(context.Context, *v1.AssignRequest) (*v1.AssignResponse, error)
 	// Unassign removes the target's assignment. Agents keep what they run: an empty configuration is never sent.
 	Unassign(context.Context, *v1.UnassignRequest) (*v1.UnassignResponse, error)
@@ -79,8 +79,8 @@ func NewAssignmentServiceClient(client *connect.Client) AssignmentServiceClient 
 
 // AssignmentServiceHandler is an implementation of the ampora.v1.AssignmentService service.
 type AssignmentServiceHandler interface {
-	// Assign points a target at a published version. It changes at most 20 agents; more need a rollout
-	// (ROLLOUT_REQUIRED).
+	// Assign points a target at a published version. For a group with more members than may change at once, by default 20,
+	// it makes a rollout that does it, and starts that: of one wave, with the gates on.
 	Assign(context.Context, *v1.AssignRequest) (*v1.AssignResponse, error)
 	// Unassign removes the target's assignment. Agents keep what they run: an empty configuration is never sent.
 	Unassign(context.Context, *v1.UnassignRequest) (*v1.UnassignResponse, error)
