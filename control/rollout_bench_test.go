@@ -70,7 +70,7 @@ func (f *fanout) plan(version fleet.ConfigID) fleet.RolloutID {
 	}
 	candidates, err := f.db.RolloutCandidates(f.Context(), "default", store.RolloutScope{Group: fanoutGroup, Config: version, Version: 1})
 	f.must(err)
-	plan, members := rollout.Draw(def, candidates, now)
+	plan, members := rollout.Draw(fleet.RolloutForward, def, candidates, now)
 	made, err := f.db.CreateRollout(f.Context(), fleet.System("default", now), fleet.Rollout{
 		Tenant: "default", ID: fleet.RolloutID(version), Kind: fleet.RolloutForward, Definition: def, State: fleet.RolloutPending, Plan: plan, CreatedAt: now,
 	}, members)

@@ -30,6 +30,7 @@ type Client struct {
 	Assignments amporav1connect.AssignmentServiceClient
 	Configs     amporav1connect.ConfigServiceClient
 	Groups      amporav1connect.GroupServiceClient
+	Rollouts    amporav1connect.RolloutServiceClient
 	System      amporav1connect.SystemServiceClient
 	Tokens      amporav1connect.BootstrapTokenServiceClient
 }
@@ -69,6 +70,7 @@ func New(access Access) (*Client, error) {
 		Assignments: amporav1connect.NewAssignmentServiceClient(client),
 		Configs:     amporav1connect.NewConfigServiceClient(client),
 		Groups:      amporav1connect.NewGroupServiceClient(client),
+		Rollouts:    amporav1connect.NewRolloutServiceClient(client),
 		System:      amporav1connect.NewSystemServiceClient(client),
 		Tokens:      amporav1connect.NewBootstrapTokenServiceClient(client),
 	}, nil

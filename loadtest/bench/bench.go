@@ -30,7 +30,9 @@ type Bench struct {
 	FloodTime, IdleTime, GCTime time.Duration
 	// Pushes is how often a configuration of PushBytes is sent to all in each run.
 	Pushes, PushBytes int
-	// GroupSize is how many agents one assignment may be for.
+	// ApplyDelay is how long agents take to apply it.
+	ApplyDelay time.Duration
+	// GroupSize is how many agents one rollout is for.
 	GroupSize int
 	// Env is added to the environment of all targets, the settings of the runtime foremost.
 	Env []string

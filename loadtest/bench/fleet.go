@@ -24,8 +24,10 @@ import (
 // fleet is the agents as the control plane of a target knows them.
 type fleet struct {
 	groups []string
-	pushes int
-	bytes  int
+	// rollouts are those of the last push.
+	rollouts []string
+	pushes   int
+	bytes    int
 }
 
 // enrolWays is how many agents enrol at a time.
@@ -103,19 +105,67 @@ func (f *fleet) prepare(ctx context.Context, r *running) (send func(context.Cont
 	if err != nil {
 		return nil, nil, fmt.Errorf("publish a configuration: %w", err)
 	}
-	hash, err = hex.DecodeString(published.GetVersion().GetOfferHash())
-	return func(ctx context.Context) error { return f.assign(ctx, client, version) }, hash, err
+	if hash, err = hex.DecodeString(published.GetVersion().GetOfferHash()); err != nil {
+		return nil, nil, err
+	}
+	if err := f.plan(ctx, client, version); err != nil {
+		return nil, nil, fmt.Errorf("make a rollout: %w", err)
+	}
+	return func(ctx context.Context) error { return f.start(ctx, client) }, hash, nil
 }
 
-// assign assigns a version to all groups.
-func (f *fleet) assign(ctx context.Context, client *api.Client, version *amporav1.ConfigVersion) error {
-	return f.each(func(group *amporav1.Target) error {
-		_, err := client.Assignments.Assign(ctx, &amporav1.AssignRequest{
-			Target: group, ConfigId: version.GetConfigId(), Version: version.GetVersion(),
-		})
+// plan makes a rollout of a version to each group: all at once and without gates, as a plain server sends.
+func (f *fleet) plan(ctx context.Context, client *api.Client, version *amporav1.ConfigVersion) error {
+	off := &amporav1.RolloutGate{Off: true}
+	f.rollouts = make([]string, len(f.groups))
+	return f.each(func(i int) error {
+		made, err := client.Rollouts.CreateRollout(ctx, &amporav1.CreateRolloutRequest{Definition: &amporav1.RolloutDefinition{
+			GroupId: f.groups[i], ConfigId: version.GetConfigId(), Version: version.GetVersion(),
+			Strategy: &amporav1.RolloutStrategy{Kind: amporav1.RolloutStrategyKind_ROLLOUT_STRATEGY_KIND_IMMEDIATE},
+			Gates:    &amporav1.RolloutGates{ApplyFailed: off, Disconnect: off, Mismatch: off, Unhealthy: off},
+		}})
+		f.rollouts[i] = made.GetRollout().GetId()
 		return err
 	})
 }
+
+func (f *fleet) start(ctx context.Context, client *api.Client) error {
+	return f.each(func(i int) error {
+		_, err := client.Rollouts.StartRollout(ctx, &amporav1.StartRolloutRequest{Id: f.rollouts[i]})
+		return err
+	})
+}
+
+// complete waits until the rollouts of the last push are over, and says how long that was after the given time.
+func (f *fleet) complete(ctx context.Context, r *running, since time.Time) (time.Duration, error) {
+	if r.Push != "" {
+		return 0, nil
+	}
+	client, err := r.client()
+	if err != nil {
+		return 0, err
+	}
+	var last time.Time
+	for i := 0; i < len(f.rollouts); {
+		got, err := client.Rollouts.GetRollout(ctx, &amporav1.GetRolloutRequest{Id: f.rollouts[i]})
+		if err != nil {
+			return 0, fmt.Errorf("look at a rollout: %w", err)
+		}
+		if got.GetRollout().GetState() != amporav1.RolloutState_ROLLOUT_STATE_COMPLETED {
+			if err := sleep(ctx, lookTime); err != nil {
+				return 0, fmt.Errorf("the rollout is %s, %s: %w", got.GetRollout().GetState(), got.GetRollout().GetReason(), err)
+			}
+			continue
+		}
+		if ended := got.GetRollout().GetEndedAt().AsTime(); ended.After(last) {
+			last = ended
+		}
+		i++
+	}
+	return last.Sub(since), nil
+}
+
+const lookTime = 50 * time.Millisecond
 
 // withdraw takes the assignments back: agents that come to the next run begin as they began here, with a first report and
 // no offer, as those of a plain server do.
@@ -127,22 +177,23 @@ func (f *fleet) withdraw(ctx context.Context, r *running) error {
 	if err != nil {
 		return err
 	}
-	return f.each(func(group *amporav1.Target) error {
+	return f.each(func(i int) error {
+		group := &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: f.groups[i]}}
 		_, err := client.Assignments.Unassign(ctx, &amporav1.UnassignRequest{Target: group})
 		return err
 	})
 }
 
 // each does something to all groups, some at a time.
-func (f *fleet) each(do func(group *amporav1.Target) error) error {
+func (f *fleet) each(do func(group int) error) error {
 	var calls sync.WaitGroup
 	errs := make([]error, len(f.groups))
 	slots := make(chan struct{}, api.Parallel)
-	for i, group := range f.groups {
+	for i := range f.groups {
 		slots <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = do(&amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: group}})
+			errs[i] = do(i)
 		})
 	}
 	calls.Wait()

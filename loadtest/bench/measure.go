@@ -32,19 +32,21 @@ const (
 // crowd is agents that are connected to a target.
 type crowd struct {
 	*swarm.Swarm
-	receipts *receipts
+	// receipts are of the configuration that is sent, applied of the agents' word that they have applied it.
+	receipts, applied *receipts
 }
 
 // gather connects agents and waits until all were answered.
-func (r *running) gather(ctx context.Context, identities []swarm.Identity) (*crowd, error) {
+func (b Bench) gather(ctx context.Context, r *running, identities []swarm.Identity) (*crowd, error) {
 	roots, err := api.RootsFrom(r.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{receipts: newReceipts(len(identities))}
+	c := &crowd{receipts: newReceipts(len(identities)), applied: newReceipts(len(identities))}
 	c.Swarm, err = swarm.New(swarm.Config{
 		Target: swarm.Target{Addresses: r.OpAMP, Roots: roots}, Transport: swarm.WebSocket, Name: "bench",
-		Heartbeat: heartbeat, Dials: 128, OnOffer: c.receipts.note,
+		Heartbeat: heartbeat, Dials: 128, ApplyDelay: [2]time.Duration{b.ApplyDelay, b.ApplyDelay},
+		OnOffer: c.receipts.note, OnApplied: c.applied.note,
 	}, identities)
 	if err != nil {
 		return nil, err
@@ -61,7 +63,7 @@ func (r *running) gather(ctx context.Context, identities []swarm.Identity) (*cro
 
 // flood measures the CPU of a heartbeat with its answer.
 func (b Bench) flood(ctx context.Context, r *running, into Figures) error {
-	c, err := r.gather(ctx, b.identities()[:b.FloodAgents])
+	c, err := b.gather(ctx, r, b.identities()[:b.FloodAgents])
 	if err != nil {
 		return err
 	}
@@ -145,7 +147,7 @@ func (b Bench) memory(ctx context.Context, r *running, fleet *fleet, into Figure
 	}
 	into["empty RSS MiB"] = empty.resident / 1024
 	begin := time.Now()
-	c, err := r.gather(ctx, b.identities())
+	c, err := b.gather(ctx, r, b.identities())
 	if err != nil {
 		return err
 	}
@@ -219,23 +221,39 @@ func (b Bench) pushOnce(ctx context.Context, r *running, fleet *fleet, c *crowd,
 		return err
 	}
 	c.receipts.expect(hash)
+	c.applied.expect(hash)
 	begin := time.Now()
 	if err := send(ctx); err != nil {
 		return err
 	}
 	called := time.Since(begin).Seconds()
-	latencies, err := c.receipts.all(ctx, begin)
+	if err := b.tell(ctx, c, c.receipts, "push", begin, into); err != nil {
+		return err
+	}
+	if err := b.tell(ctx, c, c.applied, "applied", begin, into); err != nil {
+		return err
+	}
+	into["push call ms"] = called * 1e3
+	completed, err := fleet.complete(ctx, r, begin)
+	into["completed ms"] = float64(completed.Milliseconds())
+	if err != nil {
+		return err
+	}
+	return c.Calm(ctx)
+}
+
+// tell waits until something has happened to all agents, and tells how long it took.
+func (b Bench) tell(ctx context.Context, c *crowd, what *receipts, name string, begin time.Time, into Figures) error {
+	latencies, err := what.all(ctx, begin)
 	if missing, ok := errors.AsType[missingError](err); ok {
 		id := b.identities()[missing[0]].Agent()
-		return fmt.Errorf("%w; the first of them is %s:\n%s", err, id, strings.Join(c.Story(id), "\n"))
+		return fmt.Errorf("%s: %w; the first of them is %s:\n%s", name, err, id, strings.Join(c.Story(id), "\n"))
 	}
 	if err != nil {
 		return err
 	}
 	slices.Sort(latencies)
 	at := func(share float64) float64 { return latencies[int(share*float64(len(latencies)-1))] * 1e3 }
-	into["push p50 ms"], into["push p99 ms"], into["push last ms"] = at(0.5), at(0.99), at(1)
-	into["push call ms"] = called * 1e3
-	// Let them apply it and say so, which is not what is measured.
-	return c.Calm(ctx)
+	into[name+" p50 ms"], into[name+" p99 ms"], into[name+" last ms"] = at(0.5), at(0.99), at(1)
+	return nil
 }

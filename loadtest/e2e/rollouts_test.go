@@ -96,9 +96,9 @@ func oneAfterTheOther(t *testing.T, s *rig.Server, agents []string, offer string
 			}
 			switch event.GetKind() {
 			case "agent.config_granted":
-				of.granted = event.GetAt().AsTime()
+				of.granted = event.GetTime().AsTime()
 			case "agent.config_settled":
-				of.applied = event.GetAt().AsTime()
+				of.applied = event.GetTime().AsTime()
 			}
 		}
 		spans = append(spans, of)

@@ -66,6 +66,16 @@ func (s *Server) Get(into proto.Message, args ...string) {
 	s.parse(s.Do(append(args, "-o", "json")...), into)
 }
 
+// Try is Get while somebody may be gone: it says whether there was an answer.
+func (s *Server) Try(into proto.Message, args ...string) bool {
+	s.t.Helper()
+	got := s.CLI(append(args, "-o", "json")...)
+	if got.Code == 0 {
+		s.parse(got.Stdout, into)
+	}
+	return got.Code == 0
+}
+
 func (s *Server) parse(text string, into proto.Message) {
 	s.t.Helper()
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), into); err != nil {

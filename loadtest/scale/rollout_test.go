@@ -104,12 +104,8 @@ func (c *crowd) roll(name string, n int, body string) {
 }
 
 func (c *crowd) rollout(id string) *amporav1.Rollout {
-	c.t.Helper()
-	got := c.s.CLI("rollouts", "get", id, "-o", "json")
 	r := new(amporav1.GetRolloutResponse)
-	if got.Code == 0 {
-		rig.Decode(c.t, got.Stdout, r)
-	}
+	c.s.Try(r, "rollouts", "get", id)
 	return r.GetRollout()
 }
 

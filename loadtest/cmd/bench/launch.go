@@ -43,7 +43,7 @@ func launch(ctx context.Context, args []string, _ io.Writer) error {
 	cmd := exec.CommandContext(ctx, *program) //nolint:gosec // the caller's own choice
 	cmd.Env = append(environ(),
 		"AMPORA_MODE=development", "AMPORA_DATA_DIR="+dir, "AMPORA_DATABASE_URL="+database, "AMPORA_LOG_LEVEL=ERROR",
-		"AMPORA_IMMEDIATE_LIMIT="+allAtOnce, "AMPORA_OPAMP_ADDR="+opamp, "AMPORA_HTTP_ADDR="+api, "AMPORA_PKI_ADDR=127.0.0.1:0", "AMPORA_OPS_ADDR="+addresses[2], "AMPORA_DRAIN_DURATION=1s",
+		"AMPORA_OPAMP_ADDR="+opamp, "AMPORA_HTTP_ADDR="+api, "AMPORA_PKI_ADDR=127.0.0.1:0", "AMPORA_OPS_ADDR="+addresses[2], "AMPORA_DRAIN_DURATION=1s",
 	)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -71,9 +71,6 @@ func launch(ctx context.Context, args []string, _ io.Writer) error {
 	}
 	return nil
 }
-
-// allAtOnce lets a configuration be assigned to all agents that are measured, in one group.
-const allAtOnce = "1000000"
 
 // environ is ours without what is meant for tests, of which the program would complain.
 func environ() (list []string) {

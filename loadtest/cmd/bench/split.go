@@ -182,7 +182,7 @@ func (s *split) command(ctx context.Context, program string, args, env []string)
 func (s *split) control(ctx context.Context, args ...string) *exec.Cmd {
 	return s.command(ctx, s.program("ampora-control"), args, []string{
 		"AMPORA_MODE=development", "AMPORA_TRUST_DOMAIN=ampora.local", "AMPORA_DATABASE_URL=" + s.database, "AMPORA_MASTER_KEY_FILE=" + s.file("master.key"),
-		"AMPORA_IMMEDIATE_LIMIT=" + allAtOnce, "AMPORA_HTTP_ADDR=" + s.api, "AMPORA_PKI_ADDR=127.0.0.1:0", "AMPORA_INTERNAL_ADDR=" + s.internal, "AMPORA_OPS_ADDR=" + s.controlOps,
+		"AMPORA_HTTP_ADDR=" + s.api, "AMPORA_PKI_ADDR=127.0.0.1:0", "AMPORA_INTERNAL_ADDR=" + s.internal, "AMPORA_OPS_ADDR=" + s.controlOps,
 		"AMPORA_BUS_URL=redis://" + s.busAddr, "AMPORA_LOG_LEVEL=ERROR",
 	})
 }
