@@ -125,3 +125,25 @@ func NumberOf(key string) (int, error) {
 	}
 	return n, nil
 }
+
+// NumberPlace is a place in a list ordered by a number that is not negative, then id, the lowest first.
+type NumberPlace struct {
+	Number int64
+	ID     string // a UUID
+}
+
+// String is the key of the place.
+func (p NumberPlace) String() string { return strconv.FormatInt(p.Number, 10) + "." + p.ID }
+
+// NumberPlaceOf reads a key that NumberPlace.String wrote; the empty key is before the lowest. store.ErrNotFound.
+func NumberPlaceOf(key string) (NumberPlace, error) {
+	if key == "" {
+		return NumberPlace{Number: -1, ID: uuid.Nil.String()}, nil
+	}
+	number, id, _ := strings.Cut(key, ".")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || uuid.Validate(id) != nil {
+		return NumberPlace{}, errNoKey
+	}
+	return NumberPlace{Number: n, ID: id}, nil
+}

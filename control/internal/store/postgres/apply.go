@@ -20,11 +20,15 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
-// Apply implements store.Work. It locks the agents first, as everything does that writes about agents, then the items,
-// both in the order of their ids; what the guards look at stays as it is until the commit. Every table is then written
-// by one statement for all steps.
+// Apply implements store.Work. It locks the rollouts against who closes them, then the agents, as everything does that
+// writes about agents, what stands of them in their rollouts and the items, each in the order of their ids; what the guards
+// look at stays as it is until the commit. Every table is then written by one statement for all steps. The rollouts' own
+// rows and counts, for which all wait that are about the same rollout, come last.
 func (s *Store) Apply(ctx context.Context, tenant fleet.TenantID, decided []store.Decision, at time.Time) (outcomes []error, err error) {
 	err = s.bulkInTenant(ctx, tenant, func(tx pgx.Tx) error {
+		if err := lockAdvisory(ctx, tx, lockShared, rolloutsIn(decided)...); err != nil {
+			return err
+		}
 		on, here, err := lockStandings(ctx, tx, tenant, decided)
 		if err != nil {
 			return err
@@ -42,6 +46,10 @@ func (s *Store) Apply(ctx context.Context, tenant fleet.TenantID, decided []stor
 		queueDriftLooks(&batch, tenant, settling(todo), at)
 		queueEvents(&batch, told(tenant, todo))
 		queueSettled(&batch, tenant, todo)
+		changes := verdict.MemberChanges(todo)
+		queueMembers(&batch, tenant, changes, statesOf(on, todo))
+		queueDue(&batch, tenant, rolloutsOf(changes), moment(at))
+		queueCounts(&batch, tenant, verdict.Deltas(changes))
 		return fail("apply steps", tx.SendBatch(ctx, &batch).Close())
 	})
 	if err != nil {
@@ -58,6 +66,28 @@ func settling(todo []store.Decision) (agents []fleet.AgentID) {
 		}
 	}
 	return agents
+}
+
+// rolloutsIn are the rollouts that steps were decided under, each once.
+func rolloutsIn(decided []store.Decision) []fleet.RolloutID {
+	named := map[fleet.RolloutID]bool{}
+	for _, d := range decided {
+		if d.On.Member != nil {
+			named[d.On.Member.Rollout] = true
+		}
+	}
+	return slices.Collect(maps.Keys(named))
+}
+
+// statesOf are the states of the rollouts that steps were decided under, as they are now.
+func statesOf(on map[fleet.AgentID]*verdict.Standing, todo []store.Decision) map[fleet.RolloutID]fleet.RolloutState {
+	states := map[fleet.RolloutID]fleet.RolloutState{}
+	for _, d := range todo {
+		if d.On.Member != nil {
+			states[d.On.Member.Rollout] = on[d.Item.Agent].Under.State
+		}
+	}
+	return states
 }
 
 func agentOf(d store.Decision) fleet.AgentID { return d.Item.Agent }
@@ -88,6 +118,7 @@ func lockStandings(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, decide
 		}, []any{&id, &now.Attention, &open}, `
 			SELECT id, attention, epoch > 0 AND ended_at IS NULL
 			FROM agents WHERE tenant_id = $1 AND id `+among+` ORDER BY id FOR NO KEY UPDATE`, tenant, agents)
+		queueMemberStandings(q, tenant, decided, of)
 		q.ask(func() error {
 			of(id).Version = now.Version
 			return nil
@@ -108,6 +139,39 @@ func lockStandings(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, decide
 			tenant, agents, offers(lines(decided)))
 	})
 	return on, here, err
+}
+
+// queueMemberStandings locks what stands of the agents in the rollouts that the steps were decided under, and reads how
+// these are by now.
+func queueMemberStandings(q *pipeline, tenant fleet.TenantID, decided []store.Decision, of func(fleet.AgentID) *verdict.Standing) {
+	rollouts := rolloutsIn(decided)
+	if len(rollouts) == 0 {
+		return
+	}
+	under, in := map[fleet.RolloutID]fleet.Under{}, map[fleet.AgentID]fleet.RolloutID{}
+	for _, d := range decided {
+		if d.On.Member != nil {
+			in[d.Item.Agent] = d.On.Member.Rollout
+		}
+	}
+	var id fleet.RolloutID
+	var now fleet.Under
+	q.ask(func() error {
+		under[id] = now
+		return nil
+	}, []any{&id, &now.State, &now.Generation}, `
+		SELECT id, state, generation FROM rollouts WHERE tenant_id = $1 AND id `+among, tenant, ids(rollouts, itself))
+	var agent fleet.AgentID
+	var revision int64
+	q.ask(func() error {
+		if in[agent] == id {
+			of(agent).Member, of(agent).Under = revision, under[id]
+		}
+		return nil
+	}, []any{&id, &agent, &revision}, `
+		SELECT rollout_id, agent_id, revision FROM rollout_members
+		WHERE tenant_id = $1 AND agent_id `+among+` AND rollout_id = ANY((SELECT $3::uuid[])::uuid[]) ORDER BY agent_id FOR UPDATE`,
+		tenant, ids(decided, agentOf), ids(rollouts, itself))
 }
 
 // line is one line of the ledger that a step writes.
@@ -157,15 +221,15 @@ func queueGrants(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision)
 	}
 	batch.Queue(`
 		INSERT INTO grants (tenant_id, agent_id, config_id, version, offer_hash, state, reason, generation, opened_at,
-		                    seen_epoch, seen_sequence, applying_at, settled_at, message)
+		                    seen_epoch, seen_sequence, applying_at, settled_at, message, rollout_id, wave)
 		SELECT $1, unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::int[]), unnest($5::bytea[]), unnest($6::text[]), unnest($7::text[]),
 			unnest($8::bigint[]), unnest($9::timestamptz[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::timestamptz[]),
-			unnest($13::timestamptz[]), unnest($14::text[])
+			unnest($13::timestamptz[]), unnest($14::text[]), nullif(unnest($15::uuid[]), '00000000-0000-0000-0000-000000000000'), unnest($16::int[])
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET config_id = excluded.config_id, version = excluded.version,
 			offer_hash = excluded.offer_hash, state = excluded.state, reason = excluded.reason,
 			generation = excluded.generation, opened_at = excluded.opened_at, seen_epoch = excluded.seen_epoch,
 			seen_sequence = excluded.seen_sequence, applying_at = excluded.applying_at,
-			settled_at = excluded.settled_at, message = excluded.message,
+			settled_at = excluded.settled_at, message = excluded.message, rollout_id = excluded.rollout_id, wave = excluded.wave,
 			sent_at = CASE WHEN grants.generation = excluded.generation OR excluded.state <> 'open' THEN grants.sent_at END,
 			delivered_at = CASE WHEN grants.generation = excluded.generation OR excluded.state <> 'open' THEN grants.delivered_at END,
 			undelivered = CASE WHEN grants.generation = excluded.generation THEN grants.undelivered ELSE '' END`,
@@ -182,7 +246,9 @@ func queueGrants(batch *pgx.Batch, tenant fleet.TenantID, todo []store.Decision)
 		array(granted, func(g granting) fleet.Sequence { return g.Seen.Sequence }),
 		moments(granted, func(g granting) time.Time { return g.ApplyingAt }),
 		moments(granted, func(g granting) time.Time { return g.SettledAt }),
-		array(granted, func(g granting) string { return g.Message }))
+		array(granted, func(g granting) string { return g.Message }),
+		ids(granted, func(g granting) fleet.RolloutID { return g.Rollout }),
+		array(granted, func(g granting) int { return g.Wave }))
 }
 
 // queueAttempts writes lines of the ledger.

@@ -87,6 +87,7 @@ func (s *Store) PutDrift(ctx context.Context, tenant fleet.TenantID, found []sto
 		var batch pgx.Batch
 		queueDrift(&batch, tenant, todo, at)
 		queueEvents(&batch, events)
+		queueWakeWatched(&batch, tenant, at, verdict.Turned(todo))
 		return fail("write what drifts", tx.SendBatch(ctx, &batch).Close())
 	})
 	if err != nil {

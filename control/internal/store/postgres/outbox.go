@@ -59,6 +59,7 @@ type addressKey struct {
 type addressee struct {
 	verdict.Addressee
 	granted versionKey
+	rollout fleet.RolloutID // that it was granted under
 }
 
 func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (err error) {
@@ -72,6 +73,9 @@ func (d *dueRows) read(ctx context.Context, tx pgx.Tx, now time.Time, max int) (
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Kind, b.Kind))
 	})
 	if err := d.readAddressees(ctx, tx); err != nil {
+		return err
+	}
+	if err := d.readRollouts(ctx, tx); err != nil {
 		return err
 	}
 	d.fates = make([]verdict.Fate, len(d.rows))
@@ -116,13 +120,57 @@ func (d *dueRows) readAddressees(ctx context.Context, tx pgx.Tx) error {
 			FROM agents WHERE tenant_id = ANY($1) AND id `+among, tenants, agents)
 		q.ask(func() error {
 			if to := d.to[key]; to != nil {
-				to.Granted, to.granted = a.Granted, a.granted
+				to.Granted, to.granted, to.rollout = a.Granted, a.granted, a.rollout
 			}
 			return nil
-		}, []any{&key.tenant, &key.agent, &a.Granted, &a.granted.config, &a.granted.version, (*hash)(&a.granted.offer)}, `
-			SELECT tenant_id, agent_id, generation, config_id, version, offer_hash
+		}, []any{&key.tenant, &key.agent, &a.Granted, &a.granted.config, &a.granted.version, (*hash)(&a.granted.offer), (*text)(&a.rollout)}, `
+			SELECT tenant_id, agent_id, generation, config_id, version, offer_hash, rollout_id
 			FROM grants WHERE tenant_id = ANY($1) AND agent_id `+among+` AND state = 'open'`, tenants, agents)
 	})
+}
+
+// readRollouts reads how the rollouts stand under which something is to be sent. What somebody closes at this moment is put
+// off: whatever is read of it here would be of before.
+func (d *dueRows) readRollouts(ctx context.Context, tx pgx.Tx) error {
+	under := map[fleet.RolloutID]verdict.GrantedUnder{}
+	for _, to := range d.to {
+		if to.rollout != "" {
+			under[to.rollout] = verdict.Deciding
+		}
+	}
+	if len(under) == 0 {
+		return nil
+	}
+	named := slices.Sorted(maps.Keys(under))
+	got, err := list(ctx, tx, scanBool, tryShared, array(named, lockKey))
+	if err != nil {
+		return fail("lock rollouts", err)
+	}
+	var kept []fleet.RolloutID
+	for i, id := range named {
+		if got[i] {
+			kept = append(kept, id)
+		}
+	}
+	var id fleet.RolloutID
+	var state fleet.RolloutState
+	err = pipelined(ctx, tx, "read the rollouts", func(q *pipeline) {
+		q.ask(func() error {
+			under[id] = verdict.UnderRollout(state)
+			return nil
+		}, []any{&id, &state}, `SELECT id, state FROM rollouts WHERE tenant_id = ANY($1) AND id `+among, tenantsOf(d.rows), ids(kept, itself))
+	})
+	for _, to := range d.to {
+		if to.rollout != "" {
+			to.Rollout = under[to.rollout]
+		}
+	}
+	return err
+}
+
+func scanBool(row pgx.Row) (b bool, err error) {
+	err = row.Scan(&b)
+	return b, err
 }
 
 // claimed are the dispatches that are sent now.

@@ -37,6 +37,7 @@ func writeReports(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, agents 
 		woken[a.ID] = a.Write.Trace
 	}
 	queueWake(&batch, tenant, at, woken)
+	queueWakeWatched(&batch, tenant, at, of(which(judged, verdict.Write.Watched)))
 	return fail("write the reports", tx.SendBatch(ctx, &batch).Close())
 }
 

@@ -69,8 +69,8 @@ type ending struct {
 	at      time.Time
 }
 
-// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see queueRequests). The
-// gateway's row is locked, so that no other is claimed meanwhile.
+// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see queueRequests); the
+// engine is woken for those that a rollout looks at. The gateway's row is locked, so that no other is claimed meanwhile.
 func endSessions(ctx context.Context, tx pgx.Tx, e ending) error {
 	of := trail.Disconnected("", "", e.gateway, e.reason, e.at)
 	_, err := tx.Exec(ctx, `
@@ -88,6 +88,11 @@ func endSessions(ctx context.Context, tx pgx.Tx, e ending) error {
 		), closed AS (
 			DELETE FROM outbox o USING ended
 			WHERE o.tenant_id = ended.tenant_id AND o.agent_id = ended.id AND o.kind IN ('close', 'restart')
+		), watched AS (
+			INSERT INTO work (tenant_id, agent_id, wake_at)
+			SELECT DISTINCT m.tenant_id, m.agent_id, $3::timestamptz FROM ended
+			JOIN rollout_members m ON m.tenant_id = ended.tenant_id AND m.agent_id = ended.id AND m.watched
+			ORDER BY m.tenant_id, m.agent_id`+onWake+`
 		)
 		INSERT INTO events (tenant_id, at, kind, agent_id, message, attributes)
 		SELECT tenant_id, $3, $5, id, $6, $7 FROM ended`,

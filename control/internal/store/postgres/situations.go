@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -26,10 +27,13 @@ func (s *Store) Situations(
 	l := look{tenant: tenant, agents: agents, ids: ids(agents, itself)}
 	err := s.reading(ctx, tenant, func(tx pgx.Tx) error {
 		l.of = make(map[fleet.AgentID]*circumstances, len(agents))
-		if err := pipelined(ctx, tx, "read the agents", l.agentRows, l.deliveries, l.statuses, l.ownAssignments, l.grants, l.lastGood); err != nil {
+		if err := pipelined(ctx, tx, "read the agents", l.leases, l.agentRows, l.deliveries, l.statuses, l.drifts, l.ownAssignments, l.grants, l.lastGood); err != nil {
 			return err
 		}
-		if err := pipelined(ctx, tx, "read the groups' assignments", l.groupAssignments, l.defaults); err != nil {
+		if err := pipelined(ctx, tx, "read the groups' assignments", l.groupAssignments, l.defaults, l.waiting); err != nil {
+			return err
+		}
+		if err := pipelined(ctx, tx, "read the rollouts", l.rollouts, l.members); err != nil {
 			return err
 		}
 		versions, err := readVersions(ctx, tx, tenant, l.versionKeys())
@@ -40,6 +44,7 @@ func (s *Store) Situations(
 		for agent, v := range rendered {
 			l.at(agent).Situation = verdict.Rendered(l.at(agent).Situation, v)
 		}
+		l.hold()
 		return pipelined(ctx, tx, "read the ledgers", l.ledgers)
 	})
 	if err != nil {
@@ -54,13 +59,24 @@ type look struct {
 	agents []fleet.AgentID
 	ids    pgtype.FlatArray[[16]byte]
 	of     map[fleet.AgentID]*circumstances
+	// leased is what is known of the processes of gateways.
+	leased map[verdict.Server]lease
+}
+
+// lease is how long a gateway's process is heard.
+type lease struct {
+	until   time.Time
+	busLost bool
 }
 
 // circumstances are a situation in the making, with the names of the versions that belong into it.
 type circumstances struct {
 	fleet.Situation
-	group                fleet.GroupID
-	desired, given, good versionKey
+	group                         fleet.GroupID
+	desired, given, good, settled versionKey
+	// rollout is the one that the group's assignment is under.
+	rollout fleet.RolloutID
+	at      verdict.Standstill
 }
 
 // versionKey names a version of a tenant, as it was offered if there is an offer; the zero one none.
@@ -89,17 +105,46 @@ func (l *look) at(agent fleet.AgentID) *circumstances {
 	return &circumstances{Situation: fleet.Situation{Attempts: map[fleet.OfferHash]fleet.Attempt{}}}
 }
 
+func (l *look) leases(q *pipeline) {
+	l.leased = map[verdict.Server]lease{}
+	var gateway fleet.GatewayID
+	var boot int64
+	var is lease
+	q.ask(func() error {
+		l.leased[verdict.Server{Gateway: gateway, BootID: column.Unbits(boot)}] = is
+		return nil
+	}, []any{&gateway, &boot, (*instant)(&is.until), &is.busLost}, `SELECT id, boot_id, lease_until, bus_lost FROM gateways`)
+}
+
 func (l *look) agentRows(q *pipeline) {
 	var c circumstances
+	var boot int64
 	q.ask(func() error {
+		c.Session.BootID = column.Unbits(boot)
+		is := l.leased[verdict.Server{Gateway: c.Session.Gateway, BootID: c.Session.BootID}]
+		c.Session.GatewayLeaseUntil, c.Session.GatewayBusLost = is.until, is.busLost
 		seen := c
 		seen.Tenant, seen.Delivery.State, seen.Attempts = l.tenant, fleet.DeliveryNone, map[fleet.OfferHash]fleet.Attempt{}
 		l.of[c.Agent] = &seen
 		c = circumstances{}
 		return nil
-	}, []any{&c.Agent, (*text)(&c.group), &c.AcceptsConfig, &c.Attention}, `
-		SELECT id, group_id, accepts_config, attention
+	}, []any{
+		&c.Agent, (*text)(&c.group), &c.AcceptsConfig, &c.Attention, &c.Healthy, &c.Session.Epoch, &c.Session.Gateway, &boot, &c.Session.Transport,
+		&c.Session.Peer, (*instant)(&c.Session.ConnectedAt), (*instant)(&c.Session.LastSeenAt), (*instant)(&c.Session.EndedAt), &c.Session.EndReason,
+	}, `
+		SELECT id, group_id, accepts_config, attention, healthy, epoch, gateway_id, boot_id, transport,
+		       peer, connected_at, last_seen_at, ended_at, end_reason
 		FROM agents WHERE tenant_id = $1 AND id `+among, l.tenant, l.ids)
+}
+
+// drifts are the agents that run something else than they were given.
+func (l *look) drifts(q *pipeline) {
+	var agent fleet.AgentID
+	q.ask(func() error {
+		l.at(agent).Mismatch = true
+		return nil
+	}, []any{&agent}, `
+		SELECT agent_id FROM agent_drift WHERE tenant_id = $1 AND agent_id `+among+` AND state = 'drifted'`, l.tenant, l.ids)
 }
 
 // deliveries are the summaries of before. Most of many are the same, and read once.
@@ -160,14 +205,15 @@ func (l *look) groupAssignments(q *pipeline) {
 		}
 	}
 	var group fleet.GroupID
-	var v versionKey
+	var v, settled versionKey
+	var id fleet.RolloutID
 	q.ask(func() error {
 		for _, c := range members[group] {
-			c.Through, c.desired = column.TargetGroup, v
+			c.Through, c.desired, c.settled, c.rollout = column.TargetGroup, v, settled, id
 		}
 		return nil
-	}, []any{&group, &v.config, &v.version}, `
-		SELECT target_id, config_id, version
+	}, []any{&group, &v.config, &v.version, (*text)(&settled.config), &settled.version, (*text)(&id)}, `
+		SELECT target_id, config_id, version, settled_config_id, coalesce(settled_version, 0), rollout_id
 		FROM assignments WHERE tenant_id = $1 AND target = 'group' AND target_id `+among,
 		l.tenant, ids(slices.Collect(maps.Keys(members)), itself))
 }
@@ -186,6 +232,82 @@ func (l *look) defaults(q *pipeline) {
 		FROM assignments WHERE tenant_id = $1 AND target = 'default' AND target_id `+among, l.tenant, l.ids)
 }
 
+// waiting are the agents that wait to be let in to what their groups are assigned.
+func (l *look) waiting(q *pipeline) {
+	var agent fleet.AgentID
+	var group fleet.GroupID
+	q.ask(func() error {
+		c := l.at(agent)
+		c.at.Waits = c.group == group
+		return nil
+	}, []any{&agent, &group}, `
+		SELECT agent_id, group_id FROM agents_waiting WHERE tenant_id = $1 AND agent_id `+among, l.tenant, l.ids)
+}
+
+// rolloutIDs are the rollouts that somebody's assignment is under: few.
+func (l *look) rolloutIDs() []fleet.RolloutID {
+	named := map[fleet.RolloutID]bool{}
+	for _, c := range l.of {
+		named[c.rollout] = true
+	}
+	delete(named, "")
+	return slices.Collect(maps.Keys(named))
+}
+
+func (l *look) rollouts(q *pipeline) {
+	named := l.rolloutIDs()
+	if len(named) == 0 {
+		return
+	}
+	agents := map[fleet.RolloutID][]*circumstances{}
+	for _, c := range l.of {
+		agents[c.rollout] = append(agents[c.rollout], c)
+	}
+	var id fleet.RolloutID
+	var under fleet.Under
+	q.ask(func() error {
+		for _, c := range agents[id] {
+			c.at.Under = under
+		}
+		under.Gates = fleet.Gates{}
+		return nil
+	}, []any{&id, &under.State, &under.Generation, &under.Gates}, `
+		SELECT id, state, generation, definition->'gates' FROM rollouts WHERE tenant_id = $1 AND id `+among, l.tenant, ids(named, itself))
+}
+
+// members are the agents in the rollouts that their groups' assignments are under. What a rollback gives one is what it
+// is assigned.
+func (l *look) members(q *pipeline) {
+	named := l.rolloutIDs()
+	if len(named) == 0 {
+		return
+	}
+	var m fleet.Member
+	q.ask(func() error {
+		c := l.at(m.Agent)
+		if c.rollout != m.Rollout {
+			return nil
+		}
+		seen := m
+		c.at.Member = &seen
+		if m.Target.Config != "" {
+			c.desired = versionKey{config: m.Target.Config, version: m.Target.Version}
+		}
+		return nil
+	}, memberInto(&m), `
+		SELECT `+memberColumns+` FROM rollout_members m
+		WHERE m.tenant_id = $1 AND m.agent_id `+among+` AND m.rollout_id = ANY((SELECT $3::uuid[])::uuid[])`, l.tenant, l.ids, ids(named, itself))
+}
+
+// hold completes the situations of agents to which assignments of groups, or defaults, apply.
+func (l *look) hold() {
+	for _, c := range l.of {
+		if c.Through == column.TargetGroup || c.Through == column.TargetDefault {
+			c.Situation = verdict.OfGroup(c.Situation, c.at)
+		}
+	}
+}
+
 func (l *look) grants(q *pipeline) {
 	var agent fleet.AgentID
 	var v versionKey
@@ -198,9 +320,10 @@ func (l *look) grants(q *pipeline) {
 	}, []any{
 		&agent, &v.config, &v.version, (*hash)(&v.offer), &g.State, &g.Reason, &g.Generation, (*instant)(&g.OpenedAt), &g.Seen.Epoch, &g.Seen.Sequence,
 		(*instant)(&g.SentAt), (*instant)(&g.DeliveredAt), (*instant)(&g.ApplyingAt), (*instant)(&g.SettledAt), &g.Message, &undelivered,
+		(*text)(&g.Rollout), &g.Wave,
 	}, `
 		SELECT agent_id, config_id, version, offer_hash, state, reason, generation, opened_at, seen_epoch, seen_sequence,
-		       sent_at, delivered_at, applying_at, settled_at, message, undelivered
+		       sent_at, delivered_at, applying_at, settled_at, message, undelivered, rollout_id, wave
 		FROM grants WHERE tenant_id = $1 AND agent_id `+among, l.tenant, l.ids)
 }
 
@@ -225,7 +348,7 @@ func (l *look) lastGood(q *pipeline) {
 func (l *look) versionKeys() []versionKey {
 	named := map[versionKey]bool{}
 	for _, c := range l.of {
-		named[c.desired], named[c.given], named[c.good] = true, true, true
+		named[c.desired], named[c.given], named[c.good], named[c.settled] = true, true, true, true
 	}
 	delete(named, versionKey{})
 	return slices.Collect(maps.Keys(named))
@@ -284,7 +407,7 @@ func readRenderings(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, keys 
 
 func (l *look) putVersions(versions map[versionKey]*fleet.VersionRef) {
 	for _, c := range l.of {
-		c.Assigned, c.LastGood = versions[c.desired], versions[c.good]
+		c.Assigned, c.LastGood, c.Settled = versions[c.desired], versions[c.good], versions[c.settled]
 		if v := versions[c.given]; v != nil {
 			c.Grant.Version = *v
 		}

@@ -40,6 +40,11 @@ func (s *Store) bulkInTenant(ctx context.Context, tenant fleet.TenantID, do func
 	return s.asTenant(ctx, "BEGIN; SET LOCAL enable_nestloop = off", tenant, do)
 }
 
+// bulkReading is reading for such statements.
+func (s *Store) bulkReading(ctx context.Context, tenant fleet.TenantID, do func(tx pgx.Tx) error) error {
+	return s.asTenant(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_nestloop = off", tenant, do)
+}
+
 // bulkAsWorker is asWorker for such statements.
 func (s *Store) bulkAsWorker(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return s.run(ctx, "BEGIN; SET LOCAL ROLE ampora_worker; SET LOCAL enable_nestloop = off", do)

@@ -65,3 +65,14 @@ func wakeMembers(ctx context.Context, tx pgx.Tx, by fleet.By, group fleet.GroupI
 		by.Tenant, moment(by.At), group, by.Trace)
 	return fail("wake the engine for a group", err)
 }
+
+// queueWakeWatched wakes the engine for those of the agents that a rollout looks at.
+func queueWakeWatched(batch *pgx.Batch, tenant fleet.TenantID, at time.Time, agents []fleet.AgentID) {
+	if len(agents) == 0 {
+		return
+	}
+	batch.Queue(`
+		INSERT INTO work (tenant_id, agent_id, wake_at)
+		SELECT DISTINCT m.tenant_id, m.agent_id, $3::timestamptz FROM rollout_members m
+		WHERE m.tenant_id = $1 AND m.agent_id `+among+` AND m.watched ORDER BY m.agent_id`+onWake, tenant, ids(agents, itself), moment(at))
+}

@@ -150,7 +150,7 @@ func situationBare(w *world) {
 	got := w.situation(w.item())
 	want := fleet.Situation{
 		Tenant: w.tenant, Agent: s.id, Attempts: map[fleet.OfferHash]fleet.Attempt{},
-		Delivery: fleet.Delivery{State: fleet.DeliveryNone}, Attention: []fleet.Attention{},
+		Delivery: fleet.Delivery{State: fleet.DeliveryNone}, Attention: []fleet.Attention{}, Session: w.agent(s.id).Session,
 	}
 	if !reflect.DeepEqual(got, want) {
 		w.Errorf("the situation is %+v, want %+v", got, want)

@@ -21,6 +21,29 @@ type Addressee struct {
 	LeaseUntil time.Time
 	// Granted is the generation of its grant while that is open; 0 otherwise.
 	Granted fleet.Generation
+	// Rollout says how the rollout stands under which it was granted.
+	Rollout GrantedUnder
+}
+
+// GrantedUnder is how what is granted stands with its rollout.
+type GrantedUnder int
+
+// The ways.
+const (
+	// MaySend: its rollout grants, or it was granted under none.
+	MaySend GrantedUnder = iota
+	// Deciding: somebody decides for its rollout at this moment.
+	Deciding
+	// Stopped: its rollout grants nothing. It falls due again when it goes on.
+	Stopped
+)
+
+// UnderRollout says how what is granted under a rollout in a state stands with it.
+func UnderRollout(s fleet.RolloutState) GrantedUnder {
+	if s.Grants() {
+		return MaySend
+	}
+	return Stopped
 }
 
 // Fate is what becomes of a row of the outbox that is due.
@@ -49,8 +72,10 @@ func OfDispatch(d fleet.Dispatch, to Addressee, now time.Time) Fate {
 	switch {
 	case !d.ExpiresAt.IsZero() && !d.ExpiresAt.After(now), once && away:
 		return Drop
-	case away:
+	case away, d.Kind == fleet.DispatchConfig && to.Rollout == Stopped:
 		return Park
+	case d.Kind == fleet.DispatchConfig && to.Rollout == Deciding:
+		return PutOff
 	case !to.LeaseUntil.After(now), d.Kind == fleet.DispatchConfig && d.Generation != to.Granted:
 		return PutOff
 	case once:

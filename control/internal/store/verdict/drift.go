@@ -25,5 +25,15 @@ func OfDrift(found []store.DriftVerdict, versions map[fleet.AgentID]int64, at ti
 	return todo, events
 }
 
+// Turned are the agents of which the verdict is another than before.
+func Turned(found []store.DriftVerdict) (agents []fleet.AgentID) {
+	for _, f := range found {
+		if f.On.Was != f.Drift.State {
+			agents = append(agents, f.On.Agent)
+		}
+	}
+	return agents
+}
+
 // Settles says whether a step of the engine may have changed what an agent says it runs of what it shall.
 func Settles(s fleet.Step) bool { return s.Grant != nil && s.Grant.State != fleet.GrantOpen }

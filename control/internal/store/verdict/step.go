@@ -12,7 +12,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store"
 )
 
-// OffersInQuestion are the offers whose attempts belong to a situation: assigned, granted, reported and last good.
+// OffersInQuestion are the offers whose attempts belong to a situation: assigned, settled, granted, reported and last good.
 func OffersInQuestion(s fleet.Situation) []fleet.OfferHash {
 	var offers []fleet.OfferHash
 	add := func(offer fleet.OfferHash) {
@@ -20,7 +20,7 @@ func OffersInQuestion(s fleet.Situation) []fleet.OfferHash {
 			offers = append(offers, offer)
 		}
 	}
-	for _, v := range []*fleet.VersionRef{s.Assigned, s.LastGood} {
+	for _, v := range []*fleet.VersionRef{s.Assigned, s.Settled, s.LastGood} {
 		if v != nil {
 			add(v.Offer)
 		}
@@ -34,11 +34,17 @@ func OffersInQuestion(s fleet.Situation) []fleet.OfferHash {
 	return offers
 }
 
-// Rendered is a situation in which the template that is assigned is what it became; one in which something else is assigned
-// stays as it is.
+// Rendered is a situation in which the template that is assigned, or was before, is what it became; one in which something
+// else is assigned stays as it is.
 func Rendered(s fleet.Situation, v fleet.VersionRef) fleet.Situation {
-	if a := s.Assigned; a != nil && a.Templated && a.Config == v.Config && a.Version == v.Version {
+	of := func(a *fleet.VersionRef) bool {
+		return a != nil && a.Templated && a.Config == v.Config && a.Version == v.Version
+	}
+	if of(s.Assigned) {
 		s.Assigned = &v
+	}
+	if of(s.Settled) {
+		s.Settled = &v
 	}
 	return s
 }
@@ -50,6 +56,10 @@ type Standing struct {
 	Version    int64            // of the work item
 	// Cleared is when lines of the ledger were cleared; a line that was not, or is none, is not in it.
 	Cleared map[fleet.OfferHash]time.Time
+	// Member is the revision of what stands of the agent in the rollout that the step was decided under, and Under that
+	// rollout as it is.
+	Member int64
+	Under  fleet.Under
 }
 
 // OfSteps parts what may be done from what may not: the steps to do, and for each decision why it is not among them.
@@ -65,6 +75,8 @@ func OfSteps(decided []store.Decision, on map[fleet.AgentID]*Standing) (todo []s
 		case !allowed(d, now.Generation):
 			outcomes[i] = fmt.Errorf("grant of agent %s cannot become %s under generation %d: %w",
 				agent, d.Step.Grant.State, d.Step.Grant.Generation, store.ErrState)
+		case !memberAllowed(d):
+			outcomes[i] = fmt.Errorf("member %s cannot become %s: %w", agent, d.Step.Member.State, store.ErrState)
 		default:
 			todo, done[agent] = append(todo, d), true
 		}
@@ -85,7 +97,7 @@ func (now *Standing) bears(d store.Decision) bool {
 	cleared := func(a fleet.Attempt) bool {
 		return !now.Cleared[a.Version.Offer].Equal(d.On.Attempts[a.Version.Offer].ClearedAt)
 	}
-	return now.Version == d.Item.Version && now.Generation == expected &&
+	return now.Version == d.Item.Version && now.Generation == expected && now.bearsMember(d) &&
 		slices.EqualFunc(d.On.Attention, now.Attention, same) && !slices.ContainsFunc(d.Step.Attempts, cleared)
 }
 
@@ -102,4 +114,36 @@ func allowed(d store.Decision, generation fleet.Generation) bool {
 	default:
 		return slices.Contains(fleet.GrantTransitions[d.On.Grant.State], next.State)
 	}
+}
+
+// bearsMember reports whether the agent's place in its rollout is still so: what is seen of it if the step writes that, and
+// if the step sends something, whether the rollout is what it was, as closing one raises its generation.
+func (now *Standing) bearsMember(d store.Decision) bool {
+	on := d.On.Member
+	switch {
+	case on == nil:
+		return d.Step.Member == nil
+	case now.Member != on.Revision && (d.Step.Member != nil || d.Step.Send):
+		return false
+	default:
+		return !d.Step.Send || now.Under.State == d.On.Under.State && now.Under.Generation == d.On.Under.Generation
+	}
+}
+
+// memberAllowed reports whether the step may make of the member what it says, by fleet.MemberTransitions.
+func memberAllowed(d store.Decision) bool {
+	next := d.Step.Member
+	return next == nil || next.State == d.On.Member.State || slices.Contains(fleet.MemberTransitions[d.On.Member.State], next.State)
+}
+
+// MemberChanges are what the steps change of members.
+func MemberChanges(todo []store.Decision) (changes []MemberChange) {
+	for _, d := range todo {
+		if d.Step.Member != nil {
+			is := *d.Step.Member
+			is.Rollout, is.Agent, is.Wave, is.Position = d.On.Member.Rollout, d.On.Member.Agent, d.On.Member.Wave, d.On.Member.Position
+			changes = append(changes, Changed(*d.On.Member, is))
+		}
+	}
+	return changes
 }

@@ -143,6 +143,12 @@ type Write struct {
 	Trace fleet.Traceparent
 }
 
+// Watched says that something is written of the agent which a rollout looks at, and for which the engine is not woken.
+func (w Write) Watched() bool {
+	return !w.Wake && (w.Park || slices.ContainsFunc([]fleet.PartKind{fleet.PartHealth, fleet.PartEffectiveConfig, fleet.PartRemoteConfigStatus},
+		func(kind fleet.PartKind) bool { _, said := w.Parts[kind]; return said }))
+}
+
 // Judge decides what becomes of the uplinks, one after the other. It changes agents and returns the events to tell, in
 // order, and the counts. stored says which of the bodies there are.
 func (u Uplinks) Judge(agents map[fleet.AgentID]*Agent, stored map[fleet.ContentHash]bool) ([]fleet.Event, store.Recorded) {
