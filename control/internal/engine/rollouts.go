@@ -21,9 +21,7 @@ import (
 
 // RolloutsDeps is what Rollouts need.
 type RolloutsDeps struct {
-	Store interface {
-		AdvanceRollouts(ctx context.Context, now time.Time, max int, d store.Deciding) (int, error)
-	}
+	Store store.Rollouts
 	Log   *slog.Logger
 	Meter metric.Meter
 	Now   func() time.Time
@@ -49,7 +47,7 @@ func NewRollouts(d RolloutsDeps) (*Rollouts, error) {
 			"Steps of rollouts by what they did: let agents in, changed where the rollout stands, closed what was granted, or nothing.",
 			instrument.By("did", "nothing", "admitted", "changed", "closed", "failed")),
 		breaches: made.Counter("ampora_control_rollout_breaches", "{breach}", "How often a gate stopped a rollout."),
-		took: made.Histogram("ampora_control_rollout_step_duration", "s", "Time to read what is known of one rollout, decide and write.",
+		took: made.Histogram("ampora_control_rollout_step_duration", "s", "Time to read what is known of a rollout, decide and write.",
 			instrument.Seconds),
 	}
 	if err := made.Err(); err != nil {
@@ -64,28 +62,33 @@ func (r *Rollouts) Run(ctx context.Context) error {
 	return run.Loop(ctx, pace, r.Turn, func(err error) { r.d.Log.WarnContext(ctx, "rollouts stopped for a moment", "error", err) })
 }
 
-// Turn advances one rollout that is due, if there is any, and says how many that were.
+// rolloutLimit is how many rollouts are advanced in one turn, each in a transaction of its own.
+const rolloutLimit = 100
+
+// Turn advances rollouts that are due and says how many that were. One that cannot be advanced holds up no other.
 func (r *Rollouts) Turn(ctx context.Context) (int, error) {
-	var last *decided
+	steps := map[fleet.RolloutID]decided{}
 	began := r.d.Now()
-	n, err := r.d.Store.AdvanceRollouts(ctx, began, 1, store.Deciding{
+	n, err := r.d.Store.AdvanceRollouts(ctx, began, rolloutLimit, store.Deciding{
 		Elapse: rollout.Elapse,
 		Decide: func(s fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
 			s.Calendar = calendar.At(s.Schedules, now)
-			last = &decided{s.Rollout, rollout.Decide(s, now)} // anew if it is decided anew
-			return last.step
+			step := rollout.Decide(s, now)
+			steps[s.Rollout.ID] = decided{s.Rollout, step} // the last word, if it is decided anew
+			return step
 		},
 	})
-	switch {
-	case err != nil:
-		if last != nil {
-			r.steps.Add(ctx, 1, "failed")
-			r.d.Log.ErrorContext(ctx, "a rollout could not be advanced", "tenant", last.of.Tenant, "rollout", last.of.ID, "error", err)
+	if n > 0 {
+		r.took.Took(ctx, r.d.Now().Sub(began)/time.Duration(n))
+	}
+	for _, d := range steps {
+		if err == nil || r.wasDone(ctx, d) {
+			r.tell(ctx, d)
 		}
-		return 0, fmt.Errorf("advance a rollout: %w", err)
-	case n > 0 && last != nil:
-		r.took.Took(ctx, r.d.Now().Sub(began))
-		r.tell(ctx, *last)
+	}
+	if err != nil {
+		r.steps.Add(ctx, int64(max(1, len(steps)-n)), "failed")
+		return n, fmt.Errorf("advance rollouts: %w", err)
 	}
 	return n, nil
 }
@@ -94,6 +97,15 @@ func (r *Rollouts) Turn(ctx context.Context) (int, error) {
 type decided struct {
 	of   fleet.Rollout
 	step fleet.RolloutStep
+}
+
+// wasDone asks, of a step that changes where the rollout stands, whether it was not the one that failed.
+func (r *Rollouts) wasDone(ctx context.Context, d decided) bool {
+	if d.step.Rollout == nil {
+		return false
+	}
+	is, err := r.d.Store.Rollout(ctx, d.of.Tenant, d.of.ID)
+	return err == nil && is.Version > d.of.Version && is.State == d.step.Rollout.State
 }
 
 func (r *Rollouts) tell(ctx context.Context, d decided) {

@@ -29,7 +29,7 @@ func (s *Store) Steer(
 		if err != nil {
 			return err
 		}
-		snapshot, err := readSnapshot(ctx, tx, was)
+		snapshot, err := readSnapshot(ctx, tx, was, by.At)
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func advanceLocked(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, id fle
 	if err := elapse(ctx, tx, r, now, d); err != nil {
 		return false, err
 	}
-	snapshot, err := readSnapshot(ctx, tx, r)
+	snapshot, err := readSnapshot(ctx, tx, r, now)
 	if err != nil {
 		return false, err
 	}
@@ -138,7 +138,7 @@ func elapse(ctx context.Context, tx pgx.Tx, r fleet.Rollout, now time.Time, d st
 }
 
 // readSnapshot reads what is known of a rollout when something is decided for it.
-func readSnapshot(ctx context.Context, tx pgx.Tx, r fleet.Rollout) (fleet.RolloutSnapshot, error) {
+func readSnapshot(ctx context.Context, tx pgx.Tx, r fleet.Rollout, now time.Time) (fleet.RolloutSnapshot, error) {
 	s := fleet.RolloutSnapshot{Rollout: r}
 	waves, err := readWaves(ctx, tx, r.Tenant, r.ID)
 	if err != nil {
@@ -178,11 +178,12 @@ func readSnapshot(ctx context.Context, tx pgx.Tx, r fleet.Rollout) (fleet.Rollou
 	if s.Undoing, err = undoing(ctx, tx, r.Tenant, r.ID); err != nil {
 		return s, err
 	}
-	return s, readConstraints(ctx, tx, &s)
+	if s.Schedules, err = readSchedules(ctx, tx, r.Tenant, r.Definition.Group); err != nil {
+		return s, err
+	}
+	s.Budgets, err = readBudgets(ctx, tx, r.Tenant, now, s.Next)
+	return s, err
 }
-
-// readConstraints adds the calendar and the budgets that the next agents count for.
-func readConstraints(context.Context, pgx.Tx, *fleet.RolloutSnapshot) error { return nil }
 
 // takeStep does what was decided for a rollout whose row is locked, if it closes or ends something against whoever grants.
 func takeStep(ctx context.Context, tx pgx.Tx, was fleet.Rollout, step fleet.RolloutStep, by fleet.By) (fleet.Rollout, error) {
