@@ -362,16 +362,25 @@ func (d *decision) word() (fleet.DeliveryState, string, string) {
 		return fleet.DeliverySkipped, notAccepted, through
 	case d.s.Held != "":
 		return fleet.DeliveryPending, d.s.Held, through
-	case d.grant == nil || d.grant.State != fleet.GrantOpen:
-		return fleet.DeliveryPending, "", through
-	case d.s.Undelivered == fleet.NotCapable:
-		return fleet.DeliverySkipped, notOffered, through
-	case !d.grant.ApplyingAt.IsZero():
-		return fleet.DeliveryApplying, "", through
-	case !d.grant.SentAt.IsZero():
-		return fleet.DeliverySent, "", through
 	default:
-		return fleet.DeliveryPending, "", through
+		state, message := d.underWay()
+		return state, message, through
+	}
+}
+
+// underWay is how far the open grant is.
+func (d *decision) underWay() (fleet.DeliveryState, string) {
+	switch {
+	case d.grant == nil || d.grant.State != fleet.GrantOpen:
+		return fleet.DeliveryPending, ""
+	case d.s.Undelivered == fleet.NotCapable:
+		return fleet.DeliverySkipped, notOffered
+	case !d.grant.ApplyingAt.IsZero():
+		return fleet.DeliveryApplying, ""
+	case !d.grant.SentAt.IsZero():
+		return fleet.DeliverySent, ""
+	default:
+		return fleet.DeliveryPending, ""
 	}
 }
 

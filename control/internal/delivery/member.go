@@ -19,17 +19,7 @@ func (d *decision) observe() {
 	if over && d.s.Member.Answered() {
 		return
 	}
-	m := *d.s.Member
-	m.State, m.Reason = d.standing(m)
-	if m.PushedAt.IsZero() {
-		m.PushedAt = d.pushedAt(m)
-	}
-	m.Gone = d.gone(m)
-	if m.Gone && m.State != fleet.MemberFailed && m.State != fleet.MemberSkipped {
-		m.State = fleet.MemberDisconnected
-	}
-	m.Unhealthy = d.s.Healthy != nil && !*d.s.Healthy
-	m.Mismatch = d.s.Mismatch && d.runs(*d.s.Assigned)
+	m := d.seen(*d.s.Member)
 	if m.SettledAt.IsZero() && (m.Answered() || m.State == fleet.MemberSkipped) {
 		m.SettledAt = d.now
 	}
@@ -40,6 +30,21 @@ func (d *decision) observe() {
 	if m != *d.s.Member {
 		d.step.Member = &m
 	}
+}
+
+// seen is the member with what is seen of it now.
+func (d *decision) seen(m fleet.Member) fleet.Member {
+	m.State, m.Reason = d.standing(m)
+	if m.PushedAt.IsZero() {
+		m.PushedAt = d.pushedAt(m)
+	}
+	m.Gone = d.gone(m)
+	if m.Gone && m.State != fleet.MemberFailed && m.State != fleet.MemberSkipped {
+		m.State = fleet.MemberDisconnected
+	}
+	m.Unhealthy = d.s.Healthy != nil && !*d.s.Healthy
+	m.Mismatch = d.s.Mismatch && d.runs(*d.s.Assigned)
+	return m
 }
 
 // standing is where the agent stands, whether it is there or not.

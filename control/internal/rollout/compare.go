@@ -23,34 +23,49 @@ func Compare(was fleet.RolloutPlan, before []fleet.Member, is fleet.RolloutPlan,
 	for _, m := range before {
 		old[m.Agent] = m
 	}
-	show := func(agent fleet.AgentID, n *int, words string, args ...any) {
-		*n++
-		if len(d.Sample) < SampleLimit {
-			d.Sample = append(d.Sample, fleet.PlanChange{Agent: agent, Words: fmt.Sprintf(words, args...)})
-		}
-	}
 	for _, m := range after {
-		o, known := old[m.Agent]
-		delete(old, m.Agent)
-		switch {
-		case !known:
-			show(m.Agent, &d.Joined, "joined the group")
-		case skips(m) && !skips(o):
-			show(m.Agent, &d.Turned, "is skipped now: %s", m.Reason)
-		case skips(o) && !skips(m):
-			show(m.Agent, &d.Turned, "is not skipped any more: %s", o.Reason)
-		case o.Wave != m.Wave:
-			show(m.Agent, &d.Moved, "moved from wave %d to wave %d", o.Wave, m.Wave)
-		case o.Change != m.Change || o.Target != m.Target:
-			show(m.Agent, &d.Reclassed, "its change is %s now, it was %s", m.Change, o.Change)
+		if o, known := old[m.Agent]; known {
+			count, words := differs(&d, o, m)
+			show(&d, m.Agent, count, words)
+		} else {
+			show(&d, m.Agent, &d.Joined, "joined the group")
 		}
+		delete(old, m.Agent)
 	}
 	for _, m := range before { // in their order
 		if _, left := old[m.Agent]; left {
-			show(m.Agent, &d.Left, "left the group")
+			show(&d, m.Agent, &d.Left, "left the group")
 		}
 	}
 	return d
+}
+
+// differs says what of an agent is otherwise, and as what it counts; nil: nothing.
+func differs(d *fleet.PlanDelta, was, is fleet.Member) (count *int, words string) {
+	switch {
+	case skips(is) && !skips(was):
+		return &d.Turned, "is skipped now: " + is.Reason
+	case skips(was) && !skips(is):
+		return &d.Turned, "is not skipped any more: " + was.Reason
+	case was.Wave != is.Wave:
+		return &d.Moved, fmt.Sprintf("moved from wave %d to wave %d", was.Wave, is.Wave)
+	case was.Target != is.Target:
+		return &d.Reclassed, "had something else before"
+	case was.Change != is.Change:
+		return &d.Reclassed, fmt.Sprintf("its change is %s now, it was %s", is.Change, was.Change)
+	default:
+		return nil, ""
+	}
+}
+
+func show(d *fleet.PlanDelta, agent fleet.AgentID, count *int, words string) {
+	if count == nil {
+		return
+	}
+	*count++
+	if len(d.Sample) < SampleLimit {
+		d.Sample = append(d.Sample, fleet.PlanChange{Agent: agent, Words: words})
+	}
 }
 
 func skips(m fleet.Member) bool { return m.State == fleet.MemberSkipped }
