@@ -310,10 +310,11 @@ func queueResumed(batch *pgx.Batch, r fleet.Rollout, at time.Time) {
 		r.Tenant, r.ID, moment(at))
 }
 
-// queueEnded lets the agents of a rollout that is over go, and the rollout be looked at that it undid.
+// queueEnded lets the agents of a rollout that is over go, and the rollout be looked at that it undid. Budgets count those
+// that may be in the middle of it, until their deadline.
 func queueEnded(batch *pgx.Batch, r fleet.Rollout, at time.Time) {
 	batch.Queue(`
-		UPDATE rollout_members SET watched = false, disturbed = false, look_at = NULL
+		UPDATE rollout_members SET watched = false, disturbed = disturbed AND state IN ('admitted', 'pushed', 'applying'), look_at = NULL
 		WHERE tenant_id = $1 AND rollout_id = $2 AND (watched OR disturbed OR look_at IS NOT NULL)`, r.Tenant, r.ID)
 	batch.Queue(`UPDATE rollout_waves SET ended_at = $4 WHERE tenant_id = $1 AND rollout_id = $2 AND wave = $3 AND ended_at IS NULL`,
 		r.Tenant, r.ID, r.Wave, moment(at))
