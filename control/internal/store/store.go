@@ -68,6 +68,7 @@ type Store interface {
 	Grouping
 	Configs
 	ConfigRules
+	Rollouts
 	Bodies
 	Sessions
 	Gateways

@@ -257,7 +257,7 @@ func putRollout(ctx context.Context, tx pgx.Tx, r fleet.Rollout) error {
 	n, err := affected(tx.Exec(ctx, `
 		UPDATE rollouts SET state = $3, generation = $4, row_version = $5, wave = $6, wave_opened_at = $7, filled_at = $8, extended = $9,
 			accepted = $10, reason = $11, wants_rollback = $12, plan = $13, former_config_id = $14, former_version = $15, started_by = $16,
-			started_at = $17, ended_at = $18, wake_at = coalesce($19, 'infinity')
+			started_at = $17, ended_at = $18, wake_at = coalesce($19::timestamptz, 'infinity')
 		WHERE tenant_id = $1 AND id = $2`,
 		r.Tenant, r.ID, r.State, r.Generation, r.Version, r.Wave, moment(r.WaveOpenedAt), moment(r.FilledAt), int64(r.Extended),
 		r.Accepted, r.Reason, r.WantsRollback, r.Plan, column.OrNull(r.Former.Config), r.Former.Version, r.StartedBy,
