@@ -73,9 +73,11 @@ func (w *rolling) start(id string) {
 // advance does what is due for rollouts.
 func (w *rolling) advance() {
 	w.t.Helper()
-	_, err := w.store.AdvanceRollouts(w.t.Context(), w.now(), 10, store.Deciding{Elapse: rollout.Elapse, Decide: rollout.Decide})
-	if err != nil {
-		w.t.Fatal(err)
+	for advanced := 1; advanced > 0; {
+		var err error
+		if advanced, err = w.store.AdvanceRollouts(w.t.Context(), w.now(), 10, store.Deciding{Elapse: rollout.Elapse, Decide: rollout.Decide}); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
