@@ -64,6 +64,17 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 }
 
+// RunRollouts holds them to store.Rollouts.
+func RunRollouts(t *testing.T, open func(t *testing.T) store.Store) {
+	for name, sentences := range map[string]suite{"Rollouts": rollouts, "AtOnce": rolloutsAtOnce} {
+		t.Run(name, func(t *testing.T) {
+			for sentence, test := range sentences {
+				t.Run(sentence, func(t *testing.T) { test(newWorld(t, open)) })
+			}
+		})
+	}
+}
+
 // pages reads a list to its end in pages of two.
 func pages[T any](w *world, read func(page fleet.Page) ([]T, string, error)) (all []T) {
 	w.Helper()
