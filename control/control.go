@@ -38,6 +38,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/render"
 	"gitlab.com/ampora/ampora/control/internal/replica"
 	"gitlab.com/ampora/ampora/control/internal/revocation"
+	"gitlab.com/ampora/ampora/control/internal/rollouts"
 	"gitlab.com/ampora/ampora/control/internal/seal"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/upkeep"
@@ -93,6 +94,7 @@ type Control struct {
 	keeper      *upkeep.Keeper
 	watcher     *drift.Watcher
 	placer      *groups.Placer
+	rollouts    *rollouts.Rollouts
 	// local is the internal service for a gateway in this process, remote that for gateways of others.
 	local, remote *connect.Server
 	handler       http.Handler
@@ -176,7 +178,7 @@ func (c *Control) openAPI(bodies *content.Content, observe connect.ServerInterce
 	}
 	public := connect.NewServer(observe, callers)
 	err = api.Register(public, api.Deps{
-		Store: c.store, Content: bodies, Authority: c.authority, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
+		Store: c.store, Content: bodies, Authority: c.authority, Rollouts: c.rollouts, Now: c.replica.Clock, Version: d.Version, TrustDomain: config.PKI.TrustDomain, OpAMPURL: d.OpAMPURL,
 		Validator: builds, ImmediateLimit: config.ImmediateLimit, Stopping: c.stopping, Meter: d.Meter,
 	})
 	return api.NewHandler(public, config.API.CORSOrigins), err
@@ -253,6 +255,7 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.placer, err = groups.New(groups.Deps{Store: db, Limit: c.config.ImmediateLimit, Log: d.Log, Meter: d.Meter, Now: now}); err != nil {
 		return err
 	}
+	c.rollouts = rollouts.New(rollouts.Deps{Store: db, Content: bodies, Limit: c.config.ImmediateLimit, Log: d.Log, Now: now})
 	c.answers, err = revocation.NewAnswers(revocation.AnswersDeps{
 		Store: db, Authority: c.authority, Tenant: tenant, Nonces: c.config.PKI.Nonces, Log: d.Log, Meter: d.Meter, Now: now,
 	})
@@ -319,6 +322,8 @@ func (c *Control) Loops() []run.Task {
 		c.replica.Duty("drift", drift.Pause, c.watcher.Look),
 		c.replica.Duty("certificate upkeep", upkeep.Pause, c.keeper.Look),
 		c.replica.Duty("dynamic groups", groups.Pause, c.placer.Look),
+		c.replica.Duty("agents that wait", rollouts.Rest, c.rollouts.CatchUp),
+		c.replica.Duty("rollbacks", rollouts.Rest, c.rollouts.UndoBreached),
 		c.replica.Duty("OCSP responders", revocation.Pause, c.answers.Renew),
 	}
 	lease := []run.Task{{Name: "replica lease", Run: c.replica.Run}}

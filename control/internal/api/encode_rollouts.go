@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
+	pure "gitlab.com/ampora/ampora/control/internal/rollout"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 )
@@ -220,5 +221,23 @@ func gateFrom(gate *fleet.Gate, g *amporav1.RolloutGate) {
 	}
 	if gate.Off {
 		*gate = fleet.Gate{Off: true}
+	}
+}
+
+// modelFrom reads a model, whose shares are percent on the wire.
+func modelFrom(m *amporav1.RolloutModel) pure.Model {
+	return pure.Model{
+		Seed: m.GetSeed(), Failing: m.GetFail() / 100, Unhealthy: m.GetUnhealthy() / 100, Silent: m.GetSilent() / 100,
+		Answers: pure.AnswerTimes{Min: m.GetQuickest().AsDuration(), Median: m.GetMedian().AsDuration(), P99: m.GetP99().AsDuration()},
+	}
+}
+
+func simulated(s pure.Simulation) *amporav1.SimulateRolloutResponse {
+	return &amporav1.SimulateRolloutResponse{
+		State: rolloutStates.encode(s.State), Reason: s.Reason, Took: durationpb.New(s.Took), Touched: count(s.Counts.Touched),
+		Failed: count(s.Counts.Failed), Plan: rolloutPlan(s.Plan),
+		Waves: each(s.Waves, func(w pure.SimulatedWave) *amporav1.SimulatedWave {
+			return &amporav1.SimulatedWave{Wave: count(w.Wave), Counts: rolloutCounts(w.Counts), Opened: durationpb.New(w.Opened), Ended: duration(w.Ended)}
+		}),
 	}
 }

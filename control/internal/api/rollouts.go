@@ -119,5 +119,12 @@ func (s *rolloutService) ListRolloutMembers(ctx context.Context, r *amporav1.Lis
 
 // SimulateRollout runs a rollout against agents that answer as the model says.
 func (s *rolloutService) SimulateRollout(ctx context.Context, r *amporav1.SimulateRolloutRequest) (*amporav1.SimulateRolloutResponse, error) {
-	return nil, fault.New(fault.Internal, "TODO", "not yet")
+	simulation := rollouts.Simulation{
+		Definition: rolloutFrom(r.GetDefinition()), Rollout: fleet.RolloutID(r.GetRolloutId()), Model: modelFrom(r.GetModel()),
+	}
+	if at := r.GetModel().GetStartAt(); at != nil {
+		simulation.StartAt = at.AsTime()
+	}
+	came, err := s.cases.Simulate(ctx, auth.By(ctx), simulation)
+	return simulated(came), err
 }

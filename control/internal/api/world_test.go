@@ -27,7 +27,9 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/content"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/pki"
+	"gitlab.com/ampora/ampora/control/internal/rollouts"
 	"gitlab.com/ampora/ampora/control/internal/seal"
+	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/sqlite"
 	"gitlab.com/ampora/ampora/migrations"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
@@ -43,9 +45,10 @@ const limit = 7
 // world is the API over a database of its own, with a clock that only the test moves.
 type world struct {
 	t         *testing.T
-	store     *sqlite.Store
+	store     store.Store
 	content   *content.Content
 	authority *pki.Authority
+	rollouts  *rollouts.Rollouts
 	handler   http.Handler
 	url       string
 	log       *logs
@@ -57,6 +60,11 @@ type world struct {
 
 func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 	t.Helper()
+	return newWorldOn(t, openSQLite(t), adjust...)
+}
+
+func openSQLite(t *testing.T) store.Store {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "ampora.db")
 	if _, err := migrations.Apply(t.Context(), "sqlite:"+file); err != nil {
 		t.Fatal(err)
@@ -66,6 +74,12 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func newWorldOn(t *testing.T, db store.Store, adjust ...func(*auth.Config)) *world {
+	t.Helper()
+	var err error
 	w := &world{t: t, store: db, log: &logs{}, changed: make(chan struct{})}
 	w.clock.Store(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano())
 	ring := seal.NewKeyring(seal.NewMasterKey(), nil)
@@ -79,6 +93,7 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 			t.Fatal(err)
 		}
 	}
+	w.rollouts = rollouts.New(rollouts.Deps{Store: db, Content: w.content, Limit: limit, Log: slog.New(slog.DiscardHandler), Now: w.now})
 	w.serve(adjust)
 	return w
 }
@@ -86,7 +101,7 @@ func newWorld(t *testing.T, adjust ...func(*auth.Config)) *world {
 func (w *world) serve(adjust []func(*auth.Config)) {
 	w.register(func(server *connect.Server) {
 		err := api.Register(server, api.Deps{
-			Store: w.store, Content: w.content, Authority: w.authority, Now: w.now, Changed: w.waitForChange,
+			Store: w.store, Content: w.content, Authority: w.authority, Rollouts: w.rollouts, Now: w.now, Changed: w.waitForChange,
 			Version: "1.2.3", TrustDomain: "fleet.example.com", OpAMPURL: "wss://fleet.example.com/v1/opamp",
 			ImmediateLimit: limit, Meter: noop.Meter{},
 		})
@@ -176,6 +191,7 @@ func (w *world) with(secret string) clients {
 		configRules:     amporav1connect.NewConfigRuleServiceClient(c),
 		schedules:       amporav1connect.NewScheduleServiceClient(c),
 		budgets:         amporav1connect.NewBudgetServiceClient(c),
+		rollouts:        amporav1connect.NewRolloutServiceClient(c),
 		assignments:     amporav1connect.NewAssignmentServiceClient(c),
 		certificates:    amporav1connect.NewCertificateServiceClient(c),
 		signingKeys:     amporav1connect.NewSigningKeyServiceClient(c),
@@ -198,6 +214,7 @@ type clients struct {
 	configRules     amporav1connect.ConfigRuleServiceClient
 	schedules       amporav1connect.ScheduleServiceClient
 	budgets         amporav1connect.BudgetServiceClient
+	rollouts        amporav1connect.RolloutServiceClient
 	assignments     amporav1connect.AssignmentServiceClient
 	certificates    amporav1connect.CertificateServiceClient
 	signingKeys     amporav1connect.SigningKeyServiceClient

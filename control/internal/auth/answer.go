@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
 	"strings"
 
 	"connectrpc.com/connect/v2"
@@ -25,7 +24,6 @@ const (
 	ReasonAlreadyExists    = "ALREADY_EXISTS"
 	ReasonChangedMeanwhile = "CHANGED_MEANWHILE"
 	ReasonWrongState       = "WRONG_STATE"
-	ReasonRolloutRequired  = "ROLLOUT_REQUIRED"
 	ReasonGroupKind        = "GROUP_KIND"
 	ReasonUnavailable      = "UNAVAILABLE"
 	// ReasonLeaseLost: a gateway must register anew (ampora.internal.v1).
@@ -44,16 +42,9 @@ var sentinels = []struct {
 	{store.ErrConflict, fault.New(fault.Conflict, ReasonChangedMeanwhile, "it was changed meanwhile; read it again")},
 	{store.ErrState, fault.New(fault.FailedPrecondition, ReasonWrongState, "its state does not allow this")},
 	{store.ErrDynamic, fault.New(fault.FailedPrecondition, ReasonGroupKind, "a dynamic group chooses its members itself, a static one does not; a group keeps its kind")},
-	{store.ErrLimit, fault.New(fault.FailedPrecondition, ReasonRolloutRequired, "this would change too many agents at once: start a rollout")},
 	{store.ErrLeaseLost, fault.New(fault.FailedPrecondition, ReasonLeaseLost, "the gateway's lease is lost; register anew")},
 	{store.ErrContended, fault.New(fault.Unavailable, ReasonUnavailable, "others are changing the same at the moment; try again")},
 	{store.ErrUnavailable, fault.New(fault.Unavailable, ReasonUnavailable, "the database cannot be used at the moment")},
-}
-
-// RolloutRequired refuses a change of more agents than the limit, which handlers know; refine it with the number, if it is known.
-func RolloutRequired(limit int) *fault.Error {
-	return fault.New(fault.FailedPrecondition, ReasonRolloutRequired,
-		"this would change more than %d agents at once: start a rollout", limit).With("limit", strconv.Itoa(limit))
 }
 
 // codes are the kinds of a fault on the wire.

@@ -33,7 +33,6 @@ func TestAnswers(t *testing.T) {
 		"contended":         {store.ErrContended, connect.CodeUnavailable, ReasonUnavailable},
 		"conflict":          {store.ErrConflict, connect.CodeAborted, ReasonChangedMeanwhile},
 		"state":             {store.ErrState, connect.CodeFailedPrecondition, ReasonWrongState},
-		"limit":             {store.ErrLimit, connect.CodeFailedPrecondition, ReasonRolloutRequired},
 		"kind of a group":   {fmt.Errorf("add: %w", store.ErrDynamic), connect.CodeFailedPrecondition, ReasonGroupKind},
 		"database away":     {fmt.Errorf("%w: %s", store.ErrUnavailable, private), connect.CodeUnavailable, ReasonUnavailable},
 		"lease":             {store.ErrLeaseLost, connect.CodeFailedPrecondition, ReasonLeaseLost},

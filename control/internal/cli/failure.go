@@ -93,7 +93,6 @@ func adviceFor(reason string) (string, bool) {
 		"AGENT_WAS_REVOKED":     replaceIdentity,
 		"GATE_BREACHED":         "amporactl rollouts members --problems lists the agents; go on all the same with: amporactl rollouts resume --accept-problems",
 		"ROLLOUT_ACTIVE":        "follow it with: amporactl rollouts watch, abort it, or start with --supersede",
-		"ROLLOUT_REQUIRED":      "make the change in smaller steps, or agent by agent",
 		"REQUIRES_POSTGRES":     "run the control plane on PostgreSQL (AMPORA_DATABASE_URL)",
 		"CONFIG_NOT_YAML":       correctFile,
 		"CONFIG_NOT_A_MAPPING":  correctFile,

@@ -37,8 +37,7 @@ func check(t *testing.T, name, got string) {
 }
 
 func TestOutputs(t *testing.T) {
-	tooMany := refuse(connect.CodeFailedPrecondition, "ROLLOUT_REQUIRED", "this changes more agents than may change at once",
-		map[string]string{"limit": "20", "members": "31"})
+	underWay := refuse(connect.CodeFailedPrecondition, "ROLLOUT_ACTIVE", "rollout 7 of edge@1 is paused in the group", map[string]string{"rollout": rolloutEdge})
 	cases := []struct {
 		name, command, stdin string
 		fail                 error
@@ -199,7 +198,7 @@ func TestOutputs(t *testing.T) {
 		{name: "configs-assign", command: "configs assign edge@1 --group edge"},
 		{name: "configs-assign-nobody", command: "configs assign edge@1"},
 		{name: "configs-assign-both", command: "configs assign edge@1 --group edge --agent web-1"},
-		{name: "configs-assign-many", command: "configs assign edge@1 --group edge", fail: tooMany},
+		{name: "configs-assign-rollout-active", command: "configs assign edge@1 --group edge", fail: underWay},
 		{name: "configs-unassign", command: "configs unassign --agent web-1"},
 		{name: "configs-assignments", command: "configs assignments"},
 		{name: "tokens-issue", command: "tokens issue --ttl 2d --group edge"},

@@ -27,7 +27,7 @@ const (
 // ErrorInfo is attached as a detail to every error of this API.
 type ErrorInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Machine-readable, UPPER_SNAKE_CASE, stable: "TOKEN_NOT_FOUND", "ROLLOUT_REQUIRED". The list is in
+	// Machine-readable, UPPER_SNAKE_CASE, stable: "TOKEN_NOT_FOUND", "PLAN_STALE". The list is in
 	// docs/reference/errors.md.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Facts a program can act on, for example {"limit": "20", "members": "31"}. Never secrets.
