@@ -341,6 +341,9 @@ func (w *world) take(step fleet.RolloutStep, n int) {
 		w.fail("%s is let in although a gate is crossed or the rollout is %s", step.Admit, was.State)
 	}
 	if step.Rollout != nil {
+		if step.Rollout.Wave != was.Wave && w.crossed() {
+			w.fail("wave %d is opened although a gate is crossed", step.Rollout.Wave)
+		}
 		if r := *step.Rollout; r.State != was.State && !slices.Contains(fleet.RolloutTransitions[was.State], r.State) {
 			w.fail("the rollout goes from %s to %s", was.State, r.State)
 		}
