@@ -26,7 +26,9 @@ func (r recording) Record(context.Context, store.Record) (store.Recorded, error)
 // advancing is a store that advanced a rollout.
 type advancing struct{ store.Store }
 
-func (advancing) AdvanceRollouts(context.Context, time.Time, int, store.Deciding) (int, error) { return 1, nil }
+func (advancing) AdvanceRollouts(context.Context, time.Time, int, store.Deciding) (int, error) {
+	return 1, nil
+}
 
 // TestBellsRing: whatever may give engine, outbox or rollouts something to do ends their rest. Whether it succeeded does not matter,
 // and most of these do not.
