@@ -13,12 +13,12 @@ import (
 	"gitlab.com/ampora/ampora/shared/run"
 )
 
-// ringing is a store beside an engine and an outbox: whatever may have given one of them something to do rings its bell,
-// so that it looks at once. It rings after a failure, too: nobody may know whether it was one. Other processes find the
+// ringing is a store beside the loops of engine, outbox and rollouts: whatever may have given one of them something to do
+// rings its bell, so that it looks at once. It rings after a failure, too: nobody may know whether it was one. Other processes find the
 // same by polling.
 type ringing struct {
 	store.Store
-	engine, outbox *run.Bell
+	engine, outbox, rollouts *run.Bell
 }
 
 // Assign rings for the engine.
@@ -118,11 +118,74 @@ func (r ringing) ApplyUpkeep(ctx context.Context, tenant fleet.TenantID, decided
 	return done, err
 }
 
-// Apply rings for the outbox if there is something to send.
+// Apply rings for the outbox if there is something to send, and for rollouts if agents of theirs are seen otherwise.
 func (r ringing) Apply(ctx context.Context, tenant fleet.TenantID, decided []store.Decision, at time.Time) ([]error, error) {
 	outcomes, err := r.Store.Apply(ctx, tenant, decided, at)
 	if slices.ContainsFunc(decided, func(d store.Decision) bool { return d.Step.Send }) {
 		r.outbox.Ring()
 	}
+	if slices.ContainsFunc(decided, func(d store.Decision) bool { return d.Step.Member != nil }) {
+		r.rollouts.Ring()
+	}
 	return outcomes, err
+}
+
+// StartRollout rings for rollouts, and for the engine if agents were let in by the one that it supersedes.
+func (r ringing) StartRollout(ctx context.Context, by fleet.By, s store.RolloutStart) (fleet.Rollout, error) {
+	defer r.rollouts.Ring()
+	defer r.engine.Ring()
+	return r.Store.StartRollout(ctx, by, s)
+}
+
+// Steer rings for all: what was paused may go on, and what was granted may be sent.
+func (r ringing) Steer(ctx context.Context, by fleet.By, id fleet.RolloutID, action string, decide func(fleet.RolloutSnapshot) (fleet.RolloutStep, error)) (fleet.Rollout, error) {
+	defer r.rollouts.Ring()
+	defer r.engine.Ring()
+	defer r.outbox.Ring()
+	return r.Store.Steer(ctx, by, id, action, decide)
+}
+
+// AdvanceRollouts rings for the engine if any was advanced, which may have let agents in.
+func (r ringing) AdvanceRollouts(ctx context.Context, now time.Time, most int, d store.Deciding) (int, error) {
+	n, err := r.Store.AdvanceRollouts(ctx, now, most, d)
+	if n > 0 || err != nil {
+		r.engine.Ring()
+	}
+	return n, err
+}
+
+// AddMembers rings for rollouts.
+func (r ringing) AddMembers(ctx context.Context, tenant fleet.TenantID, id fleet.RolloutID, members []fleet.Member, at time.Time) (int, error) {
+	defer r.rollouts.Ring()
+	return r.Store.AddMembers(ctx, tenant, id, members, at)
+}
+
+// Release rings for the engine.
+func (r ringing) Release(ctx context.Context, tenant fleet.TenantID, group fleet.GroupID, limit int, at time.Time) (int, error) {
+	defer r.engine.Ring()
+	return r.Store.Release(ctx, tenant, group, limit, at)
+}
+
+// PutSchedule rings for rollouts.
+func (r ringing) PutSchedule(ctx context.Context, by fleet.By, s fleet.Schedule) (fleet.Schedule, error) {
+	defer r.rollouts.Ring()
+	return r.Store.PutSchedule(ctx, by, s)
+}
+
+// DeleteSchedule rings for rollouts.
+func (r ringing) DeleteSchedule(ctx context.Context, by fleet.By, id fleet.ScheduleID) error {
+	defer r.rollouts.Ring()
+	return r.Store.DeleteSchedule(ctx, by, id)
+}
+
+// PutBudget rings for rollouts.
+func (r ringing) PutBudget(ctx context.Context, by fleet.By, b fleet.Budget) (fleet.Budget, error) {
+	defer r.rollouts.Ring()
+	return r.Store.PutBudget(ctx, by, b)
+}
+
+// DeleteBudget rings for rollouts.
+func (r ringing) DeleteBudget(ctx context.Context, by fleet.By, id fleet.BudgetID) error {
+	defer r.rollouts.Ring()
+	return r.Store.DeleteBudget(ctx, by, id)
 }

@@ -23,10 +23,17 @@ func (r recording) Record(context.Context, store.Record) (store.Recorded, error)
 	return store.Recorded{Applied: 1, Woken: r.woken}, nil
 }
 
-// TestBellsRing: whatever may give engine or outbox something to do ends their rest. Whether it succeeded does not matter,
+// advancing is a store that advanced a rollout.
+type advancing struct{ store.Store }
+
+func (advancing) AdvanceRollouts(context.Context, time.Time, int, store.Deciding) (int, error) {
+	return 1, nil
+}
+
+// TestBellsRing: whatever may give engine, outbox or rollouts something to do ends their rest. Whether it succeeded does not matter,
 // and most of these do not.
 func TestBellsRing(t *testing.T) {
-	const engine, outbox = "engine", "outbox"
+	const engine, outbox, rollouts = "engine", "outbox", "rollouts"
 	by, now := fleet.System("default", time.Now()), time.Now()
 	sends := []store.Decision{{Step: fleet.Step{Send: true}}}
 	db := backends["sqlite"](t)
@@ -49,6 +56,24 @@ func TestBellsRing(t *testing.T) {
 		"EndLost":            {func(r ringing) { _, _ = r.EndLost(t.Context(), now, now) }, []string{outbox}},
 		"Resync":             {func(r ringing) { _, _ = r.Resync(t.Context(), 1, "", now) }, []string{outbox}},
 		"a step that sends":  {func(r ringing) { _, _ = r.Apply(t.Context(), "default", sends, now) }, []string{outbox}},
+		"a step that tells a rollout": {func(r ringing) {
+			_, _ = r.Apply(t.Context(), "default", []store.Decision{{Step: fleet.Step{Member: &fleet.Member{}}}}, now)
+		}, []string{rollouts}},
+		"StartRollout": {func(r ringing) { _, _ = r.StartRollout(t.Context(), by, store.RolloutStart{}) }, []string{engine, rollouts}},
+		"Steer":        {func(r ringing) { _, _ = r.Steer(t.Context(), by, "r", "rollout.pause", nil) }, []string{engine, outbox, rollouts}},
+		"AddMembers":   {func(r ringing) { _, _ = r.AddMembers(t.Context(), "default", "r", nil, now) }, []string{rollouts}},
+		"Release":      {func(r ringing) { _, _ = r.Release(t.Context(), "default", "g", 1, now) }, []string{engine}},
+		"AdvanceRollouts of none": {func(r ringing) {
+			_, _ = r.AdvanceRollouts(t.Context(), now, 1, store.Deciding{})
+		}, nil},
+		"AdvanceRollouts": {func(r ringing) {
+			r.Store = advancing{db}
+			_, _ = r.AdvanceRollouts(t.Context(), now, 1, store.Deciding{})
+		}, []string{engine}},
+		"PutSchedule":    {func(r ringing) { _, _ = r.PutSchedule(t.Context(), by, fleet.Schedule{}) }, []string{rollouts}},
+		"DeleteSchedule": {func(r ringing) { _ = r.DeleteSchedule(t.Context(), by, "s") }, []string{rollouts}},
+		"PutBudget":      {func(r ringing) { _, _ = r.PutBudget(t.Context(), by, fleet.Budget{}) }, []string{rollouts}},
+		"DeleteBudget":   {func(r ringing) { _ = r.DeleteBudget(t.Context(), by, "b") }, []string{rollouts}},
 		"a step that does not": {func(r ringing) {
 			_, _ = r.Apply(t.Context(), "default", []store.Decision{{}}, now)
 		}, nil},
@@ -61,14 +86,14 @@ func TestBellsRing(t *testing.T) {
 			_, _ = r.Record(t.Context(), store.Record{})
 		}, nil},
 	} {
-		r := ringing{Store: db, engine: run.NewBell(), outbox: run.NewBell()}
+		r := ringing{Store: db, engine: run.NewBell(), outbox: run.NewBell(), rollouts: run.NewBell()}
 		c.do(r)
-		got := map[string]bool{engine: rang(r.engine), outbox: rang(r.outbox)}
+		got := map[string]bool{engine: rang(r.engine), outbox: rang(r.outbox), rollouts: rang(r.rollouts)}
 		want := map[string]bool{}
 		for _, bell := range c.want {
 			want[bell] = true
 		}
-		if got[engine] != want[engine] || got[outbox] != want[outbox] {
+		if got[engine] != want[engine] || got[outbox] != want[outbox] || got[rollouts] != want[rollouts] {
 			t.Errorf("%s rang %v, want %v", name, got, c.want)
 		}
 	}

@@ -86,6 +86,7 @@ type Control struct {
 	enrolment   *enrolment.Enrolment
 	inbox       *inbox.Inbox
 	engine      *engine.Engine
+	rollouts    *engine.Rollouts
 	outbox      *outbox.Outbox
 	backlog     *backlog
 	lists       *revocation.Lists
@@ -122,7 +123,7 @@ func Open(ctx context.Context, config Config, d Deps) (*Control, error) {
 // assemble wires the parts around an open database.
 func assemble(ctx context.Context, config Config, d Deps, opened store.Store) (*Control, error) {
 	d.Tracer = tracing.OrNone(d.Tracer)
-	db := ringing{Store: opened, engine: run.NewBell(), outbox: run.NewBell()}
+	db := ringing{Store: opened, engine: run.NewBell(), outbox: run.NewBell(), rollouts: run.NewBell()}
 	ring, err := openKeyring(ctx, config.Keys, db)
 	if err != nil {
 		return nil, err
@@ -237,6 +238,9 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine, Way: way, Render: render.New(db, bodies, now).Offers}); err != nil {
 		return err
 	}
+	if c.rollouts, err = engine.NewRollouts(engine.RolloutsDeps{Store: db, Log: d.Log, Meter: d.Meter, Now: now, Bell: db.rollouts}); err != nil {
+		return err
+	}
 	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {
 		return err
 	}
@@ -310,6 +314,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "enrolment", Run: c.enrolment.Run},
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
+		{Name: "rollouts", Run: c.rollouts.Run},
 		{Name: "outbox", Run: c.outbox.Run},
 		{Name: "backlog", Run: c.backlog.run},
 		{Name: "signing keys", Run: c.keys.run},

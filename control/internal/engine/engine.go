@@ -24,8 +24,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
-	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/delivery"
+	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/shared/instrument"
 	"gitlab.com/ampora/ampora/shared/run"

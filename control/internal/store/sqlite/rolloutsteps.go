@@ -25,7 +25,7 @@ func (s *Store) Steer(
 		if err != nil {
 			return err
 		}
-		snapshot, err := readSnapshot(ctx, tx, was)
+		snapshot, err := readSnapshot(ctx, tx, was, by.At)
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (s *Store) advanceRollout(ctx context.Context, tenant fleet.TenantID, id fl
 		if err := elapse(ctx, tx, r, now, d); err != nil {
 			return err
 		}
-		snapshot, err := readSnapshot(ctx, tx, r)
+		snapshot, err := readSnapshot(ctx, tx, r, now)
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func elapse(ctx context.Context, tx *sql.Tx, r fleet.Rollout, now time.Time, d s
 }
 
 // readSnapshot reads what is known of a rollout when something is decided for it.
-func readSnapshot(ctx context.Context, tx *sql.Tx, r fleet.Rollout) (fleet.RolloutSnapshot, error) {
+func readSnapshot(ctx context.Context, tx *sql.Tx, r fleet.Rollout, now time.Time) (fleet.RolloutSnapshot, error) {
 	s := fleet.RolloutSnapshot{Rollout: r}
 	waves, err := readWaves(ctx, tx, r.Tenant, r.ID)
 	if err != nil {
@@ -144,7 +144,13 @@ func readSnapshot(ctx context.Context, tx *sql.Tx, r fleet.Rollout) (fleet.Rollo
 	if err != nil {
 		return s, fail("read when time changes members", err)
 	}
-	s.Undoing, err = undoing(ctx, tx, r.Tenant, r.ID)
+	if s.Undoing, err = undoing(ctx, tx, r.Tenant, r.ID); err != nil {
+		return s, err
+	}
+	if s.Schedules, err = readSchedules(ctx, tx, r.Tenant, r.Definition.Group); err != nil {
+		return s, err
+	}
+	s.Budgets, err = readBudgets(ctx, tx, r.Tenant, now, s.Next)
 	return s, err
 }
 
@@ -247,10 +253,11 @@ func resumeSending(ctx context.Context, tx *sql.Tx, r fleet.Rollout, at time.Tim
 	return fail("let dispatches fall due", err)
 }
 
-// letGo lets the agents of a rollout that is over go, and the rollout be looked at that it undid.
+// letGo lets the agents of a rollout that is over go, and the rollout be looked at that it undid. Budgets count those that
+// may be in the middle of it, until their deadline.
 func letGo(ctx context.Context, tx *sql.Tx, r fleet.Rollout, at time.Time) error {
 	_, err := tx.ExecContext(ctx, `
-		UPDATE rollout_members SET watched = false, disturbed = false, look_at = NULL
+		UPDATE rollout_members SET watched = false, disturbed = disturbed AND state IN ('admitted', 'pushed', 'applying'), look_at = NULL
 		WHERE tenant_id = ?1 AND rollout_id = ?2 AND (watched OR disturbed OR look_at IS NOT NULL)`, r.Tenant, r.ID)
 	if err != nil {
 		return fail("let members go", err)

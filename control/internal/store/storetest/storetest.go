@@ -36,6 +36,7 @@ var suites = map[string]suite{
 	"Configs":      configs,
 	"ConfigRules":  configRules,
 	"Calendars":    calendars,
+	"Constraints":  constraints,
 	"Assignments":  assignments,
 	"Bodies":       bodies,
 	"Events":       events,
