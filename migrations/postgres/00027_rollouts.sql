@@ -142,10 +142,9 @@ $$;
 CREATE POLICY queue ON rollouts FOR SELECT TO ampora_worker USING (true);
 GRANT SELECT, INSERT, UPDATE ON rollouts, rollout_waves TO ampora_api, ampora_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rollout_members TO ampora_api, ampora_worker;
--- Who waits in a group is held by the engine, and let in by a duty.
-GRANT SELECT, INSERT, UPDATE, DELETE ON agents_waiting TO ampora_worker;
 
 -- Sessions end over tenants, and the engine is woken for who is watched.
 CREATE POLICY watching ON rollout_members FOR SELECT TO ampora_worker USING (watched);
 -- Which tenants have agents that wait is found over tenants.
 CREATE POLICY queue ON agents_waiting FOR SELECT TO ampora_worker USING (true);
+GRANT SELECT ON agents_waiting TO ampora_worker;

@@ -77,7 +77,7 @@ CREATE TABLE rollout_members (
     FOREIGN KEY (tenant_id, agent_id) REFERENCES agents (tenant_id, id)
 ) STRICT;
 CREATE INDEX rollout_members_position ON rollout_members (tenant_id, rollout_id, position);
-CREATE INDEX rollout_members_pending ON rollout_members (tenant_id, rollout_id, position) WHERE state = 'pending';
+CREATE INDEX rollout_members_pending ON rollout_members (tenant_id, rollout_id, wave, position) WHERE state = 'pending';
 CREATE INDEX rollout_members_look ON rollout_members (tenant_id, rollout_id, look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX rollout_members_watched ON rollout_members (tenant_id, agent_id) WHERE watched;
 CREATE INDEX rollout_members_disturbed ON rollout_members (tenant_id, agent_id) WHERE disturbed;

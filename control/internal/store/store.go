@@ -81,6 +81,7 @@ type Store interface {
 	Envelopes
 	Queues
 	Drift
+	Rollouts
 
 	// Ping fails with ErrUnavailable while the database cannot be used.
 	Ping(ctx context.Context) error

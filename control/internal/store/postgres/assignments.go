@@ -93,7 +93,7 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 	})
 }
 
-// targetChanged lets a dynamic group choose anew: how many may join depends on whether it has an assignment.
+// targetChanged lets a dynamic group choose anew: whether those wait that join depends on whether it has an assignment.
 func targetChanged(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.Target) error {
 	if t.Group == "" {
 		return nil

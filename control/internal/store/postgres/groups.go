@@ -152,7 +152,6 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		}
 		var batch pgx.Batch
 		queueChanged(&batch, by.Tenant, memberIDs(members))
-		batch.Queue("DELETE FROM agents_waiting WHERE tenant_id = $1 AND group_id = $2", by.Tenant, id)
 		batch.Queue("DELETE FROM assignments WHERE tenant_id = $1 AND target = 'group' AND target_id = $2", by.Tenant, id)
 		batch.Queue("DELETE FROM assignments WHERE tenant_id = $1 AND target = 'default' AND target_id "+among, by.Tenant, ids(members, func(m membership) fleet.AgentID { return m.agent }))
 		batch.Queue("UPDATE agents SET group_id = NULL WHERE tenant_id = $1 AND group_id = $2", by.Tenant, id)
@@ -312,8 +311,10 @@ func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membersh
 	if err := leaveGroups(ctx, tx, by, members); err != nil {
 		return err
 	}
-	if err := waitIn(ctx, tx, by, agents, to, wait); err != nil {
-		return err
+	if wait {
+		if err := waitIn(ctx, tx, by, agents, to); err != nil {
+			return err
+		}
 	}
 	if err := giveDefault(ctx, tx, by, agents, to); err != nil {
 		return err
@@ -324,13 +325,9 @@ func moveMembers(ctx context.Context, tx pgx.Tx, by fleet.By, members []membersh
 	return appendEvents(ctx, tx, array(members, func(m membership) fleet.Event { return trail.Moved(by, m.agent, m.group, to.ID) }))
 }
 
-// waitIn lets agents wait in the group they have just joined, or in none: who leaves a group does not wait there any more.
-func waitIn(ctx context.Context, tx pgx.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group, wait bool) error {
-	_, err := tx.Exec(ctx, `DELETE FROM agents_waiting WHERE tenant_id = $1 AND agent_id `+among, by.Tenant, ids(agents, itself))
-	if err != nil || !wait {
-		return fail("let nobody wait", err)
-	}
-	_, err = tx.Exec(ctx, `
+// waitIn lets agents wait in the group that they have just joined.
+func waitIn(ctx context.Context, tx pgx.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group) error {
+	_, err := tx.Exec(ctx, `
 		INSERT INTO agents_waiting (tenant_id, agent_id, group_id, since) SELECT $1, unnest($2::uuid[]), $3, $4`,
 		by.Tenant, ids(agents, itself), to.ID, moment(by.At))
 	return fail("let agents wait", err)

@@ -112,7 +112,7 @@ func arrive(ctx context.Context, tx pgx.Tx, done []verdict.Redeemed, living map[
 	for _, r := range done {
 		g := living[r.Of.Group]
 		if verdict.Waits(g, 1, 1) {
-			if err := waitIn(ctx, tx, r.By, []fleet.AgentID{r.Agent}, g, true); err != nil {
+			if err := waitIn(ctx, tx, r.By, []fleet.AgentID{r.Agent}, g); err != nil {
 				return err
 			}
 		}

@@ -20,8 +20,6 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
-var _ store.Rollouts = (*Store)(nil)
-
 // CreateRollout implements store.Rollouts.
 func (s *Store) CreateRollout(ctx context.Context, by fleet.By, r fleet.Rollout, members []fleet.Member) (created fleet.Rollout, err error) {
 	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {

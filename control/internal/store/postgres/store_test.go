@@ -14,7 +14,3 @@ import (
 func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return postgrestest.Open(t) })
 }
-
-func TestContractOfRollouts(t *testing.T) {
-	storetest.RunRollouts(t, func(t *testing.T) store.Store { return postgrestest.Open(t) })
-}

@@ -29,12 +29,23 @@ func (s *Store) Apply(ctx context.Context, tenant fleet.TenantID, decided []stor
 				return err
 			}
 		}
-		return nil
+		return writeMembers(ctx, tx, tenant, verdict.MemberChanges(todo), statesOf(on, todo), at)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return outcomes, nil
+}
+
+// statesOf are the states of the rollouts that steps were decided under, as they are now.
+func statesOf(on map[fleet.AgentID]*verdict.Standing, todo []store.Decision) map[fleet.RolloutID]fleet.RolloutState {
+	states := map[fleet.RolloutID]fleet.RolloutState{}
+	for _, d := range todo {
+		if d.On.Member != nil {
+			states[d.On.Member.Rollout] = on[d.Item.Agent].Under.State
+		}
+	}
+	return states
 }
 
 func apply(ctx context.Context, tx *sql.Tx, d store.Decision, at time.Time) error {
@@ -84,12 +95,31 @@ func readStandings(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, decid
 		if err != nil {
 			return nil, fail("read the agent", err)
 		}
+		if err := readMember(ctx, tx, d, &now); err != nil {
+			return nil, err
+		}
 		if err := readCleared(ctx, tx, d, &now); err != nil {
 			return nil, err
 		}
 		on[d.Item.Agent] = &now
 	}
 	return on, nil
+}
+
+// readMember reads what stands of the agent in the rollout that the step was decided under, and how that is by now.
+func readMember(ctx context.Context, tx *sql.Tx, d store.Decision, to *verdict.Standing) error {
+	if d.On.Member == nil {
+		return nil
+	}
+	err := tx.QueryRowContext(ctx, `
+		SELECT m.revision, r.state, r.generation
+		FROM rollout_members m JOIN rollouts r ON r.tenant_id = m.tenant_id AND r.id = m.rollout_id
+		WHERE m.tenant_id = ?1 AND m.rollout_id = ?2 AND m.agent_id = ?3`,
+		d.Item.Tenant, d.On.Member.Rollout, d.Item.Agent).Scan(&to.Member, &to.Under.State, &to.Under.Generation)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return fail("read the agent's rollout", err)
 }
 
 // readCleared reads which of the lines that the step writes were cleared, and when.
@@ -115,18 +145,20 @@ func readCleared(ctx context.Context, tx *sql.Tx, d store.Decision, to *verdict.
 func putGrant(ctx context.Context, tx *sql.Tx, item store.WorkItem, g fleet.Grant) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO grants (tenant_id, agent_id, config_id, version, offer_hash, state, reason, generation, opened_at,
-		                    seen_epoch, seen_sequence, applying_at, settled_at, message)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+		                    seen_epoch, seen_sequence, applying_at, settled_at, message, rollout_id, wave)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
 		ON CONFLICT (tenant_id, agent_id) DO UPDATE SET config_id = excluded.config_id, version = excluded.version,
 			offer_hash = excluded.offer_hash, state = excluded.state, reason = excluded.reason,
 			generation = excluded.generation, opened_at = excluded.opened_at, seen_epoch = excluded.seen_epoch,
 			seen_sequence = excluded.seen_sequence, applying_at = excluded.applying_at,
 			settled_at = excluded.settled_at, message = excluded.message,
+			rollout_id = excluded.rollout_id, wave = excluded.wave,
 			sent_at = CASE WHEN grants.generation = ?8 OR excluded.state <> 'open' THEN grants.sent_at END,
 			delivered_at = CASE WHEN grants.generation = ?8 OR excluded.state <> 'open' THEN grants.delivered_at END,
 			undelivered = CASE WHEN grants.generation = ?8 THEN grants.undelivered ELSE '' END`,
 		item.Tenant, item.Agent, g.Version.Config, g.Version.Version, g.Version.Offer[:], g.State, g.Reason, g.Generation,
-		moment(g.OpenedAt), g.Seen.Epoch, g.Seen.Sequence, moment(g.ApplyingAt), moment(g.SettledAt), g.Message)
+		moment(g.OpenedAt), g.Seen.Epoch, g.Seen.Sequence, moment(g.ApplyingAt), moment(g.SettledAt), g.Message,
+		column.OrNull(g.Rollout), g.Wave)
 	return fail("write the grant", err)
 }
 

@@ -7,12 +7,14 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	"gitlab.com/ampora/ampora/control/internal/store/column"
 	"gitlab.com/ampora/ampora/control/internal/store/keyset"
 	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
 )
 
 // Assign implements store.Configs.
@@ -31,7 +33,8 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 			VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
 			ON CONFLICT (tenant_id, target, target_id) DO UPDATE
 			SET config_id = excluded.config_id, version = excluded.version, generation = a.generation + 1,
-			    created_by = excluded.created_by, created_at = excluded.created_at`,
+			    created_by = excluded.created_by, created_at = excluded.created_at,
+			    rollout_id = NULL, settled_config_id = NULL, settled_version = NULL`,
 			by.Tenant, kind, id, a.Config, version, by.Principal.Name, moment(by.At))
 		if err != nil {
 			return fail("assign", err)
@@ -41,6 +44,9 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 			return err
 		}
 		if agents, err = decidesFor(ctx, tx, by.Tenant, a.Target); err != nil {
+			return err
+		}
+		if err := supplant(ctx, tx, by, a.Target); err != nil {
 			return err
 		}
 		if err := targetChanged(ctx, tx, by, a.Target); err != nil {
@@ -57,6 +63,9 @@ func (s *Store) Assign(ctx context.Context, by fleet.By, a fleet.Assignment, lim
 // Unassign implements store.Configs.
 func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error {
 	return s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		if err := checkTarget(ctx, tx, by.Tenant, t, math.MaxInt); err != nil {
+			return err
+		}
 		a, err := assignment(ctx, tx, by.Tenant, t)
 		if err != nil {
 			return err
@@ -69,6 +78,12 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 		if deleted == 0 {
 			return fmt.Errorf("unassign: %w", store.ErrNotFound)
 		}
+		if t.Agent != "" && !t.Default {
+			err = rejoin(ctx, tx, by, t.Agent)
+		}
+		if err != nil {
+			return err
+		}
 		if err := targetChanged(ctx, tx, by, t); err != nil {
 			return err
 		}
@@ -76,7 +91,7 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 	})
 }
 
-// targetChanged lets a dynamic group choose anew: how many may join depends on whether it has an assignment.
+// targetChanged lets a dynamic group choose anew: whether those wait that join depends on whether it has an assignment.
 func targetChanged(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.Target) error {
 	if t.Group == "" {
 		return nil
@@ -107,7 +122,35 @@ func (s *Store) Assignments(ctx context.Context, tenant fleet.TenantID, page fle
 	return assignments, next, err
 }
 
-// checkTarget refuses a target that is none, or a group of more than limit members.
+// supplant ends what agents waited for, or were rolled out: a group's members get what it is assigned now at once, and an
+// agent with an assignment of its own has no part in what its group gets.
+func supplant(ctx context.Context, tx *sql.Tx, by fleet.By, t fleet.Target) error {
+	if t.Group != "" {
+		_, err := tx.ExecContext(ctx, "DELETE FROM agents_waiting WHERE tenant_id = ?1 AND group_id = ?2", by.Tenant, t.Group)
+		return fail("let agents wait no more", err)
+	}
+	in, err := list(ctx, tx, scanMembership, `
+		SELECT id, group_id FROM agents WHERE tenant_id = ?1 AND id = ?2 AND group_id IS NOT NULL`, by.Tenant, t.Agent)
+	if err != nil {
+		return fail("find the agent's group", err)
+	}
+	return leaveOut(ctx, tx, by, in, verdict.HasOwn)
+}
+
+// rejoin lets an agent wait that has no assignment of its own any more, if what its group is assigned is under a rollout
+// that it has not reached.
+func rejoin(ctx context.Context, tx *sql.Tx, by fleet.By, agent fleet.AgentID) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO agents_waiting (tenant_id, agent_id, group_id, since)
+		SELECT a.tenant_id, a.id, a.group_id, ?3 FROM agents a
+		JOIN assignments s ON s.tenant_id = ?1 AND s.target = 'group' AND s.target_id = a.group_id
+		LEFT JOIN rollout_members m ON m.tenant_id = ?1 AND m.rollout_id = s.rollout_id AND m.agent_id = a.id
+		WHERE a.tenant_id = ?1 AND a.id = ?2 AND s.rollout_id IS NOT NULL AND coalesce(m.state, 'skipped') = 'skipped'`+onWaiting,
+		by.Tenant, agent, moment(by.At))
+	return fail("let an agent wait", err)
+}
+
+// checkTarget refuses a target that is none, a group of more than limit members, or one of which a rollout is active.
 func checkTarget(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, t fleet.Target, limit int) error {
 	if t.Agent != "" {
 		var found fleet.AgentID
@@ -115,8 +158,15 @@ func checkTarget(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, t fleet
 		return fail("find the agent", err)
 	}
 	g, err := livingGroup(ctx, tx, tenant, t.Group)
-	if err == nil && g.MemberCount > limit {
+	if err != nil {
+		return err
+	}
+	if g.MemberCount > limit {
 		return fmt.Errorf("assign to a group of %d: %w", g.MemberCount, store.ErrLimit)
+	}
+	active, err := activeIn(ctx, tx, tenant, t.Group)
+	if err == nil && active != "" {
+		err = fmt.Errorf("rollout %s is active in the group: %w", active, store.ErrExists)
 	}
 	return err
 }

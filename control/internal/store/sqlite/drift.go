@@ -68,7 +68,7 @@ func (s *Store) PutDrift(ctx context.Context, tenant fleet.TenantID, found []sto
 				return err
 			}
 		}
-		return nil
+		return wakeWatched(ctx, tx, tenant, at, verdict.Turned(todo)...)
 	})
 	if err != nil {
 		return 0, err

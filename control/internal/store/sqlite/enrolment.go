@@ -212,7 +212,7 @@ func arrive(ctx context.Context, tx *sql.Tx, by fleet.By, agent fleet.AgentID, g
 		return err
 	}
 	if verdict.Waits(g, 1, 1) {
-		err = waitIn(ctx, tx, by, []fleet.AgentID{agent}, g, true)
+		err = waitIn(ctx, tx, by, []fleet.AgentID{agent}, g)
 	}
 	if err != nil || g.Default.Config == "" {
 		return err

@@ -136,6 +136,9 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		if err != nil {
 			return fail("find the members", err)
 		}
+		if err := leaveGroups(ctx, tx, by, members); err != nil {
+			return err
+		}
 		if err := wakeMembers(ctx, tx, by, id); err != nil {
 			return err
 		}
@@ -143,7 +146,6 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 			return err
 		}
 		for _, statement := range []string{
-			"DELETE FROM agents_waiting WHERE tenant_id = ?1 AND group_id = ?2",
 			"DELETE FROM assignments WHERE tenant_id = ?1 AND target = 'default' AND target_id IN (SELECT id FROM agents WHERE tenant_id = ?1 AND group_id = ?2)",
 			"DELETE FROM assignments WHERE tenant_id = ?1 AND target = 'group' AND target_id = ?2",
 			"UPDATE agents SET group_id = NULL WHERE tenant_id = ?1 AND group_id = ?2",
@@ -309,8 +311,13 @@ func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []members
 	if err != nil {
 		return fail("move members", err)
 	}
-	if err := waitIn(ctx, tx, by, agents, to, wait); err != nil {
+	if err := leaveGroups(ctx, tx, by, members); err != nil {
 		return err
+	}
+	if wait {
+		if err := waitIn(ctx, tx, by, agents, to); err != nil {
+			return err
+		}
 	}
 	if err := giveDefault(ctx, tx, by, agents, to); err != nil {
 		return err
@@ -326,13 +333,9 @@ func moveMembers(ctx context.Context, tx *sql.Tx, by fleet.By, members []members
 	return nil
 }
 
-// waitIn lets agents wait in the group they have just joined, or in none: who leaves a group does not wait there any more.
-func waitIn(ctx context.Context, tx *sql.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group, wait bool) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM agents_waiting WHERE tenant_id = ?1 AND agent_id `+among, by.Tenant, asJSON(agents))
-	if err != nil || !wait {
-		return fail("let nobody wait", err)
-	}
-	_, err = tx.ExecContext(ctx, `
+// waitIn lets agents wait in the group that they have just joined.
+func waitIn(ctx context.Context, tx *sql.Tx, by fleet.By, agents []fleet.AgentID, to fleet.Group) error {
+	_, err := tx.ExecContext(ctx, `
 		INSERT INTO agents_waiting (tenant_id, agent_id, group_id, since) SELECT ?1, value, ?3, ?4 FROM json_each(?2)`,
 		by.Tenant, asJSON(agents), to.ID, moment(by.At))
 	return fail("let agents wait", err)

@@ -47,11 +47,12 @@ func (s *Store) ClaimDispatches(ctx context.Context, now, retry time.Time, max i
 				SELECT o.tenant_id, o.agent_id, o.kind, o.generation, o.reason, o.tries, o.traceparent, o.expires_at,
 				       coalesce(a.epoch, 0), coalesce(a.gateway_id, ''), coalesce(a.transport, ''), coalesce(a.epoch > 0 AND a.ended_at IS NULL, false), g.lease_until,
 				       coalesce(gr.generation, 0), gr.config_id, coalesce(c.name, ''), coalesce(gr.version, 0), gr.offer_hash, coalesce(r.body_hash, v.body_hash),
-				       coalesce(r.size, v.size, 0), coalesce(v.content_type, '')
+				       coalesce(r.size, v.size, 0), coalesce(v.content_type, ''), coalesce(ro.state, '')
 				FROM outbox o
 				LEFT JOIN agents a ON a.tenant_id = o.tenant_id AND a.id = o.agent_id
 				LEFT JOIN gateways g ON g.id = a.gateway_id AND g.boot_id = a.boot_id
 				LEFT JOIN grants gr ON gr.tenant_id = o.tenant_id AND gr.agent_id = o.agent_id AND o.kind = 'config' AND gr.state = 'open'
+				LEFT JOIN rollouts ro ON ro.tenant_id = o.tenant_id AND ro.id = gr.rollout_id
 				LEFT JOIN config_versions v ON v.tenant_id = o.tenant_id AND v.config_id = gr.config_id AND v.version = gr.version
 				LEFT JOIN configs c ON c.tenant_id = o.tenant_id AND c.id = gr.config_id
 				LEFT JOIN renderings r ON r.tenant_id = o.tenant_id AND r.offer_hash = gr.offer_hash
@@ -79,9 +80,13 @@ type dueRow struct {
 
 func scanDue(row scanner) (d dueRow, err error) {
 	v := &d.Version
+	var under fleet.RolloutState // empty if it was granted under none
 	err = row.Scan(&d.Tenant, &d.Agent, &d.Kind, &d.Generation, &d.Reason, &d.Tries, &d.Trace, (*instant)(&d.ExpiresAt),
 		&d.to.Epoch, &d.to.Gateway, &d.to.Transport, &d.to.Open, (*instant)(&d.to.LeaseUntil),
-		&d.to.Granted, (*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type)
+		&d.to.Granted, (*text)(&v.Config), &v.ConfigName, &v.Version, (*hash)(&v.Offer), (*hash)(&v.Hash), &v.Size, &v.Type, &under)
+	if under != "" {
+		d.to.Rollout = verdict.UnderRollout(under)
+	}
 	return d, err
 }
 

@@ -19,7 +19,7 @@ import (
 // writeReports writes what was judged.
 func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents map[fleet.AgentID]*verdict.Agent, events []fleet.Event, at time.Time) error {
 	woken := map[fleet.AgentID]fleet.Traceparent{}
-	var seen []fleet.AgentID
+	var seen, watched []fleet.AgentID
 	for _, id := range slices.Sorted(maps.Keys(agents)) {
 		if err := writeAgent(ctx, tx, tenant, agents[id], at); err != nil {
 			return fail("write the reports", err)
@@ -30,6 +30,9 @@ func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents
 		if agents[id].Write.Seen {
 			seen = append(seen, id)
 		}
+		if agents[id].Write.Watched() {
+			watched = append(watched, id)
+		}
 	}
 	for _, e := range events {
 		if err := appendEvent(ctx, tx, e); err != nil {
@@ -37,6 +40,9 @@ func writeReports(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, agents
 		}
 	}
 	if err := noteChanged(ctx, tx, tenant, seen); err != nil {
+		return err
+	}
+	if err := wakeWatched(ctx, tx, tenant, at, watched...); err != nil {
 		return err
 	}
 	return wake(ctx, tx, tenant, at, woken)

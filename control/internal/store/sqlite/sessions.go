@@ -53,7 +53,8 @@ type ending struct {
 	at      time.Time
 }
 
-// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see park).
+// endSessions ends sessions, of all tenants, that the gateway holds, and parks what was to be sent to them (see park); the
+// engine is woken for those that a rollout looks at.
 func endSessions(ctx context.Context, tx *sql.Tx, e ending) error {
 	open, err := list(ctx, tx, scanOpen, `
 		SELECT tenant_id, id FROM agents
@@ -70,6 +71,9 @@ func endSessions(ctx context.Context, tx *sql.Tx, e ending) error {
 		}
 		if err := park(ctx, tx, a.Tenant, a.ID); err != nil {
 			return fail("park what was for the sessions of the gateway", err)
+		}
+		if err := wakeWatched(ctx, tx, a.Tenant, e.at, a.ID); err != nil {
+			return err
 		}
 		if err := appendEvent(ctx, tx, trail.Disconnected(a.Tenant, a.ID, e.gateway, e.reason, e.at)); err != nil {
 			return err

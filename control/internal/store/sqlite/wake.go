@@ -39,6 +39,18 @@ func wakeBy(ctx context.Context, tx *sql.Tx, by fleet.By, agents ...fleet.AgentI
 	return wake(ctx, tx, by.Tenant, by.At, woken)
 }
 
+// wakeWatched wakes the engine for those of the agents that a rollout looks at.
+func wakeWatched(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, at time.Time, agents ...fleet.AgentID) error {
+	if len(agents) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO work (tenant_id, agent_id, wake_at)
+		SELECT DISTINCT tenant_id, agent_id, ?3 FROM rollout_members WHERE tenant_id = ?1 AND agent_id `+among+` AND watched`+onWake,
+		tenant, asJSON(agents), moment(at))
+	return fail("wake the engine for who is in a rollout", err)
+}
+
 // wakeMembers wakes the engine for every agent of a group on behalf of somebody.
 func wakeMembers(ctx context.Context, tx *sql.Tx, by fleet.By, group fleet.GroupID) error {
 	_, err := tx.ExecContext(ctx, `

@@ -5,6 +5,7 @@ package storetest
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"gitlab.com/ampora/ampora/control/internal/fleet"
@@ -224,6 +225,48 @@ var groups = suite{
 			w.Errorf("left %+v, %v", got, err)
 		}
 		w.wantWaiting(other, 0)
+	},
+	"who joins while the group's rollout is not completed waits, however few": func(w *world) {
+		g, agents := w.groupOf(1)
+		r := w.rolling(g, w.version("one"), agents)
+		enrolled, moved := w.member(g.ID), w.member("")
+		_, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{moved}, 20)
+		w.must(err)
+		w.wantWaiting(g, 2)
+		for _, id := range []fleet.AgentID{enrolled, moved} {
+			if s := w.situationOf(id); !strings.Contains(s.Held, "waits") || s.Through != "group" {
+				w.Errorf("the situation is %+v", s)
+			}
+		}
+		w.steered(r.ID, becoming(fleet.RolloutPaused, true))
+		w.member(g.ID)
+		w.wantWaiting(g, 3)
+		w.steered(r.ID, becoming(fleet.RolloutInProgress, false))
+		w.steered(r.ID, becoming(fleet.RolloutCompleted, false))
+		late := w.member(g.ID)
+		w.wantWaiting(g, 3)
+		if s := w.situationOf(late); s.Held != "" {
+			w.Errorf("who came late is held: %s", s.Held)
+		}
+	},
+	"who waits is held until an assignment of its own, or the group's, comes": func(w *world) {
+		g := w.group("web")
+		a, b := w.member(""), w.member("")
+		w.assign(fleet.Target{Group: g.ID}, w.version("receivers: {}"))
+		_, err := w.AddGroupMembers(w.Context(), w.by(), g.ID, []fleet.AgentID{a, b}, 1)
+		w.must(err)
+		w.assign(fleet.Target{Agent: a}, w.version("exporters: {}"))
+		if s := w.situationOf(a); s.Held != "" || s.Through != "agent" {
+			w.Errorf("with an assignment of its own: %+v", s)
+		}
+		if s := w.situationOf(b); s.Held == "" {
+			w.Errorf("without: %+v", s)
+		}
+		w.assign(fleet.Target{Group: g.ID}, w.version("processors: {}"))
+		w.wantWaiting(g, 0)
+		if s := w.situationOf(b); s.Held != "" {
+			w.Errorf("with what the group is assigned since: %+v", s)
+		}
 	},
 	"removing takes out those that are in": func(w *world) {
 		web, db := w.group("web"), w.group("db")

@@ -48,7 +48,7 @@ var rollouts = suite{
 	"a template that was settled is what it became":                   rolloutSettledTemplate,
 }
 
-func (w *world) rollouts() store.Rollouts { return w.Store.(store.Rollouts) }
+func (w *world) rollouts() store.Rollouts { return w.Store }
 
 // definition is of a rollout of the version to the group.
 func definition(g fleet.Group, v fleet.VersionRef) fleet.RolloutDefinition {

@@ -49,6 +49,8 @@ var suites = map[string]suite{
 	"Queues":       queues,
 	"Drift":        drift,
 	"Traces":       traces,
+	"Rollouts":     rollouts,
+	"RolloutRaces": rolloutsAtOnce,
 	"AtOnce":       together,
 }
 
@@ -56,17 +58,6 @@ var suites = map[string]suite{
 // ends it with the test.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for name, sentences := range suites {
-		t.Run(name, func(t *testing.T) {
-			for sentence, test := range sentences {
-				t.Run(sentence, func(t *testing.T) { test(newWorld(t, open)) })
-			}
-		})
-	}
-}
-
-// RunRollouts holds them to store.Rollouts.
-func RunRollouts(t *testing.T, open func(t *testing.T) store.Store) {
-	for name, sentences := range map[string]suite{"Rollouts": rollouts, "AtOnce": rolloutsAtOnce} {
 		t.Run(name, func(t *testing.T) {
 			for sentence, test := range sentences {
 				t.Run(sentence, func(t *testing.T) { test(newWorld(t, open)) })

@@ -1,0 +1,267 @@
+// Copyright The Ampora Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"gitlab.com/ampora/ampora/control/internal/fleet"
+	"gitlab.com/ampora/ampora/control/internal/store"
+	"gitlab.com/ampora/ampora/control/internal/store/column"
+	"gitlab.com/ampora/ampora/control/internal/store/trail"
+	"gitlab.com/ampora/ampora/control/internal/store/verdict"
+)
+
+// StartRollout implements store.Rollouts.
+func (s *Store) StartRollout(ctx context.Context, by fleet.By, start store.RolloutStart) (started fleet.Rollout, err error) {
+	err = s.inTenant(ctx, by.Tenant, func(tx *sql.Tx) error {
+		r, err := startable(ctx, tx, by, start)
+		if err != nil {
+			return err
+		}
+		closing, err := closedByStart(ctx, tx, r, start.Supersede)
+		if err != nil {
+			return err
+		}
+		g, err := livingGroup(ctx, tx, by.Tenant, r.Definition.Group)
+		if err != nil {
+			return err
+		}
+		if err := makeWay(ctx, tx, by, r, closing); err != nil {
+			return err
+		}
+		if start.Plan != nil {
+			if err := planAnew(ctx, tx, by.Tenant, &r, start); err != nil {
+				return err
+			}
+		}
+		started, err = begin(ctx, tx, by, r, g)
+		return err
+	})
+	if err != nil {
+		return fleet.Rollout{}, err
+	}
+	return started, nil
+}
+
+// startable reads a rollout that is about to start.
+func startable(ctx context.Context, tx *sql.Tx, by fleet.By, start store.RolloutStart) (fleet.Rollout, error) {
+	r, err := rollout(ctx, tx, by.Tenant, start.Rollout)
+	switch {
+	case err != nil:
+		return r, err
+	case r.State != fleet.RolloutPending:
+		return r, fmt.Errorf("start a rollout that is %s: %w", r.State, store.ErrState)
+	case r.Version != start.Version:
+		return r, fmt.Errorf("start rollout %s: %w", r.ID, store.ErrConflict)
+	}
+	_, err = published(ctx, tx, by.Tenant, r.Definition.Config, r.Definition.Version)
+	return r, err
+}
+
+// closedByStart are the rollouts that are closed when this one starts: the one that it undoes, and the active one of its
+// group if it may take its place.
+func closedByStart(ctx context.Context, tx *sql.Tx, r fleet.Rollout, supersede bool) (closing []fleet.RolloutID, err error) {
+	if r.Kind == fleet.RolloutRollback {
+		closing = append(closing, r.Of)
+	}
+	active, err := activeIn(ctx, tx, r.Tenant, r.Definition.Group)
+	if supersede && active != "" && active != r.Of {
+		closing = append(closing, active)
+	}
+	return closing, err
+}
+
+// activeIn is the active rollout of a group; empty if there is none.
+func activeIn(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) (active fleet.RolloutID, err error) {
+	found, err := list(ctx, tx, scanRolloutID, `
+		SELECT id FROM rollouts WHERE tenant_id = ?1 AND group_id = ?2 AND state IN ('in_progress', 'paused')`, tenant, group)
+	if len(found) > 0 {
+		active = found[0]
+	}
+	return active, fail("find the active rollout", err)
+}
+
+func scanRolloutID(row scanner) (id fleet.RolloutID, err error) {
+	err = row.Scan(&id)
+	return id, err
+}
+
+// makeWay closes what a rollout undoes or takes the place of.
+func makeWay(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout, closing []fleet.RolloutID) error {
+	for _, id := range closing {
+		was, err := rollout(ctx, tx, by.Tenant, id)
+		if err != nil {
+			return err
+		}
+		is, err := verdict.Supersedes(was, r.ID, by.At)
+		if r.Kind == fleet.RolloutRollback && id == r.Of {
+			is, err = verdict.RollsBack(was, r.ID)
+		}
+		if err != nil {
+			return err
+		}
+		if is, err = settleRollout(ctx, tx, was, is, true, by); err != nil {
+			return err
+		}
+		if is.State == fleet.RolloutAborted {
+			if err := tellSuperseded(ctx, tx, by, is); err != nil {
+				return err
+			}
+		}
+	}
+	active, err := activeIn(ctx, tx, by.Tenant, r.Definition.Group)
+	if err == nil && active != "" {
+		err = fmt.Errorf("rollout %s is active in the group: %w", active, store.ErrExists)
+	}
+	return err
+}
+
+func tellSuperseded(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout) error {
+	entry, event := trail.RolloutSuperseded(by, r)
+	if err := appendAudit(ctx, tx, by, entry); err != nil {
+		return err
+	}
+	return appendEvent(ctx, tx, event)
+}
+
+// planAnew puts another plan in the place of the one that was made before.
+func planAnew(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, r *fleet.Rollout, start store.RolloutStart) error {
+	r.Plan = *start.Plan
+	for _, forget := range []string{
+		"DELETE FROM rollout_members WHERE tenant_id = ?1 AND rollout_id = ?2",
+		"UPDATE rollout_waves SET agents = 0, skipped = 0, pending = 0 WHERE tenant_id = ?1 AND rollout_id = ?2",
+	} {
+		if _, err := tx.ExecContext(ctx, forget, tenant, r.ID); err != nil {
+			return fail("forget a plan", err)
+		}
+	}
+	return putMembers(ctx, tx, tenant, r.ID, start.Members)
+}
+
+// begin makes what is rolled out the assignment of the group, and lets those wait that the plan does not know.
+func begin(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout, g fleet.Group) (fleet.Rollout, error) {
+	r, err := assignUnder(ctx, tx, by, r)
+	if err != nil {
+		return r, err
+	}
+	r.State, r.Version, r.StartedBy, r.StartedAt, r.WakeAt = fleet.RolloutInProgress, r.Version+1, by.Principal.Name, by.At, by.At
+	if err := putRollout(ctx, tx, r); err != nil {
+		return r, err
+	}
+	if err := letStrangersWait(ctx, tx, by, r, g); err != nil {
+		return r, err
+	}
+	if err := leaveOutStrays(ctx, tx, by, r); err != nil {
+		return r, err
+	}
+	entry, event := trail.RolloutStarted(by, r)
+	if err := appendAudit(ctx, tx, by, entry); err != nil {
+		return r, err
+	}
+	return r, appendEvent(ctx, tx, event)
+}
+
+// letStrangersWait lets the members of the group wait that the plan does not know; who is in the plan waits no more.
+func letStrangersWait(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout, g fleet.Group) error {
+	_, err := tx.ExecContext(ctx, `
+		DELETE FROM agents_waiting WHERE tenant_id = ?1 AND group_id = ?2
+			AND agent_id IN (SELECT agent_id FROM rollout_members WHERE tenant_id = ?1 AND rollout_id = ?3)`, by.Tenant, g.ID, r.ID)
+	if err != nil {
+		return fail("let agents wait no more", err)
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO agents_waiting (tenant_id, agent_id, group_id, since)
+		SELECT a.tenant_id, a.id, a.group_id, ?4 FROM agents a
+		LEFT JOIN rollout_members m ON m.tenant_id = ?1 AND m.rollout_id = ?3 AND m.agent_id = a.id
+		LEFT JOIN assignments o ON o.tenant_id = ?1 AND o.target = 'agent' AND o.target_id = a.id
+		WHERE a.tenant_id = ?1 AND a.group_id = ?2 AND m.agent_id IS NULL AND o.target_id IS NULL`+onWaiting,
+		by.Tenant, g.ID, r.ID, moment(by.At))
+	return fail("let agents wait", err)
+}
+
+// leaveOutStrays leaves out who was planned, and has an assignment of its own by now or has left the group.
+func leaveOutStrays(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout) error {
+	var changes []verdict.MemberChange
+	_, err := list(ctx, tx, func(row scanner) (m fleet.Member, err error) {
+		var own bool
+		err = row.Scan(append(memberInto(&m), &own)...)
+		why := verdict.LeftGroup
+		if own {
+			why = verdict.HasOwn
+		}
+		changes = append(changes, verdict.LeftOut(m, why, by.At))
+		return m, err
+	}, `
+		SELECT `+memberColumns+`, o.target_id IS NOT NULL
+		FROM rollout_members m JOIN agents a ON a.tenant_id = m.tenant_id AND a.id = m.agent_id
+		LEFT JOIN assignments o ON o.tenant_id = ?1 AND o.target = 'agent' AND o.target_id = m.agent_id
+		WHERE m.tenant_id = ?1 AND m.rollout_id = ?2 AND m.state = 'pending' AND (a.group_id IS NOT ?3 OR o.target_id IS NOT NULL)
+		ORDER BY m.agent_id`, by.Tenant, r.ID, r.Definition.Group)
+	if err != nil {
+		return fail("find members that have left", err)
+	}
+	return writeMembers(ctx, tx, by.Tenant, changes, map[fleet.RolloutID]fleet.RolloutState{r.ID: r.State}, by.At)
+}
+
+// assignUnder makes the assignment of the rollout's group its own. A rollback gives the group what it was assigned before
+// the rollout that it undoes, if that was anything.
+func assignUnder(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout) (fleet.Rollout, error) {
+	now, err := underlying(ctx, tx, by.Tenant, r.Definition.Group)
+	if err != nil {
+		return r, err
+	}
+	next := fleet.AssignedVersion{Config: r.Definition.Config, Version: r.Definition.Version}
+	if r.Kind == fleet.RolloutRollback {
+		undone, err := rollout(ctx, tx, by.Tenant, r.Of)
+		if err != nil {
+			return r, err
+		}
+		if next = undone.Former; next.Config == "" {
+			next = now.assigned
+		}
+	}
+	r.Former = now.assigned
+	if next.Config == "" {
+		return r, nil
+	}
+	settled := verdict.Settled(r, now.assigned, now.settled, now.state)
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO assignments AS a (tenant_id, target, target_id, config_id, version, generation, created_by, created_at, rollout_id, settled_config_id, settled_version)
+		VALUES (?1, 'group', ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9)
+		ON CONFLICT (tenant_id, target, target_id) DO UPDATE
+		SET config_id = excluded.config_id, version = excluded.version, generation = a.generation + 1, created_by = excluded.created_by,
+			created_at = excluded.created_at, rollout_id = excluded.rollout_id, settled_config_id = excluded.settled_config_id, settled_version = excluded.settled_version`,
+		by.Tenant, r.Definition.Group, next.Config, next.Version, by.Principal.Name, moment(by.At), r.ID, column.OrNull(settled.Config), settled.Version)
+	return r, fail("assign under a rollout", err)
+}
+
+// standing is what a group is assigned, and what it was before the rollout that this is under.
+type standing struct {
+	assigned, settled fleet.AssignedVersion
+	state             fleet.RolloutState
+}
+
+// underlying reads what a group is assigned; the zero one if nothing is.
+func underlying(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) (standing, error) {
+	found, err := list(ctx, tx, scanUnderlying, `
+		SELECT a.config_id, a.version, a.settled_config_id, coalesce(a.settled_version, 0), coalesce(r.state, '')
+		FROM assignments a LEFT JOIN rollouts r ON r.tenant_id = a.tenant_id AND r.id = a.rollout_id
+		WHERE a.tenant_id = ?1 AND a.target = 'group' AND a.target_id = ?2`, tenant, group)
+	if err != nil || len(found) == 0 {
+		return standing{}, fail("read the group's assignment", err)
+	}
+	return found[0], nil
+}
+
+func scanUnderlying(row scanner) (s standing, err error) {
+	err = row.Scan(&s.assigned.Config, &s.assigned.Version, (*text)(&s.settled.Config), &s.settled.Version, &s.state)
+	return s, err
+}
+
+// onWaiting ends the statements that let agents wait to be let in to what their group is assigned.
+const onWaiting = `
+	ON CONFLICT (tenant_id, agent_id) DO UPDATE SET group_id = excluded.group_id, since = excluded.since WHERE agents_waiting.group_id <> excluded.group_id`
