@@ -66,7 +66,6 @@ type classes struct {
 // version is a version that was read; config is nil if what it means is not known.
 type version struct {
 	offer  fleet.OfferHash
-	hash   fleet.ContentHash
 	config *collector.Config
 }
 
@@ -125,9 +124,10 @@ func (c *classes) version(ctx context.Context, of fleet.AssignedVersion) (*versi
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	v := &version{offer: stored.Offer, hash: stored.Hash}
+	v := &version{offer: stored.Offer}
 	c.versions[of] = v
-	if err != nil || stored.Templated || stored.Semantic.IsZero() {
+	// What is not there has no meaning either.
+	if stored.Templated || stored.Semantic.IsZero() {
 		return v, nil
 	}
 	body, err := c.content.Known(ctx, c.tenant, stored.Hash)
