@@ -96,10 +96,13 @@ func (m Member) Succeeded() bool {
 }
 
 // Disturbed says that the agent may be worse off for the rollout at this moment: budgets count it. It is over when the
-// agent has answered and is well after the windows of the gates; one that failed before and got nothing never is.
+// agent has answered and is well after the windows of the gates. One that nothing was pushed to by its deadline, or that
+// failed before and gets nothing, is not; one that was pushed to and does not answer is.
 func (m Member) Disturbed() bool {
-	well := m.PushedAt.IsZero() || m.HealthCounts && !m.Unhealthy && !m.Gone
-	return m.Touched() && !(m.Answered() && well)
+	if m.PushedAt.IsZero() {
+		return m.Touched() && !m.Answered() && !m.Overdue
+	}
+	return m.Touched() && !(m.Answered() && m.HealthCounts && !m.Unhealthy && !m.Gone)
 }
 
 // Elapsed is what time alone makes of the member: which windows of the gates have passed, whether it is overdue, and when

@@ -127,7 +127,7 @@ func TestSimulateAFleet(t *testing.T) {
 	check(t, "state", s.State, fleet.RolloutCompleted)
 	took := time.Since(began)
 	t.Logf("100000 agents in %s: %s after %s", took, s.Reason, s.Took)
-	if took > 30*time.Second {
+	if took > 2*time.Minute { // on a machine that does much else
 		t.Errorf("it took %s", took)
 	}
 }
