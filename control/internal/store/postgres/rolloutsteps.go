@@ -21,7 +21,7 @@ import (
 func (s *Store) Steer(
 	ctx context.Context, by fleet.By, id fleet.RolloutID, action string, decide func(fleet.RolloutSnapshot) (fleet.RolloutStep, error),
 ) (steered fleet.Rollout, err error) {
-	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+	err = s.bulkInTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
 		if err := lockAdvisory(ctx, tx, lockAlone, id); err != nil {
 			return err
 		}
