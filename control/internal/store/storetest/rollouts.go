@@ -376,7 +376,7 @@ func rolloutStarted(w *world) {
 	w.wantWoken()
 	for i, want := range []string{"not let it in", "not let it in", "waits", ""} {
 		s := w.situationOf(agents[i])
-		if strings.Contains(s.Held, want) != true || (want == "") != (s.Held == "") || (s.Member != nil) != (i < 2) {
+		if !strings.Contains(s.Held, want) || (want == "") != (s.Held == "") || (s.Member != nil) != (i < 2) {
 			w.Errorf("agent %d is held %q, member %+v", i, s.Held, s.Member)
 		}
 		if i < 3 && (s.Assigned == nil || s.Assigned.Config != v.Config || s.Through != "group") {
@@ -1075,7 +1075,7 @@ func rolloutTenants(w *world) {
 
 func rolloutSettledTemplate(w *world) {
 	g, agents := w.groupOf(1)
-	template, rendered := w.template("a: ${ampora:tag:x}", "a: eu")
+	template, rendered := w.template("b: ${ampora:tag:y}", "b: us")
 	w.assign(fleet.Target{Group: g.ID}, template)
 	w.start(w.planned(g, w.version("one"), agents))
 	all, err := w.Situations(w.Context(), w.tenant, agents, map[fleet.AgentID]fleet.VersionRef{agents[0]: rendered})
