@@ -92,6 +92,8 @@ func TestKeysReadBack(t *testing.T) {
 		same(t, name)(keyset.NamePlaceOf(name.String()))
 		target := keyset.TargetPlace{Kind: rapid.SampledFrom([]string{"agent", "group"}).Draw(t, "kind"), ID: id}
 		same(t, target)(keyset.TargetPlaceOf(target.String()))
+		numbered := keyset.NumberPlace{Number: number, ID: id}
+		same(t, numbered)(keyset.NumberPlaceOf(numbered.String()))
 		version := rapid.IntRange(1, math.MaxInt32).Draw(t, "version")
 		same(t, version)(keyset.NumberOf(keyset.Number(version)))
 
@@ -117,6 +119,7 @@ func TestTheEmptyKeyIsBeforeTheFirst(t *testing.T) {
 		place(keyset.NamePlaceOf("")):   keyset.NamePlace{ID: uuid.Nil.String()},
 		place(keyset.TargetPlaceOf("")): keyset.TargetPlace{ID: uuid.Nil.String()},
 		place(keyset.NumberOf("")):      math.MaxInt32,
+		place(keyset.NumberPlaceOf("")): keyset.NumberPlace{Number: -1, ID: uuid.Nil.String()},
 		place(keyset.AuditPlaceOf("")):  keyset.AuditPlace{At: end},
 	} {
 		if got != want {
@@ -134,20 +137,22 @@ func place[P any](p P, err error) any {
 
 // readers of keys, by what they are keys of.
 var readers = map[string]func(key string) error{
-	"times":   func(key string) error { _, err := keyset.PlaceOf(key); return err },
-	"names":   func(key string) error { _, err := keyset.NamePlaceOf(key); return err },
-	"targets": func(key string) error { _, err := keyset.TargetPlaceOf(key); return err },
-	"numbers": func(key string) error { _, err := keyset.NumberOf(key); return err },
-	"audit":   func(key string) error { _, err := keyset.AuditPlaceOf(key); return err },
+	"times":    func(key string) error { _, err := keyset.PlaceOf(key); return err },
+	"names":    func(key string) error { _, err := keyset.NamePlaceOf(key); return err },
+	"targets":  func(key string) error { _, err := keyset.TargetPlaceOf(key); return err },
+	"numbered": func(key string) error { _, err := keyset.NumberPlaceOf(key); return err },
+	"numbers":  func(key string) error { _, err := keyset.NumberOf(key); return err },
+	"audit":    func(key string) error { _, err := keyset.AuditPlaceOf(key); return err },
 }
 
 func TestWhatIsNoKey(t *testing.T) {
 	for list, keys := range map[string][]string{
-		"times":   {"x", "1", "1.", "1.x", "x." + id, "." + id, id, "9223372036854775808." + id},
-		"names":   {"x", id[1:], "x" + id[1:], "{" + id + "}"},
-		"targets": {"x", "agent", "agent/", "agent/x", id},
-		"numbers": {"x", "1x", "1.5", id, "9223372036854775808"},
-		"audit":   {"x", "1", "1.", "1.e", "1.ex", "x.e1", "1.r9223372036854775808"},
+		"times":    {"x", "1", "1.", "1.x", "x." + id, "." + id, id, "9223372036854775808." + id},
+		"names":    {"x", id[1:], "x" + id[1:], "{" + id + "}"},
+		"targets":  {"x", "agent", "agent/", "agent/x", id},
+		"numbered": {"x", "1", "1.", "1.x", "x." + id, "." + id, id},
+		"numbers":  {"x", "1x", "1.5", id, "9223372036854775808"},
+		"audit":    {"x", "1", "1.", "1.e", "1.ex", "x.e1", "1.r9223372036854775808"},
 	} {
 		for _, key := range keys {
 			if err := readers[list](key); !errors.Is(err, store.ErrNotFound) {

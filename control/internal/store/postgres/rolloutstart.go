@@ -19,7 +19,7 @@ import (
 // StartRollout implements store.Rollouts. What it closes is locked first, as by Steer; then the group, as by everything
 // that changes its members or its assignment.
 func (s *Store) StartRollout(ctx context.Context, by fleet.By, start store.RolloutStart) (started fleet.Rollout, err error) {
-	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+	err = s.bulkInTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
 		seen, err := rollout(ctx, tx, by.Tenant, start.Rollout, "")
 		if err != nil {
 			return err

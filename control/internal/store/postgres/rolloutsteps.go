@@ -21,7 +21,7 @@ import (
 func (s *Store) Steer(
 	ctx context.Context, by fleet.By, id fleet.RolloutID, action string, decide func(fleet.RolloutSnapshot) (fleet.RolloutStep, error),
 ) (steered fleet.Rollout, err error) {
-	err = s.inTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
+	err = s.bulkInTenant(ctx, by.Tenant, func(tx pgx.Tx) error {
 		if err := lockAdvisory(ctx, tx, lockAlone, id); err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func letIn(ctx context.Context, tx pgx.Tx, r fleet.Rollout, step fleet.RolloutSt
 			return nil
 		}, memberInto(&m), `
 			SELECT `+memberColumns+` FROM rollout_members m
-			WHERE m.tenant_id = $1 AND m.rollout_id = $3 AND m.agent_id `+among+` AND m.state = 'pending' FOR UPDATE SKIP LOCKED`, r.Tenant, agents, r.ID)
+			WHERE m.tenant_id = $1 AND m.rollout_id = $3 AND m.agent_id `+amongMany+` AND m.state = 'pending' FOR UPDATE SKIP LOCKED`, r.Tenant, agents, r.ID)
 		q.ask(func() error {
 			item[id] = item[id] || mine
 			return nil

@@ -1075,7 +1075,7 @@ func rolloutTenants(w *world) {
 
 func rolloutSettledTemplate(w *world) {
 	g, agents := w.groupOf(1)
-	template, rendered := w.template("a: ${ampora:tag:x}", "a: eu")
+	template, rendered := w.template("b: ${ampora:tag:y}", "b: us")
 	w.assign(fleet.Target{Group: g.ID}, template)
 	w.start(w.planned(g, w.version("one"), agents))
 	all, err := w.Situations(w.Context(), w.tenant, agents, map[fleet.AgentID]fleet.VersionRef{agents[0]: rendered})

@@ -14,13 +14,19 @@ import (
 // RolloutCreated is what a planned rollout leaves behind.
 func RolloutCreated(by fleet.By, r fleet.Rollout) (Entry, fleet.Event) {
 	return ofRollout("rollout.create", r, rolloutFields(r)),
-		OfRollout(r, fleet.Event{At: by.At, Kind: fleet.EventRolloutCreated, Message: fmt.Sprintf("rollout of %s planned for %d agents", rolledOut(r), r.Plan.Agents)})
+		OfRollout(r, fleet.Event{
+			At: by.At, Kind: fleet.EventRolloutCreated, Message: fmt.Sprintf("rollout of %s planned for %d agents", rolledOut(r), r.Plan.Agents),
+			Attributes: map[string]string{"digest": r.Plan.Digest},
+		})
 }
 
 // RolloutStarted is what the start leaves behind; its entry has the digest of what was planned.
 func RolloutStarted(by fleet.By, r fleet.Rollout) (Entry, fleet.Event) {
 	return ofRollout("rollout.start", r, rolloutFields(r)),
-		OfRollout(r, fleet.Event{At: by.At, Kind: fleet.EventRolloutStarted, Message: fmt.Sprintf("rollout of %s started for %d agents", rolledOut(r), r.Plan.Agents)})
+		OfRollout(r, fleet.Event{
+			At: by.At, Kind: fleet.EventRolloutStarted, Message: fmt.Sprintf("rollout of %s started for %d agents", rolledOut(r), r.Plan.Agents),
+			Attributes: map[string]string{"digest": r.Plan.Digest},
+		})
 }
 
 // RolloutSuperseded is what a rollout leaves behind in whose place another one starts.

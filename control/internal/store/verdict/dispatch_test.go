@@ -17,9 +17,19 @@ func TestOfDispatch(t *testing.T) {
 		change func(*fleet.Dispatch, *verdict.Addressee)
 		want   verdict.Fate
 	}{
-		"an offer that is granted":        {func(*fleet.Dispatch, *verdict.Addressee) {}, verdict.Send},
-		"an offer of another generation":  {func(d *fleet.Dispatch, _ *verdict.Addressee) { d.Generation = 2 }, verdict.PutOff},
-		"an offer whose grant is settled": {func(_ *fleet.Dispatch, to *verdict.Addressee) { to.Granted = 0 }, verdict.PutOff},
+		"an offer that is granted":                        {func(*fleet.Dispatch, *verdict.Addressee) {}, verdict.Send},
+		"an offer of another generation":                  {func(d *fleet.Dispatch, _ *verdict.Addressee) { d.Generation = 2 }, verdict.PutOff},
+		"an offer whose grant is settled":                 {func(_ *fleet.Dispatch, to *verdict.Addressee) { to.Granted = 0 }, verdict.PutOff},
+		"an offer whose rollout is closed at this moment": {func(_ *fleet.Dispatch, to *verdict.Addressee) { to.Rollout = verdict.Deciding }, verdict.PutOff},
+		"an offer whose rollout grants nothing": {func(_ *fleet.Dispatch, to *verdict.Addressee) {
+			to.Rollout = verdict.UnderRollout(fleet.RolloutPaused)
+		}, verdict.Park},
+		"an offer whose rollout is completed": {func(_ *fleet.Dispatch, to *verdict.Addressee) {
+			to.Rollout = verdict.UnderRollout(fleet.RolloutCompleted)
+		}, verdict.Send},
+		"a request while a rollout grants nothing": {func(d *fleet.Dispatch, to *verdict.Addressee) {
+			d.Kind, to.Rollout = fleet.DispatchFullState, verdict.Stopped
+		}, verdict.Send},
 		"a request for full state": {func(d *fleet.Dispatch, to *verdict.Addressee) {
 			d.Kind, to.Granted = fleet.DispatchFullState, 0
 		}, verdict.Send},
