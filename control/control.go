@@ -86,7 +86,7 @@ type Control struct {
 	enrolment   *enrolment.Enrolment
 	inbox       *inbox.Inbox
 	engine      *engine.Engine
-	rollouts    *engine.Rollouts
+	waves       *engine.Rollouts
 	outbox      *outbox.Outbox
 	backlog     *backlog
 	lists       *revocation.Lists
@@ -238,7 +238,7 @@ func (c *Control) openLoops(db ringing, bodies *content.Content, signer *outbox.
 	if c.engine, err = engine.New(engine.Deps{Store: db, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.engine, Way: way, Render: render.New(db, bodies, now).Offers}); err != nil {
 		return err
 	}
-	if c.rollouts, err = engine.NewRollouts(engine.RolloutsDeps{Store: db, Log: d.Log, Meter: d.Meter, Now: now, Bell: db.rollouts}); err != nil {
+	if c.waves, err = engine.NewRollouts(engine.RolloutsDeps{Store: db, Log: d.Log, Meter: d.Meter, Now: now, Bell: db.rollouts}); err != nil {
 		return err
 	}
 	if c.outbox, err = outbox.New(outbox.Deps{Store: db, Bus: d.Bus, Signer: signer, Log: d.Log, Meter: d.Meter, Tracer: d.Tracer, Now: now, Bell: db.outbox, Way: way}); err != nil {
@@ -314,7 +314,7 @@ func (c *Control) Loops() []run.Task {
 		{Name: "enrolment", Run: c.enrolment.Run},
 		{Name: "inbox", Run: c.inbox.Run},
 		{Name: "engine", Run: c.engine.Run},
-		{Name: "rollouts", Run: c.rollouts.Run},
+		{Name: "rollouts", Run: c.waves.Run},
 		{Name: "outbox", Run: c.outbox.Run},
 		{Name: "backlog", Run: c.backlog.run},
 		{Name: "signing keys", Run: c.keys.run},
