@@ -204,7 +204,7 @@ func ledgerOrder(w *world) {
 func clearAttempts(w *world) {
 	s := w.connected()
 	var lines []fleet.Attempt
-	for _, outcome := range []fleet.AttemptOutcome{fleet.AttemptFailed, fleet.AttemptRolledBack, fleet.AttemptApplied, fleet.AttemptOffered} {
+	for _, outcome := range []fleet.AttemptOutcome{fleet.AttemptFailed, fleet.AttemptRolledBack, fleet.AttemptApplied, fleet.AttemptOffered, fleet.AttemptSuperseded} {
 		lines = append(lines, w.attempt(w.version(string(outcome)), outcome))
 	}
 	w.apply(fleet.Step{Attempts: lines})
