@@ -36,9 +36,10 @@ type Configs interface {
 
 	// Assign points the target, which is no default, at a published version (a.Version 0: the newest), raises the generation and wakes the
 	// engine for every agent it decides for. ErrNotFound; ErrState if the version is not published; ErrLimit if a group
-	// has more than limit members. It returns how many agents it decides for.
+	// has more than limit members; ErrExists if it has an active rollout. It returns how many agents it decides for.
 	Assign(ctx context.Context, by fleet.By, a fleet.Assignment, limit int) (fleet.Assignment, int, error)
-	// Unassign removes the assignment and wakes the engine. ErrNotFound.
+	// Unassign removes the assignment, which nobody waits for any more, and wakes the engine. ErrNotFound; ErrExists if the
+	// group has an active rollout.
 	Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 	// Assignments lists by target.
 	Assignments(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Assignment, next string, err error)

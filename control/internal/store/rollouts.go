@@ -46,7 +46,8 @@ type Rollouts interface {
 	// AdvanceRollouts takes up to max rollouts of all tenants that are due at now, each in a transaction of its own, and does
 	// what is decided: first for members whose LookAt has come, up to fleet.CandidateLimit of them, then for the rollout. One
 	// that another process works on is passed over. It says how many it advanced. A step that closes something is decided and
-	// done anew with the rollout locked against whoever grants or sends, as by Steer.
+	// done anew with the rollout locked against whoever grants or sends, as by Steer. One that cannot be advanced holds up no
+	// other, though there is an error: it is due again after RolloutPause, or when it is woken, if it would fail again at once.
 	AdvanceRollouts(ctx context.Context, now time.Time, max int, d Deciding) (int, error)
 	// AddMembers puts agents that wait into a rollout that is active and not in its last wave's end, as pending members of its
 	// last wave; they wait no more. It says how many it added. ErrState if the rollout is not active.
@@ -57,6 +58,9 @@ type Rollouts interface {
 	// were. ErrLimit, and nothing is written, if more than limit wait and are online; those that are not online go on waiting.
 	Release(ctx context.Context, tenant fleet.TenantID, group fleet.GroupID, limit int, at time.Time) (int, error)
 }
+
+// RolloutPause is how long a rollout is left alone that could not be advanced, and cannot be at once.
+const RolloutPause = 30 * time.Second
 
 // RolloutScope says which agents are asked for.
 type RolloutScope struct {

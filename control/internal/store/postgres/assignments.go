@@ -80,7 +80,10 @@ func (s *Store) Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 		if deleted.RowsAffected() == 0 {
 			return fmt.Errorf("unassign: %w", store.ErrNotFound)
 		}
-		if t.Agent != "" && !t.Default {
+		switch {
+		case t.Group != "":
+			err = supplant(ctx, tx, by, t)
+		case !t.Default:
 			err = rejoin(ctx, tx, by, t.Agent)
 		}
 		if err != nil {
@@ -124,8 +127,8 @@ func (s *Store) Assignments(ctx context.Context, tenant fleet.TenantID, page fle
 	return assignments, next, err
 }
 
-// supplant ends what agents waited for, or were rolled out: a group's members get what it is assigned now at once, and an
-// agent with an assignment of its own has no part in what its group gets.
+// supplant ends what agents waited for, or were rolled out: a group's members get what it is assigned now, or its default,
+// at once, and an agent with an assignment of its own has no part in what its group gets.
 func supplant(ctx context.Context, tx pgx.Tx, by fleet.By, t fleet.Target) error {
 	_, err := tx.Exec(ctx, "DELETE FROM agents_waiting WHERE tenant_id = $1 AND (group_id = $2::uuid OR agent_id = $3::uuid)",
 		by.Tenant, column.IDOrNull(string(t.Group)), column.IDOrNull(string(t.Agent)))

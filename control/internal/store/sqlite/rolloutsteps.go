@@ -64,12 +64,26 @@ func (s *Store) AdvanceRollouts(ctx context.Context, now time.Time, most int, d 
 	var failures []error
 	for _, r := range due {
 		advanced, err := s.advanceRollout(ctx, r.tenant, r.id, now, d)
-		if advanced {
+		switch {
+		case err != nil:
+			failures = append(failures, fmt.Errorf("rollout %s: %w", r.id, err), s.putOff(ctx, r.tenant, r.id, now, err))
+		case advanced:
 			n++
 		}
-		failures = append(failures, err)
 	}
 	return n, errors.Join(failures...)
+}
+
+// putOff lets a rollout be looked at again after a while whose step failed, if it would fail again at once.
+func (s *Store) putOff(ctx context.Context, tenant fleet.TenantID, id fleet.RolloutID, now time.Time, failure error) error {
+	if !verdict.FailsAgain(failure) {
+		return nil
+	}
+	return s.inTenant(ctx, tenant, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE rollouts SET wake_at = ?3 WHERE tenant_id = ?1 AND id = ?2 AND wake_at <= ?4`,
+			tenant, id, moment(now.Add(store.RolloutPause)), moment(now))
+		return fail("put a rollout off", err)
+	})
 }
 
 // advanceRollout decides for a rollout that is still due and does it.
@@ -93,7 +107,7 @@ func (s *Store) advanceRollout(ctx context.Context, tenant fleet.TenantID, id fl
 		_, err = takeStep(ctx, tx, r, d.Decide(snapshot, now), fleet.System(tenant, now))
 		return err
 	})
-	return advanced && err == nil, err
+	return advanced, err
 }
 
 // elapse writes what time alone has made of members.

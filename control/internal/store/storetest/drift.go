@@ -15,15 +15,16 @@ import (
 
 // drift is store.Drift.
 var drift = suite{
-	"an agent is due some time after it says something else":     driftAfterReport,
-	"an agent is due at once when a grant settles":               driftAfterGrant,
-	"a verdict stands until something changes":                   driftVerdicts,
-	"a verdict on what is not so any more is not written":        driftStale,
-	"who drifts and who does no more is told once":               driftTold,
-	"of several verdicts those that stand are written":           driftSome,
-	"agents of all tenants are due, those first that wait long":  driftOfTenants,
-	"verdicts are counted, in all and in a group":                driftCounted,
-	"nobody knows whether an agent drifts that was not compared": driftUnknown,
+	"an agent is due some time after it says something else":      driftAfterReport,
+	"an agent is due at once when a grant settles":                driftAfterGrant,
+	"a verdict stands until something changes":                    driftVerdicts,
+	"a verdict on what is not so any more is not written":         driftStale,
+	"who drifts and who does no more is told once":                driftTold,
+	"of several verdicts those that stand are written":            driftSome,
+	"who drifts, or does no more, is due if a rollout watches it": driftWatched,
+	"agents of all tenants are due, those first that wait long":   driftOfTenants,
+	"verdicts are counted, in all and in a group":                 driftCounted,
+	"nobody knows whether an agent drifts that was not compared":  driftUnknown,
 }
 
 // effective says what an agent runs.
@@ -193,6 +194,30 @@ func driftSome(w *world) {
 		w.Errorf("%d verdicts were written", n)
 	}
 	w.wantDrift(a.id, fleet.Drift{State: fleet.DriftInSync, Since: w.now, LookedAt: w.now})
+}
+
+func driftWatched(w *world) {
+	g, sessions, agents := w.connectedTo(2)
+	w.rolling(g, w.version("one"), agents[:1], agents[1:])
+	w.woken()
+	for i, verdict := range []struct {
+		state fleet.DriftState
+		wakes bool
+	}{{fleet.DriftDrifted, true}, {fleet.DriftDrifted, false}, {fleet.DriftInSync, true}} {
+		for _, s := range sessions {
+			w.effective(s, fleet.Sequence(i+1), fmt.Sprint("runs ", i))
+		}
+		w.pass(time.Minute)
+		w.woken()
+		if n := w.found(verdict.state, w.looks()...); n != 2 {
+			w.Errorf("%d verdicts were written", n)
+		}
+		want := []fleet.AgentID{}
+		if verdict.wakes {
+			want = agents[:1]
+		}
+		w.wantWoken(want...)
+	}
 }
 
 func driftOfTenants(w *world) {

@@ -29,7 +29,7 @@ func advanceAtOnce(w *world) {
 		w.start(w.planned(g, v, agents))
 	}
 	advanced := atOnce(w, racers, func(int) (int, error) {
-		return w.rollouts().AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{Elapse: unchanged, Decide: resting})
+		return w.AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{Elapse: unchanged, Decide: resting})
 	})
 	all := w.advance(resting) // those that all passed over
 	for _, n := range advanced {
@@ -196,7 +196,7 @@ func (w *world) disturb(id fleet.RolloutID, agents []fleet.AgentID, who, n int) 
 		})
 		return err
 	case 1:
-		_, err := w.rollouts().AdvanceRollouts(w.Context(), w.now, 10, store.Deciding{Elapse: unchanged, Decide: func(s fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
+		_, err := w.AdvanceRollouts(w.Context(), w.now, 10, store.Deciding{Elapse: unchanged, Decide: func(s fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
 			step := admitting(s, now)
 			step.WakeAt = now
 			return step
@@ -257,7 +257,7 @@ func lookAtOnce(w *world) {
 	var saw atomic.Int64
 	var done atomic.Bool
 	look := func() error {
-		_, err := w.rollouts().AdvanceRollouts(w.Context(), w.now, 10, store.Deciding{Elapse: unchanged, Decide: func(s fleet.RolloutSnapshot, _ time.Time) fleet.RolloutStep {
+		_, err := w.AdvanceRollouts(w.Context(), w.now, 10, store.Deciding{Elapse: unchanged, Decide: func(s fleet.RolloutSnapshot, _ time.Time) fleet.RolloutStep {
 			saw.Store(int64(s.Wave.Applied))
 			return fleet.RolloutStep{}
 		}})

@@ -35,11 +35,13 @@ var rollouts = suite{
 	"a rollout becomes what it may become":                            rolloutGuard,
 	"time changes members that are due":                               rolloutElapses,
 	"a rollout that is not due is not advanced":                       rolloutNotDue,
+	"a rollout that cannot be advanced is put off, and no other":      rolloutPutOff,
 	"who a completed rollout did not reach waits":                     rolloutLeavesBehind,
 	"a rollback gives each what it had before":                        rolloutRollsBack,
 	"a rollout has one rollback":                                      rolloutOneRollback,
 	"an own assignment and leaving the group leave a member out":      rolloutLeavesOut,
 	"a group with an active rollout is not assigned to":               rolloutGuardsAssignment,
+	"nobody waits for a group that is unassigned":                     rolloutUnassigned,
 	"who waits is told by group, released and added":                  rolloutWaiting,
 	"what a watched agent says wakes the engine":                      rolloutWatches,
 	"members are listed by position, stragglers by how long":          rolloutMembersListed,
@@ -47,8 +49,6 @@ var rollouts = suite{
 	"rollouts are the tenant's":                                       rolloutTenants,
 	"a template that was settled is what it became":                   rolloutSettledTemplate,
 }
-
-func (w *world) rollouts() store.Rollouts { return w.Store }
 
 // definition is of a rollout of the version to the group.
 func definition(g fleet.Group, v fleet.VersionRef) fleet.RolloutDefinition {
@@ -78,14 +78,14 @@ func (w *world) plannedOf(r fleet.Rollout, members []fleet.Member) fleet.Rollout
 	w.Helper()
 	r.ID = newID[fleet.RolloutID]()
 	r.Plan = fleet.RolloutPlan{MadeAt: w.now, Agents: len(members), Digest: "digest-of-" + string(r.ID)}
-	created, err := w.rollouts().CreateRollout(w.Context(), w.by(), r, members)
+	created, err := w.CreateRollout(w.Context(), w.by(), r, members)
 	w.must(err)
 	return created
 }
 
 func (w *world) start(r fleet.Rollout) fleet.Rollout {
 	w.Helper()
-	started, err := w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: r.ID, Version: r.Version})
+	started, err := w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: r.ID, Version: r.Version})
 	w.must(err)
 	return started
 }
@@ -102,7 +102,7 @@ func (w *world) rolling(g fleet.Group, v fleet.VersionRef, waves ...[]fleet.Agen
 
 func (w *world) rollout(id fleet.RolloutID) fleet.Rollout {
 	w.Helper()
-	r, err := w.rollouts().Rollout(w.Context(), w.tenant, id)
+	r, err := w.Rollout(w.Context(), w.tenant, id)
 	w.must(err)
 	return r
 }
@@ -141,13 +141,13 @@ func unchanged(m fleet.Member, _ fleet.RolloutDefinition, _ time.Time) fleet.Mem
 // advance lets all rollouts that are due do what is decided, and says how many that were.
 func (w *world) advance(decide decideFunc) int {
 	w.Helper()
-	n, err := w.rollouts().AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{Elapse: unchanged, Decide: decide})
+	n, err := w.AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{Elapse: unchanged, Decide: decide})
 	w.must(err)
 	return n
 }
 
 func (w *world) steer(id fleet.RolloutID, decide decideFunc) (fleet.Rollout, error) {
-	return w.rollouts().Steer(w.Context(), w.by(), id, "rollout.steer", func(s fleet.RolloutSnapshot) (fleet.RolloutStep, error) {
+	return w.Steer(w.Context(), w.by(), id, "rollout.steer", func(s fleet.RolloutSnapshot) (fleet.RolloutStep, error) {
 		return decide(s, w.now), nil
 	})
 }
@@ -162,7 +162,7 @@ func (w *world) steered(id fleet.RolloutID, decide decideFunc) fleet.Rollout {
 func (w *world) membersOf(id fleet.RolloutID, f fleet.MemberFilter) []store.MemberView {
 	w.Helper()
 	return pages(w, func(page fleet.Page) ([]store.MemberView, string, error) {
-		return w.rollouts().Members(w.Context(), w.tenant, id, f, page)
+		return w.Members(w.Context(), w.tenant, id, f, page)
 	})
 }
 
@@ -185,7 +185,7 @@ func (w *world) wantCounted(id fleet.RolloutID) (all fleet.Counts) {
 	for _, m := range w.membersOf(id, fleet.MemberFilter{}) {
 		sums[m.Wave] = sums[m.Wave].Plus(fleet.Tally(m.Member))
 	}
-	waves, err := w.rollouts().RolloutWaves(w.Context(), w.tenant, id)
+	waves, err := w.RolloutWaves(w.Context(), w.tenant, id)
 	w.must(err)
 	for _, wave := range waves {
 		if wave.Counts != sums[wave.Wave] {
@@ -307,7 +307,7 @@ func rolloutRefused(w *world) {
 	g, agents := w.groupOf(1)
 	v := w.version("receivers: {}")
 	create := func(d fleet.RolloutDefinition, kind fleet.RolloutKind, of fleet.RolloutID) error {
-		_, err := w.rollouts().CreateRollout(w.Context(), w.by(), fleet.Rollout{ID: newID[fleet.RolloutID](), Kind: kind, Of: of, Definition: d}, inWaves(agents))
+		_, err := w.CreateRollout(w.Context(), w.by(), fleet.Rollout{ID: newID[fleet.RolloutID](), Kind: kind, Of: of, Definition: d}, inWaves(agents))
 		return err
 	}
 	none := definition(g, v)
@@ -322,9 +322,9 @@ func rolloutRefused(w *world) {
 	w.want(create(definition(g, v), fleet.RolloutRollback, newID[fleet.RolloutID]()), store.ErrNotFound)
 	pending := w.planned(g, v, agents)
 	w.want(create(definition(g, v), fleet.RolloutRollback, pending.ID), store.ErrState)
-	_, err := w.rollouts().Rollout(w.Context(), w.tenant, newID[fleet.RolloutID]())
+	_, err := w.Rollout(w.Context(), w.tenant, newID[fleet.RolloutID]())
 	w.want(err, store.ErrNotFound)
-	_, _, err = w.rollouts().Members(w.Context(), w.tenant, newID[fleet.RolloutID](), fleet.MemberFilter{}, fleet.Page{Size: 1})
+	_, _, err = w.Members(w.Context(), w.tenant, newID[fleet.RolloutID](), fleet.MemberFilter{}, fleet.Page{Size: 1})
 	w.want(err, store.ErrNotFound)
 }
 
@@ -340,7 +340,7 @@ func rolloutsListed(w *world) {
 	}
 	listed := func(f fleet.RolloutFilter) []fleet.Rollout {
 		return pages(w, func(page fleet.Page) ([]fleet.Rollout, string, error) {
-			return w.rollouts().Rollouts(w.Context(), w.tenant, f, page)
+			return w.Rollouts(w.Context(), w.tenant, f, page)
 		})
 	}
 	id := func(r fleet.Rollout) string { return string(r.ID) }
@@ -396,16 +396,16 @@ func rolloutStartedOnce(w *world) {
 	v := fleet.VersionRef{Config: c.ID, Version: 1}
 	r := w.planned(g, v, agents)
 	try := func(version int64) error {
-		_, err := w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: r.ID, Version: version})
+		_, err := w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: r.ID, Version: version})
 		return err
 	}
 	w.want(try(r.Version+1), store.ErrConflict)
 	w.must(w.archive(c.ID, 1))
 	w.want(try(r.Version), store.ErrState)
 	other := w.start(w.planned(g, w.version("receivers: {}"), agents))
-	_, err := w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: other.ID, Version: other.Version})
+	_, err := w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: other.ID, Version: other.Version})
 	w.want(err, store.ErrState)
-	_, err = w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: newID[fleet.RolloutID]()})
+	_, err = w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: newID[fleet.RolloutID]()})
 	w.want(err, store.ErrNotFound)
 }
 
@@ -414,9 +414,9 @@ func rolloutSuperseded(w *world) {
 	first := w.rolling(g, w.version("one"), agents)
 	w.grantDue()
 	second := w.planned(g, w.version("two"), agents)
-	_, err := w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: second.ID, Version: second.Version})
+	_, err := w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: second.ID, Version: second.Version})
 	w.want(err, store.ErrExists)
-	_, err = w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: second.ID, Version: second.Version, Supersede: true})
+	_, err = w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: second.ID, Version: second.Version, Supersede: true})
 	w.must(err)
 	if now := w.rollout(first.ID); now.State != fleet.RolloutAborted || now.Generation != first.Generation+1 || now.EndedAt.IsZero() {
 		w.Errorf("superseded is %+v", now)
@@ -432,7 +432,7 @@ func rolloutPlannedAnew(w *world) {
 	g, agents := w.groupOf(3)
 	r := w.planned(g, w.version("one"), agents[:2], agents[2:])
 	plan := fleet.RolloutPlan{MadeAt: w.now, Agents: 1, Digest: "another"}
-	started, err := w.rollouts().StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: r.ID, Version: r.Version, Plan: &plan, Members: inWaves(agents[:1])})
+	started, err := w.StartRollout(w.Context(), w.by(), store.RolloutStart{Rollout: r.ID, Version: r.Version, Plan: &plan, Members: inWaves(agents[:1])})
 	w.must(err)
 	if started.Plan.Digest != "another" || w.rollout(r.ID).Plan.Agents != 1 {
 		w.Errorf("started is %+v", started)
@@ -637,7 +637,7 @@ func rolloutSteerFails(w *world) {
 	g, agents := w.groupOf(1)
 	r := w.rolling(g, w.version("one"), agents)
 	why := errors.New("it must not be")
-	_, err := w.rollouts().Steer(w.Context(), w.by(), r.ID, "rollout.steer", func(s fleet.RolloutSnapshot) (fleet.RolloutStep, error) {
+	_, err := w.Steer(w.Context(), w.by(), r.ID, "rollout.steer", func(s fleet.RolloutSnapshot) (fleet.RolloutStep, error) {
 		return becoming(fleet.RolloutPaused, true)(s, w.now), why
 	})
 	w.want(err, why)
@@ -681,7 +681,7 @@ func rolloutElapses(w *world) {
 	r := w.rolling(g, w.version("one"), agents)
 	w.woken()
 	w.pass(10 * time.Minute)
-	_, err := w.rollouts().Steer(w.Context(), w.by(), r.ID, "rollout.steer", func(s fleet.RolloutSnapshot) (fleet.RolloutStep, error) {
+	_, err := w.Steer(w.Context(), w.by(), r.ID, "rollout.steer", func(s fleet.RolloutSnapshot) (fleet.RolloutStep, error) {
 		if !s.LookAt.Equal(w.now) {
 			w.Errorf("looked at next at %s, want %s", s.LookAt, w.now)
 		}
@@ -689,7 +689,7 @@ func rolloutElapses(w *world) {
 	})
 	w.must(err)
 	var saw fleet.RolloutSnapshot
-	n, err := w.rollouts().AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{
+	n, err := w.AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{
 		Elapse: func(m fleet.Member, of fleet.RolloutDefinition, now time.Time) fleet.Member {
 			if of.Deadline != fleet.DefaultDeadline || !now.Equal(w.now) {
 				w.Errorf("elapses under %+v at %s", of, now)
@@ -723,12 +723,51 @@ func rolloutNotDue(w *world) {
 		g, agents := w.groupOf(i + 1)
 		w.start(w.planned(g, v, agents))
 	}
-	early, err := w.rollouts().AdvanceRollouts(w.Context(), w.now.Add(-time.Second), 100, store.Deciding{Elapse: unchanged, Decide: resting})
+	early, err := w.AdvanceRollouts(w.Context(), w.now.Add(-time.Second), 100, store.Deciding{Elapse: unchanged, Decide: resting})
 	w.must(err)
-	some, err := w.rollouts().AdvanceRollouts(w.Context(), w.now, 2, store.Deciding{Elapse: unchanged, Decide: resting})
+	some, err := w.AdvanceRollouts(w.Context(), w.now, 2, store.Deciding{Elapse: unchanged, Decide: resting})
 	w.must(err)
 	if rest := w.advance(resting); early != 0 || some != 2 || rest != 1 {
 		w.Errorf("advanced %d early, %d of two, then %d", early, some, rest)
+	}
+}
+
+func rolloutPutOff(w *world) {
+	v := w.version("one")
+	g, agents := w.groupOf(2)
+	broken := w.start(w.planned(g, v, agents[:1]))
+	w.pass(time.Second) // it is not the last one that is due
+	other, others := w.groupOf(1)
+	w.start(w.planned(other, v, others))
+	again := func(s fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
+		return fleet.RolloutStep{WakeAt: now}
+	}
+	advance := func() (int, error) {
+		return w.AdvanceRollouts(w.Context(), w.now, 100, store.Deciding{Elapse: unchanged, Decide: func(s fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
+			if s.Rollout.ID == broken.ID {
+				return becoming(fleet.RolloutPending, false)(s, now)
+			}
+			return again(s, now)
+		}})
+	}
+	n, err := advance()
+	if w.want(err, store.ErrState); n != 1 {
+		w.Errorf("%d were advanced beside it", n)
+	}
+	if got := w.rollout(broken.ID); got.Version != broken.Version || got.State != fleet.RolloutInProgress || !got.WakeAt.Equal(w.now.Add(store.RolloutPause)) {
+		w.Errorf("it is %+v", got)
+	}
+	w.pass(store.RolloutPause - time.Second)
+	if n, err = advance(); err != nil || n != 1 {
+		w.Errorf("advanced meanwhile: %d, %v", n, err)
+	}
+	w.pass(time.Second)
+	if n, err = advance(); !errors.Is(err, store.ErrState) || n != 1 {
+		w.Errorf("advanced after that: %d, %v", n, err)
+	}
+	w.assign(fleet.Target{Agent: agents[0]}, v) // it is left out, which wakes the rollout
+	if n := w.advance(again); n != 2 {
+		w.Errorf("advanced when it was woken: %d", n)
 	}
 }
 
@@ -755,7 +794,7 @@ func rolloutLeavesBehind(w *world) {
 	if s := w.situationOf(agents[3]); s.Member != nil {
 		w.Errorf("who was left out is %+v", s.Member)
 	}
-	waves, err := w.rollouts().RolloutWaves(w.Context(), w.tenant, r.ID)
+	waves, err := w.RolloutWaves(w.Context(), w.tenant, r.ID)
 	w.must(err)
 	if len(waves) != 2 || waves[1].OpenedAt.IsZero() || !waves[1].EndedAt.Equal(w.now) {
 		w.Errorf("waves are %+v", waves)
@@ -772,7 +811,7 @@ func rolloutRollsBack(w *world) {
 	w.assign(fleet.Target{Group: g.ID}, one)
 	r := w.rolling(g, two, agents[:2], agents[2:])
 	w.grantDue()
-	touched, err := w.rollouts().RolloutCandidates(w.Context(), w.tenant, store.RolloutScope{Group: g.ID, Touched: r.ID})
+	touched, err := w.RolloutCandidates(w.Context(), w.tenant, store.RolloutScope{Group: g.ID, Touched: r.ID})
 	w.must(err)
 	if len(touched) != 2 || touched[0].Runs.Config != two.Config {
 		w.Errorf("touched are %+v", touched)
@@ -821,7 +860,7 @@ func rolloutOneRollback(w *world) {
 		w.Error("a rollback is wanted that was made")
 	}
 	rollback.ID = newID[fleet.RolloutID]()
-	_, err := w.rollouts().CreateRollout(w.Context(), w.by(), rollback, nil)
+	_, err := w.CreateRollout(w.Context(), w.by(), rollback, nil)
 	w.want(err, store.ErrState)
 	w.steered(first.ID, becoming(fleet.RolloutAborted, false))
 	w.plannedOf(rollback, inWaves(agents))
@@ -877,6 +916,26 @@ func rolloutGuardsAssignment(w *world) {
 	}
 }
 
+func rolloutUnassigned(w *world) {
+	g, _, agents := w.connectedTo(2)
+	r := w.rolling(g, w.version("one"), agents[:1])
+	w.steered(r.ID, becoming(fleet.RolloutAborted, true))
+	if s := w.situationOf(agents[1]); !strings.Contains(s.Held, "waits") {
+		w.Fatalf("who joined later is held %q", s.Held)
+	}
+	w.woken()
+	w.must(w.Unassign(w.Context(), w.by(), fleet.Target{Group: g.ID}))
+	w.wantWoken(agents...)
+	for _, agent := range agents {
+		if s := w.situationOf(agent); s.Held != "" || s.Assigned != nil || s.Member != nil {
+			w.Errorf("the situation is %+v", s)
+		}
+	}
+	if groups, err := w.GroupsWaiting(w.Context(), w.now); err != nil || len(groups) != 0 {
+		w.Errorf("groups are %+v, %v", groups, err)
+	}
+}
+
 func rolloutWaiting(w *world) {
 	g, _, agents := w.connectedTo(4)
 	away := w.member(g.ID)
@@ -885,7 +944,7 @@ func rolloutWaiting(w *world) {
 	w.woken()
 	waiting := func() store.GroupWaiting {
 		w.Helper()
-		groups, err := w.rollouts().GroupsWaiting(w.Context(), w.now)
+		groups, err := w.GroupsWaiting(w.Context(), w.now)
 		w.must(err)
 		if len(groups) != 1 {
 			w.Fatalf("groups are %+v", groups)
@@ -900,11 +959,11 @@ func rolloutWaiting(w *world) {
 		w.Errorf("waiting is %+v, want %+v", got, want)
 	}
 	scope := store.RolloutScope{Group: g.ID, Waiting: true, Config: v.Config, Version: 1}
-	if found, err := w.rollouts().RolloutCandidates(w.Context(), w.tenant, scope); err != nil || len(found) != 2 {
+	if found, err := w.RolloutCandidates(w.Context(), w.tenant, scope); err != nil || len(found) != 2 {
 		w.Errorf("candidates are %+v, %v", found, err)
 	}
 	stranger := w.member("")
-	n, err := w.rollouts().AddMembers(w.Context(), w.tenant, r.ID, inWaves([]fleet.AgentID{agents[2], agents[0], stranger}), w.now)
+	n, err := w.AddMembers(w.Context(), w.tenant, r.ID, inWaves([]fleet.AgentID{agents[2], agents[0], stranger}), w.now)
 	w.must(err)
 	if m := w.inRollout(r.ID, agents[2]); n != 1 || m.State != fleet.MemberPending || m.Wave != 2 || m.Position != 3 {
 		w.Errorf("added %d, %+v", n, m)
@@ -914,18 +973,18 @@ func rolloutWaiting(w *world) {
 		w.Errorf("the situation is %+v", s)
 	}
 	w.steered(r.ID, becoming(fleet.RolloutAborted, true))
-	_, err = w.rollouts().AddMembers(w.Context(), w.tenant, r.ID, inWaves(agents[3:]), w.now)
+	_, err = w.AddMembers(w.Context(), w.tenant, r.ID, inWaves(agents[3:]), w.now)
 	w.want(err, store.ErrState)
-	_, err = w.rollouts().Release(w.Context(), w.tenant, g.ID, 0, w.now)
+	_, err = w.Release(w.Context(), w.tenant, g.ID, 0, w.now)
 	w.want(err, store.ErrLimit)
 	w.woken()
-	n, err = w.rollouts().Release(w.Context(), w.tenant, g.ID, 1, w.now)
+	n, err = w.Release(w.Context(), w.tenant, g.ID, 1, w.now)
 	w.must(err)
 	if n != 1 {
 		w.Errorf("%d were released", n)
 	}
 	w.wantWoken(agents[3])
-	if groups, err := w.rollouts().GroupsWaiting(w.Context(), w.now); err != nil || len(groups) != 0 {
+	if groups, err := w.GroupsWaiting(w.Context(), w.now); err != nil || len(groups) != 0 {
 		w.Errorf("groups are %+v, %v", groups, err)
 	}
 	if s := w.situationOf(away); !strings.Contains(s.Held, "waits") {
@@ -1015,7 +1074,7 @@ func rolloutCandidates(w *world) {
 	failed(agents[2], one, two.Offer)             // the same bytes of another configuration
 	failed(agents[3], two, fleet.OfferHash{1, 2}) // another rendering of the same content
 	find := func() []fleet.RolloutCandidate {
-		found, err := w.rollouts().RolloutCandidates(w.Context(), w.tenant, store.RolloutScope{
+		found, err := w.RolloutCandidates(w.Context(), w.tenant, store.RolloutScope{
 			Group: g.ID, Config: two.Config, Version: 1, Spread: "rack", Blast: []string{"site", "none"},
 		})
 		w.must(err)
@@ -1047,7 +1106,7 @@ func rolloutCandidates(w *world) {
 		{Group: g.ID, Config: two.Config, Version: 7},
 		{Group: g.ID, Touched: newID[fleet.RolloutID]()},
 	} {
-		_, err := w.rollouts().RolloutCandidates(w.Context(), w.tenant, scope)
+		_, err := w.RolloutCandidates(w.Context(), w.tenant, scope)
 		w.want(err, store.ErrNotFound)
 	}
 }
@@ -1056,13 +1115,13 @@ func rolloutTenants(w *world) {
 	g, agents := w.groupOf(1)
 	r := w.planned(g, w.version("one"), agents)
 	theirs := w.in("theirs")
-	_, err := theirs.rollouts().Rollout(w.Context(), theirs.tenant, r.ID)
+	_, err := theirs.Rollout(w.Context(), theirs.tenant, r.ID)
 	w.want(err, store.ErrNotFound)
-	_, err = theirs.rollouts().StartRollout(w.Context(), theirs.by(), store.RolloutStart{Rollout: r.ID, Version: r.Version})
+	_, err = theirs.StartRollout(w.Context(), theirs.by(), store.RolloutStart{Rollout: r.ID, Version: r.Version})
 	w.want(err, store.ErrNotFound)
 	_, err = theirs.steer(r.ID, resting)
 	w.want(err, store.ErrNotFound)
-	if list, _, err := theirs.rollouts().Rollouts(w.Context(), theirs.tenant, fleet.RolloutFilter{}, fleet.Page{Size: 10}); err != nil || len(list) != 0 {
+	if list, _, err := theirs.Rollouts(w.Context(), theirs.tenant, fleet.RolloutFilter{}, fleet.Page{Size: 10}); err != nil || len(list) != 0 {
 		w.Errorf("they see %+v, %v", list, err)
 	}
 	w.start(r)

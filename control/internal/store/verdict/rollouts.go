@@ -5,6 +5,8 @@ package verdict
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,6 +41,17 @@ func OfRolloutStep(was fleet.Rollout, s fleet.RolloutStep) (is fleet.Rollout, er
 	}
 	is.WakeAt = s.WakeAt
 	return is, nil
+}
+
+// FailsAgain says whether a step that failed would fail again if it were tried at once: not if the database was away or others
+// were in the way, or nobody wanted it any more.
+func FailsAgain(failure error) bool {
+	for _, passing := range []error{store.ErrUnavailable, store.ErrContended, store.ErrUnknown, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(failure, passing) {
+			return false
+		}
+	}
+	return failure != nil
 }
 
 // Supersedes is what a rollout becomes in whose place another one starts.
