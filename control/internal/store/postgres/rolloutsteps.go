@@ -153,23 +153,11 @@ func elapse(ctx context.Context, tx pgx.Tx, r fleet.Rollout, now time.Time, d st
 
 // readSnapshot reads what is known of a rollout when something is decided for it.
 func readSnapshot(ctx context.Context, tx pgx.Tx, r fleet.Rollout, now time.Time) (fleet.RolloutSnapshot, error) {
-	s := fleet.RolloutSnapshot{Rollout: r}
 	waves, err := readWaves(ctx, tx, r.Tenant, r.ID)
 	if err != nil {
-		return s, err
+		return fleet.RolloutSnapshot{}, err
 	}
-	for _, w := range waves {
-		switch {
-		case w.Wave == 0:
-		case w.Wave > r.Wave:
-			s.Rest += w.Counts.Pending
-		default:
-			s.SoFar = s.SoFar.Plus(w.Counts)
-			if w.Wave == r.Wave {
-				s.Wave = w.Counts
-			}
-		}
-	}
+	s := verdict.Counted(r, waves)
 	var next fleet.AgentID
 	var look time.Time
 	err = pipelined(ctx, tx, "read what is next", func(q *pipeline) {

@@ -61,21 +61,7 @@ func joining(ctx context.Context, tx pgx.Tx, r fleet.Rollout, members []fleet.Me
 	if err != nil {
 		return nil, fail("lock members", err)
 	}
-	was, waits := map[fleet.AgentID]*fleet.Member{}, map[fleet.AgentID]bool{}
-	for i, m := range there {
-		was[m.Agent] = &there[i]
-	}
-	for _, agent := range waiting {
-		waits[agent] = true
-	}
-	for _, m := range members {
-		m.Rollout = r.ID
-		if c, joins := verdict.Joining(was[m.Agent], m, wave, last+1); joins && waits[m.Agent] {
-			changes, last = append(changes, c), last+1
-			delete(waits, m.Agent)
-		}
-	}
-	return changes, nil
+	return verdict.Joining(members, verdict.Place{Rollout: r.ID, Wave: wave, Last: last}, there, waiting), nil
 }
 
 // queueJoined writes new members, and those that were left out before.

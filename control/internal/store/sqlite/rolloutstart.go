@@ -50,13 +50,11 @@ func (s *Store) StartRollout(ctx context.Context, by fleet.By, start store.Rollo
 // startable reads a rollout that is about to start.
 func startable(ctx context.Context, tx *sql.Tx, by fleet.By, start store.RolloutStart) (fleet.Rollout, error) {
 	r, err := rollout(ctx, tx, by.Tenant, start.Rollout)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = verdict.Startable(r, start)
+	}
+	if err != nil {
 		return r, err
-	case r.State != fleet.RolloutPending:
-		return r, fmt.Errorf("start a rollout that is %s: %w", r.State, store.ErrState)
-	case r.Version != start.Version:
-		return r, fmt.Errorf("start rollout %s: %w", r.ID, store.ErrConflict)
 	}
 	_, err = published(ctx, tx, by.Tenant, r.Definition.Config, r.Definition.Version)
 	return r, err
@@ -97,10 +95,7 @@ func makeWay(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout, clos
 		if err != nil {
 			return err
 		}
-		is, err := verdict.Supersedes(was, r.ID, by.At)
-		if r.Kind == fleet.RolloutRollback && id == r.Of {
-			is, err = verdict.RollsBack(was, r.ID)
-		}
+		is, err := verdict.MakesWay(was, r, by.At)
 		if err != nil {
 			return err
 		}
@@ -214,21 +209,17 @@ func assignUnder(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout) 
 	if err != nil {
 		return r, err
 	}
-	next := fleet.AssignedVersion{Config: r.Definition.Config, Version: r.Definition.Version}
+	var undone fleet.Rollout
 	if r.Kind == fleet.RolloutRollback {
-		undone, err := rollout(ctx, tx, by.Tenant, r.Of)
-		if err != nil {
+		if undone, err = rollout(ctx, tx, by.Tenant, r.Of); err != nil {
 			return r, err
 		}
-		if next = undone.Former; next.Config == "" {
-			next = now.assigned
-		}
 	}
-	r.Former = now.assigned
+	next, settled := verdict.Begins(r, undone, now)
+	r.Former = now.Assigned
 	if next.Config == "" {
 		return r, nil
 	}
-	settled := verdict.Settled(r, now.assigned, now.settled, now.state)
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO assignments AS a (tenant_id, target, target_id, config_id, version, generation, created_by, created_at, rollout_id, settled_config_id, settled_version)
 		VALUES (?1, 'group', ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9)
@@ -239,27 +230,21 @@ func assignUnder(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout) 
 	return r, fail("assign under a rollout", err)
 }
 
-// standing is what a group is assigned, and what it was before the rollout that this is under.
-type standing struct {
-	assigned, settled fleet.AssignedVersion
-	state             fleet.RolloutState
-}
-
 // underlying reads what a group is assigned; the zero one if nothing is.
-func underlying(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) (standing, error) {
+func underlying(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) (verdict.Underlying, error) {
 	found, err := list(ctx, tx, scanUnderlying, `
 		SELECT a.config_id, a.version, a.settled_config_id, coalesce(a.settled_version, 0), coalesce(r.state, '')
 		FROM assignments a LEFT JOIN rollouts r ON r.tenant_id = a.tenant_id AND r.id = a.rollout_id
 		WHERE a.tenant_id = ?1 AND a.target = 'group' AND a.target_id = ?2`, tenant, group)
 	if err != nil || len(found) == 0 {
-		return standing{}, fail("read the group's assignment", err)
+		return verdict.Underlying{}, fail("read the group's assignment", err)
 	}
 	return found[0], nil
 }
 
-func scanUnderlying(row scanner) (s standing, err error) {
-	err = row.Scan(&s.assigned.Config, &s.assigned.Version, (*text)(&s.settled.Config), &s.settled.Version, &s.state)
-	return s, err
+func scanUnderlying(row scanner) (u verdict.Underlying, err error) {
+	err = row.Scan(&u.Assigned.Config, &u.Assigned.Version, (*text)(&u.Settled.Config), &u.Settled.Version, &u.State)
+	return u, err
 }
 
 // onWaiting ends the statements that let agents wait to be let in to what their group is assigned.

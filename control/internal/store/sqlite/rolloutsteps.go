@@ -127,23 +127,11 @@ func elapse(ctx context.Context, tx *sql.Tx, r fleet.Rollout, now time.Time, d s
 
 // readSnapshot reads what is known of a rollout when something is decided for it.
 func readSnapshot(ctx context.Context, tx *sql.Tx, r fleet.Rollout, now time.Time) (fleet.RolloutSnapshot, error) {
-	s := fleet.RolloutSnapshot{Rollout: r}
 	waves, err := readWaves(ctx, tx, r.Tenant, r.ID)
 	if err != nil {
-		return s, err
+		return fleet.RolloutSnapshot{}, err
 	}
-	for _, w := range waves {
-		switch {
-		case w.Wave == 0:
-		case w.Wave > r.Wave:
-			s.Rest += w.Counts.Pending
-		default:
-			s.SoFar = s.SoFar.Plus(w.Counts)
-			if w.Wave == r.Wave {
-				s.Wave = w.Counts
-			}
-		}
-	}
+	s := verdict.Counted(r, waves)
 	next, err := list(ctx, tx, scanAgentID, `
 		SELECT agent_id FROM rollout_members WHERE tenant_id = ?1 AND rollout_id = ?2 AND state = 'pending' AND wave BETWEEN 1 AND ?3
 		ORDER BY wave, position LIMIT ?4`, r.Tenant, r.ID, r.Wave, fleet.CandidateLimit)

@@ -59,21 +59,7 @@ func joining(ctx context.Context, tx *sql.Tx, r fleet.Rollout, members []fleet.M
 	if err != nil {
 		return nil, fail("find members", err)
 	}
-	was, waits := map[fleet.AgentID]*fleet.Member{}, map[fleet.AgentID]bool{}
-	for i, m := range there {
-		was[m.Agent] = &there[i]
-	}
-	for _, agent := range waiting {
-		waits[agent] = true
-	}
-	for _, m := range members {
-		m.Rollout = r.ID
-		if c, joins := verdict.Joining(was[m.Agent], m, wave, last+1); joins && waits[m.Agent] {
-			changes, last = append(changes, c), last+1
-			delete(waits, m.Agent)
-		}
-	}
-	return changes, nil
+	return verdict.Joining(members, verdict.Place{Rollout: r.ID, Wave: wave, Last: last}, there, waiting), nil
 }
 
 // joinRollout writes new members, and those that were left out before.

@@ -54,17 +54,25 @@ func FailsAgain(failure error) bool {
 	return failure != nil
 }
 
-// Supersedes is what a rollout becomes in whose place another one starts.
-func Supersedes(was fleet.Rollout, by fleet.RolloutID, at time.Time) (is fleet.Rollout, err error) {
-	is = was
-	is.State, is.EndedAt, is.Reason = fleet.RolloutAborted, at, "rollout "+string(by)+" took its place"
-	return OfRolloutStep(was, fleet.RolloutStep{Rollout: &is, Close: true})
+// Startable says whether a rollout can be started as it is.
+func Startable(r fleet.Rollout, s store.RolloutStart) error {
+	switch {
+	case r.State != fleet.RolloutPending:
+		return fmt.Errorf("start a rollout that is %s: %w", r.State, store.ErrState)
+	case r.Version != s.Version:
+		return fmt.Errorf("start rollout %s: %w", r.ID, store.ErrConflict)
+	}
+	return nil
 }
 
-// RollsBack is what a rollout becomes of which the rollback starts.
-func RollsBack(was fleet.Rollout, by fleet.RolloutID) (is fleet.Rollout, err error) {
+// MakesWay is what a rollout becomes when another one starts that undoes it, or takes its place.
+func MakesWay(was, starts fleet.Rollout, at time.Time) (is fleet.Rollout, err error) {
 	is = was
-	is.State, is.Reason, is.WantsRollback = fleet.RolloutRollingBack, "rollout "+string(by)+" rolls it back", false
+	if starts.Kind == fleet.RolloutRollback && starts.Of == was.ID {
+		is.State, is.Reason, is.WantsRollback = fleet.RolloutRollingBack, "rollout "+string(starts.ID)+" rolls it back", false
+	} else {
+		is.State, is.EndedAt, is.Reason = fleet.RolloutAborted, at, "rollout "+string(starts.ID)+" took its place"
+	}
 	return OfRolloutStep(was, fleet.RolloutStep{Rollout: &is, Close: true})
 }
 
@@ -79,17 +87,46 @@ func Undoable(r fleet.Rollout, undoing fleet.RolloutState) error {
 	return nil
 }
 
-// Settled is what members get that are held and have had nothing, once a rollout of the version has begun in a group that
-// is assigned what is given; settled is what stands there by now, state that of the rollout the assignment is under. It
-// stays what it is until a rollout was completed, and is never what is only being rolled out.
-func Settled(r fleet.Rollout, assigned, settled fleet.AssignedVersion, state fleet.RolloutState) fleet.AssignedVersion {
-	next := fleet.AssignedVersion{Config: r.Definition.Config, Version: r.Definition.Version}
+// Underlying is what a group is assigned, what its members that are held get, and the state of the rollout that the
+// assignment is under; the zero one if nothing is assigned.
+type Underlying struct {
+	Assigned, Settled fleet.AssignedVersion
+	State             fleet.RolloutState
+}
+
+// Begins is what a group is assigned when a rollout begins, and what members get from then on that are held and have had
+// nothing. A rollback gives the group what it was assigned before the rollout that is undone, if that was anything. What is
+// settled stays what it is until a rollout was completed, and is never what is only being rolled out.
+func Begins(r, undone fleet.Rollout, now Underlying) (assigned, settled fleet.AssignedVersion) {
+	assigned = fleet.AssignedVersion{Config: r.Definition.Config, Version: r.Definition.Version}
 	switch {
-	case r.Kind == fleet.RolloutRollback, assigned == next, state != "" && state != fleet.RolloutCompleted:
-		return settled
+	case r.Kind == fleet.RolloutRollback && undone.Former.Config != "":
+		return undone.Former, now.Settled
+	case r.Kind == fleet.RolloutRollback:
+		return now.Assigned, now.Settled
+	case now.Assigned == assigned, now.State != "" && now.State != fleet.RolloutCompleted:
+		return assigned, now.Settled
 	default:
-		return assigned
+		return assigned, now.Assigned
 	}
+}
+
+// Counted is the snapshot of a rollout with the counts of its waves. Those that were skipped by its plan count for nothing.
+func Counted(r fleet.Rollout, waves []fleet.WaveCounts) fleet.RolloutSnapshot {
+	s := fleet.RolloutSnapshot{Rollout: r}
+	for _, w := range waves {
+		switch {
+		case w.Wave == 0:
+		case w.Wave > r.Wave:
+			s.Rest += w.Counts.Pending
+		default:
+			s.SoFar = s.SoFar.Plus(w.Counts)
+			if w.Wave == r.Wave {
+				s.Wave = w.Counts
+			}
+		}
+	}
+	return s
 }
 
 // MemberChange is a member that becomes another.
@@ -184,18 +221,33 @@ const (
 	LeftGroup = "left the group"
 )
 
-// Joining is an agent that waited, as a member of the last wave of a rollout under way: where it was none, or was left out.
-func Joining(was *fleet.Member, is fleet.Member, wave, position int) (MemberChange, bool) {
-	is.Wave, is.Position, is.State = wave, position, fleet.MemberPending
-	switch {
-	case was == nil:
-		is.Revision = 1
-		return MemberChange{Is: is}, true
-	case was.State == fleet.MemberSkipped:
-		return Changed(*was, is), true
-	default:
-		return MemberChange{}, false
+// Place is where agents come into a rollout under way: its last wave, and the last position that is taken.
+type Place struct {
+	Rollout    fleet.RolloutID
+	Wave, Last int
+}
+
+// Joining are those of the agents that waited, as pending members at the end of the rollout's last wave: who is none there,
+// or was left out.
+func Joining(agents []fleet.Member, at Place, there []fleet.Member, waited []fleet.AgentID) (changes []MemberChange) {
+	was, waits := make(map[fleet.AgentID]fleet.Member, len(there)), make(map[fleet.AgentID]bool, len(waited))
+	for _, m := range there {
+		was[m.Agent] = m
 	}
+	for _, agent := range waited {
+		waits[agent] = true
+	}
+	for _, is := range agents {
+		m, known := was[is.Agent]
+		if !waits[is.Agent] || known && m.State != fleet.MemberSkipped {
+			continue
+		}
+		delete(waits, is.Agent)
+		at.Last++
+		is.Rollout, is.Wave, is.Position, is.State = at.Rollout, at.Wave, at.Last, fleet.MemberPending
+		changes = append(changes, Changed(m, is)) // of one that is new m is none
+	}
+	return changes
 }
 
 // InFlightNamed is how many agents that had been sent something when a rollout was closed are named.

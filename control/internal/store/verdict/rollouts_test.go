@@ -102,22 +102,27 @@ func TestFailsAgain(t *testing.T) {
 
 func TestWhatMakesWay(t *testing.T) {
 	was := fleet.Rollout{ID: "old", State: fleet.RolloutPaused, Generation: 1, Version: 4, WantsRollback: true, WakeAt: noon}
-	aborted, err := verdict.Supersedes(was, "new", noon)
+	other, back := fleet.Rollout{ID: "new", Kind: fleet.RolloutForward}, fleet.Rollout{ID: "new", Kind: fleet.RolloutRollback, Of: "old"}
+	aborted, err := verdict.MakesWay(was, other, noon)
 	if err != nil || aborted.State != fleet.RolloutAborted || aborted.Generation != 2 || aborted.Version != 5 || !aborted.EndedAt.Equal(noon) ||
 		!strings.Contains(aborted.Reason, "new") || !aborted.WakeAt.IsZero() {
 		t.Errorf("superseded it is %+v, %v", aborted, err)
 	}
-	rolling, err := verdict.RollsBack(was, "new")
+	rolling, err := verdict.MakesWay(was, back, noon)
 	if err != nil || rolling.State != fleet.RolloutRollingBack || rolling.Generation != 2 || rolling.Version != 5 || rolling.WantsRollback ||
 		!strings.Contains(rolling.Reason, "new") {
 		t.Errorf("rolled back it is %+v, %v", rolling, err)
 	}
 	was.State = fleet.RolloutRolledBack
-	if is, err := verdict.Supersedes(was, "new", noon); !errors.Is(err, store.ErrState) || !reflect.DeepEqual(is, was) {
-		t.Errorf("what is rolled back becomes %+v, %v", is, err)
+	for _, starts := range []fleet.Rollout{other, back} {
+		if is, err := verdict.MakesWay(was, starts, noon); !errors.Is(err, store.ErrState) || !reflect.DeepEqual(is, was) {
+			t.Errorf("what is rolled back becomes %+v, %v", is, err)
+		}
 	}
-	if is, err := verdict.RollsBack(was, "new"); !errors.Is(err, store.ErrState) || !reflect.DeepEqual(is, was) {
-		t.Errorf("what is rolled back becomes %+v, %v", is, err)
+	back.Of = "older"
+	was.State = fleet.RolloutPaused
+	if is, err := verdict.MakesWay(was, back, noon); err != nil || is.State != fleet.RolloutAborted {
+		t.Errorf("for the rollback of another it becomes %+v, %v", is, err)
 	}
 }
 
@@ -132,28 +137,58 @@ func TestUndoable(t *testing.T) {
 	}
 }
 
-func TestSettled(t *testing.T) {
+func TestStartable(t *testing.T) {
+	for _, state := range rolloutStates {
+		err := verdict.Startable(fleet.Rollout{State: state, Version: 4}, store.RolloutStart{Version: 4})
+		if may := state == fleet.RolloutPending; may != (err == nil) || !may && !errors.Is(err, store.ErrState) {
+			t.Errorf("%s: %v", state, err)
+		}
+	}
+	if err := verdict.Startable(fleet.Rollout{State: fleet.RolloutPending, Version: 5}, store.RolloutStart{Version: 4}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("of another version of the row: %v", err)
+	}
+}
+
+func TestBegins(t *testing.T) {
 	none, zero := fleet.AssignedVersion{}, fleet.AssignedVersion{Config: "c", Version: 9}
 	forward := fleet.Rollout{Kind: fleet.RolloutForward, Definition: fleet.RolloutDefinition{Config: two.Config, Version: two.Version}}
 	back := forward
 	back.Kind = fleet.RolloutRollback
 	for name, c := range map[string]struct {
 		r                 fleet.Rollout
+		former            fleet.AssignedVersion // before what is undone
+		now               verdict.Underlying
 		assigned, settled fleet.AssignedVersion
-		state             fleet.RolloutState
-		want              fleet.AssignedVersion
 	}{
-		"nothing was assigned":              {forward, none, none, "", none},
-		"assigned without a rollout":        {forward, one, none, "", one},
-		"assigned by one that is completed": {forward, one, zero, fleet.RolloutCompleted, one},
-		"by one that was stopped":           {forward, one, zero, fleet.RolloutAborted, zero},
-		"by one that was rolled back":       {forward, one, zero, fleet.RolloutRolledBack, zero},
-		"the same version again":            {forward, two, zero, fleet.RolloutCompleted, zero},
-		"a rollback":                        {back, one, zero, fleet.RolloutCompleted, zero},
+		"nothing was assigned":              {forward, none, verdict.Underlying{}, two, none},
+		"assigned without a rollout":        {forward, none, verdict.Underlying{one, none, ""}, two, one},
+		"assigned by one that is completed": {forward, none, verdict.Underlying{one, zero, fleet.RolloutCompleted}, two, one},
+		"by one that was stopped":           {forward, none, verdict.Underlying{one, zero, fleet.RolloutAborted}, two, zero},
+		"by one that was rolled back":       {forward, none, verdict.Underlying{one, zero, fleet.RolloutRolledBack}, two, zero},
+		"the same version again":            {forward, none, verdict.Underlying{two, zero, fleet.RolloutCompleted}, two, zero},
+		"a rollback":                        {back, one, verdict.Underlying{two, zero, fleet.RolloutCompleted}, one, zero},
+		"a rollback to nothing":             {back, none, verdict.Underlying{two, none, fleet.RolloutPaused}, two, none},
+		"and nothing is assigned by now":    {back, none, verdict.Underlying{}, none, none},
 	} {
-		if got := verdict.Settled(c.r, c.assigned, c.settled, c.state); got != c.want {
-			t.Errorf("%s: %+v", name, got)
+		assigned, settled := verdict.Begins(c.r, fleet.Rollout{Former: c.former}, c.now)
+		if assigned != c.assigned || settled != c.settled {
+			t.Errorf("%s: assigned %+v, settled %+v", name, assigned, settled)
 		}
+	}
+}
+
+func TestCounted(t *testing.T) {
+	r := fleet.Rollout{ID: "r", Wave: 2}
+	got := verdict.Counted(r, []fleet.WaveCounts{
+		{Wave: 0, Counts: fleet.Counts{Skipped: 7}}, {Wave: 1, Counts: fleet.Counts{Agents: 3, Applied: 3}},
+		{Wave: 2, Counts: fleet.Counts{Agents: 4, Applied: 1, Pending: 3}}, {Wave: 3, Counts: fleet.Counts{Agents: 5, Pending: 4}},
+		{Wave: 4, Counts: fleet.Counts{Agents: 6, Pending: 6}},
+	})
+	want := fleet.RolloutSnapshot{
+		Rollout: r, Wave: fleet.Counts{Agents: 4, Applied: 1, Pending: 3}, SoFar: fleet.Counts{Agents: 7, Applied: 4, Pending: 3}, Rest: 10,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
@@ -212,15 +247,24 @@ func TestHowMembersChange(t *testing.T) {
 }
 
 func TestJoining(t *testing.T) {
-	new := fleet.Member{Rollout: "r", Agent: "a", Wave: 1, Position: 1, State: fleet.MemberSkipped, Change: fleet.ChangeNew}
-	if c, joins := verdict.Joining(nil, new, 3, 9); !joins || c.Is.Wave != 3 || c.Is.Position != 9 || c.Is.State != fleet.MemberPending || c.Is.Revision != 1 || c.Was.Rollout != "" {
-		t.Errorf("a new one: %+v, %v", c, joins)
+	joiner := func(agent fleet.AgentID) fleet.Member {
+		return fleet.Member{Agent: agent, Wave: 1, Position: 1, State: fleet.MemberSkipped, Change: fleet.ChangeNew}
+	}
+	at := verdict.Place{Rollout: "r", Wave: 3, Last: 8}
+	changes := verdict.Joining([]fleet.Member{joiner("new"), joiner("stranger"), joiner("out"), joiner("new")}, at,
+		[]fleet.Member{{Rollout: "r", Agent: "out", State: fleet.MemberSkipped, Revision: 4, Reason: "away"}}, []fleet.AgentID{"out", "new"})
+	var got []string
+	for _, c := range changes {
+		got = append(got, fmt.Sprintf("%d %s %s %d %d %s %d %q %s", c.Was.Revision, c.Is.Rollout, c.Is.Agent, c.Is.Wave, c.Is.Position, c.Is.State, c.Is.Revision, c.Is.Reason, c.Is.Change))
+	}
+	if want := []string{`0 r new 3 9 pending 1 "" new`, `4 r out 3 10 pending 5 "" new`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	for _, state := range memberStates {
-		was := fleet.Member{Rollout: "r", Agent: "a", State: state, Revision: 4, Reason: "away"}
-		c, joins := verdict.Joining(&was, new, 3, 9)
-		if joins != (state == fleet.MemberSkipped) || joins && (c.Is.Revision != 5 || c.Is.State != fleet.MemberPending || c.Is.Reason != "" || c.Was != was) {
-			t.Errorf("one that is %s: %+v, %v", state, c, joins)
+		there := []fleet.Member{{Rollout: "r", Agent: "a", State: state}}
+		joins := len(verdict.Joining([]fleet.Member{joiner("a")}, at, there, []fleet.AgentID{"a"})) == 1
+		if joins != (state == fleet.MemberSkipped) {
+			t.Errorf("one that is %s joins: %v", state, joins)
 		}
 	}
 }
