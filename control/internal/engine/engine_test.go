@@ -94,7 +94,7 @@ func (w *world) version(tenant fleet.TenantID) fleet.ConfigID {
 	w.Helper()
 	id, by := fleet.ConfigID(identity.NewAgentID()), fleet.System(tenant, w.now)
 	w.must(w.db.PutBodies(w.Context(), tenant, w.now, []store.SealedBody{{Size: 1, Sealed: []byte("sealed")}}))
-	_, err := w.db.CreateConfig(w.Context(), by, fleet.Config{Tenant: tenant, ID: id, Name: "edge", Kind: fleet.KindOpaque, CreatedAt: w.now},
+	_, err := w.db.CreateConfig(w.Context(), by, fleet.Config{Tenant: tenant, ID: id, Name: string(id), Kind: fleet.KindOpaque, CreatedAt: w.now},
 		&fleet.ConfigVersion{Tenant: tenant, Config: id, Version: 1, State: fleet.VersionDraft, Revision: 1, CreatedAt: w.now})
 	w.must(err)
 	_, err = w.db.PublishConfigVersion(w.Context(), by, fleet.Publication{Config: id, Version: 1})
