@@ -739,7 +739,7 @@ func rolloutPutOff(w *world) {
 	w.pass(time.Second) // it is not the last one that is due
 	other, others := w.groupOf(1)
 	w.start(w.planned(other, v, others))
-	again := func(s fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
+	again := func(_ fleet.RolloutSnapshot, now time.Time) fleet.RolloutStep {
 		return fleet.RolloutStep{WakeAt: now}
 	}
 	advance := func() (int, error) {

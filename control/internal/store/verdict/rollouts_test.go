@@ -180,8 +180,10 @@ func TestBegins(t *testing.T) {
 func TestCounted(t *testing.T) {
 	r := fleet.Rollout{ID: "r", Wave: 2}
 	got := verdict.Counted(r, []fleet.WaveCounts{
-		{Wave: 0, Counts: fleet.Counts{Skipped: 7}}, {Wave: 1, Counts: fleet.Counts{Agents: 3, Applied: 3}},
-		{Wave: 2, Counts: fleet.Counts{Agents: 4, Applied: 1, Pending: 3}}, {Wave: 3, Counts: fleet.Counts{Agents: 5, Pending: 4}},
+		{Wave: 0, Counts: fleet.Counts{Skipped: 7}},
+		{Wave: 1, Counts: fleet.Counts{Agents: 3, Applied: 3}},
+		{Wave: 2, Counts: fleet.Counts{Agents: 4, Applied: 1, Pending: 3}},
+		{Wave: 3, Counts: fleet.Counts{Agents: 5, Pending: 4}},
 		{Wave: 4, Counts: fleet.Counts{Agents: 6, Pending: 6}},
 	})
 	want := fleet.RolloutSnapshot{
