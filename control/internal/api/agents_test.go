@@ -91,6 +91,10 @@ func (w *world) says(id fleet.AgentID, stamp fleet.Stamp, parts map[fleet.PartKi
 		w.t.Fatal(err)
 	}
 	report := &fleet.Report{Tenant: tenant, Agent: id, Gateway: gateway, BootID: boot, Stamp: stamp, At: now, Bodies: hashes}
+	if said, ok := parts[fleet.PartCapabilities].(fleet.CapabilitySet); ok {
+		accepts := slices.Contains(said.Names, "AcceptsRemoteConfig")
+		report.Summary.AcceptsConfig = &accepts
+	}
 	for kind, said := range parts {
 		value, err := json.Marshal(said)
 		if err != nil {
