@@ -17,7 +17,7 @@ import (
 )
 
 // quickGates are the gates with windows that a test can wait for.
-var quickGates = []string{"--gate", "disconnect=20%/5s", "--gate", "mismatch=20%/3s", "--gate", "unhealthy=10%/3s"}
+var quickGates = []string{"--gate", "disconnect=20%,window=5s", "--gate", "mismatch=20%,window=3s", "--gate", "unhealthy=10%,window=3s"}
 
 // TestRollout: three stock supervisors get a good configuration, one after the other; a broken one and one whose collector
 // starts and dies stop at the first of them, which has what it had before again, and the others never hear of it.
@@ -77,10 +77,10 @@ func dying(t *testing.T) string {
 // rollout makes a rollout of a configuration to the group, and starts it.
 func rollout(t *testing.T, s *rig.Server, config string, flags ...string) *amporav1.Rollout {
 	t.Helper()
-	made := new(amporav1.CreateRolloutResponse)
+	made := new(amporav1.Rollout)
 	s.Get(made, append(append([]string{"rollouts", "create", config, "--group", "edge"}, quickGates...), flags...)...)
-	s.Do("rollouts", "start", made.GetRollout().GetId())
-	return made.GetRollout()
+	s.Do("rollouts", "start", made.GetId())
+	return made
 }
 
 // oneAfterTheOther: nobody was granted it before everybody that was earlier had applied it.

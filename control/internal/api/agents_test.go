@@ -59,10 +59,15 @@ func uidOf(id fleet.AgentID) fleet.InstanceUID {
 	return fleet.InstanceUID(hash[:16])
 }
 
+// gateway is what agents are connected to, in its boot.
+const (
+	gateway = fleet.GatewayID("gateway")
+	boot    = uint64(7)
+)
+
 // connect opens a session of the agent and records what it says.
 func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies ...[]byte) {
 	w.t.Helper()
-	const gateway, boot = fleet.GatewayID("gateway"), uint64(7)
 	ctx, now := w.t.Context(), w.now()
 	if err := w.store.RegisterGateway(ctx, fleet.Gateway{ID: gateway, BootID: boot, StartedAt: now, LeaseUntil: now.Add(time.Minute)}); err != nil {
 		w.t.Fatal(err)
@@ -74,13 +79,22 @@ func (w *world) connect(id fleet.AgentID, parts map[fleet.PartKind]any, bodies .
 	if err != nil || results[0].Outcome != fleet.ClaimClaimed {
 		w.t.Fatalf("%+v, %v", results, err)
 	}
-	claimed := results[0]
+	w.says(id, fleet.Stamp{Epoch: results[0].Epoch, Sequence: 1}, parts, bodies...)
+}
+
+// says records what a connected agent says.
+func (w *world) says(id fleet.AgentID, stamp fleet.Stamp, parts map[fleet.PartKind]any, bodies ...[]byte) {
+	w.t.Helper()
+	ctx, now := w.t.Context(), w.now()
 	hashes, err := w.content.Put(ctx, tenant, now, bodies...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	stamp := fleet.Stamp{Epoch: claimed.Epoch, Sequence: 1}
-	report := &fleet.Report{Tenant: tenant, Agent: claimed.Agent, Gateway: gateway, BootID: boot, Stamp: stamp, At: now, Bodies: hashes}
+	report := &fleet.Report{Tenant: tenant, Agent: id, Gateway: gateway, BootID: boot, Stamp: stamp, At: now, Bodies: hashes}
+	if said, ok := parts[fleet.PartCapabilities].(fleet.CapabilitySet); ok {
+		accepts := slices.Contains(said.Names, "AcceptsRemoteConfig")
+		report.Summary.AcceptsConfig = &accepts
+	}
 	for kind, said := range parts {
 		value, err := json.Marshal(said)
 		if err != nil {

@@ -29,7 +29,7 @@ func (r *Rollouts) candidates(ctx context.Context, tenant fleet.TenantID, d flee
 	if err != nil {
 		return nil, err
 	}
-	of.Group, of.Config, of.Version, of.Blast = d.Group, d.Config, d.Version, slices.Clone(blastLabels)
+	of.Group, of.Config, of.Version, of.Blast = d.Group, d.Config, d.Version, slices.Concat(of.Blast, blastLabels)
 	for _, tag := range tags {
 		of.Blast = append(of.Blast, tag.Text)
 	}

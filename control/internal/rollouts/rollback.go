@@ -31,6 +31,12 @@ func (r *Rollouts) RollBack(ctx context.Context, by fleet.By, b Rollback) (fleet
 	if !slices.Contains(fleet.RolloutTransitions[of.State], fleet.RolloutRollingBack) || of.Kind == fleet.RolloutRollback {
 		return fleet.Rollout{}, wrongState(of, "rolled back")
 	}
+	if of.State == fleet.RolloutInProgress {
+		// Else agents are let in after the plan was made, and it takes them for being there still.
+		if of, err = r.Pause(ctx, by, of.ID, "to be rolled back"); err != nil {
+			return fleet.Rollout{}, err
+		}
+	}
 	p, err := r.plan(ctx, by, fleet.RolloutRollback, undoing(of, b), store.RolloutScope{Touched: of.ID})
 	if err != nil {
 		return fleet.Rollout{}, err

@@ -32,6 +32,7 @@ type Backend interface {
 	store.Configs
 	store.Groups
 	store.Grouping
+	store.Calendars
 	// Tenants is store.Installation's.
 	Tenants(ctx context.Context) ([]fleet.Tenant, error)
 }

@@ -6,8 +6,10 @@ package rollouts
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
+	"gitlab.com/ampora/ampora/control/internal/calendar"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/rollout"
 	"gitlab.com/ampora/ampora/control/internal/store"
@@ -28,7 +30,7 @@ type Simulation struct {
 	StartAt    time.Time // zero: now
 }
 
-// Simulate runs a rollout against agents that answer as the model says.
+// Simulate runs a rollout against agents that answer as the model says, under the budgets and schedules of now.
 func (r *Rollouts) Simulate(ctx context.Context, by fleet.By, s Simulation) (rollout.Simulation, error) {
 	if s.Rollout != "" {
 		made, err := r.store.Rollout(ctx, by.Tenant, s.Rollout)
@@ -45,7 +47,10 @@ func (r *Rollouts) Simulate(ctx context.Context, by fleet.By, s Simulation) (rol
 	if err := model.Check(); err != nil {
 		return rollout.Simulation{}, refused(err)
 	}
-	candidates, err := r.candidates(ctx, by.Tenant, d, store.RolloutScope{})
+	if model, err = r.within(ctx, by.Tenant, d.Group, model); err != nil {
+		return rollout.Simulation{}, err
+	}
+	candidates, err := r.candidates(ctx, by.Tenant, d, store.RolloutScope{Blast: labelsOf(model.Budgets)})
 	if err != nil {
 		return rollout.Simulation{}, err
 	}
@@ -54,6 +59,31 @@ func (r *Rollouts) Simulate(ctx context.Context, by fleet.By, s Simulation) (rol
 		start = s.StartAt
 	}
 	return rollout.Simulate(d, candidates, model, start), nil
+}
+
+// within puts a model under the budgets and schedules that the group's agents are under.
+func (r *Rollouts) within(ctx context.Context, tenant fleet.TenantID, group fleet.GroupID, m rollout.Model) (rollout.Model, error) {
+	var err error
+	if m.Budgets, err = r.store.Budgets(ctx, tenant); err != nil {
+		return m, err
+	}
+	schedules, err := r.store.Schedules(ctx, tenant)
+	if err != nil {
+		return m, err
+	}
+	schedules = slices.DeleteFunc(schedules, func(s fleet.Schedule) bool { return len(s.Groups) > 0 && !slices.Contains(s.Groups, group) })
+	if len(schedules) > 0 {
+		m.Calendar = func(at time.Time) fleet.Calendar { return calendar.At(schedules, at) }
+	}
+	return m, nil
+}
+
+func labelsOf(budgets []fleet.Budget) []string {
+	labels := make([]string, len(budgets))
+	for i, b := range budgets {
+		labels[i] = b.Label
+	}
+	return labels
 }
 
 // usual fills in what a model leaves out.
