@@ -114,6 +114,7 @@ func (f *fanout) answers() {
 	f.must(err)
 	key, err := uplink.ParseKey(registered.GetUplinkKey())
 	f.must(err)
+	f.exec("UPDATE gateways SET lease_until = now() + interval '1 hour'") // nobody renews it
 	a := &answering{bus: f.bus, key: key, counter: map[int]uint64{}, sequence: map[string]uint64{}}
 	go func() {
 		for {

@@ -83,7 +83,7 @@ func queueMembersOf(batch *pgx.Batch, tenant fleet.TenantID, id fleet.RolloutID,
 			unnest($13::timestamptz[]) AS look_at, unnest($14::boolean[]) AS gone, unnest($15::boolean[]) AS unhealthy,
 			unnest($16::boolean[]) AS mismatch, unnest($17::boolean[]) AS health_counts, unnest($18::boolean[]) AS config_counts,
 			unnest($19::boolean[]) AS overdue, unnest($20::boolean[]) AS watched, unnest($21::boolean[]) AS disturbed) AS s
-		WHERE m.tenant_id = $1 AND m.rollout_id = $3 AND m.agent_id = s.agent_id`,
+		WHERE m.tenant_id = $1 AND m.rollout_id = $3 AND m.agent_id `+among+` AND m.agent_id = s.agent_id`,
 		tenant, ids(are, memberAgent), id,
 		array(are, func(m fleet.Member) int { return m.Wave }),
 		array(are, func(m fleet.Member) int { return m.Position }),
@@ -193,6 +193,7 @@ func (s *Store) Members(
 		where.sql.WriteString(" AND m.state IN ('admitted', 'pushed', 'applying', 'disconnected') AND m.admitted_at IS NOT NULL")
 		where.and("(m.admitted_at, m.agent_id) > (%s, %s)", moment(time.UnixMicro(after.Number)), after.ID)
 	} else {
+		where.sql.WriteString(" AND m.position >= 0") // see the index
 		where.and("(m.position, m.agent_id) > (%s, %s)", after.Number, after.ID)
 	}
 	query := "SELECT " + memberColumns + ", a.host_name, a.service_name FROM rollout_members m JOIN agents a ON a.tenant_id = m.tenant_id AND a.id = m.agent_id" +

@@ -221,11 +221,13 @@ func letIn(ctx context.Context, tx pgx.Tx, r fleet.Rollout, step fleet.RolloutSt
 	agents := ids(step.Admit, itself)
 	err = pipelined(ctx, tx, "lock who is let in", func(q *pipeline) {
 		q.ask(func() error {
-			changes = append(changes, verdict.LetIn(m, by.At, step.DeadlineAt))
+			if m.State == fleet.MemberPending {
+				changes = append(changes, verdict.LetIn(m, by.At, step.DeadlineAt))
+			}
 			return nil
 		}, memberInto(&m), `
 			SELECT `+memberColumns+` FROM rollout_members m
-			WHERE m.tenant_id = $1 AND m.rollout_id = $3 AND m.agent_id `+amongMany+` AND m.state = 'pending' FOR UPDATE SKIP LOCKED`, r.Tenant, agents, r.ID)
+			WHERE m.tenant_id = $1 AND m.rollout_id = $3 AND m.agent_id `+among+` FOR UPDATE SKIP LOCKED`, r.Tenant, agents, r.ID)
 		q.ask(func() error {
 			item[id] = item[id] || mine
 			return nil

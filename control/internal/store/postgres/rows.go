@@ -32,10 +32,6 @@ func one[T any](ctx context.Context, tx pgx.Tx, scan func(pgx.Row) (T, error), q
 // of before the burst; so it takes the index.
 const among = `= ANY((SELECT $2::uuid[])::uuid[])`
 
-// amongMany compares with the same list by its hash, where an index on something else might be taken, and every row of it
-// be held against each of the list.
-const amongMany = `IN (SELECT unnest($2::uuid[]))`
-
 // array is one column of rows, as a parameter for unnest and ANY. Columns are unnested side by side in a list of SELECT:
 // as arguments of one unnest, each would be written to a store of its own before its first row is read.
 func array[R, V any](rows []R, column func(R) V) pgtype.FlatArray[V] {
