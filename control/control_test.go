@@ -84,7 +84,8 @@ func TestAConfigurationReachesItsAgent(t *testing.T) {
 	})
 }
 
-func TestMoreThanTwentyAgentsNeedARollout(t *testing.T) {
+// TestMoreThanTwentyAgentsAreAssignedToByARollout: it is made and started with the assignment, which names it.
+func TestMoreThanTwentyAgentsAreAssignedToByARollout(t *testing.T) {
 	t.Parallel()
 	onBackends(t, func(t *testing.T, db store.Store) {
 		b := newBus(t)
@@ -98,27 +99,39 @@ func TestMoreThanTwentyAgentsNeedARollout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.groups.AddGroupMembers(t.Context(), &amporav1.AddGroupMembersRequest{Id: group.GetGroup().GetId(), AgentIds: ids}); err != nil {
-			t.Fatal(err)
+		add := func(ids []string) {
+			t.Helper()
+			if _, err := p.groups.AddGroupMembers(t.Context(), &amporav1.AddGroupMembersRequest{Id: group.GetGroup().GetId(), AgentIds: ids}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		assign := &amporav1.AssignRequest{
-			ConfigId: p.published(t, "edge", bodyOne), Target: &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: group.GetGroup().GetId()}},
-		}
-		if _, err := p.assign.Assign(t.Context(), assign); connect.CodeOf(err) != connect.CodeFailedPrecondition {
-			t.Fatalf("21 agents at once: %v", err)
-		}
-		_, err = p.groups.RemoveGroupMembers(t.Context(), &amporav1.RemoveGroupMembersRequest{Id: group.GetGroup().GetId(), AgentIds: ids[:1]})
-		if err != nil {
-			t.Fatal(err)
-		}
+		add(ids[1:])
+		config := p.published(t, "edge", bodyOne)
+		assign := &amporav1.AssignRequest{ConfigId: config, Target: &amporav1.Target{Target: &amporav1.Target_GroupId{GroupId: group.GetGroup().GetId()}}}
 		done, err := p.assign.Assign(t.Context(), assign)
-		if err != nil || done.GetAgents() != fleet.ImmediateLimit {
+		if err != nil || done.GetAgents() != fleet.ImmediateLimit || done.GetRolloutId() != "" {
 			t.Fatalf("20 agents: %v, %v", done, err)
 		}
 		for _, id := range ids[1:] {
 			p.deliveryOf(t, id, amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
 		}
 		p.deliveryOf(t, ids[0], amporav1.DeliveryState_DELIVERY_STATE_NONE)
+		add(ids[:1])
+		p.deliveryOf(t, ids[0], amporav1.DeliveryState_DELIVERY_STATE_APPLIED)
+
+		p.next(t, config, bodyTwo)
+		done, err = p.assign.Assign(t.Context(), assign)
+		if err != nil || done.GetAgents() != fleet.ImmediateLimit+1 || done.GetRolloutId() == "" {
+			t.Fatalf("21 agents: %v, %v", done, err)
+		}
+		for _, id := range ids {
+			c.holds(c.agents[id], bodyTwo)
+		}
+		for _, m := range (&rolling{T: t, db: db, id: fleet.RolloutID(done.GetRolloutId())}).members() {
+			if m.AdmittedAt.IsZero() {
+				t.Errorf("agent %s got it without being let in", m.Agent)
+			}
+		}
 	})
 }
 
