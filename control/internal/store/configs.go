@@ -38,7 +38,7 @@ type Configs interface {
 	// engine for every agent it decides for. ErrNotFound; ErrState if the version is not published; ErrLimit if a group
 	// has more than limit members. It returns how many agents it decides for.
 	Assign(ctx context.Context, by fleet.By, a fleet.Assignment, limit int) (fleet.Assignment, int, error)
-	// Unassign removes the assignment and wakes the engine. ErrNotFound.
+	// Unassign removes the assignment and wakes the engine. ErrNotFound; ErrExists if a rollout is active in the group.
 	Unassign(ctx context.Context, by fleet.By, t fleet.Target) error
 	// Assignments lists by target.
 	Assignments(ctx context.Context, tenant fleet.TenantID, page fleet.Page) (list []fleet.Assignment, next string, err error)
