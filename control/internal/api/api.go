@@ -52,7 +52,7 @@ func Register(server *connect.Server, d Deps) error {
 	open := newStreams(d)
 	amporav1connect.RegisterAgentServiceHandler(server, &agents{d.Store, d.Content, d.TrustDomain})
 	amporav1connect.RegisterBulkServiceHandler(server, &bulk{d.Store, d.ImmediateLimit})
-	amporav1connect.RegisterGroupServiceHandler(server, &groupService{d.Store, d.Store, d.ImmediateLimit, make(chan struct{}, previewsAtOnce)})
+	amporav1connect.RegisterGroupServiceHandler(server, &groupService{d.Store, d.Store, d.Rollouts, d.ImmediateLimit, make(chan struct{}, previewsAtOnce)})
 	versions := library.New(d.Store, d.Content, render.New(d.Store, d.Content, d.Now), d.Validator)
 	amporav1connect.RegisterConfigServiceHandler(server, &configs{versions, d.Store, d.Store, d.Content})
 	amporav1connect.RegisterConfigRuleServiceHandler(server, &configRules{versions, d.Store})

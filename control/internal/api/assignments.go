@@ -29,7 +29,7 @@ func (s *assignments) Assign(ctx context.Context, r *amporav1.AssignRequest) (*a
 
 // Unassign removes a target's assignment.
 func (s *assignments) Unassign(ctx context.Context, r *amporav1.UnassignRequest) (*amporav1.UnassignResponse, error) {
-	return &amporav1.UnassignResponse{}, s.store.Unassign(ctx, auth.By(ctx), targetFrom(r.GetTarget()))
+	return &amporav1.UnassignResponse{}, s.rollouts.Unassign(ctx, auth.By(ctx), targetFrom(r.GetTarget()))
 }
 
 // ListAssignments lists by target.

@@ -11,6 +11,7 @@ import (
 	"gitlab.com/ampora/ampora/control/internal/auth"
 	"gitlab.com/ampora/ampora/control/internal/fleet"
 	"gitlab.com/ampora/ampora/control/internal/groups"
+	"gitlab.com/ampora/ampora/control/internal/rollouts"
 	"gitlab.com/ampora/ampora/control/internal/store"
 	amporav1 "gitlab.com/ampora/ampora/proto/gen/ampora/v1"
 	"gitlab.com/ampora/ampora/shared/fault"
@@ -28,9 +29,10 @@ const (
 
 // groupService is the GroupService.
 type groupService struct {
-	store   store.Groups
-	choices store.Grouping
-	limit   int // of agents that one act may change
+	store    store.Groups
+	choices  store.Grouping
+	rollouts *rollouts.Rollouts
+	limit    int // of agents that one act may change
 	// previews has a place for each that is under way.
 	previews chan struct{}
 }
@@ -185,7 +187,7 @@ func (s *groupService) ListGroups(ctx context.Context, r *amporav1.ListGroupsReq
 
 // DeleteGroup hides a group.
 func (s *groupService) DeleteGroup(ctx context.Context, r *amporav1.DeleteGroupRequest) (*amporav1.DeleteGroupResponse, error) {
-	return &amporav1.DeleteGroupResponse{}, s.store.DeleteGroup(ctx, auth.By(ctx), fleet.GroupID(r.GetId()))
+	return &amporav1.DeleteGroupResponse{}, s.rollouts.DeleteGroup(ctx, auth.By(ctx), fleet.GroupID(r.GetId()))
 }
 
 // UndeleteGroup brings a group back, empty; a dynamic one fills again.

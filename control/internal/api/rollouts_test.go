@@ -189,6 +189,10 @@ func TestAStalePlanIsNotStarted(t *testing.T) {
 		if about := refused(t, err, connect.CodeFailedPrecondition, rollouts.ReasonActive); about["rollout"] != id {
 			t.Errorf("in the way is %v", about)
 		}
+		_, err = w.assignments.Unassign(t.Context(), &amporav1.UnassignRequest{Target: groupTarget(w.group)})
+		refused(t, err, connect.CodeFailedPrecondition, rollouts.ReasonActive)
+		_, err = w.groups.DeleteGroup(t.Context(), &amporav1.DeleteGroupRequest{Id: w.group})
+		refused(t, err, connect.CodeFailedPrecondition, rollouts.ReasonActive)
 		must(w.clients.rollouts.StartRollout(t.Context(), &amporav1.StartRolloutRequest{Id: second, Supersede: true}))(t)
 		if got := w.get(id).GetRollout(); got.GetState() != aborted {
 			t.Errorf("superseded and not aborted: %v", got)

@@ -32,9 +32,19 @@ func (r *Rollouts) Assign(ctx context.Context, by fleet.By, target fleet.Target,
 		Tenant: by.Tenant, Target: target, Config: to.Config, Version: to.Version, CreatedBy: by.Principal.Name, CreatedAt: by.At,
 	}, r.limit)
 	if !errors.Is(err, store.ErrLimit) {
-		return Assigned{Assignment: a, Agents: agents}, err
+		return Assigned{Assignment: a, Agents: agents}, r.orActive(ctx, by.Tenant, target.Group, err)
 	}
 	return r.assignByRollout(ctx, by, target, to)
+}
+
+// Unassign removes the assignment of a target, if no rollout is active there.
+func (r *Rollouts) Unassign(ctx context.Context, by fleet.By, target fleet.Target) error {
+	return r.orActive(ctx, by.Tenant, target.Group, r.store.Unassign(ctx, by, target))
+}
+
+// DeleteGroup deletes a group, if no rollout is active in it.
+func (r *Rollouts) DeleteGroup(ctx context.Context, by fleet.By, group fleet.GroupID) error {
+	return r.orActive(ctx, by.Tenant, group, r.store.DeleteGroup(ctx, by, group))
 }
 
 func (r *Rollouts) assignByRollout(ctx context.Context, by fleet.By, target fleet.Target, to fleet.AssignedVersion) (Assigned, error) {
@@ -46,7 +56,7 @@ func (r *Rollouts) assignByRollout(ctx context.Context, by fleet.By, target flee
 	}
 	started, err := r.begin(ctx, by, "", p)
 	if err != nil {
-		return Assigned{}, orActive(err, func() (fleet.Rollout, bool) { return r.activeIn(ctx, by.Tenant, target.Group) })
+		return Assigned{}, r.orActive(ctx, by.Tenant, target.Group, err)
 	}
 	a, err := r.assignmentOf(ctx, by.Tenant, target)
 	return Assigned{Assignment: a, Agents: p.Plan.Agents, Rollout: started.ID}, err

@@ -4,6 +4,7 @@
 package rollouts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -83,12 +84,12 @@ func stale(delta fleet.PlanDelta, digest string) error {
 	return err
 }
 
-// orActive is err, or the rollout that is in the way.
-func orActive(err error, find func() (fleet.Rollout, bool)) error {
+// orActive is err, or the rollout of the group that is in the way.
+func (r *Rollouts) orActive(ctx context.Context, tenant fleet.TenantID, group fleet.GroupID, err error) error {
 	if !errors.Is(err, store.ErrExists) {
 		return err
 	}
-	if in, found := find(); found {
+	if in, found := r.activeIn(ctx, tenant, group); found {
 		return active(in).WithCause(err)
 	}
 	return fault.New(fault.FailedPrecondition, ReasonActive, "another rollout is active in the group").WithCause(err)

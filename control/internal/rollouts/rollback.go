@@ -42,7 +42,7 @@ func (r *Rollouts) RollBack(ctx context.Context, by fleet.By, b Rollback) (fleet
 		return fleet.Rollout{}, err
 	}
 	started, err := r.begin(ctx, by, of.ID, p)
-	return started, orActive(err, func() (fleet.Rollout, bool) { return r.activeIn(ctx, by.Tenant, of.Definition.Group) })
+	return started, r.orActive(ctx, by.Tenant, of.Definition.Group, err)
 }
 
 // undoing is the definition of a rollback: of what the group was assigned before, if that was anything.

@@ -42,7 +42,7 @@ func (r *Rollouts) Start(ctx context.Context, by fleet.By, s Start) (fleet.Rollo
 		return fleet.Rollout{}, stale(delta, now.Plan.Digest)
 	}
 	started, err := r.store.StartRollout(ctx, by, start)
-	return started, orActive(err, func() (fleet.Rollout, bool) { return r.activeIn(ctx, by.Tenant, made.Definition.Group) })
+	return started, r.orActive(ctx, by.Tenant, made.Definition.Group, err)
 }
 
 // redraw draws the plan anew, and says how it differs from the one that was made.

@@ -59,7 +59,8 @@ type Groups interface {
 	// write, but for the name. Members keep what they have. ErrNotFound, ErrState as of CreateGroup; ErrConflict if it is
 	// defined otherwise by now; ErrDynamic if a static group would become dynamic, or the other way round.
 	UpdateGroup(ctx context.Context, by fleet.By, was, is fleet.Group) (fleet.Group, error)
-	// DeleteGroup marks the group deleted, frees its name, removes its assignment and its members. ErrNotFound.
+	// DeleteGroup marks the group deleted, frees its name, removes its assignment and its members. ErrNotFound; ErrExists if a
+	// rollout is active in it.
 	DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) error
 	// UndeleteGroup brings it back empty. ErrNotFound; ErrExists if the name is taken by now.
 	UndeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) (fleet.Group, error)

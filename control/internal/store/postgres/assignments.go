@@ -171,11 +171,7 @@ func lockTarget(ctx context.Context, tx pgx.Tx, tenant fleet.TenantID, t fleet.T
 	if g.MemberCount > limit {
 		return fmt.Errorf("assign to a group of %d: %w", g.MemberCount, store.ErrLimit)
 	}
-	active, err := activeIn(ctx, tx, tenant, t.Group)
-	if err == nil && active != "" {
-		err = fmt.Errorf("rollout %s is active in the group: %w", active, store.ErrExists)
-	}
-	return err
+	return noneActive(ctx, tx, tenant, t.Group)
 }
 
 // lockPublished returns the version to assign, 0 standing for the newest that is published, and keeps it published.

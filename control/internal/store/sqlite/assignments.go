@@ -167,11 +167,7 @@ func checkTarget(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, t fleet
 	if g.MemberCount > limit {
 		return fmt.Errorf("assign to a group of %d: %w", g.MemberCount, store.ErrLimit)
 	}
-	active, err := activeIn(ctx, tx, tenant, t.Group)
-	if err == nil && active != "" {
-		err = fmt.Errorf("rollout %s is active in the group: %w", active, store.ErrExists)
-	}
-	return err
+	return noneActive(ctx, tx, tenant, t.Group)
 }
 
 // published returns the version to assign, 0 standing for the newest that is published.

@@ -129,6 +129,9 @@ func (s *Store) DeleteGroup(ctx context.Context, by fleet.By, id fleet.GroupID) 
 		if err != nil {
 			return err
 		}
+		if err := noneActive(ctx, tx, by.Tenant, id); err != nil {
+			return err
+		}
 		if err := chooseAnew(ctx, tx, by, g); err != nil {
 			return err
 		}

@@ -108,7 +108,12 @@ func makeWay(ctx context.Context, tx *sql.Tx, by fleet.By, r fleet.Rollout, clos
 			}
 		}
 	}
-	active, err := activeIn(ctx, tx, by.Tenant, r.Definition.Group)
+	return noneActive(ctx, tx, by.Tenant, r.Definition.Group)
+}
+
+// noneActive refuses what must not happen to a group while a rollout is active in it.
+func noneActive(ctx context.Context, tx *sql.Tx, tenant fleet.TenantID, group fleet.GroupID) error {
+	active, err := activeIn(ctx, tx, tenant, group)
 	if err == nil && active != "" {
 		err = fmt.Errorf("rollout %s is active in the group: %w", active, store.ErrExists)
 	}

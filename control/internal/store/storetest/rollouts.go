@@ -904,6 +904,7 @@ func rolloutGuardsAssignment(w *world) {
 	_, _, err := w.assignWithin(20, fleet.Target{Group: g.ID}, two.Config, 1)
 	w.want(err, store.ErrExists)
 	w.want(w.Unassign(w.Context(), w.by(), fleet.Target{Group: g.ID}), store.ErrExists)
+	w.want(w.DeleteGroup(w.Context(), w.by(), g.ID), store.ErrExists)
 	w.steered(r.ID, becoming(fleet.RolloutAborted, true))
 	if w.situationOf(agents[0]).Held == "" {
 		w.Error("agents of an aborted rollout are not held")
