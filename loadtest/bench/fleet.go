@@ -138,9 +138,6 @@ func (f *fleet) start(ctx context.Context, client *api.Client) error {
 
 // complete waits until the rollouts of the last push are over, and says how long that was after the given time.
 func (f *fleet) complete(ctx context.Context, r *running, since time.Time) (time.Duration, error) {
-	if r.Push != "" {
-		return 0, nil
-	}
 	client, err := r.client()
 	if err != nil {
 		return 0, err
