@@ -243,7 +243,7 @@ func TestLiveness(t *testing.T) {
 		for _, m := range w.members {
 			silent[m.Agent] = rapid.IntRange(0, 9).Draw(t, "silent") == 0
 		}
-		for range 2000 {
+		for range 12_000 { // a budget that is full is looked at every five seconds
 			w.decide(t)
 			if w.rollout.State == fleet.RolloutCompleted {
 				w.ended(t, silent)
