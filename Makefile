@@ -90,6 +90,8 @@ test: ## Run all tests on a PostgreSQL and a Redis of their own.
 # SQLite, which is C in the form of Go, is none of ours to look for races in, and far slower where it is looked.
 race_flags := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
 
+# What is explored, and has no goroutines, is explored further without (docs/reference/rollout-safety.md).
+test-race: export AMPORA_EXPLORE_STATES ?= 4000
 .PHONY: test-race
 test-race: ## Run all tests under the race detector.
 	@$(services); $(call each,CGO_ENABLED=1 go test $(race_flags) -timeout=20m $(TEST_FLAGS) ./...)
