@@ -21,6 +21,12 @@ const (
 	failing = "receivers: {nop: {}}\nexporters: {debug: {}}\nservice: {pipelines: {logs: {receivers: [nop], exporters: [debug]}}}\n# breaks %d\n"
 )
 
+// ungated are the flags of a rollout without gates, and those of one with no other gate than that for failures.
+var (
+	otherwiseUngated = []string{"--gate", "disconnect=off", "--gate", "mismatch=off", "--gate", "unhealthy=off"}
+	ungated          = append([]string{"--gate", "apply-failed=off"}, otherwiseUngated...)
+)
+
 // TestGatesStopARollout: of 10 000 agents the first wave of a canary is well, and 15 of a hundred of the second fail. It is
 // paused within a second of the report that crosses the gate, nothing is granted or sent afterwards, and a rollback gives
 // everybody back what they had. Once with a gate at 10 % of the wave alone, once on the defaults, of which the gate over all
@@ -36,7 +42,7 @@ func TestGatesStopARollout(t *testing.T) {
 		flags   []string
 		crosses int // the failure that does
 	}{
-		{"wave", []string{"--steps", "5%/2s,25%/2s,100%", "--gates", "off", "--gate", "apply-failed=10%,total=off"}, second/10 + 1},
+		{"wave", append([]string{"--steps", "5%/2s,25%/2s,100%", "--gate", "apply-failed=10%,total=off"}, otherwiseUngated...), second/10 + 1},
 		{"defaults", nil, (first+second)/20 + 1},
 	} {
 		t.Run(run.name, func(t *testing.T) {
@@ -64,7 +70,7 @@ func TestARolloutOutlivesProcesses(t *testing.T) {
 	c := gather(t, s, count, "--fault", "drop=2/s")
 	c.roll("before", 0, sound)
 	c.publish("after", fmt.Sprintf(sound, 1))
-	id := c.create("after", "--strategy", "percentage", "--gates", "off")
+	id := c.create("after", append(ungated, "--strategy", "percentage")...)
 	s.Do("rollouts", "start", id)
 	for i, kill := range []func(){s.Gateways()[0].Kill, s.Controls()[0].Kill} {
 		share := count * (2*i + 1) / 5
@@ -88,16 +94,16 @@ func TestARolloutOutlivesProcesses(t *testing.T) {
 // create makes a rollout of a configuration's newest version to the crowd.
 func (c *crowd) create(config string, flags ...string) (id string) {
 	c.t.Helper()
-	made := new(amporav1.CreateRolloutResponse)
+	made := new(amporav1.Rollout)
 	c.s.Get(made, append([]string{"rollouts", "create", config, "--group", "crowd"}, flags...)...)
-	return made.GetRollout().GetId()
+	return made.GetId()
 }
 
 // roll brings a configuration to all, without gates.
 func (c *crowd) roll(name string, n int, body string) {
 	c.t.Helper()
 	c.publish(name, fmt.Sprintf(body, n))
-	id := c.create(name, "--strategy", "immediate", "--gates", "off")
+	id := c.create(name, append(ungated, "--strategy", "immediate")...)
 	c.s.Do("rollouts", "start", id)
 	c.await("complete the rollout", 10*time.Minute, func() string { return c.is(id, amporav1.RolloutState_ROLLOUT_STATE_COMPLETED) })
 	c.tail(id)
@@ -164,7 +170,7 @@ func (c *crowd) stopped(id string, crosses, most int) {
 // rollBack rolls back and waits for the end of it.
 func (c *crowd) rollBack(id string) {
 	c.t.Helper()
-	c.s.Do("rollouts", "rollback", id, "--gates", "off")
+	c.s.Do(append([]string{"rollouts", "rollback", id}, ungated...)...)
 	c.await("roll back", 10*time.Minute, func() string { return c.is(id, amporav1.RolloutState_ROLLOUT_STATE_ROLLED_BACK) })
 }
 
